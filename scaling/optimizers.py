@@ -1,0 +1,130 @@
+"""Optimizers as pure functions over stacks, each equal to its torch.optim counterpart.
+
+state = init(name, params); params, state = update(name, gradients, state, params, hyper, step).
+Every leaf of params, gradients and state is [R, ...]; a hyperparameter is [R], so that trials of
+one stack may differ in it. `step` is 1 at the first update. `weight_decay` has torch's meaning:
+a penalty of weight_decay / 2 |w|^2 in the loss, except for adamw, where it is decoupled.
+Below, g is the gradient with the penalty's weight_decay * w added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Leaf = dict[str, Tensor]  # state of one parameter
+Hyper = dict[str, Tensor]
+LeafUpdate = Callable[[Tensor, Leaf, Tensor, Hyper, int], tuple[Tensor, Leaf]]
+
+
+def sgd(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper, step: int):
+    """w <- w - lr g (torch.optim.SGD)."""
+    gradient = _with_penalty(gradient, param, hyper)
+    return param - hyper["lr"] * gradient, state
+
+
+def momentum(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper, step: int):
+    """v <- mu v + g; w <- w - lr v (torch.optim.SGD(momentum=mu); Polyak 1964)."""
+    gradient = _with_penalty(gradient, param, hyper)
+    velocity = hyper["momentum"] * state["velocity"] + gradient
+    return param - hyper["lr"] * velocity, {"velocity": velocity}
+
+
+def nesterov(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper, step: int):
+    """v <- mu v + g; w <- w - lr (g + mu v) (torch.optim.SGD(nesterov=True))."""
+    gradient = _with_penalty(gradient, param, hyper)
+    velocity = hyper["momentum"] * state["velocity"] + gradient
+    ahead = gradient + hyper["momentum"] * velocity
+    return param - hyper["lr"] * ahead, {"velocity": velocity}
+
+
+def rmsprop(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper, step: int):
+    """v <- alpha v + (1 - alpha) g^2; w <- w - lr g / (sqrt(v) + eps) (torch.optim.RMSprop)."""
+    gradient = _with_penalty(gradient, param, hyper)
+    alpha = hyper["alpha"]
+    square = alpha * state["square"] + (1 - alpha) * gradient.square()
+    update = gradient / (square.sqrt() + hyper["eps"])
+    return param - hyper["lr"] * update, {"square": square}
+
+
+def adam(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper, step: int):
+    """m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2;
+    w <- w - lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
+    (torch.optim.Adam; Kingma & Ba 2015, arXiv:1412.6980, algorithm 1).
+    """
+    return _adam(_with_penalty(gradient, param, hyper), state, param, hyper, step)
+
+
+def adamw(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper, step: int):
+    """w <- (1 - lr weight_decay) w, then Adam's update with the plain gradient
+    (torch.optim.AdamW; Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2).
+    """
+    if "weight_decay" in hyper:
+        param = param * (1 - hyper["lr"] * hyper["weight_decay"])
+    return _adam(gradient, state, param, hyper, step)
+
+
+def _adam(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper, step: int):
+    beta1, beta2 = hyper["beta1"], hyper["beta2"]
+    mean = beta1 * state["mean"] + (1 - beta1) * gradient
+    square = beta2 * state["square"] + (1 - beta2) * gradient.square()
+    denominator = square.sqrt() / (1 - beta2**step).sqrt() + hyper["eps"]
+    update = mean / (1 - beta1**step) / denominator
+    return param - hyper["lr"] * update, {"mean": mean, "square": square}
+
+
+def _with_penalty(gradient: Tensor, param: Tensor, hyper: Hyper) -> Tensor:
+    decay = hyper.get("weight_decay")
+    return gradient if decay is None else gradient + decay * param
+
+
+UPDATES: dict[str, LeafUpdate] = {
+    "sgd": sgd,
+    "momentum": momentum,
+    "nesterov": nesterov,
+    "rmsprop": rmsprop,
+    "adam": adam,
+    "adamw": adamw,
+}
+STATE: dict[str, tuple[str, ...]] = {
+    "sgd": (),
+    "momentum": ("velocity",),
+    "nesterov": ("velocity",),
+    "rmsprop": ("square",),
+    "adam": ("mean", "square"),
+    "adamw": ("mean", "square"),
+}
+
+
+def init(name: str, params: dict[str, Tensor]) -> dict[str, Leaf]:
+    """State before the first update: zeros of each parameter's shape."""
+    return {
+        key: {part: torch.zeros_like(param) for part in STATE[name]}
+        for key, param in params.items()
+    }
+
+
+def update(
+    name: str,
+    gradients: dict[str, Tensor],
+    state: dict[str, Leaf],
+    params: dict[str, Tensor],
+    hyper: Hyper,
+    step: int,
+) -> tuple[dict[str, Tensor], dict[str, Leaf]]:
+    """One optimizer step of every trial; returns new parameters and state, changes nothing.
+
+    hyper: {"lr": [R], and the optimizer's own fields: [R]}; "weight_decay" may be left out where
+    it is 0 for all.
+    """
+    new_params, new_state = {}, {}
+    for key, param in params.items():
+        shaped = {
+            field: value.view(-1, *[1] * (param.dim() - 1)) for field, value in hyper.items()
+        }
+        new_params[key], new_state[key] = UPDATES[name](
+            gradients[key], state[key], param, shaped, step
+        )
+    return new_params, new_state

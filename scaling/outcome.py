@@ -1,0 +1,114 @@
+"""How trials end: first touch of targets, tails, budgets, divergence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scaling.schema import CENSORED, DIVERGED, REACHED
+from scaling.target import interpolate_crossing
+from scaling.trial import Trial
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """How one trial ended.
+
+    outcome: of its hardest target. steps_to_target: its own first touch of each target that it
+    reached, interpolated. last_step, last_loss: of its last finite evaluation. diverged_step: the
+    step at which it diverged, also where that came after the hardest target, in the tail.
+    """
+
+    outcome: str
+    outcomes: dict[float, str]
+    steps_to_target: dict[float, float]
+    last_step: int
+    last_loss: float
+    diverged_step: int | None
+    seconds: float
+
+    @property
+    def main_loss(self) -> float:
+        """What a sweeper minimises: the last held-out loss, infinite after divergence."""
+        return self.last_loss if self.diverged_step is None else float("inf")
+
+
+class Watch:
+    """Follows the curves of a stack's N trials; arrays [N], those of K targets [N, K]."""
+
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        self._trials = trials
+        n_trials, n_targets = len(trials), max(1, *(len(trial.targets) for trial in trials))
+        self.lr = np.array([trial.config.lr for trial in trials])
+        self.limit = np.array([trial.max_steps for trial in trials])
+        self.budgets = set(self.limit.tolist())
+        self._targets = np.full((n_trials, n_targets), -np.inf)
+        for targets, trial in zip(self._targets, trials, strict=True):
+            targets[: len(trial.targets)] = trial.targets
+        self._hardest = np.array([len(trial.targets) - 1 for trial in trials])
+        self._explosion = np.array([t.config.divergence_factor * t.initial_loss for t in trials])
+        self._tail_factor = np.array([trial.config.tail_factor for trial in trials])
+        self._crossing = np.full((n_trials, n_targets), np.nan)
+        self._end = np.full(n_trials, np.inf)
+        self._last_step = np.zeros(n_trials, dtype=int)
+        self._last_loss = np.array([trial.initial_loss for trial in trials])
+        self._diverged_step = np.full(n_trials, -1)
+        self._seconds = np.zeros(n_trials)
+        self._clock = time.perf_counter()
+
+    def look(self, step: int, numbers: np.ndarray, loss: np.ndarray) -> np.ndarray:
+        """Take in the evaluation of trials `numbers` at `step`; the numbers that end here."""
+        self._seconds[numbers] += self._lap() / len(numbers)
+        exploded = ~(loss <= self._explosion[numbers])
+        self._diverged_step[numbers[exploded]] = step
+        new = (loss[:, None] <= self._targets[numbers]) & np.isnan(self._crossing[numbers])
+        for position, target in zip(*np.nonzero(new), strict=True):
+            self._touch(step, numbers[position], loss[position], target)
+        finite = np.isfinite(loss)
+        self._last_step[numbers[finite]] = step
+        self._last_loss[numbers[finite]] = loss[finite]
+        over = (step >= self.limit[numbers]) | (step >= self._end[numbers])
+        return numbers[exploded | over]
+
+    def _touch(self, step: int, number: int, loss: float, target: int) -> None:
+        self._crossing[number, target] = interpolate_crossing(
+            self._last_step[number],
+            self._last_loss[number],
+            step,
+            loss,
+            self._targets[number, target],
+        )
+        if target == self._hardest[number]:
+            self._end[number] = self._tail_factor[number] * step
+
+    def diverge(self, step: int, number: int) -> TrialResult:
+        """The update that would make `step` is not finite."""
+        self._diverged_step[number] = step
+        return self.result(number)
+
+    def result(self, number: int) -> TrialResult:
+        diverged = self._diverged_step[number] >= 0
+        targets = self._trials[number].targets
+        crossings = dict(zip(targets, self._crossing[number].tolist(), strict=False))
+        missed = DIVERGED if diverged else CENSORED
+        outcomes = {t: missed if np.isnan(c) else REACHED for t, c in crossings.items()}
+        return TrialResult(
+            outcome=outcomes[targets[-1]] if targets else missed,
+            outcomes=outcomes,
+            steps_to_target={t: c for t, c in crossings.items() if not np.isnan(c)},
+            last_step=int(self._last_step[number]),
+            last_loss=float(self._last_loss[number]),
+            diverged_step=int(self._diverged_step[number]) if diverged else None,
+            seconds=float(self._seconds[number]),
+        )
+
+    def results(self) -> list[TrialResult]:
+        return [self.result(number) for number in range(len(self._trials))]
+
+    def _lap(self) -> float:
+        now = time.perf_counter()
+        lap, self._clock = now - self._clock, now
+        return lap

@@ -1,0 +1,53 @@
+"""Names and units of everything that is recorded: the contract between training and analysis.
+
+A quantity has one name everywhere: the configuration field, the MLflow param or metric, the column
+of a frame and the argument of a function. Params of a trial are the leaves of its resolved
+configuration by dotted path (``batch_size``, ``optimizer.momentum``), plus the derived ones below.
+"""
+
+from __future__ import annotations
+
+import os
+
+SCHEMA_VERSION = 1
+
+# Derived params of a trial, known before its first step.
+MODEL_SIZE = "model_size"  # the axis on which models grow (linear regression: inputs D)
+IRREDUCIBLE_LOSS = "irreducible_loss"  # the least value that `loss` can take
+INITIAL_LOSS = "initial_loss"  # held-out loss at step 0
+TARGETS = "targets"  # absolute held-out losses, a JSON list, easiest (largest) first
+
+# Metrics. `step` is always the number of optimizer updates done, an int.
+METRICS = {
+    "loss": "held-out loss (streaming regression: the exact excess risk, irreducible loss 0)",
+    "train_loss": "mean batch loss over the steps since the previous evaluation",
+    "examples": "training examples seen: batch_size * step",
+    "lr": "learning rate of the step just done; only where a schedule changes it",
+}
+STEPS_TO_TARGET = "steps_to_target/"  # + target_label: this trial's own first touch, interpolated
+
+# Tags.
+KIND = "kind"  # "sweep" (parent run) or "trial" (child run)
+STUDY = "study"
+SWEEP = "sweep"  # name of the sweep: its directory's name
+TRIAL_ID = "trial_id"  # identity of the trial: equal ids train the same numbers
+OUTCOME = "outcome"  # of the hardest target; "outcome/<target_label>" of each
+LAST_STEP = "last_step"
+SECONDS = "seconds"  # wall seconds of the stack's training divided by its trials
+
+REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
+
+
+def target_label(target_loss: float) -> str:
+    """The form in which a target loss stands in metric and tag names."""
+    return f"{target_loss:.6g}"
+
+
+def resolve_tracking_uri(uri: str | None = None) -> str:
+    """The MLflow store to use: ``uri``, else MLFLOW_TRACKING_URI, else ./mlflow.db.
+
+    A relative SQLite path is made absolute here, as it would otherwise follow the working directory.
+    """
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    prefix = "sqlite:///"
+    return prefix + os.path.abspath(uri[len(prefix) :]) if uri.startswith(prefix) else uri

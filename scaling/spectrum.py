@@ -1,0 +1,43 @@
+"""The streaming regression problem: x ~ N(0, diag(lambda)), t = w*.x + sigma eps. Numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def power_law(dimension: int, exponent: float) -> NDArray[np.float64]:
+    """Eigenvalues lambda_i = i^-exponent, i = 1..dimension, of the input covariance. Shape [D]."""
+    return np.arange(1, dimension + 1, dtype=np.float64) ** -exponent
+
+
+@dataclass(frozen=True)
+class RegressionProblem:
+    """What decides the exact risk of streaming linear regression.
+
+    eigenvalues [D]: of the input covariance; initial_error [D]: w_0 - w*; label_noise: sigma, the
+    standard deviation of the label's noise. The loss is (w.x - t)^2, without 1/2.
+    """
+
+    eigenvalues: NDArray[np.float64]
+    initial_error: NDArray[np.float64]
+    label_noise: float
+
+    @classmethod
+    def power_law(
+        cls,
+        dimension: int,
+        exponent: float = 1.0,
+        label_noise: float = 1.0,
+        true_weight: float = 1.0,
+        initial_weight: float = 0.0,
+    ) -> RegressionProblem:
+        error = np.full(dimension, initial_weight - true_weight)
+        return cls(power_law(dimension, exponent), error, label_noise)
+
+    @property
+    def initial_risk(self) -> float:
+        """Excess risk R_0 = sum_i lambda_i (w_0 - w*)_i^2."""
+        return float(self.eigenvalues @ self.initial_error**2)

@@ -1,0 +1,158 @@
+"""Which trials may share a stack, and the rows of a stack while it trains."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scaling import optimizers
+from scaling.tasks import Batch, Params, Streams, Task
+from scaling.trial import Trial
+
+
+def group_into_stacks(trials: Sequence[Trial], stack_size: int) -> list[list[int]]:
+    """Positions of the trials that train together, at most `stack_size` a stack.
+
+    Trials share a stack if they differ in nothing but lr, seed, the optimizer's numbers, targets
+    and budget. Order within a stack is that of the trials, by seed.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
+    for position, trial in enumerate(trials):
+        groups[trial.stack_key].append(position)
+    stacks = []
+    for members in groups.values():
+        members.sort(key=lambda position: trials[position].config.seed)
+        stacks += [members[i : i + stack_size] for i in range(0, len(members), stack_size)]
+    return stacks
+
+
+@dataclass
+class Stack:
+    """R rows in tiles of one data stream each.
+
+    member [R] is the number of the trial that a row computes. A tile that is not full is filled
+    with repetitions of its first trial, and a stack of one tile repeats it whole: every product
+    then has a shape of its own kind, and with it the same bits. `counted` [R] is False there.
+    """
+
+    member: np.ndarray
+    counted: np.ndarray
+    stream_of_tile: list[int]
+    streams: Streams
+    params: Params
+    state: dict[str, optimizers.Leaf]
+    hyper: optimizers.Hyper
+    tile_width: int
+    train_loss_sum: Tensor
+    train_steps: int = 0
+
+    @classmethod
+    def start(cls, task: Task, trials: Sequence[Trial]) -> Stack:
+        seeds = [trial.config.seed for trial in trials]
+        distinct = list(dict.fromkeys(seeds))
+        member, counted, stream_of_tile = _tiles(
+            [distinct.index(seed) for seed in seeds], task.tile_width
+        )
+        rows = [trials[number].config for number in member]
+        params = task.initial_params([config.seed for config in rows])
+        dtype = next(iter(params.values())).dtype
+        return cls(
+            member=member,
+            counted=counted,
+            stream_of_tile=stream_of_tile,
+            streams=task.streams(distinct, trials[0].config.batch_size),
+            params=params,
+            state=optimizers.init(rows[0].optimizer.name, params),
+            hyper=_hyper([_numbers(config) for config in rows], dtype),
+            tile_width=task.tile_width,
+            train_loss_sum=torch.zeros(len(member), dtype=torch.float64),
+        )
+
+    def next_batch(self) -> Batch:
+        """The batches of all tiles, leaves [tiles, B, ...]."""
+        batch = self.streams.next()
+        if self.stream_of_tile == list(range(len(batch[0]))):
+            return batch
+        return tuple(leaf[self.stream_of_tile] for leaf in batch)
+
+    def advance(
+        self, losses: Tensor, params: Params, state: dict[str, optimizers.Leaf]
+    ) -> None:
+        """Take over what one step made."""
+        self.params, self.state = params, state
+        self.train_loss_sum += losses
+        self.train_steps += 1
+
+    def mean_train_loss(self, rows: np.ndarray) -> np.ndarray:
+        return self.train_loss_sum.numpy()[rows] / self.train_steps
+
+    def forget_train_loss(self) -> None:
+        self.train_loss_sum.zero_()
+        self.train_steps = 0
+
+    def drop(self, leaving: np.ndarray) -> bool:
+        """Take the trials `leaving` (numbers) out and close the gaps; False when none is left."""
+        if not len(leaving):
+            return True
+        rows = np.flatnonzero(self.counted & ~np.isin(self.member, leaving))
+        if not len(rows):
+            return False
+        streams = [self.stream_of_tile[row // self.tile_width] for row in rows]
+        kept = list(dict.fromkeys(streams))
+        source, self.counted, self.stream_of_tile = _tiles(
+            [kept.index(stream) for stream in streams], self.tile_width
+        )
+        self.streams.keep(kept)
+        self.member = self.member[rows[source]]
+        index = torch.from_numpy(rows[source])
+        self.params = {key: leaf[index] for key, leaf in self.params.items()}
+        self.train_loss_sum = self.train_loss_sum[index]
+        self.hyper = {key: leaf[index] for key, leaf in self.hyper.items()}
+        self.state = {
+            key: {part: leaf[index] for part, leaf in state.items()}
+            for key, state in self.state.items()
+        }
+        return True
+
+
+def _tiles(stream_of: Sequence[int], width: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Lay numbers 0, 1, ... with these streams into tiles of `width`.
+
+    Returns the number in each row, whether the row counts (False: repetition), each tile's stream.
+    """
+    of_stream: dict[int, list[int]] = defaultdict(list)
+    for number, stream in enumerate(stream_of):
+        of_stream[stream].append(number)
+    numbers, counted, streams = [], [], []
+    for stream, own in sorted(of_stream.items()):
+        for start in range(0, len(own), width):
+            tile = own[start : start + width]
+            spare = width - len(tile)
+            numbers.append(tile + tile[:1] * spare)
+            counted.append([True] * len(tile) + [False] * spare)
+            streams.append(stream)
+    if len(numbers) == 1:
+        numbers, streams = numbers * 2, streams * 2
+        counted.append([False] * width)
+    return np.array(numbers).flatten(), np.array(counted).flatten(), streams
+
+
+def _numbers(config) -> dict[str, float]:
+    """The numeric hyperparameters of a trial's optimizer, lr among them."""
+    optimizer = config.optimizer
+    own = {f.name: getattr(optimizer, f.name) for f in fields(optimizer) if f.name != "name"}
+    return {"lr": config.lr, **own}
+
+
+def _hyper(rows: Sequence[dict[str, float]], dtype: torch.dtype) -> optimizers.Hyper:
+    hyper: dict[str, Tensor] = {
+        key: torch.tensor([row[key] for row in rows], dtype=dtype) for key in rows[0]
+    }
+    if not hyper["weight_decay"].any():
+        del hyper["weight_decay"]
+    return hyper

@@ -1,0 +1,107 @@
+"""Linear regression on a fixed data set, drawn once or given; also with fewer examples than D."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scaling.config import ConfigError, FiniteRegressionConfig
+from scaling.spectrum import power_law
+from scaling.tasks import Params
+from scaling.tasks.regression import TILE_WIDTH, squared_error_gradients
+from scaling.tasks.streams import Batch, Streams
+
+Array = NDArray[np.float64]
+
+
+class FiniteRegression:
+    """J(w) = loss_scale / n * |X w - t|^2 on X [n, D], t [n].
+
+    The recorded loss is J over all n examples; the irreducible loss is its minimum, that of the
+    least-squares solution. A batch is drawn with replacement, or without replacement within
+    itself (each batch a fresh random subset; not epoch shuffling).
+    """
+
+    tile_width = TILE_WIDTH
+
+    def __init__(self, config: FiniteRegressionConfig, dtype: torch.dtype) -> None:
+        inputs, labels = given_data(config) if config.inputs is not None else drawn_data(config)
+        solution = np.linalg.lstsq(inputs, labels, rcond=None)[0]
+        self.config = config
+        self.dtype = dtype
+        self.model_size = inputs.shape[1]
+        self.irreducible_loss = float(
+            config.loss_scale * np.mean((inputs @ solution - labels) ** 2)
+        )
+        self._exact_inputs, self._exact_labels = torch.from_numpy(inputs), torch.from_numpy(labels)
+        self._inputs, self._labels = self._exact_inputs.to(dtype), self._exact_labels.to(dtype)
+        self._initial = _initial_weights(config, self.model_size)
+
+    def initial_params(self, seeds: Sequence[int]) -> Params:
+        return {"weights": self._initial.to(self.dtype).repeat(len(seeds), 1)}
+
+    def streams(self, seeds: Sequence[int], batch_size: int) -> Streams:
+        n_examples, dimension = self._inputs.shape
+        replace = self.config.sampling == "with_replacement"
+        if not replace and batch_size > n_examples:
+            allowed = f"at most the {n_examples} examples of the data without replacement"
+            raise ConfigError("batch_size", batch_size, allowed)
+
+        def draw(generator: torch.Generator, n_steps: int) -> Batch:
+            if replace:
+                rows = torch.randint(n_examples, (n_steps, batch_size), generator=generator)
+            else:
+                keys = torch.rand((n_steps, n_examples), generator=generator, dtype=torch.float64)
+                rows = keys.argsort(-1)[:, :batch_size]
+            return self._inputs[rows], self._labels[rows]
+
+        elements = max(batch_size * dimension, 0 if replace else n_examples)
+        return Streams(seeds, batch_size, elements, draw)
+
+    def losses_and_gradients(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
+        scale = self.config.loss_scale
+        losses, gradients = squared_error_gradients(params["weights"], *batch, loss_scale=scale)
+        return losses, {"weights": gradients}
+
+    def held_out_loss(self, params: Params) -> Tensor:
+        rows = params["weights"].double()
+        tiles = rows.unflatten(0, (-1, TILE_WIDTH))
+        inputs = self._exact_inputs.expand(tiles.shape[0], -1, -1)
+        residuals = torch.bmm(inputs, tiles.mT) - self._exact_labels[:, None]
+        return residuals.square().mean(1).flatten() * self.config.loss_scale
+
+
+def drawn_data(config: FiniteRegressionConfig) -> tuple[Array, Array]:
+    """X [n, D] and t [n]: n draws of the streaming problem, fixed by data_seed alone."""
+    random = np.random.default_rng(config.data_seed)
+    scales = np.sqrt(power_law(config.dimension, config.spectrum_exponent))
+    inputs = random.standard_normal((config.data_examples, config.dimension)) * scales
+    noise = config.label_noise * random.standard_normal(config.data_examples)
+    return inputs, inputs.sum(1) * config.true_weight + noise
+
+
+def given_data(config: FiniteRegressionConfig) -> tuple[Array, Array]:
+    """X and t as they stand in the configuration; they replace every key that draws data."""
+    rows, labels = config.inputs or [], config.labels or []
+    if not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
+        raise ConfigError("task.inputs", rows, "must be n rows of D numbers each, n and D >= 1")
+    if len(labels) != len(rows):
+        allowed = f"must hold one label per row of task.inputs ({len(rows)})"
+        raise ConfigError("task.labels", labels, allowed)
+    inputs, targets = np.array(rows, dtype=np.float64), np.array(labels, dtype=np.float64)
+    for key, values in (("task.inputs", inputs), ("task.labels", targets)):
+        if not np.isfinite(values).all():
+            raise ConfigError(key, "...", "every number must be finite")
+    return inputs, targets
+
+
+def _initial_weights(config: FiniteRegressionConfig, dimension: int) -> Tensor:
+    given = config.initial_weights
+    if len(given) not in (1, dimension) or not np.isfinite(given).all():
+        allowed = f"must be one finite number for all weights, or {dimension} of them"
+        raise ConfigError("task.initial_weights", given, allowed)
+    return torch.tensor(given, dtype=torch.float64).expand(dimension).clone()

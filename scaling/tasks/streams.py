@@ -1,0 +1,54 @@
+"""Data streams of a stack: one generator per seed, drawn in blocks of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Batch = tuple[Tensor, ...]
+BLOCK_ELEMENTS = 2**16  # random numbers drawn at once per stream: amortises the call at small B
+
+
+class Streams:
+    """Batches of G streams, leaves [G, B, ...], one call of `next` per step.
+
+    `draw(generator, n_steps)` returns leaves [n_steps, B, ...]. The block length depends on the
+    shape of one batch alone, never on the stack, so that a trial's data do not depend on its
+    neighbours. A stream is fixed by (seed, batch size): equal for every lr, independent between
+    batch sizes.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        batch_size: int,
+        elements_per_step: int,
+        draw: Callable[[torch.Generator, int], Batch],
+    ) -> None:
+        self._generators = [_generator(seed, batch_size) for seed in seeds]
+        self._draw = draw
+        self._block_steps = max(1, BLOCK_ELEMENTS // elements_per_step)
+        self._position = self._block_steps
+        self._block: Batch = ()
+
+    def next(self) -> Batch:
+        if self._position == self._block_steps:
+            drawn = [self._draw(generator, self._block_steps) for generator in self._generators]
+            self._block = tuple(torch.stack(leaves) for leaves in zip(*drawn, strict=True))
+            self._position = 0
+        batch = tuple(leaf[:, self._position] for leaf in self._block)
+        self._position += 1
+        return batch
+
+    def keep(self, streams: Sequence[int]) -> None:
+        """Go on with these streams only, in this order."""
+        self._generators = [self._generators[stream] for stream in streams]
+        self._block = tuple(leaf[list(streams)] for leaf in self._block)
+
+
+def _generator(seed: int, batch_size: int) -> torch.Generator:
+    words = np.random.SeedSequence([seed, batch_size]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))

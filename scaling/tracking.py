@@ -1,0 +1,303 @@
+"""The MLflow writer: one process that follows a sweep's journal into a store.
+
+Training does not wait for it and knows nothing of it; this is the only module of the package that
+imports mlflow, and only in the writer's process.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from scaling import schema
+from scaling.journal import JournalReader
+
+METRICS_PER_REQUEST = 1000  # MLflow's limits
+PARAMS_PER_REQUEST = 100
+FLUSH_SECONDS = 5.0  # points of a trial still training wait at most about this long
+POLL_SECONDS = 0.2
+
+
+class StoreError(RuntimeError):
+    """The MLflow store cannot be opened or written; the message is one line."""
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """What the parent run of a sweep says of it."""
+
+    study: str
+    name: str
+    note: str
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+class Writer:
+    """Starts the writing process and hears from it.
+
+    The constructor returns when store, experiment and parent run are there; StoreError if they
+    cannot be made: nothing has been trained then.
+    """
+
+    def __init__(self, uri: str, sweep: SweepRecord, journal: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        arguments = (uri, sweep, journal, theirs)
+        self._process = context.Process(target=follow, args=arguments, name="mlflow-writer")
+        self._process.start()
+        theirs.close()
+        kind, content = self._receive()
+        if kind == "error":
+            self._process.join()
+            raise StoreError(content)
+
+    def close(self, status: str, on_written: Callable[[int], None] = lambda n: None) -> None:
+        """Write what is left, end the parent run with `status`; `on_written` gets the count."""
+        self._connection.send(status)
+        while True:
+            kind, content = self._receive()
+            if kind == "written":
+                on_written(content)
+            if kind in ("closed", "error"):
+                self._process.join()
+                if kind == "error":
+                    raise StoreError(content)
+                return
+
+    def _receive(self) -> tuple[str, Any]:
+        try:
+            return self._connection.recv()
+        except EOFError:
+            return "error", "the process that writes to MLflow ended unexpectedly"
+
+
+def follow(uri: str, sweep: SweepRecord, journal: Path, connection: Connection) -> None:
+    """Body of the writing process: journal to store until told to stop, or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    try:
+        store = Store(uri, sweep)
+    except Exception as error:
+        connection.send(("error", store_message(uri, error)))
+        return
+    connection.send(("ready", None))
+    try:
+        status = _write_all(store, JournalReader(journal), connection)
+        store.close(status)
+    except Exception as error:
+        _tell(connection, "error", store_message(uri, error))
+        return
+    _tell(connection, "closed", None)
+
+
+def _write_all(store: Store, reader: JournalReader, connection: Connection) -> str:
+    status, told = "", 0.0
+    while True:
+        lines = reader.read()
+        store.take(lines)
+        store.write_ended()
+        if status and time.monotonic() - told > POLL_SECONDS:  # only now does the parent listen
+            told = time.monotonic()
+            _tell(connection, "written", store.written)
+        if lines or store.waiting:
+            continue
+        if status:
+            return status
+        store.write_stale()
+        try:
+            if connection.poll(POLL_SECONDS):
+                status = connection.recv()
+        except (EOFError, OSError):  # the parent is gone: write what there is
+            status = "KILLED"
+
+
+def _tell(connection: Connection, kind: str, content: object) -> None:
+    try:
+        connection.send((kind, content))
+    except (BrokenPipeError, OSError):
+        logging.getLogger(__name__).debug("the sweep is gone; nobody hears %s", kind)
+
+
+@dataclass
+class _Open:
+    """A trial on its way into the store."""
+
+    header: dict[str, Any]
+    metrics: list[Any] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+    run_id: str | None = None
+    outcome: dict[str, Any] | None = None
+
+
+class Store:
+    """One sweep's parent run and its child runs in an MLflow store."""
+
+    def __init__(self, uri: str, sweep: SweepRecord) -> None:
+        quiet_mlflow()
+        from mlflow import MlflowClient
+
+        retries = os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        self._client = MlflowClient(uri)
+        self._sweep = sweep
+        self._experiment_id = self._experiment(uri, sweep.study)
+        self._parent_id = self._parent()
+        if retries == "2":  # opening fails fast; a write later may wait for the store
+            del os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]
+        self._open: dict[int, _Open] = {}
+        self._ended: list[int] = []
+        self.written = 0
+
+    def _experiment(self, uri: str, study: str) -> str:
+        experiment = self._client.get_experiment_by_name(study)
+        if experiment is not None:
+            if experiment.lifecycle_stage != "active":
+                raise StoreError(
+                    f"experiment {study!r} is deleted in this store: restore it "
+                    "(mlflow experiments restore) or choose another study.name"
+                )
+            return experiment.experiment_id
+        return self._client.create_experiment(study, artifact_location(uri, study))
+
+    def _parent(self) -> str:
+        sweep = self._sweep
+        tags = {schema.KIND: "sweep", schema.STUDY: sweep.study, schema.SWEEP: sweep.name}
+        tags |= {"mlflow.note.content": sweep.note, **sweep.tags}
+        query = " and ".join(
+            f"tags.{key} = '{tags[key]}'" for key in (schema.KIND, schema.SWEEP, "host")
+        )
+        found = self._client.search_runs([self._experiment_id], query, max_results=1)
+        if found:  # jobs of one multirun under Hydra's basic launcher share their parent
+            self._client.update_run(found[0].info.run_id, status="RUNNING")
+            return found[0].info.run_id
+        run = self._client.create_run(self._experiment_id, tags=tags, run_name=sweep.name)
+        return run.info.run_id
+
+    def take(self, lines: list[dict[str, Any]]) -> None:
+        """Sort journal lines to their trials."""
+        from mlflow.entities import Metric
+
+        for line in lines:
+            if line["record"] == "trial":
+                self._open[line["trial"]] = _Open(line)
+            elif line["record"] == "outcome":
+                self._open[line["trial"]].outcome = line
+                self._ended.append(line["trial"])
+            elif line["record"] == "evaluation":
+                step, moment = line["step"], int(line["time"] * 1000)
+                values = {key: line[key] for key in ("loss", "train_loss", "lr") if key in line}
+                for position, number in enumerate(line["trials"]):
+                    trial = self._open[number]
+                    examples = step * trial.header["params"]["batch_size"]
+                    trial.metrics.append(Metric("examples", examples, moment, step))
+                    trial.metrics += [
+                        Metric(key, column[position], moment, step)
+                        for key, column in values.items()
+                    ]
+
+    @property
+    def waiting(self) -> int:
+        """Trials that have ended and are not written."""
+        return len(self._ended)
+
+    def write_ended(self) -> None:
+        """Write the first trial that has ended; the others wait for the next call."""
+        if self._ended:
+            number = self._ended.pop(0)
+            self._write(self._open.pop(number))
+            self.written += 1
+
+    def write_stale(self) -> None:
+        """Write the points of trials still training that have waited long enough."""
+        now = time.monotonic()
+        for trial in self._open.values():
+            if trial.metrics and now - trial.since > FLUSH_SECONDS:
+                self._write(trial)
+                trial.since = time.monotonic()
+
+    def close(self, status: str) -> None:
+        """End the parent run, and with it every trial that has not ended."""
+        for trial in self._open.values():
+            self._write(trial)
+            if trial.run_id:
+                self._client.set_terminated(trial.run_id, status)
+        self._client.set_terminated(self._parent_id, status)
+
+    def _write(self, trial: _Open) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        header, outcome = trial.header, trial.outcome
+        params: list[Param] = []
+        if trial.run_id is None:
+            trial.run_id = self._create_run(header)
+            params = [Param(key, _text(value)) for key, value in header["params"].items()]
+        metrics, trial.metrics = trial.metrics, []
+        tags: list[RunTag] = []
+        if outcome is not None:
+            tags = [RunTag(key, value) for key, value in outcome["tags"].items()]
+            moment, step = int(outcome["time"] * 1000), outcome["last_step"]
+            metrics += [
+                Metric(key, value, moment, step) for key, value in outcome["metrics"].items()
+            ]
+        size = METRICS_PER_REQUEST - PARAMS_PER_REQUEST  # of all items together at most 1000
+        for start in range(0, max(len(metrics), 1), size):
+            self._client.log_batch(trial.run_id, metrics[start : start + size], params, tags)
+            params, tags = [], []
+        if outcome is not None:
+            self._client.log_text(trial.run_id, header["config"], "config.yaml")
+            self._client.set_terminated(trial.run_id, "FINISHED", int(outcome["time"] * 1000))
+
+    def _create_run(self, header: dict[str, Any]) -> str:
+        from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+        tags = header["tags"] | self._sweep.tags
+        tags |= {
+            MLFLOW_PARENT_RUN_ID: self._parent_id,
+            schema.KIND: "trial",
+            schema.STUDY: self._sweep.study,
+            schema.SWEEP: self._sweep.name,
+            schema.TRIAL_ID: header["trial_id"],
+        }
+        run = self._client.create_run(
+            self._experiment_id, int(header["time"] * 1000), tags, header["name"]
+        )
+        return run.info.run_id
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def artifact_location(uri: str, study: str) -> str | None:
+    """Where an experiment's artifacts lie: beside a SQLite file; servers decide themselves."""
+    if uri.startswith(("http://", "https://")):
+        return None
+    prefix = "sqlite:///"
+    folder = Path(uri[len(prefix) :]).parent if uri.startswith(prefix) else Path.cwd()
+    return (folder / "mlartifacts" / study).as_uri()
+
+
+def quiet_mlflow() -> None:
+    """No usage reports, and no log lines about the making of tables."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def store_message(uri: str, error: Exception) -> str:
+    """One line for whatever a store raises."""
+    if isinstance(error, StoreError):
+        return f"tracking.uri={uri}: {error}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[0] if lines else type(error).__name__
+    return (
+        f"tracking.uri={uri}: the MLflow store cannot be opened or written ({reason[:300]}); "
+        "check the address and your rights to write there"
+    )

@@ -1,0 +1,119 @@
+"""THE training loop: trials in, results out. A single trial is a stack of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scaling import optimizers
+from scaling.outcome import TrialResult, Watch
+from scaling.schedules import lr_factor, next_evaluation
+from scaling.stack import Stack
+from scaling.tasks import Params
+from scaling.trial import Trial, task_of
+
+
+class Recorder(Protocol):
+    """Where the loop leaves what it sees. A trial's number is its position in the stack."""
+
+    def evaluation(
+        self,
+        step: int,
+        numbers: np.ndarray,
+        loss: np.ndarray,
+        train_loss: np.ndarray | None,
+        lr: np.ndarray | None,
+    ) -> None:
+        """Held-out loss, mean batch loss since the last evaluation, lr where it is scheduled."""
+        ...
+
+    def outcome(self, number: int, result: TrialResult) -> None: ...
+
+
+def train(trials: Sequence[Trial], recorder: Recorder) -> list[TrialResult]:
+    """Train the trials of one stack to their ends; their results, in order.
+
+    A trial ends at the first of: divergence (a non-finite loss or update, which is not applied, or
+    a held-out loss above divergence_factor times the initial one), its budget, or the first
+    evaluation at or after tail_factor times the step at which it first touched its hardest target.
+    """
+    first = trials[0].config
+    schedule, optimizer = first.schedule, first.optimizer.name
+    task = task_of(first)
+    stack = Stack.start(task, trials)
+    watch = Watch(trials)
+    step, due = 0, 0
+    while True:
+        if step == due or step in watch.budgets:
+            loss = task.held_out_loss(stack.params).numpy()
+            factor = None if schedule.name == "constant" else lr_factor(schedule, step)
+            ended = _evaluate(stack, watch, recorder, step, due, loss, factor)
+            if not stack.drop(ended):
+                return watch.results()
+            if step == due:
+                stack.forget_train_loss()
+                due = next_evaluation(first.evaluation, step)
+        losses, gradients = task.losses_and_gradients(stack.params, stack.next_batch())
+        hyper = stack.hyper
+        step += 1
+        if schedule.name != "constant":
+            hyper = {**hyper, "lr": hyper["lr"] * lr_factor(schedule, step)}
+        params, state = optimizers.update(
+            optimizer, gradients, stack.state, stack.params, hyper, step
+        )
+        non_finite = _non_finite(losses, params)
+        stack.advance(losses, params, state)
+        if non_finite is not None:
+            diverged = np.unique(stack.member[non_finite.numpy()])
+            for number in diverged:
+                recorder.outcome(number, watch.diverge(step, number))
+            if not stack.drop(diverged):
+                return watch.results()
+
+
+def _evaluate(
+    stack: Stack,
+    watch: Watch,
+    recorder: Recorder,
+    step: int,
+    due: int,
+    loss: np.ndarray,
+    factor: float | None,
+) -> np.ndarray:
+    """Record the evaluation of every trial that has one at this step; the numbers that ended."""
+    rows = stack.counted if step == due else stack.counted & (watch.limit[stack.member] == step)
+    numbers, loss = stack.member[rows], loss[rows]
+    if not len(numbers):
+        return numbers
+    train_loss = stack.mean_train_loss(rows) if step else None
+    finite = np.isfinite(loss)
+    recorder.evaluation(
+        step,
+        numbers[finite],
+        loss[finite],
+        None if train_loss is None else train_loss[finite],
+        None if factor is None or not step else watch.lr[numbers[finite]] * factor,
+    )
+    ended = watch.look(step, numbers, loss)
+    for number in ended:
+        recorder.outcome(number, watch.result(number))
+    return ended
+
+
+def _non_finite(losses: Tensor, params: Params) -> Tensor | None:
+    """Rows [R] whose loss or updated parameters are not finite; None where there are none.
+
+    The sum over all rows is finite if every number is (a sum that overflows only costs the look
+    row by row), so a step costs one number read back from the device.
+    """
+    total = losses.sum() + torch.stack([leaf.sum() for leaf in params.values()]).sum()
+    if torch.isfinite(total):
+        return None
+    finite = torch.isfinite(losses)
+    for leaf in params.values():
+        finite &= torch.isfinite(leaf).flatten(1).all(1)
+    return None if finite.all() else ~finite

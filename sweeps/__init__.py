@@ -1,0 +1,1 @@
+"""Which trials to do: Hydra multiruns over the trials that `scaling` trains."""

@@ -1,0 +1,22 @@
+"""Train trials: `python -m sweeps batch_size=64`, `python -m sweeps -m study=linear_regression`."""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig
+
+from sweeps import config_schema
+
+config_schema.register()
+
+
+@hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
+def main(config: DictConfig) -> float:
+    """Train one trial. Multiruns go through the launcher, which calls this only if it is basic."""
+    from sweeps.launch import run_single
+
+    return run_single(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Compose the configurations of many jobs cheaply, equal to Hydra's own composition.
+
+Composing is slow because defaults lists are resolved and YAML files are merged anew for every job.
+Jobs that choose the same groups differ only in plain values: the first is composed by Hydra, and
+the values of the others are set on that configuration, through the same typed nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+
+class Composer:
+    """Configurations of a multirun's jobs; `master` is the multirun's own configuration."""
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self._loader = loader
+        self._master = master
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._parse = lru_cache(maxsize=None)(OverridesParser.create().parse_override)
+        self._is_group = lru_cache(maxsize=None)(self._names_a_group)
+
+    def compose(self, overrides: Sequence[str], number: int) -> DictConfig:
+        """The configuration of job `number`, with its hydra node.
+
+        The object is used again for the next job: read it before composing another.
+        """
+        kind = self._kind(overrides)
+        config = self._composed.get(kind)
+        if config is None:
+            config = self._loader.load_sweep_config(self._master, list(overrides))
+            self._composed[kind] = config
+        else:
+            for override in map(self._parse, overrides):
+                if self._is_plain(override):
+                    _set(config, override)
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.job.id = config.hydra.job.num = number
+            config.hydra.overrides.task = list(overrides)
+        HydraConfig.instance().set_config(config)
+        return config
+
+    def representatives(self, jobs: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+        """The first job of each distinct choice of groups and keys: if these compose, the groups
+        and keys of all jobs exist."""
+        first: dict[tuple[str, ...], Sequence[str]] = {}
+        for overrides in jobs:
+            first.setdefault(self._kind(overrides), overrides)
+        return list(first.values())
+
+    def _kind(self, overrides: Sequence[str]) -> tuple[str, ...]:
+        """What the jobs of one composition have in common."""
+        parsed = map(self._parse, overrides)
+        return tuple(o.key_or_group if self._is_plain(o) else str(o.input_line) for o in parsed)
+
+    def _names_a_group(self, key: str) -> bool:
+        return bool(self._loader.get_group_options(key))
+
+    def _is_plain(self, override: Override) -> bool:
+        """A value set on a key that exists, which nothing in the composition depends on."""
+        return not (
+            override.is_add()
+            or override.is_force_add()
+            or override.is_delete()
+            or override.package is not None
+            or override.is_hydra_override()
+            or isinstance(override.value(), dict | list)
+            or self._is_group(override.key_or_group)
+        )
+
+
+def _set(config: DictConfig, override: Override) -> None:
+    key = override.key_or_group
+    try:
+        OmegaConf.update(config, key, override.value(), merge=True)
+    except OmegaConfBaseException as error:
+        message = f"Error merging override {override.input_line}"
+        raise ConfigCompositionException(message) from error
+
+
+def task_part(config: DictConfig) -> dict[str, Any]:
+    """The configuration without its hydra node, resolved, as plain containers."""
+    content = {}
+    for key in config:
+        if key != "hydra":
+            node = config._get_node(key)
+            plain = OmegaConf.is_config(node)
+            content[key] = OmegaConf.to_container(node, resolve=True) if plain else config[key]
+    return content

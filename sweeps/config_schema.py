@@ -1,0 +1,16 @@
+"""Registers the typed configuration of scaling.config as Hydra's schema."""
+
+from __future__ import annotations
+
+from hydra.core.config_store import ConfigStore
+
+from scaling.config import OPTIMIZERS, TASKS, TrialConfig
+
+
+def register() -> None:
+    store = ConfigStore.instance()
+    store.store(name="trial_schema", node=TrialConfig)
+    for name, node in TASKS.items():
+        store.store(group="task", name=f"{name}_schema", node=node)
+    for name, node in OPTIMIZERS.items():
+        store.store(group="optimizer", name=f"{name}_schema", node=node)

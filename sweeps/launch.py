@@ -1,0 +1,138 @@
+"""Between Hydra and the trials: what the plugins and the entry point call."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from scaling.config import ConfigError, StudyConfig, validate_study
+from scaling.outcome import TrialResult
+from sweeps.compose import Composer, task_part
+from sweeps.jobs import Job, prepare_jobs, run_trials
+from sweeps.messages import one_line_errors
+from sweeps.progress import Count, progress_display
+from sweeps.record import sweep_record
+
+log = logging.getLogger(__name__)
+
+
+def claim_sweep_directory(config: DictConfig) -> None:
+    """Make the sweep's directory; a name that another sweep has taken gets a number."""
+    with one_line_errors():
+        validate_study(StudyConfig(name=str(config.study.name)))
+        wanted = Path(str(config.hydra.sweep.dir))
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(2):
+            try:
+                Path(str(config.hydra.sweep.dir)).mkdir()
+                return
+            except FileExistsError:
+                with read_write(config.hydra), open_dict(config.hydra):
+                    config.hydra.sweep.dir = f"{wanted}_{number}"
+
+
+def refuse_impossible(
+    loader: ConfigLoader, config: DictConfig, batch: Sequence[Sequence[str]]
+) -> None:
+    """Raise Hydra's own error for groups and keys that do not exist, before any job starts."""
+    if not batch:
+        with one_line_errors():
+            allowed = "one of the swept lists is empty; give every swept key at least one value"
+            raise ConfigError("sweep", "", allowed)
+    composer = Composer(loader, config)
+    for overrides in composer.representatives(batch):
+        loader.load_sweep_config(config, list(overrides))
+
+
+def launch(
+    loader: ConfigLoader,
+    config: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    first_number: int,
+    stack_size: int,
+) -> list[JobReturn]:
+    """Compose, train and track the jobs of a multirun; a JobReturn each, in order."""
+    setup_globals()
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    directory = Path(str(config.hydra.sweep.dir))
+    with one_line_errors():
+        jobs = compose_jobs(loader, config, job_overrides, first_number)
+        trials = prepare_jobs(jobs)
+        for job in jobs:
+            job.write_directory()
+        study = trials[0].config.study
+        sweep = sweep_record(study, directory, sys.argv[1:])
+        log.info("%s: %d trials in %s", study.name, len(trials), directory)
+        results = run_trials(jobs, trials, sweep, directory, stack_size)
+    _say_what_came_out(results, study.name)
+    return [_job_return(job, result) for job, result in zip(jobs, results, strict=True)]
+
+
+def compose_jobs(
+    loader: ConfigLoader,
+    config: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    first_number: int,
+) -> list[Job]:
+    """The jobs' configurations, equal to Hydra's own."""
+    composer = Composer(loader, config)
+    before = HydraConfig.instance().cfg
+    jobs = []
+    with progress_display() as display:
+        composed = Count("composing", len(job_overrides), display)
+        for number, overrides in enumerate(job_overrides, first_number):
+            job_config = composer.compose(overrides, number)
+            folder = Path(str(config.hydra.sweep.dir)) / str(job_config.hydra.sweep.subdir)
+            jobs.append(Job(task_part(job_config), list(overrides), folder))
+            composed.add()
+    HydraConfig.instance().cfg = before
+    return jobs
+
+
+def run_single(config: DictConfig) -> float:
+    """Train the one trial of a Hydra job that is running: `python -m sweeps`, or a job of a
+    multirun under Hydra's basic launcher. Returns its main loss."""
+    hydra = HydraConfig.get()
+    directory = Path(hydra.runtime.output_dir)
+    in_multirun = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
+    whole = Path(str(hydra.sweep.dir)) if in_multirun else directory
+    with one_line_errors():
+        content = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(content, dict)
+        job = Job({str(k): v for k, v in content.items()}, list(hydra.overrides.task), directory)
+        trials = prepare_jobs([job])
+        study = trials[0].config.study
+        sweep = sweep_record(study, whole, sys.argv[1:])
+        [result] = run_trials([job], trials, sweep, directory, stack_size=1)
+    log.info("%s: loss %.6g at step %d", result.outcome, result.last_loss, result.last_step)
+    return result.main_loss
+
+
+def _say_what_came_out(results: Sequence[TrialResult], study: str) -> None:
+    counts = {key: 0 for key in ("reached", "censored", "diverged")}
+    for result in results:
+        counts[result.outcome] += 1
+    ended = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    log.info("%d trials: %s (their hardest target)", len(results), ended)
+    log.info("report: python -m analysis study=%s", study)
+
+
+def _job_return(job: Job, result: TrialResult) -> JobReturn:
+    returned = JobReturn(
+        overrides=job.overrides,
+        cfg=OmegaConf.create(job.content),
+        working_dir=os.getcwd(),
+        task_name="sweeps",
+        status=JobStatus.COMPLETED,
+    )
+    returned.return_value = result.main_loss
+    return returned
