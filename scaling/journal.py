@@ -2,13 +2,14 @@
 
 Everything else (MLflow too) is made from it. Lines:
 
-    {"record": "trial", "trial": n, "trial_id": .., "name": .., "time": .., "params": {..}, "tags": {..},
-     "config": yaml}
-    {"record": "evaluation", "step": s, "time": .., "trials": [n..], "loss": [..], "train_loss": [..],
-     "lr": [..] or absent, "examples": e}
-    {"record": "outcome", "trial": n, "time": .., "outcome": .., ...}
+    {"record": "trial", "time": .., "trial": n, "trial_id": .., "name": .., "params": {..},
+     "tags": {..}, "config": yaml}
+    {"record": "evaluation", "time": .., "step": s, "trials": [n, ..], "loss": [..],
+     "train_loss": [..], "lr": [..]}                              (the last two where there are any)
+    {"record": "outcome", "time": .., "trial": n, "last_step": s, "tags": {..}, "metrics": {..}}
 
-`trial` numbers a sweep's trials; one line holds the evaluation of a whole stack.
+`trial` numbers the trials of one call of the launcher; one line holds the evaluation of a whole
+stack. `time` is in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -42,14 +43,15 @@ class Journal:
 
 
 class JournalReader:
-    """Follows a journal that is being written: `read` returns the complete lines since last time."""
+    """Follows a journal that is being written, from byte `start` on."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("r", encoding="utf-8")
-        self._rest = ""
+    def __init__(self, path: Path, start: int = 0) -> None:
+        self._file = path.open("rb")
+        self._file.seek(start)
+        self._rest = b""
 
-    def read(self, limit_characters: int = 2**22) -> list[dict[str, Any]]:
-        text = self._rest + self._file.read(limit_characters)
-        lines = text.split("\n")
+    def read(self, limit_bytes: int = 2**22) -> list[dict[str, Any]]:
+        """The complete lines written since the last call, at most about `limit_bytes` of them."""
+        lines = (self._rest + self._file.read(limit_bytes)).split(b"\n")
         self._rest = lines.pop()
         return [json.loads(line) for line in lines if line]

@@ -16,23 +16,24 @@ from torch import Tensor
 
 Leaf = dict[str, Tensor]  # state of one parameter
 Hyper = dict[str, Tensor]
-LeafUpdate = Callable[[Tensor, Leaf, Tensor, Hyper, int], tuple[Tensor, Leaf]]
+Step = tuple[Tensor, Leaf]  # the new parameter and its new state
+LeafUpdate = Callable[[Tensor, Leaf, Tensor, Hyper], Step]
 
 
-def sgd(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper, step: int):
+def sgd(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper) -> Step:
     """w <- w - lr g (torch.optim.SGD)."""
     gradient = _with_penalty(gradient, param, hyper)
     return param - hyper["lr"] * gradient, state
 
 
-def momentum(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper, step: int):
+def momentum(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper) -> Step:
     """v <- mu v + g; w <- w - lr v (torch.optim.SGD(momentum=mu); Polyak 1964)."""
     gradient = _with_penalty(gradient, param, hyper)
     velocity = hyper["momentum"] * state["velocity"] + gradient
     return param - hyper["lr"] * velocity, {"velocity": velocity}
 
 
-def nesterov(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper, step: int):
+def nesterov(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper) -> Step:
     """v <- mu v + g; w <- w - lr (g + mu v) (torch.optim.SGD(nesterov=True))."""
     gradient = _with_penalty(gradient, param, hyper)
     velocity = hyper["momentum"] * state["velocity"] + gradient
@@ -40,38 +41,36 @@ def nesterov(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper, step: i
     return param - hyper["lr"] * ahead, {"velocity": velocity}
 
 
-def rmsprop(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper, step: int):
+def rmsprop(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper) -> Step:
     """v <- alpha v + (1 - alpha) g^2; w <- w - lr g / (sqrt(v) + eps) (torch.optim.RMSprop)."""
     gradient = _with_penalty(gradient, param, hyper)
-    alpha = hyper["alpha"]
-    square = alpha * state["square"] + (1 - alpha) * gradient.square()
+    square = hyper["alpha"] * state["square"] + hyper["1 - alpha"] * gradient.square()
     update = gradient / (square.sqrt() + hyper["eps"])
     return param - hyper["lr"] * update, {"square": square}
 
 
-def adam(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper, step: int):
+def adam(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper) -> Step:
     """m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2;
     w <- w - lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
     (torch.optim.Adam; Kingma & Ba 2015, arXiv:1412.6980, algorithm 1).
     """
-    return _adam(_with_penalty(gradient, param, hyper), state, param, hyper, step)
+    return _adam(_with_penalty(gradient, param, hyper), state, param, hyper)
 
 
-def adamw(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper, step: int):
+def adamw(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper) -> Step:
     """w <- (1 - lr weight_decay) w, then Adam's update with the plain gradient
     (torch.optim.AdamW; Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2).
     """
     if "weight_decay" in hyper:
         param = param * (1 - hyper["lr"] * hyper["weight_decay"])
-    return _adam(gradient, state, param, hyper, step)
+    return _adam(gradient, state, param, hyper)
 
 
-def _adam(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper, step: int):
-    beta1, beta2 = hyper["beta1"], hyper["beta2"]
-    mean = beta1 * state["mean"] + (1 - beta1) * gradient
-    square = beta2 * state["square"] + (1 - beta2) * gradient.square()
-    denominator = square.sqrt() / (1 - beta2**step).sqrt() + hyper["eps"]
-    update = mean / (1 - beta1**step) / denominator
+def _adam(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper) -> Step:
+    mean = hyper["beta1"] * state["mean"] + hyper["1 - beta1"] * gradient
+    square = hyper["beta2"] * state["square"] + hyper["1 - beta2"] * gradient.square()
+    denominator = square.sqrt() / hyper["1 - beta2^t"].sqrt() + hyper["eps"]
+    update = mean / hyper["1 - beta1^t"] / denominator
     return param - hyper["lr"] * update, {"mean": mean, "square": square}
 
 
@@ -116,15 +115,26 @@ def update(
 ) -> tuple[dict[str, Tensor], dict[str, Leaf]]:
     """One optimizer step of every trial; returns new parameters and state, changes nothing.
 
-    hyper: {"lr": [R], and the optimizer's own fields: [R]}; "weight_decay" may be left out where
-    it is 0 for all.
+    hyper: {"lr": [R], and the optimizer's own fields: [R]}, float64 whatever the parameters are;
+    "weight_decay" may be left out where it is 0 for all.
     """
+    coefficients = _coefficients(hyper, step)
     new_params, new_state = {}, {}
     for key, param in params.items():
-        shaped = {
-            field: value.view(-1, *[1] * (param.dim() - 1)) for field, value in hyper.items()
-        }
-        new_params[key], new_state[key] = UPDATES[name](
-            gradients[key], state[key], param, shaped, step
-        )
+        shape = (-1, *[1] * (param.dim() - 1))
+        shaped = {field: value.to(param.dtype).view(shape) for field, value in coefficients.items()}
+        new_params[key], new_state[key] = UPDATES[name](gradients[key], state[key], param, shaped)
     return new_params, new_state
+
+
+def _coefficients(hyper: Hyper, step: int) -> Hyper:
+    """The hyperparameters and what the formulas make of them, in float64 as torch.optim does.
+
+    Powers are taken number by number: a vectorised power rounds by position in the stack.
+    """
+    derived = {f"1 - {key}": 1 - hyper[key] for key in ("alpha", "beta1", "beta2") if key in hyper}
+    for key in ("beta1", "beta2"):
+        if key in hyper:
+            powers = [1 - beta**step for beta in hyper[key].tolist()]
+            derived[f"1 - {key}^t"] = torch.tensor(powers, dtype=torch.float64)
+    return hyper | derived

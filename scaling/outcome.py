@@ -65,8 +65,8 @@ class Watch:
         exploded = ~(loss <= self._explosion[numbers])
         self._diverged_step[numbers[exploded]] = step
         new = (loss[:, None] <= self._targets[numbers]) & np.isnan(self._crossing[numbers])
-        for position, target in zip(*np.nonzero(new), strict=True):
-            self._touch(step, numbers[position], loss[position], target)
+        for position, target in np.argwhere(new).tolist():
+            self._touch(step, int(numbers[position]), float(loss[position]), target)
         finite = np.isfinite(loss)
         self._last_step[numbers[finite]] = step
         self._last_loss[numbers[finite]] = loss[finite]

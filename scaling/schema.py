@@ -46,8 +46,9 @@ def target_label(target_loss: float) -> str:
 def resolve_tracking_uri(uri: str | None = None) -> str:
     """The MLflow store to use: ``uri``, else MLFLOW_TRACKING_URI, else ./mlflow.db.
 
-    A relative SQLite path is made absolute here, as it would otherwise follow the working directory.
+    A relative SQLite path is made absolute: it would otherwise follow the working directory.
     """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     prefix = "sqlite:///"
-    return prefix + os.path.abspath(uri[len(prefix) :]) if uri.startswith(prefix) else uri
+    is_path = uri.startswith(prefix) and not uri.startswith((f"{prefix}file:", f"{prefix}:memory:"))
+    return prefix + os.path.abspath(uri[len(prefix) :]) if is_path else uri

@@ -60,7 +60,6 @@ class Stack:
         )
         rows = [trials[number].config for number in member]
         params = task.initial_params([config.seed for config in rows])
-        dtype = next(iter(params.values())).dtype
         return cls(
             member=member,
             counted=counted,
@@ -68,7 +67,7 @@ class Stack:
             streams=task.streams(distinct, trials[0].config.batch_size),
             params=params,
             state=optimizers.init(rows[0].optimizer.name, params),
-            hyper=_hyper([_numbers(config) for config in rows], dtype),
+            hyper=_hyper([_numbers(config) for config in rows]),
             tile_width=task.tile_width,
             train_loss_sum=torch.zeros(len(member), dtype=torch.float64),
         )
@@ -80,9 +79,7 @@ class Stack:
             return batch
         return tuple(leaf[self.stream_of_tile] for leaf in batch)
 
-    def advance(
-        self, losses: Tensor, params: Params, state: dict[str, optimizers.Leaf]
-    ) -> None:
+    def advance(self, losses: Tensor, params: Params, state: dict[str, optimizers.Leaf]) -> None:
         """Take over what one step made."""
         self.params, self.state = params, state
         self.train_loss_sum += losses
@@ -149,9 +146,9 @@ def _numbers(config) -> dict[str, float]:
     return {"lr": config.lr, **own}
 
 
-def _hyper(rows: Sequence[dict[str, float]], dtype: torch.dtype) -> optimizers.Hyper:
+def _hyper(rows: Sequence[dict[str, float]]) -> optimizers.Hyper:
     hyper: dict[str, Tensor] = {
-        key: torch.tensor([row[key] for row in rows], dtype=dtype) for key in rows[0]
+        key: torch.tensor([row[key] for row in rows], dtype=torch.float64) for key in rows[0]
     }
     if not hyper["weight_decay"].any():
         del hyper["weight_decay"]

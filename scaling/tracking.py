@@ -10,9 +10,11 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -51,7 +53,8 @@ class Writer:
     def __init__(self, uri: str, sweep: SweepRecord, journal: Path) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        arguments = (uri, sweep, journal, theirs)
+        start = journal.stat().st_size  # what stands there already has been followed before
+        arguments = (uri, sweep, journal, start, theirs)
         self._process = context.Process(target=follow, args=arguments, name="mlflow-writer")
         self._process.start()
         theirs.close()
@@ -62,7 +65,8 @@ class Writer:
 
     def close(self, status: str, on_written: Callable[[int], None] = lambda n: None) -> None:
         """Write what is left, end the parent run with `status`; `on_written` gets the count."""
-        self._connection.send(status)
+        with suppress(BrokenPipeError):  # it died of an error: that message is still to be read
+            self._connection.send(status)
         while True:
             kind, content = self._receive()
             if kind == "written":
@@ -80,7 +84,7 @@ class Writer:
             return "error", "the process that writes to MLflow ended unexpectedly"
 
 
-def follow(uri: str, sweep: SweepRecord, journal: Path, connection: Connection) -> None:
+def follow(uri: str, sweep: SweepRecord, journal: Path, start: int, connection: Connection) -> None:
     """Body of the writing process: journal to store until told to stop, or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     try:
@@ -90,7 +94,7 @@ def follow(uri: str, sweep: SweepRecord, journal: Path, connection: Connection) 
         return
     connection.send(("ready", None))
     try:
-        status = _write_all(store, JournalReader(journal), connection)
+        status = _write_all(store, JournalReader(journal, start), connection)
         store.close(status)
     except Exception as error:
         _tell(connection, "error", store_message(uri, error))
@@ -144,6 +148,7 @@ class Store:
         quiet_mlflow()
         from mlflow import MlflowClient
 
+        refuse_closed_database(uri)
         retries = os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         self._client = MlflowClient(uri)
         self._sweep = sweep
@@ -271,6 +276,20 @@ class Store:
         return run.info.run_id
 
 
+def refuse_closed_database(uri: str) -> None:
+    """Raise at once where a database cannot be opened or written; MLflow tries for minutes."""
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.pool import NullPool
+
+    if not re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://", uri):
+        return
+    with create_engine(uri, poolclass=NullPool).connect() as connection:
+        if uri.startswith("sqlite"):
+            connection.execute(text("CREATE TABLE IF NOT EXISTS batch_scaling_probe (x INTEGER)"))
+            connection.execute(text("DROP TABLE batch_scaling_probe"))
+            connection.rollback()
+
+
 def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
@@ -287,17 +306,23 @@ def artifact_location(uri: str, study: str) -> str | None:
 def quiet_mlflow() -> None:
     """No usage reports, and no log lines about the making of tables."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def store_message(uri: str, error: Exception) -> str:
     """One line for whatever a store raises."""
+    shown = without_password(uri)
     if isinstance(error, StoreError):
-        return f"tracking.uri={uri}: {error}"
+        return f"tracking.uri={shown}: {error}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[0] if lines else type(error).__name__
+    reason = without_password(lines[0] if lines else type(error).__name__)
     return (
-        f"tracking.uri={uri}: the MLflow store cannot be opened or written ({reason[:300]}); "
+        f"tracking.uri={shown}: the MLflow store cannot be opened or written ({reason[:300]}); "
         "check the address and your rights to write there"
     )
+
+
+def without_password(text: str) -> str:
+    """The same text with the password of any address in it left out."""
+    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", text)

@@ -50,7 +50,8 @@ def train(trials: Sequence[Trial], recorder: Recorder) -> list[TrialResult]:
     while True:
         if step == due or step in watch.budgets:
             loss = task.held_out_loss(stack.params).numpy()
-            factor = None if schedule.name == "constant" else lr_factor(schedule, step)
+            scheduled = step > 0 and schedule.name != "constant"
+            factor = lr_factor(schedule, step) if scheduled else None
             ended = _evaluate(stack, watch, recorder, step, due, loss, factor)
             if not stack.drop(ended):
                 return watch.results()
@@ -96,7 +97,7 @@ def _evaluate(
         numbers[finite],
         loss[finite],
         None if train_loss is None else train_loss[finite],
-        None if factor is None or not step else watch.lr[numbers[finite]] * factor,
+        None if factor is None else watch.lr[numbers[finite]] * factor,
     )
     ended = watch.look(step, numbers, loss)
     for number in ended:

@@ -115,4 +115,3 @@ def _absolute_targets(
 def _digest(content: dict[str, object]) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-

@@ -9,8 +9,8 @@ from scaling.config import OPTIMIZERS, TASKS, TrialConfig
 
 def register() -> None:
     store = ConfigStore.instance()
-    store.store(name="trial_schema", node=TrialConfig)
+    store.store(group="schema", name="trial", node=TrialConfig)
     for name, node in TASKS.items():
-        store.store(group="task", name=f"{name}_schema", node=node)
+        store.store(group="schema/task", name=name, node=node)
     for name, node in OPTIMIZERS.items():
-        store.store(group="optimizer", name=f"{name}_schema", node=node)
+        store.store(group="schema/optimizer", name=name, node=node)

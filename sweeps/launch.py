@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from scaling.config import ConfigError, StudyConfig, validate_study
 from scaling.outcome import TrialResult
+from scaling.schema import CENSORED, DIVERGED, REACHED
 from sweeps.compose import Composer, task_part
 from sweeps.jobs import Job, prepare_jobs, run_trials
 from sweeps.messages import one_line_errors
@@ -23,6 +25,7 @@ from sweeps.progress import Count, progress_display
 from sweeps.record import sweep_record
 
 log = logging.getLogger(__name__)
+OUTCOMES = (REACHED, CENSORED, DIVERGED)
 
 
 def claim_sweep_directory(config: DictConfig) -> None:
@@ -118,10 +121,8 @@ def run_single(config: DictConfig) -> float:
 
 
 def _say_what_came_out(results: Sequence[TrialResult], study: str) -> None:
-    counts = {key: 0 for key in ("reached", "censored", "diverged")}
-    for result in results:
-        counts[result.outcome] += 1
-    ended = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    counts = Counter(result.outcome for result in results)
+    ended = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES)
     log.info("%d trials: %s (their hardest target)", len(results), ended)
     log.info("report: python -m analysis study=%s", study)
 

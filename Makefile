@@ -1,0 +1,35 @@
+# Set-up and the two commands of the README. PYTHON: 3.11 or newer.
+PYTHON ?= python3
+BIN = .venv/bin
+STUDY ?= linear_regression
+
+.PHONY: quickstart test test-long lint benchmark clean
+
+quickstart: .venv/installed
+	$(BIN)/batch-scaling-sweep -m study=$(STUDY)
+	$(BIN)/batch-scaling-report study=$(STUDY)
+
+test: .venv/installed
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: .venv/installed
+	$(BIN)/python -m pytest -m long
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+benchmark: .venv/installed
+	$(BIN)/python -m tests.benchmarks.linear_regression
+
+# torch first and within a tested range: nothing after it changes the build then chosen
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "torch>=2.4,<=2.13.0"
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv

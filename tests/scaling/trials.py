@@ -1,0 +1,69 @@
+"""Trials for tests: small, real, prepared as a sweep prepares them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from scaling.config import (
+    OPTIMIZERS,
+    BudgetConfig,
+    FiniteRegressionConfig,
+    LinearRegressionConfig,
+    OptimizerConfig,
+    TrialConfig,
+)
+from scaling.outcome import TrialResult
+from scaling.train import train
+from scaling.trial import Trial, prepare
+
+
+def regression_trial(optimizer: str = "sgd", max_steps: int = 60, **fields: Any) -> TrialConfig:
+    """A streaming regression trial with 16 inputs; fields of the optimizer stay at defaults."""
+    fields.setdefault("task", LinearRegressionConfig(dimension=16))
+    fields.setdefault("budget", BudgetConfig(max_steps=max_steps))
+    return TrialConfig(optimizer=OPTIMIZERS[optimizer](), **fields)
+
+
+def finite_task(**fields: Any) -> FiniteRegressionConfig:
+    return FiniteRegressionConfig(**({"data_examples": 24, "dimension": 8} | fields))
+
+
+def optimizer_config(name: str, **fields: float) -> OptimizerConfig:
+    return OPTIMIZERS[name](**fields)  # pyright: ignore[reportArgumentType]
+
+
+class Memory:
+    """Keeps what the loop records: {trial number: [(step, loss, train_loss, lr)]}."""
+
+    def __init__(self) -> None:
+        self.curves: dict[int, list[tuple[int, float, float | None, float | None]]] = {}
+        self.outcomes: dict[int, TrialResult] = {}
+
+    def evaluation(
+        self,
+        step: int,
+        numbers: np.ndarray,
+        loss: np.ndarray,
+        train_loss: np.ndarray | None,
+        lr: np.ndarray | None,
+    ) -> None:
+        for position, number in enumerate(numbers.tolist()):
+            row = (
+                step,
+                float(loss[position]),
+                None if train_loss is None else float(train_loss[position]),
+                None if lr is None else float(lr[position]),
+            )
+            self.curves.setdefault(number, []).append(row)
+
+    def outcome(self, number: int, result: TrialResult) -> None:
+        self.outcomes[int(number)] = result
+
+
+def trained(*configs: TrialConfig) -> tuple[Memory, list[TrialResult]]:
+    """Train these configurations as one stack."""
+    memory = Memory()
+    trials: list[Trial] = prepare(configs)
+    return memory, train(trials, memory)
