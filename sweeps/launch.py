@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -49,11 +50,21 @@ def refuse_impossible(
     """Raise Hydra's own error for groups and keys that do not exist, before any job starts."""
     if not batch:
         with one_line_errors():
-            allowed = "one of the swept lists is empty; give every swept key at least one value"
-            raise ConfigError("sweep", "", allowed)
+            raise _empty_list(config)
     composer = Composer(loader, config)
     for overrides in composer.representatives(batch):
         loader.load_sweep_config(config, list(overrides))
+
+
+def _empty_list(config: DictConfig) -> ConfigError:
+    """Names the swept key that has no value, on the command line or in the study."""
+    params = config.hydra.sweeper.get("params") or {}
+    given = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
+    for override in OverridesParser.create().parse_overrides(given):
+        if override.is_sweep_override() and not list(override.sweep_string_iterator()):
+            key, value = str(override.input_line).split("=", 1)
+            return ConfigError(key, value, "the list of values is empty; give at least one")
+    return ConfigError("hydra.sweeper.params", dict(params), "there is no job to run")
 
 
 def launch(

@@ -40,10 +40,10 @@ class LinearRegression:
 
         def draw(generator: torch.Generator, n_steps: int) -> Batch:
             shape = (n_steps, batch_size, dimension)
-            inputs = torch.randn(shape, generator=generator, dtype=self.dtype) * self._scales
+            inputs = torch.randn(shape, generator=generator, dtype=self.dtype).mul_(self._scales)
             noise = torch.randn(shape[:2], generator=generator, dtype=self.dtype)
-            signal = inputs.sum(-1) * self.config.true_weight
-            return inputs, signal + self.config.label_noise * noise
+            signal = inputs.sum(-1).mul_(self.config.true_weight)
+            return inputs, signal.add_(noise, alpha=self.config.label_noise)
 
         return Streams(seeds, batch_size, batch_size * dimension, draw)
 

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 Batch = tuple[Tensor, ...]
-BLOCK_ELEMENTS = 2**16  # random numbers drawn at once per stream: amortises the call at small B
+FIRST_BLOCK_STEPS = 16  # blocks double from here, so that short trials draw little in vain ...
+BLOCK_ELEMENTS = 2**16  # ... up to this many numbers: drawing at once is what makes small B fast
 
 
 class Streams:
     """Batches of G streams, leaves [G, B, ...], one call of `next` per step.
 
-    `draw(generator, n_steps)` returns leaves [n_steps, B, ...]. The block length depends on the
-    shape of one batch alone, never on the stack, so that a trial's data do not depend on its
+    `draw(generator, n_steps)` returns leaves [n_steps, B, ...]. The lengths of blocks depend on
+    the shape of one batch alone, never on the stack, so that a trial's data do not depend on its
     neighbours. A stream is fixed by (seed, batch size): equal for every lr, independent between
     batch sizes.
     """
@@ -30,12 +31,15 @@ class Streams:
     ) -> None:
         self._generators = [_generator(seed, batch_size) for seed in seeds]
         self._draw = draw
-        self._block_steps = max(1, BLOCK_ELEMENTS // elements_per_step)
-        self._position = self._block_steps
+        self._most_steps = max(1, BLOCK_ELEMENTS // elements_per_step)
+        self._block_steps = min(FIRST_BLOCK_STEPS, self._most_steps)
+        self._position = 0
         self._block: Batch = ()
 
     def next(self) -> Batch:
-        if self._position == self._block_steps:
+        if not self._block or self._position == self._block_steps:
+            if self._block:
+                self._block_steps = min(2 * self._block_steps, self._most_steps)
             drawn = [self._draw(generator, self._block_steps) for generator in self._generators]
             self._block = tuple(torch.stack(leaves) for leaves in zip(*drawn, strict=True))
             self._position = 0

@@ -1,0 +1,74 @@
+"""Best learning rate of a batch size, its mark when the grid ends there, and lrs in between.
+
+The steps of the frontier are the raw minimum over the lrs tried; a parabola would be biased, since
+S(lr) has a cliff at the stability edge (SCIENCE.md section 2).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class BestLr(NamedTuple):
+    """Position among the lrs (-1: none reaches the target), and whether the grid ends there."""
+
+    position: int
+    at_edge: bool
+
+
+def best_lr(lrs: Floats, steps: Floats) -> BestLr:
+    """The lr of least steps. lrs [n_lrs] increasing, all that were tried; steps [n_lrs] or NaN.
+
+    At the edge only if the best lr is the smallest or largest that was tried: a larger neighbour
+    that diverged or did not reach the target closes the range, it does not end the grid.
+    """
+    if np.isnan(steps).all():
+        return BestLr(-1, False)
+    position = int(np.nanargmin(steps))
+    return BestLr(position, position in (0, len(lrs) - 1))
+
+
+def lr_interval(lrs: Floats, index: int, drawn: NDArray) -> tuple[float, float]:
+    """95 % percentile interval of the best lr, never narrower than half a spacing to either side.
+
+    lrs [n_lrs] increasing; index of the best; drawn [n_boot] indices of the best lr in bootstrap
+    resamples, -1 where none reached the target (left out).
+    """
+    lr = lrs[index]
+    down = lrs[index - 1] if index > 0 else lr**2 / lrs[min(1, len(lrs) - 1)]
+    up = lrs[index + 1] if index + 1 < len(lrs) else lr**2 / lrs[max(index - 1, 0)]
+    low, high = np.sqrt(lr * down), np.sqrt(lr * up)
+    drawn = drawn[drawn >= 0]
+    if len(drawn):
+        few, most = np.percentile(drawn, [2.5, 97.5], method="nearest").astype(int)
+        low, high = min(low, lrs[few]), max(high, lrs[most])
+    return float(low), float(high)
+
+
+class LrAt(NamedTuple):
+    lr: float
+    lr_low: float
+    lr_high: float
+    clamped: bool
+
+
+def lr_at(frontier: pd.DataFrame, batch_size: float) -> LrAt:
+    """Best lr at any batch size: log-log between the frontier's neighbouring batch sizes.
+
+    frontier: the usable rows of one group and target (batch_size, lr, lr_low, lr_high). Beyond the
+    sampled batch sizes the lr of the nearest one is taken, and `clamped` says so.
+    """
+    rows = frontier.sort_values("batch_size")
+    sizes = rows["batch_size"].to_numpy(float)
+    at = np.log(batch_size)
+    values = (
+        float(np.exp(np.interp(at, np.log(sizes), np.log(rows[name].to_numpy(float)))))
+        for name in ("lr", "lr_low", "lr_high")
+    )
+    return LrAt(*values, clamped=bool(not sizes[0] <= batch_size <= sizes[-1]))

@@ -1,0 +1,72 @@
+"""Held-out loss: against steps and examples, and against batch size at fixed examples."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.figures import style
+
+
+def plot_loss_curves(loss_curves: pd.DataFrame, targets: list[float], x: str) -> Figure:
+    """Seed-mean held-out loss against x ("step" or "examples"), a curve a batch size.
+
+    loss_curves: as `tables.loss_curves` makes it, of one group; the band spans the seeds.
+    """
+    label = "steps (optimizer updates)" if x == "step" else "training examples seen"
+    with style.house_style():
+        figure, ax = style.new_axes()
+        sizes = sorted(loss_curves["batch_size"].unique())
+        colors = style.ordered_colors(len(sizes))
+        for i, size in enumerate(sizes):
+            own = loss_curves[(loss_curves["batch_size"] == size) & (loss_curves[x] > 0)]
+            ax.fill_between(
+                own[x], own["loss_low"], own["loss_high"], color=colors[i], alpha=0.13, lw=0
+            )
+            ax.plot(
+                own[x],
+                own["loss"],
+                color=colors[i],
+                linestyle=style.LINES[i % len(style.LINES)],
+                marker=style.MARKERS[i % len(style.MARKERS)],
+                markersize=4,
+                markevery=(i % 5, max(1, len(own) // 6)),
+                lw=1.3,
+                label=style.number(size),
+            )
+        style.log_axis(ax, "x", label)
+        style.log_axis(ax, "y", "held-out loss")
+        for target in targets:
+            ax.axhline(target, color=style.INK, lw=0.8, ls=(0, (2, 3)))
+            ax.annotate(
+                f"target {target:.3g}",
+                (0, target),
+                xycoords=("axes fraction", "data"),
+                xytext=(3, 2),
+                textcoords="offset points",
+                fontsize=8,
+            )
+        style.legend_beside(figure, ax, "batch size")
+    return figure
+
+
+def plot_fixed_budget(fixed_budget: pd.DataFrame) -> Figure:
+    """Best seed-mean held-out loss after a fixed number of examples, against batch size."""
+    with style.house_style():
+        figure, ax = style.new_axes()
+        budgets = sorted(fixed_budget["examples"].unique())
+        colors = style.ordered_colors(len(budgets))
+        for i, budget in enumerate(budgets):
+            own = fixed_budget[fixed_budget["examples"] == budget].sort_values("batch_size")
+            ax.plot(
+                own["batch_size"],
+                own["loss"],
+                color=colors[i],
+                linestyle=style.LINES[i % len(style.LINES)],
+                marker=style.MARKERS[i % len(style.MARKERS)],
+                label=style.number(budget),
+            )
+        style.batch_size_axis(ax, fixed_budget["batch_size"])
+        style.log_axis(ax, "y", "held-out loss, best lr")
+        style.legend_beside(figure, ax, "examples seen")
+    return figure

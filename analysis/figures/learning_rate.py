@@ -1,0 +1,143 @@
+"""Steps to target over the lr x batch size grid, and the best lr against batch size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from analysis.figures import style
+from analysis.tables import rule_lr
+from scaling.schema import CENSORED, DIVERGED, REACHED
+
+NEAR_BEST = 1.2
+_FAILED = {DIVERGED: ("#c9c9c9", "xxxx"), CENSORED: ("#f2f2f2", "////")}
+_RULE_NAMES = {
+    "linear": ("linear, lr ∝ B", (0, (1, 1.4))),
+    "square_root": ("square root, lr ∝ √B", (0, (5, 2))),
+    "saturating": (r"saturating, $\mathrm{lr_{max}}/(1 + B_*/B)^a$", "-"),
+}
+
+
+def plot_lr_heat_map(cells: pd.DataFrame, frontier: pd.DataFrame) -> Figure:
+    """Steps to one target of every (batch size, lr) tried; cells, frontier: of that target.
+
+    A star marks the best lr of each batch size, dots what is within 20 % of it; cells that diverged
+    or ran out of budget are hatched; blank cells were not tried.
+    """
+    with style.house_style():
+        sizes, lrs = sorted(cells["batch_size"].unique()), sorted(cells["lr"].unique())
+        figure, ax = style.new_axes(min(9.0, max(4.2, 1.8 + 0.22 * len(lrs))))
+        grid = cells.pivot_table(index="lr", columns="batch_size", values="steps", dropna=False)
+        grid = grid.reindex(index=lrs, columns=sizes)
+        mesh = ax.pcolormesh(
+            np.ma.masked_invalid(grid.to_numpy(dtype=float)),
+            cmap="viridis_r",
+            norm=LogNorm(),
+            edgecolors="white",
+            linewidth=0.6,
+        )
+        for outcome, (color, hatch) in _FAILED.items():
+            for size, lr in cells.loc[cells["outcome"] == outcome, ["batch_size", "lr"]].to_numpy():
+                corner = (sizes.index(size), lrs.index(lr))
+                ax.add_patch(Rectangle(corner, 1, 1, fc=color, ec="#7d7d7d", hatch=hatch, lw=0))
+        _mark_best(ax, cells, frontier, sizes, lrs)
+        ax.set_xticks(np.arange(len(sizes)) + 0.5, [style.number(s) for s in sizes], size=8)
+        shown = style.thinned(range(len(lrs)), 20)
+        ax.set_yticks(np.array(shown) + 0.5, [f"{lrs[int(i)]:.3g}" for i in shown])
+        ax.tick_params(length=0)
+        ax.grid(False)
+        ax.spines[:].set_visible(False)
+        ax.set(xlabel="batch size B (examples)", ylabel="learning rate")
+        if grid.notna().any(axis=None):
+            bar = figure.colorbar(mesh, ax=ax, label="steps to target", pad=0.02)
+            bar.ax.yaxis.set_major_locator(style.PlainTicks())
+            bar.ax.yaxis.set_major_formatter(lambda value, _: style.number(value))
+            bar.ax.yaxis.set_minor_formatter(lambda value, _: "")
+            bar.outline.set_visible(False)  # type: ignore[operator]
+        figure.legend(handles=_heat_map_legend(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def _mark_best(
+    ax: Axes, cells: pd.DataFrame, frontier: pd.DataFrame, sizes: list[Any], lrs: list[Any]
+) -> None:
+    reached = frontier[frontier["outcome"] == REACHED]
+    for size, lr, best in reached[["batch_size", "lr", "steps"]].itertuples(index=False):
+        ax.plot(sizes.index(size) + 0.5, lrs.index(lr) + 0.5, **_STAR)
+        near = cells[(cells["batch_size"] == size) & (cells["steps"] <= NEAR_BEST * best)]
+        for other in set(near["lr"]) - {lr}:
+            ax.plot(sizes.index(size) + 0.5, lrs.index(other) + 0.5, **_DOT)
+
+
+_STAR: dict[str, Any] = {"marker": "*", "ms": 11, "mfc": "white", "mec": "black", "mew": 0.9}
+_DOT: dict[str, Any] = {"marker": "o", "ms": 3.2, "mfc": "white", "mec": "black", "mew": 0.6}
+
+
+def _heat_map_legend() -> list[Any]:
+    failed = [
+        Patch(fc=color, ec="#7d7d7d", hatch=hatch, lw=0, label=label)
+        for (color, hatch), label in zip(
+            _FAILED.values(), ("diverged", "not reached in its budget"), strict=True
+        )
+    ]
+    return [
+        Line2D([], [], ls="", label="best lr", **_STAR),
+        Line2D([], [], ls="", label="within 20 % of it", **_DOT),
+        *failed,
+    ]
+
+
+def plot_best_lr(
+    best_lr: pd.DataFrame, lr_rules: pd.DataFrame, theory: pd.DataFrame, target: float
+) -> Figure:
+    """Best lr against batch size for one target, with the three rules fitted to it.
+
+    Hollow points lie at the edge of the tried grid and are left out of the rules.
+    """
+    with style.house_style():
+        figure, ax = style.new_axes(5.2)
+        own = best_lr[(best_lr["target_loss"] == target) & best_lr["lr"].notna()]
+        own = own[own["outcome"] == REACHED]
+        edge = own["lr_at_edge"].astype(bool)
+        below = (own["lr"] - own["lr_low"]).clip(lower=0).fillna(0)
+        above = (own["lr_high"] - own["lr"]).clip(lower=0).fillna(0)
+        color = style.target_colors(1)[0]
+        ax.errorbar(own["batch_size"], own["lr"], [below, above], ls="", color=color, lw=1.2)
+        for where, fill, label in ((~edge, color, "best lr"), (edge, "white", "at grid edge")):
+            if where.any():
+                points = own.loc[where]
+                ax.plot(
+                    points["batch_size"], points["lr"], ls="", marker="o", color=color, mfc=fill,
+                    label=label, zorder=4,
+                )  # fmt: skip
+        exact = theory[(theory["target_loss"] == target) & (theory["lr_choice"] == "continuous_lr")]
+        if len(exact):
+            ax.plot(
+                exact["batch_size"], exact["lr"], ls="", marker="+", ms=10, color=style.INK,
+                label="exact theory, continuous lr", zorder=3,
+            )  # fmt: skip
+        _plot_rules(ax, own, lr_rules[lr_rules["target_loss"] == target])
+        style.batch_size_axis(ax, own["batch_size"])
+        style.log_axis(ax, "y", "best learning rate")
+        if len(own):
+            ax.set_ylim(own["lr"].min() / 2.5, own["lr"].max() * 2.5)
+        style.legend_below(figure, ax)
+    return figure
+
+
+def _plot_rules(ax: Axes, own: pd.DataFrame, rules: pd.DataFrame) -> None:
+    if own.empty:
+        return
+    dense = np.geomspace(own["batch_size"].min(), own["batch_size"].max(), 200)
+    colors = style.target_colors(4)[1:]
+    for i, rule in enumerate(rules.to_dict("records")):
+        name, line = _RULE_NAMES.get(rule["rule"], (rule["rule"], "-"))
+        label = f"{name} (preferred)" if rule["preferred"] else name
+        ax.plot(dense, rule_lr(rule, dense), color=colors[i % 3], ls=line, label=label, zorder=2)

@@ -1,0 +1,184 @@
+"""How all figures look, and how they become bytes: the same input, the same bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.transforms import Bbox
+
+FORMATS = ("png", "svg", "pdf")
+WIDTH, HEIGHT = 7.2, 4.6  # inches
+INK, MUTED = "#1a1a1a", "#6b6b6b"
+# Colour never carries a meaning alone: markers and line styles differ too, so grey prints work.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (6, 2, 1, 2)))
+_METADATA = {
+    "png": {"Software": None},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+}
+_RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
+    "font.size": 9.5,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5.5,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.hashsalt": "batch-scaling",
+    "pdf.fonttype": 42,
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """matplotlib's defaults (not the user's matplotlibrc) with ours on top."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_RC)
+        yield
+
+
+def new_axes(height: float = HEIGHT) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def render(figure: Figure, file_format: str) -> bytes:
+    """The figure as PNG, SVG or PDF; equal bytes for equal figures (no dates, fixed ids)."""
+    buffer = io.BytesIO()
+    with house_style():
+        figure.savefig(buffer, format=file_format, dpi=160, metadata=_METADATA[file_format])
+    return buffer.getvalue()
+
+
+def target_colors(n: int) -> list[Any]:
+    """Colours of the targets, hardest first: seaborn's colour-blind safe palette."""
+    palette = sns.color_palette("colorblind")
+    order = [0, 1, 2, 4, 3, 5, 7, 8, 9, 6]
+    return [palette[order[i % len(order)]] for i in range(n)]
+
+
+def ordered_colors(n: int) -> list[Any]:
+    """Colours of an ordered quantity, dark to light also in grey (viridis, not its pale end)."""
+    return [mpl.colormaps["viridis"](x) for x in np.linspace(0.0, 0.88, max(n, 2))[:n]]
+
+
+def number(x: float) -> str:
+    """A short number for labels: 1,024; 25 k; 1.5 M; 0.047."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if abs(x) >= size:
+            return f"{x / (1e3 if unit == ' k' else size):.3g}{unit}"
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
+
+
+class PlainTicks(LogLocator):
+    """Decades; 1, 2, 5 as well where the axis spans few of them."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        if not 0 < vmin < vmax:  # an axis without data
+            return np.array([])
+        span = vmax / vmin
+        few = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if span < 8 else (1.0, 2.0, 5.0)
+        self.set_params(subs=(1.0,) if span > 400 else few)
+        return super().tick_values(vmin, vmax)
+
+
+def log_axis(ax: Axes, which: str, label: str, *, minor: bool = True) -> None:
+    """A logarithmic axis with plain numbers on it instead of powers."""
+    getattr(ax, f"set_{which}scale")("log")
+    getattr(ax, f"set_{which}label")(label)
+    axis = getattr(ax, f"{which}axis")
+    axis.set_major_locator(PlainTicks())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    if not minor:
+        axis.set_minor_locator(NullLocator())
+
+
+def batch_size_axis(ax: Axes, batch_sizes: Iterable[float], which: str = "x") -> None:
+    """A logarithmic axis with its ticks at (some of) the sampled batch sizes."""
+    log_axis(ax, which, "batch size B (examples)", minor=False)
+    axis = getattr(ax, f"{which}axis")
+    axis.set_major_locator(FixedLocator(thinned(sorted(set(batch_sizes)), 8)))
+
+
+def thinned(values: Sequence[float], at_most: int) -> list[float]:
+    """Every n-th value, n as small as leaves no more than `at_most`."""
+    step = max(1, -(-len(values) // at_most))
+    return list(values[::step])
+
+
+def legend_below(figure: Figure, ax: Axes, columns: int = 3) -> None:
+    """A legend outside the axes, where it can cover nothing."""
+    handles, labels = ax.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def legend_beside(figure: Figure, ax: Axes, title: str) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside right upper", title=title)
+
+
+def place_labels(figure: Figure, ax: Axes, labels: Sequence[Any], lines: Sequence[Any]) -> None:
+    """Move each label (an annotation of a point) to a free place around its point, or hide it.
+
+    Free: inside the axes, off the other labels, off all labelled points and off the lines
+    (arrays [n, 2] in data coordinates). Earlier labels choose first.
+    """
+    figure.draw_without_rendering()  # settles limits and layout
+    inside = ax.get_window_extent()
+    anchors = [ax.transData.transform(label.xy) for label in labels]
+    half = 4.0 * figure.dpi / 72
+    taken = [Bbox.from_extents(x - half, y - half, x + half, y + half) for x, y in anchors]
+    curves = np.concatenate([ax.transData.transform(line) for line in lines] or [np.empty((0, 2))])
+    for label, (x, y) in zip(labels, anchors, strict=True):
+        box = label.get_window_extent()
+        for dx, dy in _around():
+            left = x + dx * figure.dpi / 72 - box.width * (1 - np.sign(dx)) / 2
+            bottom = y + dy * figure.dpi / 72 - box.height * (1 - np.sign(dy)) / 2
+            place = Bbox.from_bounds(left, bottom, box.width, box.height)
+            free = inside.contains(*place.min) and inside.contains(*place.max)
+            if free and not place.count_contains(curves) and not place.count_overlaps(taken):
+                label.set(position=(dx, dy), ha=_ALIGN[np.sign(dx)], va=_VALIGN[np.sign(dy)])
+                taken.append(place)
+                break
+        else:
+            label.set_visible(False)
+
+
+_ALIGN = {-1.0: "right", 0.0: "center", 1.0: "left"}
+_VALIGN = {-1.0: "top", 0.0: "center", 1.0: "bottom"}
+
+
+def _around() -> Iterator[tuple[float, float]]:
+    """Offsets in points: right, left, above, below, then the corners; near first, then farther."""
+    for r in (6.0, 10.0, 15.0):
+        yield from ((r, 0.0), (-r, 0.0), (0.0, r), (0.0, -r))
+        d = 0.7 * r
+        yield from ((d, d), (-d, -d), (-d, d), (d, -d))

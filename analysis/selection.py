@@ -1,0 +1,114 @@
+"""Which trials a study's statistics stand on, how they fall into groups, and at which targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.caveats import group_label
+from analysis.errors import AnalysisError
+from scaling.schema import DIVERGED
+
+# Columns of trials that are no property of the question: identity, results, and how it was run.
+_NOT_A_GROUP = {
+    "run_id", "trial_id", "study", "sweep", "status", "outcome", "last_step", "batch_size", "lr",
+    "seed", "irreducible_loss", "initial_loss", "targets", "seconds", "tail_factor", "device",
+}  # fmt: skip
+_NOT_A_GROUP_PREFIX = (
+    "study", "budget", "tracking", "evaluation", "relative_targets", "divergence_factor", "hydra",
+)  # fmt: skip
+
+
+def varying_params(trials: pd.DataFrame) -> list[str]:
+    """Params that vary besides batch_size, lr and seed, without those that only repeat another.
+
+    `*.name` first, then other dotted params, then derived ones (model_size): of params that always
+    change together (task.dimension and model_size) the first is kept.
+    """
+    candidates = [
+        name
+        for name in trials.columns
+        if name not in _NOT_A_GROUP
+        and name.split(".")[0] not in _NOT_A_GROUP_PREFIX
+        and trials[name].map(str).nunique() > 1
+    ]
+    candidates.sort(key=lambda name: (not name.endswith(".name"), "." not in name))
+    kept: list[str] = []
+    n_groups = 1
+    for name in candidates:
+        finer = len(trials[[*kept, name]].astype(str).drop_duplicates())
+        if finer > n_groups:
+            kept, n_groups = [*kept, name], finer
+    return kept
+
+
+def finished_trials(trials: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
+    """The finished trials; an AnalysisError if there are none or all of them diverged."""
+    finished = trials[trials["status"] == "FINISHED"]
+    states = ", ".join(f"{n} {str(s).lower()}" for s, n in trials["status"].value_counts().items())
+    if finished.empty:
+        raise AnalysisError(
+            f"no finished trials (status: {states or 'there are none'}); "
+            "wait for them or run the sweep first"
+        )
+    if (finished["outcome"] == DIVERGED).all():
+        raise AnalysisError(
+            f"all {len(finished)} finished trials diverged; sweep smaller values of lr"
+        )
+    if len(finished) < len(trials):
+        warnings.append(f"Only finished trials are used; the store has {states}.")
+    return finished
+
+
+def one_trial_per_seed(
+    trials: pd.DataFrame, group_by: list[str], warnings: list[str]
+) -> pd.DataFrame:
+    """The longest trial of each group, batch size, lr and seed.
+
+    A param that some trials do not have is "none" in them. Raises AnalysisError if trials of equal
+    batch size, lr and seed differ in another param, or group_by names an unknown one.
+    """
+    missing = [name for name in group_by if name not in trials]
+    if missing:
+        known = ", ".join(sorted(set(trials.columns) - _NOT_A_GROUP))
+        raise AnalysisError(f"group_by: no param named {missing[0]}; there are {known}")
+    trials = trials.copy()
+    for name in group_by:
+        if trials[name].isna().any():
+            trials[name] = trials[name].astype(object).where(trials[name].notna(), "none")
+    keys = [*group_by, "batch_size", "lr", "seed"]
+    repeated = trials[trials.duplicated(keys, keep=False)]
+    for _, rows in repeated.groupby(keys):
+        differing = varying_params(rows)
+        if differing:
+            raise AnalysisError(
+                f"group_by: trials of equal batch_size, lr and seed differ in {differing[0]}; "
+                "add it to group_by, or read fewer sweeps"
+            )
+    longest = trials.sort_values("last_step", ascending=False, kind="stable").drop_duplicates(keys)
+    if len(longest) < len(trials):
+        warnings.append(
+            f"{len(trials) - len(longest)} trials repeat another one's batch size, lr and seed; "
+            "the longest of each is used."
+        )
+    return longest.sort_index()
+
+
+def targets_of(
+    trials: pd.DataFrame, wanted: Sequence[float] | None, group: dict[str, Any]
+) -> list[float]:
+    """Target losses of one group, largest first: those wanted, else all that were recorded."""
+    recorded = [target for targets in trials["targets"] for target in targets]
+    targets = sorted({float(t) for t in (recorded if wanted is None else wanted)}, reverse=True)
+    low, high = float(trials["irreducible_loss"].iloc[0]), float(trials["initial_loss"].iloc[0])
+    if not targets:
+        raise AnalysisError(f"{group_label(group)}targets: there are none; give targets=[..]")
+    for target in targets:
+        if not low < target < high:
+            raise AnalysisError(
+                f"{group_label(group)}targets: {target:g} must lie above the irreducible loss "
+                f"{low:g} and below the initial loss {high:g}"
+            )
+    return targets

@@ -1,0 +1,52 @@
+"""One small study, simulated and analysed once for all tests of the analysis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.study import StudyResult, analyse
+from scaling.spectrum import RegressionProblem
+from tests.analysis.simulated import simulate_study
+from tests.analysis.stored import new_store, write_study
+
+Frames = tuple[pd.DataFrame, pd.DataFrame]
+STUDY_NAME = "small"
+
+
+@pytest.fixture(scope="session")
+def small_study() -> Frames:
+    problem = RegressionProblem.power_law(16)
+    targets = [share * problem.initial_risk for share in (0.1, 0.03)]
+    lrs = 2.0 ** np.arange(-7.0, 0.5)
+    sizes = [1, 4, 16, 64, 256, 1024]
+    return simulate_study(problem, sizes, lrs, [0, 1], targets, max_steps=2000, noise=0.05)
+
+
+@pytest.fixture(scope="session")
+def small_result(small_study: Frames) -> StudyResult:
+    return analyse(*small_study, n_bootstrap=50)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh MLflow database; making one takes seconds, copying it none."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("empty")
+    MlflowClient(new_store(folder)).search_experiments()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def small_store(
+    small_study: Frames, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """URI of a store with the study; tests that change it make a copy."""
+    folder = tmp_path_factory.mktemp("store")
+    (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
+    write_study(new_store(folder), STUDY_NAME, *small_study)
+    return new_store(folder)

@@ -1,0 +1,51 @@
+"""Best lr: its mark at the edge, its interval, and lrs between batch sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.best_lr import best_lr, lr_at, lr_interval
+
+LRS = np.array([0.1, 0.2, 0.4, 0.8])
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ([9, 5, 6, 8], (1, False)),
+        ([4, 5, 6, 8], (0, True)),
+        ([9, 8, 6, 5], (3, True)),
+        ([9, 8, 6, np.nan], (2, False)),  # the larger neighbour diverged: a stability edge
+        ([np.nan, 8, 9, np.nan], (1, False)),
+        ([np.nan] * 4, (-1, False)),
+    ],
+)
+def test_best_lr_and_its_edge_mark(steps, expected):
+    assert best_lr(LRS, np.array(steps, float)) == expected
+
+
+def test_a_single_lr_is_an_edge():
+    assert best_lr(LRS[:1], np.array([3.0])) == (0, True)
+
+
+def test_interval_is_never_below_half_a_spacing():
+    low, high = lr_interval(LRS, 1, np.full(100, 1))
+    assert (low, high) == pytest.approx((0.2 / 2**0.5, 0.2 * 2**0.5))
+    low, high = lr_interval(LRS, 3, np.full(100, -1))
+    assert (low, high) == pytest.approx((0.8 / 2**0.5, 0.8 * 2**0.5))
+
+
+def test_interval_follows_the_bootstrap():
+    assert lr_interval(LRS, 1, np.repeat([1, 2, 3], 50))[1] == 0.8
+    assert lr_interval(LRS, 1, np.repeat([0, 1], 50))[0] == 0.1
+
+
+def test_lr_between_batch_sizes_is_log_log():
+    frontier = pd.DataFrame(
+        {"batch_size": [64, 4], "lr": [0.8, 0.2], "lr_low": [0.4, 0.1], "lr_high": [1.6, 0.4]}
+    )
+    assert lr_at(frontier, 16) == pytest.approx((0.4, 0.2, 0.8, False))
+    assert lr_at(frontier, 1) == pytest.approx((0.2, 0.1, 0.4, True))
+    assert lr_at(frontier, 1000) == pytest.approx((0.8, 0.4, 1.6, True))

@@ -1,0 +1,144 @@
+"""Figures: all of them, equal bytes for equal input, a table each, readable labels."""
+
+from __future__ import annotations
+
+import hashlib
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Annotation
+
+from analysis import tables
+from analysis.figures import Drawing, draw, style
+from analysis.figures.learning_rate import plot_lr_heat_map
+from analysis.study import StudyResult
+
+KINDS = (
+    "steps_against_batch_size",
+    "pareto_front",
+    "best_lr_against_batch_size",
+    "steps_by_lr_and_batch_size",
+    "loss_against_steps",
+    "loss_against_examples",
+    "loss_at_fixed_examples",
+    "critical_batch_size_against_target",
+)
+
+
+@pytest.fixture(scope="module")
+def drawings(small_result: StudyResult) -> list[Drawing]:
+    return list(draw(small_result))
+
+
+def test_every_figure_is_there_with_its_table(
+    drawings: list[Drawing], small_result: StudyResult
+) -> None:
+    names = [drawing.name for drawing in drawings]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if name in KINDS] == list(KINDS)
+    written = tables.tables(small_result)
+    for drawing in drawings:
+        assert drawing.title
+        assert drawing.caption
+        assert len(drawing.table)
+        assert set(drawing.table.columns) == set(written[drawing.table_name].columns)
+
+
+def test_further_targets_are_folded(drawings: list[Drawing]) -> None:
+    folded = [drawing.name for drawing in drawings if drawing.folded]
+    assert len(folded) == 2
+    assert all(name.endswith("0.338073") for name in folded)
+
+
+@pytest.mark.parametrize("file_format", style.FORMATS)
+def test_equal_input_gives_equal_bytes(
+    drawings: list[Drawing], small_result: StudyResult, file_format: str
+) -> None:
+    def digests(some: list[Drawing]) -> dict[str, str]:
+        content = {d.name: style.render(d.figure, file_format) for d in some}
+        return {name: hashlib.sha256(c).hexdigest() for name, c in content.items()}
+
+    first = digests(drawings[:2])
+    assert first == digests(list(draw(small_result))[:2])
+    assert len(set(first.values())) == len(first)
+
+
+def test_formats(drawings: list[Drawing]) -> None:
+    png, svg, pdf = (style.render(drawings[0].figure, kind) for kind in ("png", "svg", "pdf"))
+    assert png.startswith(b"\x89PNG")
+    assert pdf.startswith(b"%PDF")
+    assert ET.fromstring(svg).tag.endswith("svg")
+    for content in (png, svg, pdf):
+        for trace in (b"dc:date", b"CreationDate", b"Software"):
+            assert trace not in content
+
+
+def test_labels_of_the_pareto_front_do_not_overlap(drawings: list[Drawing]) -> None:
+    figure = next(d.figure for d in drawings if d.name == "pareto_front")
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    labels = [t for t in ax.texts if isinstance(t, Annotation) and t.get_visible()]
+    assert len(labels) >= 12  # 6 batch sizes of each target
+    boxes = [label.get_window_extent() for label in labels]
+    for i, box in enumerate(boxes):
+        assert not box.count_overlaps(boxes[:i])
+        assert ax.get_window_extent().contains(*box.min)
+        assert ax.get_window_extent().contains(*box.max)
+
+
+def test_crowded_labels_are_hidden_rather_than_stacked() -> None:
+    with style.house_style():
+        figure, ax = style.new_axes()
+        ax.plot([0, 1], [0, 1], ls="")
+        offset = {"xytext": (6, 0), "textcoords": "offset points"}
+        labels = [ax.annotate("a long label", (0.5, 0.5), **offset) for _ in range(40)]
+        style.place_labels(figure, ax, labels, [np.array([[0.0, 0.0], [1.0, 1.0]])])
+    shown = [label.get_window_extent() for label in labels if label.get_visible()]
+    assert 1 < len(shown) < 40
+    assert not any(box.count_overlaps(shown[:i]) for i, box in enumerate(shown))
+
+
+def test_lr_heat_map_marks_the_best_and_hatches_the_failed() -> None:
+    columns = ["batch_size", "lr", "steps", "outcome"]
+    rows = [
+        (1, 0.1, 50.0, "reached"), (1, 0.2, 40.0, "reached"), (1, 0.4, np.nan, "diverged"),
+        (2, 0.1, np.nan, "censored"), (2, 0.2, 30.0, "reached"),
+    ]  # fmt: skip
+    cells = pd.DataFrame(rows, columns=columns)
+    frontier = cells.loc[[1, 4]]
+    ax = plot_lr_heat_map(cells, frontier).axes[0]
+    stars = [line for line in ax.lines if line.get_marker() == "*"]
+    places = sorted(tuple(np.ravel(star.get_xydata())) for star in stars)
+    assert places == [(0.5, 1.5), (1.5, 1.5)]
+    hatches = {tuple(patch.get_xy()): patch.get_hatch() for patch in ax.patches}  # type: ignore[attr-defined]
+    assert hatches == {(0, 2): "xxxx", (1, 0): "////"}
+
+
+def test_best_lr_at_the_edge_is_hollow(small_result: StudyResult) -> None:
+    result = small_result
+    edge = result.frontier.assign(lr_at_edge=result.frontier["batch_size"] == 256)
+    changed = StudyResult(**{**vars(result), "frontier": edge})
+    figure = next(d.figure for d in draw(changed) if d.name == "best_lr_against_batch_size")
+    hollow = [line for line in figure.axes[0].lines if line.get_label() == "at grid edge"]
+    assert [list(np.asarray(line.get_xdata())) for line in hollow] == [[256]]
+    assert hollow[0].get_markerfacecolor() == "white"
+
+
+def test_figures_need_no_display_and_ignore_the_users_style(small_result: StudyResult) -> None:
+    import matplotlib as mpl
+
+    with mpl.rc_context({"font.size": 30, "axes.labelsize": 40}):
+        styled = style.render(next(draw(small_result)).figure, "png")
+    assert styled == style.render(next(draw(small_result)).figure, "png")
+    assert isinstance(next(draw(small_result)).figure.canvas, FigureCanvasAgg)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.0, "1"), (1024, "1,024"), (25_000, "25 k"), (1.5e6, "1.5 M"), (0.0474, "0.0474")],
+)
+def test_numbers_on_axes(value: float, text: str) -> None:
+    assert style.number(value) == text

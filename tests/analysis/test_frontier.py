@@ -1,0 +1,108 @@
+"""Cells to frontier: the raw minimum over lr, marks, intervals, and fixed example budgets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.bootstrap import FrontierDraws
+from analysis.frontier import example_budgets, fixed_budget_frame, frontier_frame, usable
+from analysis.steps_to_target import Cell
+
+LRS = [0.1, 0.2, 0.4]
+
+
+def cells_of(steps, outcomes, n_seeds=8):
+    return pd.DataFrame(
+        {
+            "target_loss": 0.5,
+            "batch_size": 4,
+            "lr": LRS,
+            "steps": steps,
+            "outcome": outcomes,
+            "n_seeds": n_seeds,
+            "n_diverged": 0,
+            "last_step": 100,
+        }
+    )
+
+
+def row_of(cells, draws=None):
+    if draws is None:
+        draws = FrontierDraws(np.array([[18.0, 20.0, 22.0]]), np.array([[1, 1, 1]]))
+    return frontier_frame(cells, {4: draws}, [0.5], {"model_size": 64}).iloc[0]
+
+
+def test_minimum_over_lr():
+    row = row_of(cells_of([30.0, 20.0, 25.0], ["reached"] * 3))
+    assert (row["steps"], row["examples"], row["lr"], row["outcome"]) == (20, 80, 0.2, "reached")
+    assert (row["steps_low"], row["steps_high"]) == (18, 22)
+    assert (row["n_seeds"], row["n_lrs"], row["model_size"]) == (8, 3, 64)
+    assert not row["lr_at_edge"]
+    assert row["lr_low"] < 0.2 < row["lr_high"]
+
+
+def test_edges_are_marked_and_not_usable():
+    at_end = row_of(cells_of([30.0, 25.0, 20.0], ["reached"] * 3))
+    assert at_end["lr_at_edge"]
+    stable = row_of(cells_of([30.0, 20.0, np.nan], ["reached", "reached", "diverged"]))
+    assert not stable["lr_at_edge"]
+    frame = pd.DataFrame([at_end, stable])
+    assert usable(frame)["steps"].tolist() == [20.0]
+    assert len(usable(frame)) == 1
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "outcome"),
+    [(["censored", "censored", "diverged"], "censored"), (["diverged"] * 3, "diverged")],
+)
+def test_batch_sizes_that_never_reach_the_target(outcomes, outcome):
+    row = row_of(cells_of([np.nan] * 3, outcomes))
+    assert row["outcome"] == outcome
+    assert np.isnan(row["steps"])
+    assert np.isnan(row["lr"])
+    assert not row["lr_at_edge"]
+    assert usable(pd.DataFrame([row])).empty
+
+
+def test_one_seed_has_no_interval():
+    row = row_of(cells_of([30.0, 20.0, 25.0], ["reached"] * 3, n_seeds=1))
+    assert np.isnan(row["steps_low"])
+    assert np.isnan(row["steps_high"])
+
+
+def test_resamples_that_do_not_reach_open_the_interval():
+    draws = FrontierDraws(np.r_[[np.nan] * 10, np.full(90, 20.0)][None, :], np.ones((1, 100), int))
+    row = row_of(cells_of([30.0, 20.0, 25.0], ["reached"] * 3), draws)
+    assert row["steps_low"] == 20
+    assert np.isnan(row["steps_high"])
+
+
+def cell(batch_size, lr, last, power, n_diverged=0):
+    steps = np.arange(last + 1.0)
+    excess = 10 / np.maximum(steps, 0.5) ** power
+    return Cell((), batch_size, lr, np.array([0]), steps, excess[None, :],
+                np.array([last + 1]), n_diverged, last)  # fmt: skip
+
+
+def test_loss_at_a_fixed_number_of_examples():
+    cells = [cell(4, 0.1, 100, 0.5), cell(4, 0.2, 60, 1.0), cell(4, 0.4, 5, 2.0, n_diverged=1)]
+    frame = fixed_budget_frame(cells, 3.0, [2.0, 10.0, 100.0, 300.0], {})
+    # 2 examples are half a step, and at 300 (75 steps) the better lr has no curve
+    assert frame["examples"].tolist() == [10.0, 100.0]
+    assert frame["lr"].tolist() == [0.2, 0.2]
+    assert frame["loss"].tolist() == pytest.approx([3 + 10 / 2.5, 3 + 10 / 25], rel=1e-9)
+
+
+def test_budgets_span_what_the_targets_cost():
+    frontier = pd.DataFrame(
+        {
+            "target_loss": [0.5, 0.5, 0.1, 0.1],
+            "outcome": ["reached", "reached", "reached", "censored"],
+            "examples": [100.0, 180.0, 2000.0, np.nan],
+        }
+    )
+    budgets = example_budgets(frontier)
+    assert (budgets[0], budgets[-1], len(budgets)) == (50, 3000, 6)
+    assert example_budgets(frontier.iloc[3:]) == []

@@ -1,0 +1,262 @@
+"""The report: complete, self-contained, harmless; the answer in words; attaching it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import stat
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from analysis import answers, tables
+from analysis.attach import attach_report
+from analysis.errors import AnalysisError
+from analysis.figures import draw
+from analysis.fitting import FitResult
+from analysis.report import Provenance, difference, write_report
+from analysis.study import StudyResult
+from tests.analysis.conftest import STUDY_NAME
+from tests.analysis.stored import new_store
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def folder(small_result: StudyResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    provenance = Provenance(
+        commands=["python -m analysis study=small"],
+        tracking_uri="sqlite:////somewhere/mlflow.db",
+        sweeps=[{"run_id": "1", "mlflow.user": "me", "sweep": "first", "git.commit": "0123abc"}],
+        left_out=["Trials left out because they did not finish: 1 FAILED."],
+    )
+    assert write_report(small_result, folder, provenance) == folder / "report.html"
+    return folder
+
+
+class _Page(HTMLParser):
+    """Collects tags, links and text; fails on tags that do not close."""
+
+    void = frozenset({"meta", "img", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.words = ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_all_files_are_written_and_nothing_else(folder: Path, small_result: StudyResult) -> None:
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    figures = {f"figures/{d.name}.{kind}" for d in draw(small_result) for kind in _KINDS}
+    csvs = {f"tables/{name}.csv" for name in tables.tables(small_result)}
+    assert found == {"report.html", "summary.json"} | figures | csvs
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}
+    assert modes == {0o644}
+
+
+_KINDS = ("png", "svg", "pdf")
+
+
+def test_page_is_one_file_without_links_or_scripts(folder: Path) -> None:
+    page = _Page((folder / "report.html").read_text())
+    assert page.links
+    assert all(link.startswith("data:") for link in page.links)
+    assert not page.tags & {"script", "link", "iframe", "object", "form"}
+
+
+def test_page_answers_first(folder: Path, small_result: StudyResult) -> None:
+    words = _Page((folder / "report.html").read_text()).words
+    places = [words.index(name) for name in ("The answer", "How far to trust it", "Figures")]
+    assert places == sorted(places)
+    answer = words[places[0] : places[1]]
+    for name in ("economical", "balanced", "fast"):
+        row = small_result.recommendations.query("name == @name").iloc[-1]
+        assert name in answer
+        assert f"{row['batch_size']:,}" in answer
+        assert answers.rounded(row["steps"]) in answer
+    trust = words[places[1] : places[2]]
+    for caveat in [*small_result.warnings, "did not finish: 1 FAILED"]:
+        assert caveat in trust
+    for fit in small_result.fits:
+        assert fit.exact is not None
+        assert answers.size_words(fit.exact["same_grid"]) in trust
+        assert answers.size_words(fit.exact["continuous_lr"]) in trust
+    made = words[words.index("How it was made") :]
+    for text in ("python -m analysis study=small", "0123abc", "numpy", "/somewhere/mlflow.db"):
+        assert text in made
+    assert "mlflow.user" not in made
+
+
+def test_summary_is_strict_json_with_every_warning(folder: Path, small_result: StudyResult) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    summary = json.loads((folder / "summary.json").read_text(), parse_constant=refuse)
+    assert summary["warnings"][:-1] == small_result.warnings
+    assert summary["warnings"][-1].endswith("1 FAILED.")
+    expected = tables.summary(small_result)
+    assert {**summary, "warnings": []} == {**expected, "warnings": []}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the format that the page shows, for tests of the page."""
+    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
+
+
+@pytest.mark.usefixtures("quick")
+def test_equal_input_gives_an_equal_page(small_result: StudyResult, tmp_path: Path) -> None:
+    one, other = (
+        write_report(small_result, tmp_path / name, Provenance()).read_bytes() for name in "ab"
+    )
+    assert one == other
+
+
+@pytest.mark.usefixtures("quick")
+def test_markup_in_names_is_shown_not_run(small_result: StudyResult, tmp_path: Path) -> None:
+    evil = dataclasses.replace(
+        small_result,
+        study=EVIL,
+        warnings=[EVIL],
+        frontier=small_result.frontier.assign(**{EVIL: EVIL}),
+    )
+    provenance = Provenance([EVIL], EVIL, [{EVIL: EVIL, "sweep": EVIL}], [EVIL])
+    text = write_report(evil, tmp_path, provenance).read_text()
+    page = _Page(text)
+    assert "script" not in page.tags
+    assert "<script" not in text
+    assert page.words.count(EVIL) > 8
+    assert "<script" not in answers.markdown(evil, [EVIL])
+
+
+def test_a_failed_write_leaves_the_old_file(
+    small_result: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "summary.json").write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(AnalysisError, match=r"^output_dir=.*No space left on device"):
+        write_report(small_result, tmp_path, Provenance())
+    assert (tmp_path / "summary.json").read_text() == "old"
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["summary.json"]
+
+
+def test_output_dir_that_is_a_file(small_result: StudyResult, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    with pytest.raises(AnalysisError, match=r"^output_dir=.*taken: cannot be written"):
+        write_report(small_result, tmp_path / "taken", Provenance())
+
+
+def _fit(**changes: object) -> FitResult:
+    return FitResult(**{"group": {}, "target_loss": 0.1, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("fit", "words"),
+    [
+        (_fit(critical_batch_size=84.04, ci95={"critical_batch_size": (70.0, 1024.0)}),
+         "84 (95 % interval 70 to 1,020)"),
+        (_fit(critical_batch_size=84.04, ci95={"critical_batch_size": (70.0, 99.0)},
+              approximate_ci=True), "84 (95 % interval 70 to 99, approximate)"),
+        (_fit(critical_batch_size=84.04), "84"),
+        (_fit(at_least=4096.0), "at least 4,096"),
+        (_fit(at_most=1.0), "at most 1"),
+        (_fit(), "not known"),
+    ],
+)  # fmt: skip
+def test_critical_batch_size_in_words(fit: FitResult, words: str) -> None:
+    assert answers.critical_words(fit) == words
+
+
+def test_advice_when_not_identified() -> None:
+    assert "larger batch sizes" in answers.not_identified(_fit(at_least=8.0))
+    assert "Smaller batches" in answers.not_identified(_fit(at_most=8.0))
+    assert "one point" in answers.not_identified(_fit(reason="one point"))
+
+
+@pytest.mark.usefixtures("quick")
+def test_without_named_batch_sizes_the_report_says_why(
+    small_result: StudyResult, tmp_path: Path
+) -> None:
+    fits = [_fit(at_least=256.0, target_loss=fit.target_loss) for fit in small_result.fits]
+    result = dataclasses.replace(
+        small_result, fits=fits, recommendations=small_result.recommendations.head(0)
+    )
+    assert answers.answer_lines(result)[0].endswith("at least 256")
+    words = _Page(write_report(result, tmp_path, Provenance()).read_text()).words
+    assert words.count("Try larger batch sizes") == 3  # in front and in a row a target
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert {fit["critical_batch_size"] for fit in summary["fits"]} == {None}
+
+
+def test_answer_lines(small_result: StudyResult) -> None:
+    lines = answers.answer_lines(small_result)
+    assert [line.split(":")[0] for line in lines] == ["economical", "balanced", "fast"]
+    hardest = f"to loss {answers.rounded(small_result.targets[-1])}"
+    assert all(line.endswith(hardest) for line in lines)
+
+
+def test_note_is_short_enough_and_holds_the_answer(small_result: StudyResult) -> None:
+    note = answers.markdown(small_result, ["a caveat"])
+    assert "- a caveat" in note
+    for row in small_result.recommendations.to_dict("records"):
+        assert re.search(rf"\| {row['name']} \| {row['batch_size']:,} \|", note)
+    long = answers.markdown(small_result, ["a caveat " * 10] * 500)
+    assert answers.NOTE_LENGTH - 200 < len(long) <= answers.NOTE_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(13265.8, "13,300"), (163.5, "164"), (0.04744, "0.0474"), (None, ""), (float("nan"), "")],
+)
+def test_rounded(value: float | None, text: str) -> None:
+    assert answers.rounded(value) == text
+
+
+def test_difference() -> None:
+    space = "\N{NO-BREAK SPACE}"
+    assert difference(103.0, 100.0) == f"+3{space}%"
+    assert difference(99.9, 100.0) == f"0{space}%"
+    assert difference(None, 100.0) == difference(1.0, None) == ""
+
+
+def test_attached_to_the_parent_run(folder: Path, small_store: str, tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(Path(small_store.removeprefix("sqlite:///")).read_bytes())
+    uri = new_store(tmp_path)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(STUDY_NAME)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.kind = 'sweep'")
+    run_id = runs[0].info.run_id
+    assert attach_report(uri, run_id, folder, "the **answer**") == ""
+    assert client.get_run(run_id).data.tags["mlflow.note.content"] == "the **answer**"
+    held = {item.path for item in client.list_artifacts(run_id, "report")}
+    assert held == {f"report/{n}" for n in ("report.html", "summary.json", "tables", "figures")}
+    assert len(client.list_artifacts(run_id, "report/figures")) > 20
+
+
+def test_a_store_that_refuses_is_only_a_warning(folder: Path, small_store: str) -> None:
+    assert "not found" in attach_report(small_store, "0" * 32, folder, "note")

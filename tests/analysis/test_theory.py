@@ -1,0 +1,163 @@
+"""The exact recursion against the check values of SCIENCE.md, Monte Carlo and brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.critical_batch_size import half_elasticity
+from analysis.fitting import compare_forms, fit_hyperbola, hyperbola
+from analysis.theory import (
+    continuous_lr_frontier,
+    exact_risk,
+    exact_steps,
+    exact_theory,
+    largest_stable_lr,
+    problem_of,
+    same_grid_frontier,
+    stationary_risk,
+)
+from scaling.spectrum import RegressionProblem
+from tests.analysis.simulated import Floats, trial_row
+
+SMALL = RegressionProblem.power_law(16)
+LARGE = RegressionProblem.power_law(64)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "lr", "n_steps", "risk"),
+    [(1, 0.03, 60, 0.82836), (8, 0.2, 30, 0.22493), (64, 0.5, 20, 0.06430)],
+)
+def test_risk_has_its_known_values(batch_size, lr, n_steps, risk):
+    assert exact_risk(SMALL, batch_size, lr, n_steps)[-1] == pytest.approx(risk, abs=1e-5)
+
+
+@pytest.mark.parametrize(("batch_size", "lr", "n_steps"), [(1, 0.03, 60), (8, 0.2, 30)])
+def test_risk_is_the_mean_of_real_sgd(batch_size, lr, n_steps):
+    rng, n = np.random.default_rng(1), 4000
+    error = np.tile(SMALL.initial_error, (n, 1))
+    for _ in range(n_steps):
+        x = rng.standard_normal((n, batch_size, 16)) * np.sqrt(SMALL.eigenvalues)
+        residual = np.einsum("nbd,nd->nb", x, error) - rng.standard_normal((n, batch_size))
+        error = error - 2 * lr / batch_size * np.einsum("nb,nbd->nd", residual, x)
+    risks = error**2 @ SMALL.eigenvalues
+    exact = exact_risk(SMALL, batch_size, lr, n_steps)[-1]
+    assert abs(risks.mean() - exact) < 4 * risks.std() / np.sqrt(n)
+
+
+def test_risks_of_several_lrs_are_those_of_each():
+    lrs = np.array([[0.1, 0.2], [0.3, 0.4]])
+    together = exact_risk(SMALL, 4, lrs, 10)
+    assert together.shape == (2, 2, 11)
+    np.testing.assert_allclose(together[1, 0], exact_risk(SMALL, 4, 0.3, 10), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("batch_size", "lr"), [(1, 0.1798), (8, 0.7462), (64, 0.9686)])
+def test_largest_stable_lr(batch_size, lr):
+    assert largest_stable_lr(LARGE, batch_size) == pytest.approx(lr, abs=1e-4)
+
+
+def test_stationary_risk_is_where_the_recursion_settles():
+    settled = exact_risk(SMALL, 8, 0.3, 5000)[-1]
+    assert stationary_risk(SMALL, 8, 0.3) == pytest.approx(settled, rel=1e-9)
+    edge = largest_stable_lr(SMALL, 8)
+    assert stationary_risk(SMALL, 8, 1.01 * edge) == np.inf
+    assert exact_risk(SMALL, 8, 1.02 * edge, 3000)[-1] > 10 * exact_risk(SMALL, 8, edge, 3000)[-1]
+
+
+def test_steps_are_the_first_crossing_of_the_exact_curve():
+    targets = [0.5, 2.0, 0.2]  # in any order; 2.0 is crossed early, 0.2 late
+    found = exact_steps(SMALL, [8, 8, 1], [0.2, 1.5, 0.0001], targets, 400)
+    curve = exact_risk(SMALL, 8, 0.2, 400)
+    for target, steps in zip(targets, found[0], strict=True):
+        after = int(np.argmax(curve <= target))
+        assert after - 1 < steps <= after
+        share = np.log(curve[after - 1] / target) / np.log(curve[after - 1] / curve[after])
+        expected = (after - 1) * (after / (after - 1)) ** share if after > 1 else share
+        assert steps == pytest.approx(expected)
+    assert np.isnan(found[1:]).all()  # exploded, and too slow for the budget
+    start = SMALL.initial_risk
+    assert exact_steps(SMALL, 8, 0.2, [2 * start, start], 10).tolist() == [[0, 0]]
+
+
+def test_same_grid_frontier_is_the_minimum_over_the_grid():
+    grid: Floats = np.geomspace(0.01, 2.0, 9)
+    targets = [1.0, 0.3]
+    frontier = same_grid_frontier(SMALL, {1: grid, 32: grid[3:]}, targets, 3000)
+    for size, lrs in ((1, grid), (32, grid[3:])):
+        steps = exact_steps(SMALL, size, lrs, targets, 3000)
+        for k, target in enumerate(targets):
+            at = (frontier["batch_size"] == size) & (frontier["target_loss"] == target)
+            row = frontier[at].iloc[0]
+            assert row["steps"] == pytest.approx(np.nanmin(steps[:, k]))
+            assert row["lr"] == lrs[np.nanargmin(steps[:, k])]
+
+
+@pytest.mark.parametrize(
+    ("exponent", "label_noise"), [(1.0, 1.0), (0.5, 1.0), (2.0, 0.3), (1.0, 0)]
+)
+def test_continuous_lr_finds_what_a_dense_grid_finds(exponent, label_noise):
+    problem = RegressionProblem.power_law(16, exponent, label_noise)
+    sizes, targets = [1, 8, 256], [share * problem.initial_risk for share in (0.6, 0.1, 0.03)]
+    dense: Floats = np.geomspace(5e-4, 4.0, 1500)
+    brute = same_grid_frontier(problem, dict.fromkeys(sizes, dense), targets, 20_000)
+    found = continuous_lr_frontier(problem, sizes, targets, 20_000)
+    pairs = found.merge(brute, on=["target_loss", "batch_size"])
+    np.testing.assert_allclose(pairs["steps_x"], pairs["steps_y"], rtol=3e-4)
+
+
+def test_critical_batch_sizes_of_the_textbook_problem():
+    sizes = [2**k for k in range(15)]
+    shares, found = (0.3, 0.1, 0.03), []
+    targets = [share * LARGE.initial_risk for share in shares]
+    frontier = continuous_lr_frontier(LARGE, sizes, targets, 20_000)
+    expected = {0.3: (31.4, 32.0, 0.04), 0.1: (42.6, 39.5, 0.04), 0.03: (84.0, 75.8, 0.065)}
+    for share, target in zip(shares, targets, strict=True):
+        steps = frontier.loc[frontier["target_loss"] == target, "steps"].to_numpy()
+        fit = fit_hyperbola(sizes, steps)
+        critical, half, misfit = expected[share]
+        assert np.exp(fit[1] - fit[0]) == pytest.approx(critical, rel=0.005)
+        assert half_elasticity(sizes, steps).value == pytest.approx(half, rel=0.005)
+        assert np.abs(np.log(steps / hyperbola(sizes, *fit))).max() < misfit
+        found.append(compare_forms(sizes, steps)[1])
+    for knee, (critical, _, _) in zip(found, expected.values(), strict=True):
+        assert 1.07 < knee["knee"] < 1.15
+        assert knee["critical_batch_size"] == pytest.approx(critical, rel=0.03)
+
+
+def test_unreachable_targets_are_not_numbers():
+    frontier = continuous_lr_frontier(SMALL, [1, 4], [1e-3], 50)
+    assert frontier["steps"].isna().all()
+    assert same_grid_frontier(SMALL, {4: [5.0]}, [0.1], 50)["steps"].isna().all()
+
+
+def _trials(**changes: object) -> pd.DataFrame:
+    rows = [trial_row(SMALL, size, 0.1, 0, [1.0, 0.5]) | changes for size in (1, 4)]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer.name": "adam"},
+        {"schedule.name": "cosine"},
+        {"task.name": "colourization"},
+        {"optimizer.weight_decay": 0.1},
+        {"initial_loss": 7.0},
+    ],
+)
+def test_no_theory_where_it_is_not_exact(changes):
+    assert problem_of(_trials(**changes)) is None
+    assert exact_theory(_trials(**changes), [1.0], 100).empty
+
+
+def test_theory_of_trials():
+    problem = problem_of(_trials(**{"optimizer.weight_decay": 0.0}))
+    assert problem is not None
+    assert problem.initial_risk == pytest.approx(SMALL.initial_risk)
+    theory = exact_theory(_trials(), [2.0, 1.0], 5000)
+    assert list(theory.columns) == ["target_loss", "batch_size", "lr_choice", "steps", "lr"]
+    assert len(theory) == 2 * 2 * 2
+    best = theory.pivot_table(index=["target_loss", "batch_size"], columns="lr_choice")["steps"]
+    assert (best["continuous_lr"] < best["same_grid"]).all()

@@ -1,0 +1,62 @@
+"""What a user gets wrong: one clear line that names the key, a non-zero exit, no MLflow run."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import sweeps
+
+OURS = [  # (arguments, what the line says)
+    (["lr=0"], "error: lr=0.0: must be a finite number > 0"),
+    (["lr=nan"], "error: lr=nan: must be a finite number > 0"),
+    (["-m", "lr=0.1,-1"], "error: lr=-1.0: must be a finite number > 0"),
+    (["batch_size=0"], "error: batch_size=0: must be a whole number >= 1"),
+    (["-m", "batch_size=4,-4"], "error: batch_size=-4: must be a whole number >= 1"),
+    (["targets=[-1]"], "error: targets=-1: the target loss -1 must lie below the initial loss"),
+    (["targets=[99]"], "error: targets=99: the target loss 99 must lie below the initial loss"),
+    (["-m", "seed=range(0,0)"], "error: seed=range(0,0): the list of values is empty"),
+    (["study.name=../x"], "error: study.name=../x: letters, digits"),
+    (["-m", "study.name=../x", "lr=1,2"], "error: study.name=../x: letters, digits"),
+    (["tracking.uri=sqlite:////proc/mlflow.db"], "error: tracking.uri=sqlite:////proc/mlflow.db"),
+    (["tracking.uri=nonsense://x"], "error: tracking.uri=nonsense://x: the MLflow store cannot"),
+]
+HYDRAS = [
+    (["lr=abc"], "Value 'abc' of type 'str' could not be converted to Float"),
+    (["-m", "lr=0.1,abc"], "Value 'abc' of type 'str' could not be converted to Float"),
+    (["batch_size=1.5"], "Value '1.5' of type 'float' could not be converted to Integer"),
+    (["seed="], "Value '' of type 'str' could not be converted to Integer"),
+    (["optimizer=lion"], "Could not find 'optimizer/lion'"),
+    (["-m", "optimizer=sgd,lion"], "Could not find 'optimizer/lion'"),
+    (["task=chess"], "Available options in 'task':\n\tfinite_regression\n\tlinear_regression\n"),
+    (["study=chess"], "Available options in 'study':\n\tlinear_regression\n"),
+    (["learning_rate=1"], "Key 'learning_rate' not in 'TrialConfig'"),
+]
+
+
+def runs_in(folder: Path) -> int:
+    database = folder / "mlflow.db"
+    if not database.exists() or not database.stat().st_size:
+        return 0
+    with sqlite3.connect(database) as connection:
+        return connection.execute("SELECT count(*) FROM runs").fetchone()[0]
+
+
+@pytest.mark.parametrize(("arguments", "line"), OURS, ids=[" ".join(a) for a, _ in OURS])
+def test_ours(arguments: list[str], line: str, tmp_path: Path) -> None:
+    done = sweeps(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+    assert runs_in(tmp_path) == 0
+
+
+@pytest.mark.parametrize(("arguments", "says"), HYDRAS, ids=[" ".join(a) for a, _ in HYDRAS])
+def test_hydras_own(arguments: list[str], says: str, tmp_path: Path) -> None:
+    done = sweeps(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert runs_in(tmp_path) == 0
