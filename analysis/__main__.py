@@ -76,9 +76,21 @@ def report(config: AnalysisConfig, overrides: list[str]) -> Path:
     page = write_report(result, folder, provenance)
     if config.attach:
         say(_attach(uri, sweeps, folder, markdown(result, caveats(result, provenance))))
-    say(f"report: {page.resolve()}")
     print("\n".join(answer_lines(result)))
+    print(f"report: {page.resolve()}")
+    print(f"browse: {_browse(uri)}")
     return page
+
+
+def _browse(uri: str) -> str:
+    """The command that shows the runs, as it can be pasted; a server's own address."""
+    from analysis.stores import public_uri
+
+    if uri.startswith(("http://", "https://")):
+        return public_uri(uri)
+    beside = Path(sys.executable).with_name("mlflow")
+    command = str(beside) if beside.exists() else "mlflow"
+    return shlex.join([command, "ui", "--backend-store-uri", public_uri(uri)])
 
 
 def _attach(uri: str, sweeps: list[dict[str, str]], folder: Path, note: str) -> str:

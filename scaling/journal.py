@@ -55,3 +55,9 @@ class JournalReader:
         lines = (self._rest + self._file.read(limit_bytes)).split(b"\n")
         self._rest = lines.pop()
         return [json.loads(line) for line in lines if line]
+
+    def __enter__(self) -> JournalReader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()

@@ -75,8 +75,11 @@ class Stack:
     def next_batch(self) -> Batch:
         """The batches of all tiles, leaves [tiles, B, ...]."""
         batch = self.streams.next()
+        n_tiles = len(self.stream_of_tile)
         if self.stream_of_tile == list(range(len(batch[0]))):
             return batch
+        if len(batch[0]) == 1:
+            return tuple(leaf.expand(n_tiles, *leaf.shape[1:]) for leaf in batch)
         return tuple(leaf[self.stream_of_tile] for leaf in batch)
 
     def advance(self, losses: Tensor, params: Params, state: dict[str, optimizers.Leaf]) -> None:

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from scaling.config import ConfigError, TrialConfig, validate
+from scaling.config import ConfigError, TrialConfig
 from scaling.tasks import Task, make_task
+from scaling.validation import validate
 
 TRIAL_FORMAT = 1  # raised whenever equal configurations come to train other numbers
 

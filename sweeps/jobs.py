@@ -18,9 +18,10 @@ from scaling.config import trial_config
 from scaling.journal import Journal
 from scaling.outcome import TrialResult
 from scaling.stack import group_into_stacks
-from scaling.tracking import SweepRecord, Writer
+from scaling.tracking import SweepRecord
 from scaling.train import train
 from scaling.trial import Trial, prepare
+from scaling.writer import Writer
 from sweeps.progress import Count, progress_display
 
 log = logging.getLogger(__name__)

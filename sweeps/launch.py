@@ -16,9 +16,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from scaling.config import ConfigError, StudyConfig, validate_study
+from scaling.config import ConfigError, StudyConfig
 from scaling.outcome import TrialResult
 from scaling.schema import CENSORED, DIVERGED, REACHED
+from scaling.validation import validate_study
 from sweeps.compose import Composer, task_part
 from sweeps.jobs import Job, prepare_jobs, run_trials
 from sweeps.messages import one_line_errors

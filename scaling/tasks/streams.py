@@ -41,7 +41,7 @@ class Streams:
             if self._block:
                 self._block_steps = min(2 * self._block_steps, self._most_steps)
             drawn = [self._draw(generator, self._block_steps) for generator in self._generators]
-            self._block = tuple(torch.stack(leaves) for leaves in zip(*drawn, strict=True))
+            self._block = tuple(map(_stack, zip(*drawn, strict=True)))
             self._position = 0
         batch = tuple(leaf[:, self._position] for leaf in self._block)
         self._position += 1
@@ -51,6 +51,11 @@ class Streams:
         """Go on with these streams only, in this order."""
         self._generators = [self._generators[stream] for stream in streams]
         self._block = tuple(leaf[list(streams)] for leaf in self._block)
+
+
+def _stack(leaves: tuple[Tensor, ...]) -> Tensor:
+    """torch.stack, without its copy where there is one leaf."""
+    return leaves[0][None] if len(leaves) == 1 else torch.stack(leaves)
 
 
 def _generator(seed: int, batch_size: int) -> torch.Generator:

@@ -33,6 +33,7 @@ def test_a_single_lr_is_an_edge():
 def test_interval_is_never_below_half_a_spacing():
     low, high = lr_interval(LRS, 1, np.full(100, 1))
     assert (low, high) == pytest.approx((0.2 / 2**0.5, 0.2 * 2**0.5))
+    assert lr_interval(LRS, 1, np.full(100, -1)) == (low, high)  # no resample reached the target
     low, high = lr_interval(LRS, 3, np.full(100, -1))
     assert (low, high) == pytest.approx((0.8 / 2**0.5, 0.8 * 2**0.5))
 

@@ -170,6 +170,10 @@ def test_marked_points_stay_out_of_the_fit():
     assert fit.critical_batch_size == pytest.approx(84.0, rel=1e-3)
     assert (fit.n_batch_sizes, fit.n_censored) == (11, 1)
     assert 4 not in fit.batch_sizes
+    low, high = fit.ci95["critical_batch_size"]
+    assert low is not None
+    assert high is not None
+    assert 70 < low < 84 < high < 100
 
 
 @pytest.mark.parametrize("n_seeds", [1, 2])

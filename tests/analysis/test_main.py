@@ -49,9 +49,10 @@ def test_report_with_defaults(work: Path) -> None:
     assert {path.name for path in work.iterdir()} == {"mlflow.db", "reports"}
     page = work / "reports" / STUDY_NAME / "report.html"
     lines = done.stdout.splitlines()
-    assert any(line.endswith(f"report: {page}") for line in lines)
+    assert f"report: {page}" in lines
+    assert lines[-1].endswith(f"mlflow ui --backend-store-uri sqlite:///{work}/mlflow.db")
     assert "attached to run" in done.stdout
-    assert [line.split(":")[0] for line in lines[-3:]] == ["economical", "balanced", "fast"]
+    assert [line.split(":")[0] for line in lines[-5:-2]] == ["economical", "balanced", "fast"]
     assert f"python -m analysis study={STUDY_NAME} n_bootstrap=20" in page.read_text()
     summary = json.loads((page.parent / "summary.json").read_text())
     assert summary["study"] == "small"

@@ -191,7 +191,8 @@ def test_params_that_some_trials_do_not_have(frames):
 def test_unfinished_and_repeated_trials(frames, result):
     trials, curves = frames
     running = trials.iloc[:5].assign(status="RUNNING", run_id="running", seed=99)
-    twin = trials.iloc[5:8].assign(run_id="twin", last_step=0)
+    best = trials[(trials["batch_size"] == 64) & (trials["lr"] > 0.3)]
+    twin = best.iloc[:3].assign(run_id="twin", last_step=0)
     found = analyse(pd.concat([trials, running, twin], ignore_index=True), curves, n_bootstrap=400)
     assert "5 running" in found.warnings[0]
     assert "3 trials repeat" in found.warnings[1]

@@ -16,8 +16,8 @@ from scaling.config import (
     StudyConfig,
     TrialConfig,
     trial_config,
-    validate,
 )
+from scaling.validation import validate
 from tests.scaling.trials import finite_task, optimizer_config, regression_trial
 
 GOOD = regression_trial()

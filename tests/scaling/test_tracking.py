@@ -13,11 +13,11 @@ from scaling.tracking import (
     Store,
     StoreError,
     SweepRecord,
-    Writer,
     quiet_mlflow,
     store_message,
     without_password,
 )
+from scaling.writer import Writer
 
 SWEEP = SweepRecord("study", "sweep-1", "the note", {"host": "here", "git_commit": "abc"})
 
@@ -92,7 +92,7 @@ def test_everything_arrives_once(tmp_path: Path, uri: str) -> None:
     assert len(client.get_metric_history(child.info.run_id, "train_loss")) == 1500
     artifact = client.download_artifacts(child.info.run_id, "config.yaml", str(tmp_path))
     assert Path(artifact).read_text() == "batch_size: 4\n"
-    assert child.info.artifact_uri.startswith(tmp_path.as_uri())
+    assert str(child.info.artifact_uri).startswith(tmp_path.as_uri())
 
 
 def test_points_of_a_trial_still_training_are_seen(tmp_path: Path, uri: str) -> None:
@@ -158,12 +158,14 @@ def test_a_deleted_experiment_is_named(tmp_path: Path, uri: str) -> None:
 def test_the_reader_waits_for_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_bytes(b'{"a": 1}\n{"b"')
-    reader = JournalReader(path)
-    assert reader.read() == [{"a": 1}]
-    assert reader.read() == []
-    with path.open("ab") as file:
-        file.write(b": 2}\n")
-    assert reader.read() == [{"b": 2}]
+    with JournalReader(path) as reader:
+        assert reader.read() == [{"a": 1}]
+        assert reader.read() == []
+        with path.open("ab") as file:
+            file.write(b": 2}\n")
+        assert reader.read() == [{"b": 2}]
+    with JournalReader(path, start=9) as reader:
+        assert reader.read() == [{"b": 2}]
 
 
 def test_the_journal_takes_no_number_that_is_not_finite(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def regression_trial(optimizer: str = "sgd", max_steps: int = 60, **fields: Any)
 
 
 def finite_task(**fields: Any) -> FiniteRegressionConfig:
-    return FiniteRegressionConfig(**({"data_examples": 24, "dimension": 8} | fields))
+    return replace(FiniteRegressionConfig(data_examples=24, dimension=8), **fields)
 
 
 def optimizer_config(name: str, **fields: float) -> OptimizerConfig:

@@ -1,0 +1,133 @@
+"""What values a trial may have. Types are checked before; what needs data, by scaling.trial."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from scaling.config import (
+    OPTIMIZERS,
+    PRECISIONS,
+    SAMPLINGS,
+    SCHEDULES,
+    TASKS,
+    BudgetConfig,
+    ConfigError,
+    FiniteRegressionConfig,
+    LinearRegressionConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    StudyConfig,
+    TaskConfig,
+    TrialConfig,
+)
+
+
+def validate(config: TrialConfig) -> None:
+    """Raise ConfigError for the first value that no trial can have."""
+    validate_study(config.study)
+    _whole("batch_size", config.batch_size, 1)
+    _real("lr", config.lr, above=0)
+    _whole("seed", config.seed, 0)
+    for target in config.targets:
+        _real("targets", target)
+    for fraction in config.relative_targets:
+        _real("relative_targets", fraction, above=0, below=1)
+    _real("tail_factor", config.tail_factor, least=1)
+    _real("divergence_factor", config.divergence_factor, above=1)
+    _member("precision", config.precision, PRECISIONS)
+    _validate_budget(config.budget, config.batch_size)
+    _whole("evaluation.every_step_until", config.evaluation.every_step_until, 1)
+    _real("evaluation.ratio", config.evaluation.ratio, above=1)
+    _validate_schedule(config.schedule)
+    _validate_optimizer(config.optimizer)
+    _validate_task(config.task)
+
+
+def validate_study(study: StudyConfig) -> None:
+    """The name stands in paths and in the store: it must be plain."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", study.name):
+        allowed = "letters, digits, '_', '-' and '.', a letter or digit first, at most 100 of them"
+        raise ConfigError("study.name", study.name, allowed)
+
+
+def _validate_budget(budget: BudgetConfig, batch_size: int) -> None:
+    if budget.max_steps is None and budget.max_examples is None:
+        raise ConfigError("budget.max_steps", None, "set it or budget.max_examples")
+    if budget.max_steps is not None:
+        _whole("budget.max_steps", budget.max_steps, 1)
+    if budget.max_examples is not None and budget.max_examples < batch_size:
+        allowed = f"must be at least one batch (batch_size={batch_size})"
+        raise ConfigError("budget.max_examples", budget.max_examples, allowed)
+
+
+def _validate_schedule(schedule: ScheduleConfig) -> None:
+    _member("schedule.name", schedule.name, SCHEDULES)
+    _whole("schedule.warmup_steps", schedule.warmup_steps, 1 if schedule.name == "warmup" else 0)
+    if schedule.name == "cosine":
+        _whole("schedule.total_steps", schedule.total_steps, schedule.warmup_steps + 1)
+        _real("schedule.final_fraction", schedule.final_fraction, least=0, most=1)
+
+
+def _validate_optimizer(optimizer: OptimizerConfig) -> None:
+    _member("optimizer.name", optimizer.name, tuple(OPTIMIZERS))
+    _real("optimizer.weight_decay", optimizer.weight_decay, least=0)
+    for key in ("momentum", "alpha", "beta1", "beta2"):
+        if hasattr(optimizer, key):
+            _real(f"optimizer.{key}", getattr(optimizer, key), least=0, below=1)
+    if hasattr(optimizer, "eps"):
+        _real("optimizer.eps", optimizer.eps, least=0)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _validate_task(task: TaskConfig) -> None:
+    _member("task.name", task.name, tuple(TASKS))
+    if isinstance(task, LinearRegressionConfig):
+        for key in ("true_weight", "initial_weight"):
+            _real(f"task.{key}", getattr(task, key))
+        if task.true_weight == task.initial_weight:
+            allowed = "must differ from task.true_weight, else there is nothing to learn"
+            raise ConfigError("task.initial_weight", task.initial_weight, allowed)
+    if isinstance(task, FiniteRegressionConfig):
+        _whole("task.data_examples", task.data_examples, 1)
+        _real("task.true_weight", task.true_weight)
+        _whole("task.data_seed", task.data_seed, 0)
+        _real("task.loss_scale", task.loss_scale, above=0)
+        _member("task.sampling", task.sampling, SAMPLINGS)
+    if isinstance(task, LinearRegressionConfig | FiniteRegressionConfig):
+        _whole("task.dimension", task.dimension, 1)
+        _real("task.spectrum_exponent", task.spectrum_exponent)
+        _real("task.label_noise", task.label_noise, least=0)
+
+
+def _whole(key: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(key, value, f"must be a whole number >= {least}")
+
+
+def _member(key: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ConfigError(key, value, f"must be one of {', '.join(allowed)}")
+
+
+def _real(
+    key: str,
+    value: float,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+) -> None:
+    bounds = {">": above, ">=": least, "<": below, "<=": most}
+    text = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items() if bound is not None)
+    inside = (
+        isinstance(value, int | float)
+        and math.isfinite(value)
+        and (above is None or value > above)
+        and (least is None or value >= least)
+        and (below is None or value < below)
+        and (most is None or value <= most)
+    )
+    if not inside:
+        raise ConfigError(key, value, f"must be a finite number {text}".rstrip())
