@@ -1,7 +1,7 @@
 """Best learning rate of a batch size, its mark when the grid ends there, and lrs in between.
 
 The steps of the frontier are the raw minimum over the lrs tried; a parabola would be biased, since
-S(lr) has a cliff at the stability edge (SCIENCE.md section 2).
+S(lr) has a cliff at the stability edge.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Resampling of seeds that redoes averaging, crossing and the choice of lr.
 
 A seed fixes the data stream of a trial, the same for every lr of a batch size and independent
-between batch sizes: seeds are resampled once per batch size, jointly for its lrs (SCIENCE.md
-section 2). A cell with a diverged seed stays out in every resample: one divergence is enough to
+between batch sizes: seeds are resampled once per batch size, jointly for its
+lrs. A cell with a diverged seed stays out in every resample: one divergence is enough to
 know that the lr is not usable.
 """
 

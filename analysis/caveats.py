@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.fitting import FitResult
 from scaling.schema import CENSORED, DIVERGED
 
-_FINE_RATIO = 1.25  # lr grids up to this ratio cost B_crit less than 5 % (SCIENCE.md section 2)
+_FINE_RATIO = 1.25  # in simulation, lr grids up to this ratio cost B_crit less than 5 %
 _FEW_STEPS = 10  # a target reached in fewer steps is resolved badly
 
 
@@ -77,9 +77,9 @@ def fit_caveats(fit: FitResult, frontier: pd.DataFrame) -> list[str]:
     if not fit.identified:
         bound = ""
         if fit.at_least is not None:
-            bound = f", it is at least {fit.at_least:.3g}"
+            bound = f", it is at least {fit.at_least:,.0f}"
         if fit.at_most is not None:
-            bound = f", it is at most {fit.at_most:.3g}"
+            bound = f", it is at most {fit.at_most:,.0f}"
         found.append(f"{at}, the critical batch size is not identified{bound}: {fit.reason}.")
     if fit.identified and fit.min_steps is not None and fit.min_steps < _FEW_STEPS:
         found.append(

@@ -4,7 +4,7 @@
     knee             S = (S_min^g + (E_min/B)^g)^(1/g)       the same asymptotes, knee g free
     power            S = a B^-b                              no B_crit
 
-Source: McCandlish et al. 2018, arXiv:1812.06162 (the hyperbola); SCIENCE.md section 2 (the knee).
+Source: McCandlish et al. 2018, arXiv:1812.06162 (the hyperbola). The knee generalises it.
 All fits are least squares on residuals of log S. With u = log B_crit the hyperbola's log S_min is
 the mean of log S - log(1 + e^u/B), so that the fit is a search over the one number u.
 Axes: n curves (the frontier, or its bootstrap resamples), B batch sizes.

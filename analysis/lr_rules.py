@@ -4,8 +4,9 @@
     square root   lr = c sqrt(B)
     saturating    lr = lr_max / (1 + B_*/B)^a,  a = 1 for SGD; 1/2 <= a <= 1 fitted for Adam's kin
 
-Source: SCIENCE.md section 3 (Li et al. 2024, arXiv:2405.14578, for Adam). B_* is not the critical
-batch size. Least squares on residuals of log lr.
+Source: one step on a quadratic with gradient noise, McCandlish et al. 2018, arXiv:1812.06162
+(a = 1); Li et al. 2024, arXiv:2405.14578 (Adam). B_* is not the critical batch size. Least squares
+on residuals of log lr.
 """
 
 from __future__ import annotations

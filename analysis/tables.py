@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.fitting import FitResult
+from analysis.lr_rules import predict_lr
 from analysis.study import StudyResult
 from scaling.schema import DIVERGED
 
@@ -124,15 +125,8 @@ def best_lr(result: StudyResult) -> pd.DataFrame:
         for key, value in group.items():
             own = own & (table[key] == value).to_numpy()
         sizes = table.loc[own, "batch_size"].to_numpy(dtype=float)
-        table.loc[own, f"lr_{rule['rule']}"] = rule_lr(rule, sizes)
+        table.loc[own, f"lr_{rule['rule']}"] = predict_lr(rule, sizes)
     return table
-
-
-def rule_lr(rule: Mapping[Any, Any], batch_size: np.ndarray) -> np.ndarray:
-    """lr of a row of `lr_rules` at batch sizes: c B, c sqrt(B), or lr_max / (1 + B_*/B)^a."""
-    if rule["rule"] == "saturating":
-        return rule["lr_max"] / (1 + rule["batch_scale"] / batch_size) ** rule["exponent"]
-    return rule["coefficient"] * batch_size ** rule["exponent"]
 
 
 def loss_curves(result: StudyResult) -> pd.DataFrame:

@@ -32,6 +32,7 @@ class SweepRecord:
     study: str
     name: str
     note: str
+    question: str = ""
     tags: dict[str, str] = field(default_factory=dict)
 
 
@@ -74,7 +75,10 @@ class Store:
                     "(mlflow experiments restore) or choose another study.name"
                 )
             return experiment.experiment_id
-        return self._client.create_experiment(study, artifact_location(uri, study))
+        tags = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens with
+        if self._sweep.question:
+            tags["mlflow.note.content"] = self._sweep.question
+        return self._client.create_experiment(study, artifact_location(uri, study), tags)
 
     def _parent(self) -> str:
         sweep = self._sweep

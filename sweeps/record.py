@@ -32,7 +32,8 @@ def sweep_record(study: StudyConfig, directory: Path, command: Sequence[str]) ->
         "versions": ", ".join(_versions()),
         **git_tags(Path.cwd()),
     }
-    return SweepRecord(study.name, directory.name, "\n\n".join(paragraphs), tags)
+    note = "\n\n".join(paragraphs)
+    return SweepRecord(study.name, directory.name, note, study.question, tags)
 
 
 def _versions() -> list[str]:

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from analysis.figures import style
-from analysis.tables import rule_lr
+from analysis.lr_rules import predict_lr
 from scaling.schema import CENSORED, DIVERGED, REACHED
 
 NEAR_BEST = 1.2
@@ -140,4 +140,4 @@ def _plot_rules(ax: Axes, own: pd.DataFrame, rules: pd.DataFrame) -> None:
     for i, rule in enumerate(rules.to_dict("records")):
         name, line = _RULE_NAMES.get(rule["rule"], (rule["rule"], "-"))
         label = f"{name} (preferred)" if rule["preferred"] else name
-        ax.plot(dense, rule_lr(rule, dense), color=colors[i % 3], ls=line, label=label, zorder=2)
+        ax.plot(dense, predict_lr(rule, dense), color=colors[i % 3], ls=line, label=label, zorder=2)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis import tables
+from analysis.lr_rules import predict_lr
 from analysis.study import StudyResult, analyse
 from scaling.spectrum import RegressionProblem
 from tests.analysis.conftest import Frames
@@ -126,9 +127,9 @@ def test_rules_give_their_lr() -> None:
     linear = {"rule": "linear", "coefficient": 0.5, "exponent": 1.0}
     root = {"rule": "square_root", "coefficient": 0.5, "exponent": 0.5}
     saturating = {"rule": "saturating", "lr_max": 1.0, "batch_scale": 4.0, "exponent": 1.0}
-    np.testing.assert_allclose(tables.rule_lr(linear, sizes), [0.5, 2.0])
-    np.testing.assert_allclose(tables.rule_lr(root, sizes), [0.5, 1.0])
-    np.testing.assert_allclose(tables.rule_lr(saturating, sizes), [0.2, 0.5])
+    np.testing.assert_allclose(predict_lr(linear, sizes), [0.5, 2.0])
+    np.testing.assert_allclose(predict_lr(root, sizes), [0.5, 1.0])
+    np.testing.assert_allclose(predict_lr(saturating, sizes), [0.2, 0.5])
 
 
 def test_best_lr_rules_belong_to_their_group(hard_result: StudyResult) -> None:

@@ -1,4 +1,4 @@
-"""The exact recursion against the check values of SCIENCE.md, Monte Carlo and brute force."""
+"""The exact recursion against check values computed apart from it, Monte Carlo and brute force."""
 
 from __future__ import annotations
 

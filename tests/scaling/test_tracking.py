@@ -19,7 +19,7 @@ from scaling.tracking import (
 )
 from scaling.writer import Writer
 
-SWEEP = SweepRecord("study", "sweep-1", "the note", {"host": "here", "git_commit": "abc"})
+SWEEP = SweepRecord("study", "sweep-1", "the note", "how?", {"host": "here", "git_commit": "abc"})
 
 
 def write_trial(journal: Journal, number: int, steps: int, end: bool = True) -> None:

@@ -67,6 +67,8 @@ def test_the_study() -> None:
     with multirun("study=linear_regression") as (loader, master):
         jobs = jobs_of(master, ["study=linear_regression"])
         assert len(jobs) == 13 * 16 * 8
+        assert master.budget == {"max_steps": 24000, "max_examples": 500000}
+        assert master.tail_factor == 3  # the study's, not the defaults
         check_all(loader, master, jobs[::97])
 
 
