@@ -142,6 +142,13 @@ class TrackingConfig:
 
 
 @dataclass
+class SweepConfig:
+    """dry_run: say what a multirun would do, and do nothing."""
+
+    dry_run: bool = False
+
+
+@dataclass
 class TrialConfig:
     study: StudyConfig = field(default_factory=StudyConfig)
     task: TaskConfig = MISSING  # pyright: ignore[reportAssignmentType]
@@ -158,6 +165,8 @@ class TrialConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     precision: str = "float32"
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    record_dir: str = "runs"
 
 
 TASKS: dict[str, type[TaskConfig]] = {
@@ -192,5 +201,6 @@ def trial_config(content: dict[str, Any]) -> TrialConfig:
         "budget": BudgetConfig(**content["budget"]),
         "evaluation": EvaluationConfig(**content["evaluation"]),
         "tracking": TrackingConfig(**content["tracking"]),
+        "sweep": SweepConfig(**content["sweep"]),
     }
     return TrialConfig(**fields)

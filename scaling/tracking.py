@@ -1,4 +1,4 @@
-"""What a sweep leaves in an MLflow store; the only module of the package that imports mlflow.
+"""An MLflow store as a study uses it; the only module of the package that imports mlflow.
 
 It does so inside functions: training never waits for that import, nor for the store.
 """
@@ -9,64 +9,37 @@ import json
 import logging
 import os
 import re
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scaling import schema
-
 METRICS_PER_REQUEST = 1000  # MLflow's limits
 PARAMS_PER_REQUEST = 100
-FLUSH_SECONDS = 5.0  # points of a trial still training wait at most about this long
+Point = tuple[str, float, float, int]  # metric, value, seconds since 1970, step
 
 
 class StoreError(RuntimeError):
     """The MLflow store cannot be opened or written; the message is one line."""
 
 
-@dataclass(frozen=True)
-class SweepRecord:
-    """What the parent run of a sweep says of it."""
-
-    study: str
-    name: str
-    note: str
-    question: str = ""
-    tags: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class _Open:
-    """A trial on its way into the store."""
-
-    header: dict[str, Any]
-    metrics: list[Any] = field(default_factory=list)
-    since: float = field(default_factory=time.monotonic)
-    run_id: str | None = None
-    outcome: dict[str, Any] | None = None
-
-
 class Store:
-    """One sweep's parent run and its child runs in an MLflow store."""
+    """One experiment of an MLflow store, and the few ways in which a study writes to it.
 
-    def __init__(self, uri: str, sweep: SweepRecord) -> None:
+    Every write may be repeated: a run is looked up before it is created a second time, and MLflow
+    stores a point that comes again with the same time, step and value once.
+    """
+
+    def __init__(self, uri: str, study: str, question: str = "") -> None:
         quiet_mlflow()
         from mlflow import MlflowClient
 
         refuse_closed_database(uri)
         retries = os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         self._client = MlflowClient(uri)
-        self._sweep = sweep
-        self._experiment_id = self._experiment(uri, sweep.study)
-        self._parent_id = self._parent()
+        self.experiment_id = self._experiment(uri, study, question)
         if retries == "2":  # opening fails fast; a write later may wait for the store
             del os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]
-        self._open: dict[int, _Open] = {}
-        self._ended: list[int] = []
-        self.written = 0
 
-    def _experiment(self, uri: str, study: str) -> str:
+    def _experiment(self, uri: str, study: str, question: str) -> str:
         experiment = self._client.get_experiment_by_name(study)
         if experiment is not None:
             if experiment.lifecycle_stage != "active":
@@ -76,113 +49,59 @@ class Store:
                 )
             return experiment.experiment_id
         tags = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens with
-        if self._sweep.question:
-            tags["mlflow.note.content"] = self._sweep.question
+        if question:
+            tags["mlflow.note.content"] = question
         return self._client.create_experiment(study, artifact_location(uri, study), tags)
 
-    def _parent(self) -> str:
-        sweep = self._sweep
-        tags = {schema.KIND: "sweep", schema.STUDY: sweep.study, schema.SWEEP: sweep.name}
-        tags |= {"mlflow.note.content": sweep.note, **sweep.tags}
-        query = " and ".join(
-            f"tags.{key} = '{tags[key]}'" for key in (schema.KIND, schema.SWEEP, "host")
-        )
-        found = self._client.search_runs([self._experiment_id], query, max_results=1)
-        if found:  # jobs of one multirun under Hydra's basic launcher share their parent
-            self._client.update_run(found[0].info.run_id, status="RUNNING")
-            return found[0].info.run_id
-        run = self._client.create_run(self._experiment_id, tags=tags, run_name=sweep.name)
+    def has_run(self, run_id: str) -> bool:
+        """The run is there, in this experiment, and not deleted."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            info = self._client.get_run(run_id).info
+        except MlflowException:
+            return False
+        return info.experiment_id == self.experiment_id and info.lifecycle_stage == "active"
+
+    def find_run(self, identity: dict[str, str]) -> str | None:
+        """The run that carries these tags, if there is one."""
+        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in identity.items())
+        found = self._client.search_runs([self.experiment_id], query, max_results=1)
+        return found[0].info.run_id if found else None
+
+    def create_run(self, name: str, start_time: float, tags: dict[str, str]) -> str:
+        run = self._client.create_run(self.experiment_id, int(start_time * 1000), tags, name)
         return run.info.run_id
 
-    def take(self, lines: list[dict[str, Any]]) -> None:
-        """Sort journal lines to their trials."""
-        from mlflow.entities import Metric
-
-        for line in lines:
-            if line["record"] == "trial":
-                self._open[line["trial"]] = _Open(line)
-            elif line["record"] == "outcome":
-                self._open[line["trial"]].outcome = line
-                self._ended.append(line["trial"])
-            elif line["record"] == "evaluation":
-                step, moment = line["step"], int(line["time"] * 1000)
-                values = {key: line[key] for key in ("loss", "train_loss", "lr") if key in line}
-                for position, number in enumerate(line["trials"]):
-                    trial = self._open[number]
-                    examples = step * trial.header["params"]["batch_size"]
-                    trial.metrics.append(Metric("examples", examples, moment, step))
-                    trial.metrics += [
-                        Metric(key, column[position], moment, step)
-                        for key, column in values.items()
-                    ]
-
-    @property
-    def waiting(self) -> int:
-        """Trials that have ended and are not written."""
-        return len(self._ended)
-
-    def write_ended(self) -> None:
-        """Write the first trial that has ended; the others wait for the next call."""
-        if self._ended:
-            number = self._ended.pop(0)
-            self._write(self._open.pop(number))
-            self.written += 1
-
-    def write_stale(self) -> None:
-        """Write the points of trials still training that have waited long enough."""
-        now = time.monotonic()
-        for trial in self._open.values():
-            if trial.metrics and now - trial.since > FLUSH_SECONDS:
-                self._write(trial)
-                trial.since = time.monotonic()
-
-    def close(self, status: str) -> None:
-        """End the parent run, and with it every trial that has not ended."""
-        for trial in self._open.values():
-            self._write(trial)
-            if trial.run_id:
-                self._client.set_terminated(trial.run_id, status)
-        self._client.set_terminated(self._parent_id, status)
-
-    def _write(self, trial: _Open) -> None:
+    def log(
+        self,
+        run_id: str,
+        points: list[Point],
+        params: dict[str, Any] | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> None:
+        """Points, params and tags of a run, in as few requests as MLflow's limits allow."""
         from mlflow.entities import Metric, Param, RunTag
 
-        header, outcome = trial.header, trial.outcome
-        params: list[Param] = []
-        if trial.run_id is None:
-            trial.run_id = self._create_run(header)
-            params = [Param(key, _text(value)) for key, value in header["params"].items()]
-        metrics, trial.metrics = trial.metrics, []
-        tags: list[RunTag] = []
-        if outcome is not None:
-            tags = [RunTag(key, value) for key, value in outcome["tags"].items()]
-            moment, step = int(outcome["time"] * 1000), outcome["last_step"]
-            metrics += [
-                Metric(key, value, moment, step) for key, value in outcome["metrics"].items()
-            ]
+        metrics = [
+            Metric(key, value, int(moment * 1000), step) for key, value, moment, step in points
+        ]
+        param_list = [Param(key, _text(value)) for key, value in (params or {}).items()]
+        tag_list = [RunTag(key, value) for key, value in (tags or {}).items()]
         size = METRICS_PER_REQUEST - PARAMS_PER_REQUEST  # of all items together at most 1000
         for start in range(0, max(len(metrics), 1), size):
-            self._client.log_batch(trial.run_id, metrics[start : start + size], params, tags)
-            params, tags = [], []
-        if outcome is not None:
-            self._client.log_text(trial.run_id, header["config"], "config.yaml")
-            self._client.set_terminated(trial.run_id, "FINISHED", int(outcome["time"] * 1000))
+            self._client.log_batch(run_id, metrics[start : start + size], param_list, tag_list)
+            param_list, tag_list = [], []
 
-    def _create_run(self, header: dict[str, Any]) -> str:
-        from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+    def log_text(self, run_id: str, text: str, name: str) -> None:
+        self._client.log_text(run_id, text, name)
 
-        tags = header["tags"] | self._sweep.tags
-        tags |= {
-            MLFLOW_PARENT_RUN_ID: self._parent_id,
-            schema.KIND: "trial",
-            schema.STUDY: self._sweep.study,
-            schema.SWEEP: self._sweep.name,
-            schema.TRIAL_ID: header["trial_id"],
-        }
-        run = self._client.create_run(
-            self._experiment_id, int(header["time"] * 1000), tags, header["name"]
-        )
-        return run.info.run_id
+    def set_status(self, run_id: str, status: str, end_time: float | None = None) -> None:
+        if status == "RUNNING":
+            self._client.update_run(run_id, status)
+        else:
+            moment = None if end_time is None else int(end_time * 1000)
+            self._client.set_terminated(run_id, status, moment)
 
 
 def refuse_closed_database(uri: str) -> None:
@@ -225,7 +144,7 @@ def store_message(uri: str, error: Exception) -> str:
     if isinstance(error, StoreError):
         return f"tracking.uri={shown}: {error}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = without_password(lines[0] if lines else type(error).__name__)
+    reason = f"{type(error).__name__}: {without_password(lines[0] if lines else '')}"
     return (
         f"tracking.uri={shown}: the MLflow store cannot be opened or written ({reason[:300]}); "
         "check the address and your rights to write there"

@@ -76,13 +76,9 @@ def _trial(
         "lr": config.lr,
         "seed": config.seed,
         "precision": config.precision,
-    }
-    shared = {
-        "optimizer": config.optimizer.name,
         "evaluation": asdict(config.evaluation),
-        "lr": None,
-        "seed": None,
     }
+    shared = {"optimizer": config.optimizer.name, "lr": None, "seed": None}
     return Trial(
         config=config,
         trial_id=_digest(identity),

@@ -1,4 +1,4 @@
-"""The process that follows a sweep's journal into an MLflow store while training goes on."""
+"""The process that follows a study's journals into an MLflow store while training goes on."""
 
 from __future__ import annotations
 
@@ -8,29 +8,45 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from scaling.journal import JournalReader
-from scaling.tracking import Store, StoreError, SweepRecord, store_message
+from filelock import FileLock
+
+from scaling.journal import JournalError
+from scaling.sync import Sync
+from scaling.tracking import Store, StoreError, store_message
 
 POLL_SECONDS = 0.2
+RETRY_SECONDS = 1.0
+PATIENCE_SECONDS = 90.0  # how long the end of a sweep waits for a store that is away
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the journals in `folder` go: the experiment `study` of the store at `uri`."""
+
+    uri: str
+    study: str
+    question: str
+    folder: Path
 
 
 class Writer:
     """Starts the writing process and hears from it.
 
-    The constructor returns when store, experiment and parent run are there; StoreError if they
-    cannot be made: nothing has been trained then.
+    The constructor returns when store and experiment are open; StoreError if they cannot be: then
+    nothing has been trained.
     """
 
-    def __init__(self, uri: str, sweep: SweepRecord, journal: Path) -> None:
+    def __init__(self, destination: Destination) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        start = journal.stat().st_size  # what stands there already has been followed before
-        arguments = (uri, sweep, journal, start, theirs)
-        self._process = context.Process(target=follow, args=arguments, name="mlflow-writer")
+        self._process = context.Process(
+            target=follow, args=(destination, theirs), name="mlflow-writer"
+        )
         self._process.start()
         theirs.close()
         kind, content = self._receive()
@@ -38,10 +54,15 @@ class Writer:
             self._process.join()
             raise StoreError(content)
 
-    def close(self, status: str, on_written: Callable[[int], None] = lambda n: None) -> None:
-        """Write what is left, end the parent run with `status`; `on_written` gets the count."""
+    def close(
+        self, sweep: str, status: str, on_written: Callable[[int], None] = lambda n: None
+    ) -> None:
+        """Write what is left, end the parent run of `sweep` with `status`.
+
+        `on_written` gets the number of trials written so far.
+        """
         with suppress(BrokenPipeError):  # it died of an error: that message is still to be read
-            self._connection.send(status)
+            self._connection.send((sweep, status))
         while True:
             kind, content = self._receive()
             if kind == "written":
@@ -59,43 +80,71 @@ class Writer:
             return "error", "the process that writes to MLflow ended unexpectedly"
 
 
-def follow(uri: str, sweep: SweepRecord, journal: Path, start: int, connection: Connection) -> None:
-    """Body of the writing process: journal to store until told to stop, or the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+def follow(destination: Destination, connection: Connection) -> None:
+    """Body of the writing process: journals to store until told to stop, or the parent is gone."""
+    for name in (signal.SIGINT, signal.SIGTERM):  # the parent's to handle; its end ends this
+        signal.signal(name, signal.SIG_IGN)
+    uri = destination.uri
+    lock = FileLock(destination.folder / "writer.lock")
     try:
-        store = Store(uri, sweep)
+        lock.acquire(timeout=PATIENCE_SECONDS)  # the writer of a killed sweep may still be at it
+        store = Store(uri, destination.study, destination.question)
+        sync = Sync(destination.folder, store, uri)
     except Exception as error:
-        connection.send(("error", store_message(uri, error)))
+        connection.send(("error", _message(uri, error)))
         return
     connection.send(("ready", None))
     try:
-        with JournalReader(journal, start) as reader:
-            store.close(_write_all(store, reader, connection))
+        sweep, status = _write_all(sync, connection)
+        sync.close(sweep, status)
     except Exception as error:
-        _tell(connection, "error", store_message(uri, error))
+        _tell(connection, "error", _message(uri, error))
         return
+    finally:
+        lock.release()
+    _tell(connection, "written", sync.written)
     _tell(connection, "closed", None)
 
 
-def _write_all(store: Store, reader: JournalReader, connection: Connection) -> str:
-    status, told = "", 0.0
+def _message(uri: str, error: Exception) -> str:
+    return str(error) if isinstance(error, JournalError) else store_message(uri, error)
+
+
+def _write_all(sync: Sync, connection: Connection) -> tuple[str, str]:
+    """Until the parent has named its sweep and status, or is gone, and everything is written.
+
+    A store that is away is tried again until it is back, however long the sweep lasts; after the
+    sweep's end for PATIENCE_SECONDS.
+    """
+    end, told, deadline = None, 0.0, float("inf")
     while True:
-        lines = reader.read()
-        store.take(lines)
-        store.write_ended()
-        if status and time.monotonic() - told > POLL_SECONDS:  # only now does the parent listen
-            told = time.monotonic()
-            _tell(connection, "written", store.written)
-        if lines or store.waiting:
-            continue
-        if status:
-            return status
-        store.write_stale()
+        busy = False
         try:
-            if connection.poll(POLL_SECONDS):
-                status = connection.recv()
-        except (EOFError, OSError):  # the parent is gone: write what there is
-            status = "KILLED"
+            busy = sync.step()
+            if not busy and end:
+                return end
+            if not busy:
+                sync.write_stale()
+        except JournalError:
+            raise
+        except Exception:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
+        if end is None and not busy:
+            end = _end_of_sweep(connection)
+            deadline = time.monotonic() + PATIENCE_SECONDS if end else deadline
+        if end and time.monotonic() - told > POLL_SECONDS:  # only now does the parent listen
+            told = time.monotonic()
+            _tell(connection, "written", sync.written)
+
+
+def _end_of_sweep(connection: Connection) -> tuple[str, str] | None:
+    """The sweep's name and status once it has ended, or is gone."""
+    try:
+        return connection.recv() if connection.poll(POLL_SECONDS) else None
+    except (EOFError, OSError):  # the parent is gone: write what there is
+        return "", "KILLED"
 
 
 def _tell(connection: Connection, kind: str, content: object) -> None:

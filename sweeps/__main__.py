@@ -6,16 +6,23 @@ import hydra
 from omegaconf import DictConfig
 
 from sweeps import config_schema
+from sweeps.messages import one_line_interruption
 
 config_schema.register()
 
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
-def main(config: DictConfig) -> float:
+def job(config: DictConfig) -> float:
     """Train one trial. Multiruns go through the launcher, which calls this only if it is basic."""
     from sweeps.launch import run_single
 
     return run_single(config)
+
+
+def main() -> None:
+    """The console script."""
+    with one_line_interruption():
+        job()
 
 
 if __name__ == "__main__":

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from rich.progress import Progress
 
 from scaling import schema
 from scaling.config import trial_config
 from scaling.journal import Journal
 from scaling.outcome import TrialResult
+from scaling.record import Plan, plan, read_record
 from scaling.stack import group_into_stacks
-from scaling.tracking import SweepRecord
 from scaling.train import train
 from scaling.trial import Trial, prepare
-from scaling.writer import Writer
+from scaling.writer import Destination, Writer
 from sweeps.progress import Count, progress_display
+from sweeps.study_folder import journal_path, live_sweep
 
 log = logging.getLogger(__name__)
 
@@ -54,45 +54,69 @@ def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
 
 
 def run_trials(
-    jobs: Sequence[Job],
-    trials: Sequence[Trial],
-    sweep: SweepRecord,
-    directory: Path,
-    stack_size: int,
+    jobs: Sequence[Job], trials: Sequence[Trial], sweep: dict[str, Any], stack_size: int
 ) -> list[TrialResult]:
-    """Train all trials, stacked where they can be, and track them; results in the jobs' order.
+    """The results of all trials, in order: those on record, and the others trained and tracked.
 
-    StoreError before anything is trained if the store cannot be used.
+    Trials of equal shapes train as stacks. StoreError before anything is trained if the store
+    cannot be used; ConfigError if another sweep of the study is alive.
     """
     torch.set_num_threads(1)  # thread count changes bits; stacks are long, thin computations
-    uri = schema.resolve_tracking_uri(trials[0].config.tracking.uri)
-    directory.mkdir(parents=True, exist_ok=True)
-    journal_path = directory / "journal.jsonl"
-    results: list[TrialResult | None] = [None] * len(trials)
-    with Journal(journal_path) as journal, progress_display() as display:
-        writer = Writer(uri, sweep, journal_path)
-        status = "FAILED"
-        try:
-            trained = Count("training", len(trials), display)
-            for members in group_into_stacks(trials, stack_size):
-                for number in members:
-                    _write_header(journal, number, trials[number], jobs[number])
-                recorder = JournalRecorder(journal, members, trained)
-                stack_results = train([trials[number] for number in members], recorder)
-                for number, result in zip(members, stack_results, strict=True):
-                    results[number] = result
-            status = "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            raise
-        finally:
-            _close(writer, status, len(trials), display)
-    return [result for result in results if result is not None]
+    config = trials[0].config
+    folder = Path(config.record_dir).absolute()
+    with live_sweep(folder, config.study.name):
+        planned = plan(trials, read_record(folder))
+        _say(planned, len(trials))
+        uri = schema.resolve_tracking_uri(config.tracking.uri)
+        study = config.study
+        with progress_display() as display:
+            writer = Writer(Destination(uri, study.name, study.question, folder))
+            status = "FAILED"
+            try:
+                trained = {}
+                if planned.to_do:
+                    with Journal(journal_path(folder, sweep["name"]), study.name, sweep) as journal:
+                        count = Count("training", len(planned.to_do), display)
+                        trained = _train(jobs, trials, planned.to_do, stack_size, journal, count)
+                        journal.write("end", status="FINISHED")
+                status = "FINISHED"
+            except KeyboardInterrupt:  # Ctrl-C, or SIGTERM
+                status = "KILLED"
+                raise
+            finally:
+                written = Count("writing to MLflow", len(planned.to_do), display)
+                writer.close(sweep["name"], status, written.set)
+    results = planned.results | trained
+    return [results[number] for number in range(len(trials))]
 
 
-def _close(writer: Writer, status: str, n_trials: int, display: Progress | None) -> None:
-    written = Count("writing to MLflow", n_trials, display)
-    writer.close(status, written.set)
+def _say(planned: Plan, total: int) -> None:
+    log.info(
+        "%d trials: %d on record, %d to do (%d of them begun before)",
+        total,
+        len(planned.results),
+        len(planned.to_do),
+        planned.begun,
+    )
+
+
+def _train(
+    jobs: Sequence[Job],
+    trials: Sequence[Trial],
+    to_do: Sequence[int],
+    stack_size: int,
+    journal: Journal,
+    trained: Count,
+) -> dict[int, TrialResult]:
+    results: dict[int, TrialResult] = {}
+    for stack in group_into_stacks([trials[number] for number in to_do], stack_size):
+        members = [to_do[position] for position in stack]
+        for number in members:
+            _write_header(journal, number, trials[number], jobs[number])
+        recorder = JournalRecorder(journal, members, trained)
+        stack_results = train([trials[number] for number in members], recorder)
+        results |= dict(zip(members, stack_results, strict=True))
+    return results
 
 
 @dataclass
@@ -134,6 +158,7 @@ class JournalRecorder:
             "outcome",
             trial=self.members[number],
             last_step=result.last_step,
+            diverged_step=result.diverged_step,
             tags=tags,
             metrics=metrics,
         )
@@ -156,7 +181,7 @@ def _write_header(journal: Journal, number: int, trial: Trial, job: Job) -> None
 
 def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
     """The params of a trial: the leaves of its configuration by dotted path, and derived ones."""
-    left_out = ("study", "tracking", "targets")
+    left_out = ("study", "tracking", "targets", "sweep", "record_dir")
     leaves = _leaves({key: value for key, value in content.items() if key not in left_out})
     return leaves | {
         schema.TARGETS: list(trial.targets),

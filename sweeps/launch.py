@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from scaling.config import ConfigError, StudyConfig
 from scaling.outcome import TrialResult
+from scaling.record import describe, plan, read_record
 from scaling.schema import CENSORED, DIVERGED, REACHED
 from scaling.validation import validate_study
 from sweeps.compose import Composer, task_part
@@ -87,9 +88,21 @@ def launch(
         study = trials[0].config.study
         sweep = sweep_record(study, directory, sys.argv[1:])
         log.info("%s: %d trials in %s", study.name, len(trials), directory)
-        results = run_trials(jobs, trials, sweep, directory, stack_size)
+        results = run_trials(jobs, trials, sweep, stack_size)
     _say_what_came_out(results, study.name)
     return [_job_return(job, result) for job, result in zip(jobs, results, strict=True)]
+
+
+def dry_run(
+    loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequence[str]]
+) -> None:
+    """Print what a multirun would do; create nothing."""
+    setup_globals()
+    refuse_impossible(loader, config, job_overrides)
+    with one_line_errors():
+        trials = prepare_jobs(compose_jobs(loader, config, job_overrides, 0))
+        record = read_record(Path(trials[0].config.record_dir))
+    print("\n".join(describe(plan(trials, record), trials, record)))
 
 
 def compose_jobs(
@@ -125,9 +138,11 @@ def run_single(config: DictConfig) -> float:
         assert isinstance(content, dict)
         job = Job({str(k): v for k, v in content.items()}, list(hydra.overrides.task), directory)
         trials = prepare_jobs([job])
+        if trials[0].config.sweep.dry_run:
+            raise ConfigError("sweep.dry_run", "true", "is for multiruns: add -m")
         study = trials[0].config.study
         sweep = sweep_record(study, whole, sys.argv[1:])
-        [result] = run_trials([job], trials, sweep, directory, stack_size=1)
+        [result] = run_trials([job], trials, sweep, stack_size=1)
     log.info("%s: loss %.6g at step %d", result.outcome, result.last_loss, result.last_step)
     return result.main_loss
 

@@ -9,17 +9,17 @@ import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from scaling.config import StudyConfig
-from scaling.tracking import SweepRecord
 
 PACKAGES = ("batch-scaling", "torch", "hydra-core", "mlflow", "numpy")
 
 
-def sweep_record(study: StudyConfig, directory: Path, command: Sequence[str]) -> SweepRecord:
-    """The record of the sweep in `directory`, started by `python -m sweeps` with `command`."""
+def sweep_record(study: StudyConfig, directory: Path, command: Sequence[str]) -> dict[str, Any]:
+    """What the journals of the sweep in `directory` say of it: study, name, note and tags."""
     line = shlex.join(["python", "-m", "sweeps", *command])
     paragraphs = [f"**{study.question}**"] if study.question else []
     paragraphs += [f"`{line}`", "No report yet: `python -m analysis study=" + study.name + "`"]
@@ -33,7 +33,7 @@ def sweep_record(study: StudyConfig, directory: Path, command: Sequence[str]) ->
         **git_tags(Path.cwd()),
     }
     note = "\n\n".join(paragraphs)
-    return SweepRecord(study.name, directory.name, note, study.question, tags)
+    return {"study": study.name, "name": directory.name, "note": note, "tags": tags}
 
 
 def _versions() -> list[str]:

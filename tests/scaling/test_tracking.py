@@ -1,28 +1,41 @@
-"""The writer against a real SQLite store: what the journal says stands in MLflow, once."""
+"""Journals into a real SQLite store: every run and every point, once, whatever is repeated."""
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from scaling import schema
-from scaling.journal import Journal, JournalReader
+from scaling.journal import Journal
+from scaling.sync import Sync
 from scaling.tracking import (
     Store,
     StoreError,
-    SweepRecord,
     quiet_mlflow,
     store_message,
     without_password,
 )
-from scaling.writer import Writer
+from scaling.writer import Destination, Writer
 
-SWEEP = SweepRecord("study", "sweep-1", "the note", "how?", {"host": "here", "git_commit": "abc"})
+SWEEP = {
+    "study": "study",
+    "name": "sweep-1",
+    "note": "the note",
+    "tags": {"host": "here", "git_commit": "abc"},
+}
 
 
-def write_trial(journal: Journal, number: int, steps: int, end: bool = True) -> None:
+def new_journal(folder: Path, name: str, sweep: str = "sweep-1") -> Journal:
+    return Journal(folder / f"{name}.jsonl", "study", {**SWEEP, "name": sweep})
+
+
+def write_trial(
+    journal: Journal, number: int, steps: int, end: bool = True, begin: int = 0
+) -> None:
     journal.write(
         "trial",
         trial=number,
@@ -32,14 +45,21 @@ def write_trial(journal: Journal, number: int, steps: int, end: bool = True) -> 
         tags={"overrides": "lr=0.1"},
         config="batch_size: 4\n",
     )
-    journal.write("evaluation", step=0, trials=[number], loss=[2.0])
-    for step in range(1, steps + 1):
+    if begin == 0:
+        journal.write("evaluation", step=0, trials=[number], loss=[2.0])
+    for step in range(max(1, begin), steps + 1):
         journal.write(
             "evaluation", step=step, trials=[number], loss=[1 / step], train_loss=[2 / step]
         )
     if end:
-        tags, metrics = {"outcome": "reached"}, {"steps_to_target/0.5": 2.0}
-        journal.write("outcome", trial=number, last_step=steps, tags=tags, metrics=metrics)
+        journal.write(
+            "outcome",
+            trial=number,
+            last_step=steps,
+            diverged_step=None,
+            tags={"outcome": "reached"},
+            metrics={"steps_to_target/0.5": 2.0},
+        )
 
 
 def runs_of(uri: str):
@@ -50,9 +70,19 @@ def runs_of(uri: str):
     experiment = client.get_experiment_by_name("study")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    return client, {
-        run.data.tags[schema.KIND] + run.data.tags.get("trial_id", ""): run for run in runs
-    }
+    named = [run.data.tags[schema.KIND] + run.data.tags.get("trial_id", "") for run in runs]
+    assert len(named) == len(set(named))
+    return client, dict(zip(named, runs, strict=True))
+
+
+def points_of(uri: str) -> list[tuple]:
+    """Every stored point, with the trial's identity in place of the run's."""
+    query = (
+        "SELECT t.value, m.key, m.step, m.value, m.timestamp FROM metrics m JOIN tags t "
+        "ON t.run_uuid = m.run_uuid WHERE t.key = 'trial_id' ORDER BY 1, 2, 3, 4, 5"
+    )
+    with sqlite3.connect(uri.removeprefix("sqlite:///")) as connection:
+        return connection.execute(query).fetchall()
 
 
 @pytest.fixture
@@ -60,15 +90,27 @@ def uri(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
-def test_everything_arrives_once(tmp_path: Path, uri: str) -> None:
-    path = tmp_path / "journal.jsonl"
-    with Journal(path) as journal:
-        write_trial(journal, 9, 3)  # of an earlier call: not to be written again
-        writer = Writer(uri, SWEEP, path)
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "record").mkdir()
+    return tmp_path / "record"
+
+
+def replay(folder: Path, uri: str, status: str = "FINISHED") -> int:
+    sync = Sync(folder, Store(uri, "study", "how?"), uri)
+    sync.close("sweep-1", status)
+    return sync.written
+
+
+def test_everything_arrives_once(tmp_path: Path, folder: Path, uri: str) -> None:
+    writer = Writer(Destination(uri, "study", "how?", folder))
+    with new_journal(folder, "1") as journal:
         write_trial(journal, 0, 1500)  # more points than one request takes
         write_trial(journal, 1, 3)
-        counts: list[int] = []
-        writer.close("FINISHED", counts.append)
+        journal.write("end", status="FINISHED")
+    counts: list[int] = []
+    writer.close("sweep-1", "FINISHED", counts.append)
+    assert counts[-1] == 2
     client, runs = runs_of(uri)
     assert sorted(runs) == ["sweep", "trialid0", "trialid1"]
     parent, child = runs["sweep"], runs["trialid0"]
@@ -95,10 +137,9 @@ def test_everything_arrives_once(tmp_path: Path, uri: str) -> None:
     assert str(child.info.artifact_uri).startswith(tmp_path.as_uri())
 
 
-def test_points_of_a_trial_still_training_are_seen(tmp_path: Path, uri: str) -> None:
-    path = tmp_path / "journal.jsonl"
-    with Journal(path) as journal:
-        writer = Writer(uri, SWEEP, path)
+def test_points_of_a_trial_still_training_are_seen(folder: Path, uri: str) -> None:
+    writer = Writer(Destination(uri, "study", "", folder))
+    with new_journal(folder, "1") as journal:
         write_trial(journal, 0, 3, end=False)
         deadline = time.monotonic() + 30
         while "trialid0" not in runs_of(uri)[1] and time.monotonic() < deadline:
@@ -106,32 +147,85 @@ def test_points_of_a_trial_still_training_are_seen(tmp_path: Path, uri: str) -> 
         run = runs_of(uri)[1]["trialid0"]
         assert run.info.status == "RUNNING"
         assert run.data.metrics["loss"] == 1 / 3
-        journal.write("outcome", trial=0, last_step=3, tags={"outcome": "censored"}, metrics={})
-        writer.close("FINISHED")
+        write_trial(journal, 0, 5, begin=4)
+        writer.close("sweep-1", "FINISHED")
     client, runs = runs_of(uri)
     assert runs["trialid0"].info.status == "FINISHED"
-    assert len(client.get_metric_history(run.info.run_id, "loss")) == 4
+    assert len(client.get_metric_history(run.info.run_id, "loss")) == 6
 
 
-def test_a_sweep_that_stops_leaves_no_run_running(tmp_path: Path, uri: str) -> None:
-    path = tmp_path / "journal.jsonl"
-    with Journal(path) as journal:
-        writer = Writer(uri, SWEEP, path)
+def test_replaying_changes_nothing(folder: Path, uri: str) -> None:
+    with new_journal(folder, "1") as journal:
+        write_trial(journal, 0, 30)
+        write_trial(journal, 1, 30)
+    assert replay(folder, uri) == 2
+    points, runs = points_of(uri), runs_of(uri)[1]
+    assert replay(folder, uri) == 0
+    [note] = folder.glob("synced-*")
+    for content in (b"", note.read_bytes()[:400], note.read_bytes()[:-3]):
+        note.write_bytes(content)  # lost, old, or torn by a crash
+        if content == b"":
+            note.write_bytes(b"".join(b'{"begun": "%s"}\n' % k.encode() for k in keys(runs)))
+        replay(folder, uri)
+        assert points_of(uri) == points
+        assert set(runs_of(uri)[1]) == set(runs)
+        assert {r.info.run_id for r in runs_of(uri)[1].values()} == {
+            r.info.run_id for r in runs.values()
+        }
+
+
+def keys(runs: dict) -> list[str]:
+    return ["sweep sweep-1", *(f"trial {name[5:]}" for name in runs if name != "sweep")]
+
+
+def test_a_trial_done_again_keeps_its_run_and_its_points(folder: Path, uri: str) -> None:
+    with new_journal(folder, "1") as journal:
+        write_trial(journal, 0, 10, end=False)  # killed
+    replay(folder, uri, "KILLED")
+    assert runs_of(uri)[1]["trialid0"].info.status == "KILLED"
+    with new_journal(folder, "2", "sweep-2") as journal:
+        write_trial(journal, 0, 20)
+        journal.write("end", status="FINISHED")
+    sync = Sync(folder, Store(uri, "study"), uri)
+    sync.close("sweep-2", "FINISHED")
+    client, runs = runs_of(uri)
+    assert runs["trialid0"].info.status == "FINISHED"
+    steps = [m.step for m in client.get_metric_history(runs["trialid0"].info.run_id, "loss")]
+    assert sorted(steps) == list(range(21))
+
+
+def test_a_store_made_anew_gets_everything_again(folder: Path, uri: str) -> None:
+    with new_journal(folder, "1") as journal:
+        write_trial(journal, 0, 5)
+    Writer(Destination(uri, "study", "", folder)).close("sweep-1", "FINISHED")
+    points = points_of(uri)
+    Path(uri.removeprefix("sqlite:///")).unlink()
+    Writer(Destination(uri, "study", "", folder)).close("sweep-1", "FINISHED")
+    assert points_of(uri) == points
+    assert len(points) == 6 + 6 + 5 + 1
+
+
+def test_a_sweep_that_stops_leaves_no_run_running(folder: Path, uri: str) -> None:
+    with new_journal(folder, "1") as journal:
         write_trial(journal, 0, 3, end=False)
-        writer.close("KILLED")
+    replay(folder, uri, "KILLED")
     _, runs = runs_of(uri)
     assert {run.info.status for run in runs.values()} == {"KILLED"}
 
 
-def test_jobs_of_one_sweep_share_their_parent(tmp_path: Path, uri: str) -> None:
-    path = tmp_path / "journal.jsonl"
-    for number in range(2):
-        with Journal(path) as journal:
-            writer = Writer(uri, SWEEP, path)
-            write_trial(journal, number, 2)
-            writer.close("FINISHED")
-    _, runs = runs_of(uri)
-    assert sorted(runs) == ["sweep", "trialid0", "trialid1"]
+def test_a_locked_database_is_waited_for(folder: Path, uri: str) -> None:
+    writer = Writer(Destination(uri, "study", "", folder))
+    lock = sqlite3.connect(uri.removeprefix("sqlite:///"), check_same_thread=False)
+    lock.execute("BEGIN EXCLUSIVE")
+    release = threading.Timer(25, lock.rollback)  # longer than SQLite itself waits
+    release.start()
+    with new_journal(folder, "1") as journal:
+        write_trial(journal, 0, 3)
+        writer.close("sweep-1", "FINISHED")
+    release.join()
+    lock.close()
+    assert len(runs_of(uri)[1]) == 2
+    assert len({point[:3] for point in points_of(uri)}) == len(points_of(uri)) == 4 + 4 + 3 + 1
 
 
 @pytest.mark.parametrize("content", [None, b"rubbish that is no database" * 9])
@@ -140,37 +234,18 @@ def test_a_store_that_cannot_be_used_is_one_line(tmp_path: Path, content: bytes 
     if content is not None:
         database.parent.mkdir()
         database.write_bytes(content)
-    (tmp_path / "journal.jsonl").touch()
     with pytest.raises(StoreError) as caught:
-        Writer(f"sqlite:///{database}", SWEEP, tmp_path / "journal.jsonl")
+        Writer(Destination(f"sqlite:///{database}", "study", "", tmp_path))
     assert str(caught.value).startswith(f"tracking.uri=sqlite:///{database}: the MLflow store")
     assert "\n" not in str(caught.value)
 
 
 def test_a_deleted_experiment_is_named(tmp_path: Path, uri: str) -> None:
-    Store(uri, SWEEP)
-    client, runs = runs_of(uri)
-    client.delete_experiment(runs["sweep"].info.experiment_id)
+    store = Store(uri, "study")
+    client, _ = runs_of(uri)
+    client.delete_experiment(store.experiment_id)
     with pytest.raises(StoreError, match="experiment 'study' is deleted"):
-        Store(uri, SWEEP)
-
-
-def test_the_reader_waits_for_whole_lines(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    path.write_bytes(b'{"a": 1}\n{"b"')
-    with JournalReader(path) as reader:
-        assert reader.read() == [{"a": 1}]
-        assert reader.read() == []
-        with path.open("ab") as file:
-            file.write(b": 2}\n")
-        assert reader.read() == [{"b": 2}]
-    with JournalReader(path, start=9) as reader:
-        assert reader.read() == [{"b": 2}]
-
-
-def test_the_journal_takes_no_number_that_is_not_finite(tmp_path: Path) -> None:
-    with Journal(tmp_path / "journal.jsonl") as journal, pytest.raises(ValueError, match="JSON"):
-        journal.write("evaluation", step=1, trials=[0], loss=[float("nan")])
+        Store(uri, "study")
 
 
 def test_passwords_are_not_shown() -> None:

@@ -53,7 +53,7 @@ def test_every_trial_is_there_with_its_curve(stacked: Path) -> None:
 
 
 def test_each_job_has_its_directory(stacked: Path) -> None:
-    [sweep] = (stacked / "runs" / "small").iterdir()
+    [sweep] = (p for p in (stacked / "runs" / "small").iterdir() if p.is_dir())
     jobs = sorted((p for p in sweep.iterdir() if p.is_dir()), key=lambda p: int(p.name))
     assert [job.name for job in jobs] == [str(n) for n in range(24)]
     overrides = [yaml.safe_load((job / ".hydra/overrides.yaml").read_text()) for job in jobs]
@@ -82,7 +82,7 @@ def test_results_come_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         claim_sweep_directory(master)
         jobs = jobs_of(master, arguments)
         returned = launch(loader, master, jobs, 0, stack_size=3)
-        again = launch(loader, master, jobs[:2], len(jobs), stack_size=3)
+        again = launch(loader, master, jobs[:2], len(jobs), stack_size=3)  # from the record
     assert [job.overrides for job in returned] == jobs
     assert {job.status for job in returned} == {JobStatus.COMPLETED}
     diverged = [job.return_value == float("inf") for job in returned]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -34,11 +35,20 @@ class GridSweeper(BasicSweeper):
     """All combinations of the swept values; a directory of its own for every sweep."""
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        from sweeps.launch import claim_sweep_directory
+        from sweeps.launch import claim_sweep_directory, dry_run
 
         assert self.config is not None
+        assert self.hydra_context is not None
+        if self.config.sweep.dry_run:
+            dry_run(self.hydra_context.config_loader, self.config, self._jobs(arguments))
+            return []
         claim_sweep_directory(self.config)
         return super().sweep(arguments)
+
+    def _jobs(self, arguments: list[str]) -> list[list[str]]:
+        parser = OverridesParser.create()
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        return self.split_arguments(overrides, None)[0]
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         from sweeps.launch import refuse_impossible
