@@ -6,7 +6,7 @@ are checked by scaling.validation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 MISSING = "???"  # Hydra's sign for a value that must be given
@@ -25,8 +25,6 @@ class StudyConfig:
 
     name: str = "scratch"
     question: str = ""
-    cost: str = ""
-    expected: str = ""
 
 
 @dataclass
@@ -57,8 +55,8 @@ class FiniteRegressionConfig(TaskConfig):
     label_noise: float = 1.0
     true_weight: float = 1.0
     data_seed: int = 0
-    inputs: list[list[float]] | None = None
-    labels: list[float] | None = None
+    inputs: Any = None  # list[list[float]], whole numbers too; checked by the task
+    labels: Any = None  # list[float]
     initial_weights: list[float] = field(default_factory=lambda: [0.0])
     loss_scale: float = 1.0
     sampling: str = "with_replacement"
@@ -191,9 +189,12 @@ def trial_config(content: dict[str, Any]) -> TrialConfig:
     task = {**content["task"]}
     optimizer = {**content["optimizer"]}
     for key, given, known in (("task", task, TASKS), ("optimizer", optimizer, OPTIMIZERS)):
-        if given["name"] not in known:
-            raise ConfigError(f"{key}.name", given["name"], f"must be one of {', '.join(known)}")
-    fields = content | {
+        name = given["name"]
+        if name not in known:
+            raise ConfigError(f"{key}.name", name, f"must be one of {', '.join(known)}")
+        if set(given) != {one.name for one in fields(known[name])}:
+            raise ConfigError(f"{key}.name", name, f"choose the group instead: {key}={name}")
+    values = content | {
         "study": StudyConfig(**content["study"]),
         "task": TASKS[task["name"]](**task),
         "optimizer": OPTIMIZERS[optimizer["name"]](**optimizer),
@@ -203,4 +204,4 @@ def trial_config(content: dict[str, Any]) -> TrialConfig:
         "tracking": TrackingConfig(**content["tracking"]),
         "sweep": SweepConfig(**content["sweep"]),
     }
-    return TrialConfig(**fields)
+    return TrialConfig(**values)

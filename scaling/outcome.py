@@ -57,11 +57,12 @@ class Watch:
         self._last_loss = np.array([trial.initial_loss for trial in trials])
         self._diverged_step = np.full(n_trials, -1)
         self._seconds = np.zeros(n_trials)
+        self._training = np.ones(n_trials, dtype=bool)
         self._clock = time.perf_counter()
 
     def look(self, step: int, numbers: np.ndarray, loss: np.ndarray) -> np.ndarray:
         """Take in the evaluation of trials `numbers` at `step`; the numbers that end here."""
-        self._seconds[numbers] += self._lap() / len(numbers)
+        self._share_time()
         exploded = ~(loss <= self._explosion[numbers])
         self._diverged_step[numbers[exploded]] = step
         new = (loss[:, None] <= self._targets[numbers]) & np.isnan(self._crossing[numbers])
@@ -71,7 +72,9 @@ class Watch:
         self._last_step[numbers[finite]] = step
         self._last_loss[numbers[finite]] = loss[finite]
         over = (step >= self.limit[numbers]) | (step >= self._end[numbers])
-        return numbers[exploded | over]
+        ended = numbers[exploded | over]
+        self._training[ended] = False
+        return ended
 
     def _touch(self, step: int, number: int, loss: float, target: int) -> None:
         self._crossing[number, target] = interpolate_crossing(
@@ -86,6 +89,8 @@ class Watch:
 
     def diverge(self, step: int, number: int) -> TrialResult:
         """The update that would make `step` is not finite."""
+        self._share_time()
+        self._training[number] = False
         self._diverged_step[number] = step
         return self.result(number)
 
@@ -108,7 +113,8 @@ class Watch:
     def results(self) -> list[TrialResult]:
         return [self.result(number) for number in range(len(self._trials))]
 
-    def _lap(self) -> float:
+    def _share_time(self) -> None:
+        """Charge the time since the last call to the trials that trained in it, equally."""
         now = time.perf_counter()
-        lap, self._clock = now - self._clock, now
-        return lap
+        self._seconds[self._training] += (now - self._clock) / max(1, self._training.sum())
+        self._clock = now

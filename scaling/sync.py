@@ -220,7 +220,8 @@ class Sync:
 
     def _parent(self, sweep: dict[str, Any]) -> str:
         name, tags = sweep["name"], sweep["tags"]
-        identity = {schema.KIND: "sweep", schema.SWEEP: name, "host": tags["host"]}
+        identity = {schema.KIND: "sweep", schema.SWEEP: name}
+        identity |= {key: tags[key] for key in ("host", "directory")}
         others = {schema.STUDY: sweep["study"], "mlflow.note.content": sweep["note"], **tags}
         return self._run(_sweep_key(name), identity, name, sweep["time"], lambda: others | identity)
 

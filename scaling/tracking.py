@@ -5,12 +5,18 @@ It does so inside functions: training never waits for that import, nor for the s
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 METRICS_PER_REQUEST = 1000  # MLflow's limits
 PARAMS_PER_REQUEST = 100
@@ -32,12 +38,13 @@ class Store:
         quiet_mlflow()
         from mlflow import MlflowClient
 
-        refuse_closed_database(uri)
-        retries = os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        self._client = MlflowClient(uri)
-        self.experiment_id = self._experiment(uri, study, question)
-        if retries == "2":  # opening fails fast; a write later may wait for the store
-            del os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]
+        name = hashlib.sha256(uri.encode()).hexdigest()[:16]
+        # MLflow makes the tables of a fresh database without regard to others that do the same.
+        with FileLock(Path(tempfile.gettempdir()) / f"batch-scaling-{name}.lock", mode=0o666):
+            refuse_closed_database(uri)
+            with _few_retries():
+                self._client = MlflowClient(uri)
+                self.experiment_id = self._experiment(uri, study, question)
 
     def _experiment(self, uri: str, study: str, question: str) -> str:
         experiment = self._client.get_experiment_by_name(study)
@@ -65,9 +72,12 @@ class Store:
 
     def find_run(self, identity: dict[str, str]) -> str | None:
         """The run that carries these tags, if there is one."""
-        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in identity.items())
-        found = self._client.search_runs([self.experiment_id], query, max_results=1)
-        return found[0].info.run_id if found else None
+        plain = {key: value for key, value in identity.items() if "'" not in value}
+        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in plain.items())
+        for run in self._client.search_runs([self.experiment_id], query):
+            if identity.items() <= run.data.tags.items():
+                return run.info.run_id
+        return None
 
     def create_run(self, name: str, start_time: float, tags: dict[str, str]) -> str:
         run = self._client.create_run(self.experiment_id, int(start_time * 1000), tags, name)
@@ -104,17 +114,29 @@ class Store:
             self._client.set_terminated(run_id, status, moment)
 
 
+@contextmanager
+def _few_retries() -> Iterator[None]:
+    """Opening a server fails fast; a write later may wait for it."""
+    key = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    given = os.environ.get(key)
+    os.environ[key] = given or "2"
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[key]
+
+
 def refuse_closed_database(uri: str) -> None:
     """Raise at once where a database cannot be opened or written; MLflow tries for minutes."""
-    from sqlalchemy import create_engine, text
+    from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
     if not re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://", uri):
         return
     with create_engine(uri, poolclass=NullPool).connect() as connection:
         if uri.startswith("sqlite"):
-            connection.execute(text("CREATE TABLE IF NOT EXISTS batch_scaling_probe (x INTEGER)"))
-            connection.execute(text("DROP TABLE batch_scaling_probe"))
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
             connection.rollback()
 
 

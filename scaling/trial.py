@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -61,7 +62,10 @@ def _start(config: TrialConfig) -> tuple[int, float, float]:
     task = task_of(replace(config, precision="float64"))
     task.streams([config.seed], config.batch_size)
     params = task.initial_params([config.seed] * task.tile_width)
-    return task.model_size, float(task.held_out_loss(params)[0]), task.irreducible_loss
+    initial_loss = float(task.held_out_loss(params)[0])
+    if not math.isfinite(initial_loss):
+        raise ConfigError("task.name", config.task.name, "its initial loss is not finite")
+    return task.model_size, initial_loss, task.irreducible_loss
 
 
 def _trial(

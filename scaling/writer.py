@@ -49,7 +49,11 @@ class Writer:
         )
         self._process.start()
         theirs.close()
-        kind, content = self._receive()
+        try:
+            kind, content = self._receive()
+        except BaseException:  # Ctrl-C: let the process see that nobody waits for it
+            self._connection.close()
+            raise
         if kind == "error":
             self._process.join()
             raise StoreError(content)
@@ -91,9 +95,10 @@ def follow(destination: Destination, connection: Connection) -> None:
         store = Store(uri, destination.study, destination.question)
         sync = Sync(destination.folder, store, uri)
     except Exception as error:
-        connection.send(("error", _message(uri, error)))
+        lock.release()
+        _tell(connection, "error", _message(uri, error))
         return
-    connection.send(("ready", None))
+    _tell(connection, "ready", None)
     try:
         sweep, status = _write_all(sync, connection)
         sync.close(sweep, status)
@@ -131,18 +136,18 @@ def _write_all(sync: Sync, connection: Connection) -> tuple[str, str]:
             if time.monotonic() > deadline:
                 raise
             time.sleep(RETRY_SECONDS)
-        if end is None and not busy:
-            end = _end_of_sweep(connection)
+        if end is None:
+            end = _end_of_sweep(connection, 0.0 if busy else POLL_SECONDS)
             deadline = time.monotonic() + PATIENCE_SECONDS if end else deadline
         if end and time.monotonic() - told > POLL_SECONDS:  # only now does the parent listen
             told = time.monotonic()
             _tell(connection, "written", sync.written)
 
 
-def _end_of_sweep(connection: Connection) -> tuple[str, str] | None:
+def _end_of_sweep(connection: Connection, wait_seconds: float) -> tuple[str, str] | None:
     """The sweep's name and status once it has ended, or is gone."""
     try:
-        return connection.recv() if connection.poll(POLL_SECONDS) else None
+        return connection.recv() if connection.poll(wait_seconds) else None
     except (EOFError, OSError):  # the parent is gone: write what there is
         return "", "KILLED"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import torch
 import yaml
 
 from scaling import schema
-from scaling.config import trial_config
+from scaling.config import ConfigError, trial_config
 from scaling.journal import Journal
 from scaling.outcome import TrialResult
 from scaling.record import Plan, plan, read_record
 from scaling.stack import group_into_stacks
+from scaling.tracking import without_password
 from scaling.train import train
 from scaling.trial import Trial, prepare
 from scaling.writer import Destination, Writer
@@ -37,20 +39,27 @@ class Job:
 
     @property
     def yaml(self) -> str:
-        return yaml.dump(self.content, Dumper=yaml.CSafeDumper, sort_keys=False)
+        text = yaml.dump(self.content, Dumper=yaml.CSafeDumper, sort_keys=False)
+        return without_password(text)
 
     def write_directory(self) -> None:
         """The job's own directory with what Hydra would leave there."""
         folder = self.directory / ".hydra"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(self.yaml, encoding="utf-8")
-        overrides = yaml.dump(self.overrides, Dumper=yaml.CSafeDumper)
+        overrides = without_password(yaml.dump(self.overrides, Dumper=yaml.CSafeDumper))
         (folder / "overrides.yaml").write_text(overrides, encoding="utf-8")
 
 
 def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
-    """The trials of the jobs; ConfigError for a value that none can have."""
-    return prepare([trial_config(job.content) for job in jobs])
+    """The trials of the jobs; ConfigError for a value that none can have, or not all the same."""
+    trials = prepare([trial_config(job.content) for job in jobs])
+    for key in ("study.name", "tracking.uri", "record_dir"):
+        values = {str(attrgetter(key)(trial.config)) for trial in trials}
+        if len(values) > 1:
+            allowed = "one sweep has one of these; start a sweep for each"
+            raise ConfigError(key, ",".join(sorted(values)), allowed)
+    return trials
 
 
 def run_trials(
@@ -84,6 +93,7 @@ def run_trials(
                 status = "KILLED"
                 raise
             finally:
+                log.info("writing to MLflow what is not written yet")
                 written = Count("writing to MLflow", len(planned.to_do), display)
                 writer.close(sweep["name"], status, written.set)
     results = planned.results | trained
@@ -174,7 +184,10 @@ def _write_header(journal: Journal, number: int, trial: Trial, job: Job) -> None
         trial_id=trial.trial_id,
         name=name,
         params=trial_params(trial, job.content),
-        tags={"overrides": " ".join(job.overrides), "job_directory": str(job.directory)},
+        tags={
+            "overrides": without_password(" ".join(job.overrides)),
+            "job_directory": str(job.directory),
+        },
         config=job.yaml,
     )
 
@@ -183,6 +196,8 @@ def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
     """The params of a trial: the leaves of its configuration by dotted path, and derived ones."""
     left_out = ("study", "tracking", "targets", "sweep", "record_dir")
     leaves = _leaves({key: value for key, value in content.items() if key not in left_out})
+    for key in ("task.inputs", "task.labels"):  # may be long; config.yaml has them
+        leaves.pop(key, None)
     return leaves | {
         schema.TARGETS: list(trial.targets),
         schema.MODEL_SIZE: trial.model_size,

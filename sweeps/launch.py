@@ -36,7 +36,10 @@ def claim_sweep_directory(config: DictConfig) -> None:
     with one_line_errors():
         validate_study(StudyConfig(name=str(config.study.name)))
         wanted = Path(str(config.hydra.sweep.dir))
-        wanted.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            wanted.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError("hydra.sweep.dir", wanted, str(error.strerror)) from None
         for number in itertools.count(2):
             try:
                 Path(str(config.hydra.sweep.dir)).mkdir()
@@ -81,6 +84,8 @@ def launch(
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     directory = Path(str(config.hydra.sweep.dir))
     with one_line_errors():
+        if stack_size < 1:
+            raise ConfigError("hydra.launcher.stack_size", stack_size, "must be at least 1")
         jobs = compose_jobs(loader, config, job_overrides, first_number)
         trials = prepare_jobs(jobs)
         for job in jobs:

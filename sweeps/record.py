@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from scaling.config import StudyConfig
+from scaling.tracking import without_password
 
 PACKAGES = ("batch-scaling", "torch", "hydra-core", "mlflow", "numpy")
 
 
 def sweep_record(study: StudyConfig, directory: Path, command: Sequence[str]) -> dict[str, Any]:
     """What the journals of the sweep in `directory` say of it: study, name, note and tags."""
-    line = shlex.join(["python", "-m", "sweeps", *command])
+    line = without_password(shlex.join(["python", "-m", "sweeps", *command]))
     paragraphs = [f"**{study.question}**"] if study.question else []
     paragraphs += [f"`{line}`", "No report yet: `python -m analysis study=" + study.name + "`"]
     tags = {
@@ -31,6 +32,7 @@ def sweep_record(study: StudyConfig, directory: Path, command: Sequence[str]) ->
         "threads": "1",
         "versions": ", ".join(_versions()),
         **git_tags(Path.cwd()),
+        **{f"code_{key}": value for key, value in git_tags(Path(__file__).parent).items()},
     }
     note = "\n\n".join(paragraphs)
     return {"study": study.name, "name": directory.name, "note": note, "tags": tags}

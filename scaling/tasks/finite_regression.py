@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,8 @@ class FiniteRegression:
     tile_width = TILE_WIDTH
 
     def __init__(self, config: FiniteRegressionConfig, dtype: torch.dtype) -> None:
-        inputs, labels = given_data(config) if config.inputs is not None else drawn_data(config)
+        given = config.inputs is not None or config.labels is not None
+        inputs, labels = given_data(config) if given else drawn_data(config)
         solution = np.linalg.lstsq(inputs, labels, rcond=None)[0]
         self.config = config
         self.dtype = dtype
@@ -86,17 +88,25 @@ def drawn_data(config: FiniteRegressionConfig) -> tuple[Array, Array]:
 
 def given_data(config: FiniteRegressionConfig) -> tuple[Array, Array]:
     """X and t as they stand in the configuration; they replace every key that draws data."""
-    rows, labels = config.inputs or [], config.labels or []
-    if not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
-        raise ConfigError("task.inputs", rows, "must be n rows of D numbers each, n and D >= 1")
-    if len(labels) != len(rows):
-        allowed = f"must hold one label per row of task.inputs ({len(rows)})"
-        raise ConfigError("task.labels", labels, allowed)
-    inputs, targets = np.array(rows, dtype=np.float64), np.array(labels, dtype=np.float64)
+    inputs, targets = _array(config.inputs), _array(config.labels)
+    if inputs.ndim != 2 or not inputs.size:
+        allowed = "must be n rows of D numbers each, n and D >= 1"
+        raise ConfigError("task.inputs", config.inputs, allowed)
+    if targets.shape != inputs.shape[:1]:
+        allowed = f"must hold one number per row of task.inputs ({len(inputs)})"
+        raise ConfigError("task.labels", config.labels, allowed)
     for key, values in (("task.inputs", inputs), ("task.labels", targets)):
         if not np.isfinite(values).all():
             raise ConfigError(key, "...", "every number must be finite")
     return inputs, targets
+
+
+def _array(values: Any) -> Array:
+    """The numbers given; empty where they are not numbers or do not form rows of one length."""
+    try:
+        return np.array([] if values is None else values, dtype=np.float64)
+    except (ValueError, TypeError):
+        return np.empty(0)
 
 
 def _initial_weights(config: FiniteRegressionConfig, dimension: int) -> Tensor:

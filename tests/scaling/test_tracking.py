@@ -25,7 +25,7 @@ SWEEP = {
     "study": "study",
     "name": "sweep-1",
     "note": "the note",
-    "tags": {"host": "here", "git_commit": "abc"},
+    "tags": {"host": "here", "directory": "/work/it's", "git_commit": "abc"},
 }
 
 
