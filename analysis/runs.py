@@ -31,7 +31,7 @@ def read_study(study: str, tracking_uri: str) -> tuple[pd.DataFrame, pd.DataFram
 
     trials: run_id, trial_id, study, sweep, status, outcome, last_step (last evaluated step),
     seconds, targets (tuple of losses, largest first) and each param under its dotted name, numbers
-    converted. Of runs with one trial_id the newest finished one counts. `trials.attrs["left_out"]`
+    converted. Of runs with one trial_id the longest finished one counts. `trials.attrs["left_out"]`
     says in sentences what does not count, `trials.attrs["sweeps"]` holds the tags of the study's
     parent runs, newest first (with their run_id and status).
     curves: run_id, step, loss, train_loss, examples, sorted by trial and step; finite values only.
@@ -87,11 +87,14 @@ def _countable(
     if states:
         left_out.append(f"Trials left out because they did not finish: {states}.")
     identity = finished[schema.TRIAL_ID].fillna(pd.Series(finished.index, index=finished.index))
-    newest = finished.assign(**{schema.TRIAL_ID: identity}).sort_values(["end_time", "run_id"])
-    kept = newest.drop_duplicates(schema.TRIAL_ID, keep="last")
-    if len(kept) < len(newest):
-        n = len(newest) - len(kept)
-        left_out.append(f"Older runs of a trial that was run again, left out: {n}.")
+    length = pd.to_numeric(finished[schema.LAST_STEP], errors="coerce").fillna(0)
+    longest = finished.assign(**{schema.TRIAL_ID: identity, "length": length}).sort_values(
+        ["length", "end_time", "run_id"]
+    )
+    kept = longest.drop_duplicates(schema.TRIAL_ID, keep="last").drop(columns="length")
+    if len(kept) < len(longest):
+        n = len(longest) - len(kept)
+        left_out.append(f"Shorter or older runs of a trial that was run again, left out: {n}.")
     placed = params[params["key"].isin(REQUIRED_PARAMS)].groupby("run_id").size()
     complete = kept.index.isin(placed.index[placed == len(REQUIRED_PARAMS)])
     complete &= kept.index.isin(curves.loc[curves["loss"].notna(), "run_id"].unique())

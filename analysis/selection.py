@@ -74,6 +74,9 @@ def one_trial_per_seed(
     if missing:
         known = ", ".join(sorted(set(trials.columns) - _NOT_A_GROUP))
         raise AnalysisError(f"group_by: no param named {missing[0]}; there are {known}")
+    always = [name for name in group_by if name in _NOT_A_GROUP]
+    if always:
+        raise AnalysisError(f"group_by: {always[0]} cannot split trials into groups; name a param")
     trials = trials.copy()
     for name in group_by:
         if trials[name].isna().any():

@@ -16,6 +16,7 @@ from analysis.critical_batch_size import (
     find_critical_batch_size,
     stack_draws,
 )
+from analysis.errors import AnalysisError
 from analysis.fitting import FitResult
 from analysis.frontier import example_budgets, fixed_budget_frame, frontier_frame, usable
 from analysis.lr_rules import lr_rule_frame
@@ -93,10 +94,15 @@ def analyse(
         group = dict(zip(names, key, strict=True))
         same = [used[name].to_numpy(object) == value for name, value in group.items()]
         rows = used[np.logical_and.reduce(same)] if same else used
+        if targets is None and not any(rows["targets"]) and len(cells) > 1:
+            warnings.append(group_label(group) + "left out: its trials have no target")
+            continue
         wanted = targets_of(rows, targets, group)
         rng = np.random.default_rng([seed, index])
         parts.append(_analyse_group(group, rows, of_group, wanted, n_bootstrap, rng, with_theory))
         warnings += [group_label(group) + caveat for caveat in parts[-1].caveats]
+    if not parts:
+        raise AnalysisError("targets: no trial has any; give targets=[..]")
     return StudyResult(
         study=str(used["study"].iloc[0]),
         trials=trials,
@@ -145,7 +151,7 @@ def _analyse_group(
     theory = exact_theory(trials if with_theory else trials.iloc[:0], targets, max_steps)
     optimizer = str(trials["optimizer.name"].iloc[0]) if "optimizer.name" in trials else "sgd"
     fits, rules, advice = [], [], []
-    caveats = trial_caveats(rows[rows["target_loss"] == targets[0]])
+    caveats = trial_caveats(rows[rows["target_loss"] == targets[0]], exact=len(theory) > 0)
     for k, target in enumerate(targets):
         points = frontier[frontier["target_loss"] == target]
         fit = find_critical_batch_size(

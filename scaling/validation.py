@@ -96,7 +96,7 @@ def _validate_task(task: TaskConfig) -> None:
         _member("task.sampling", task.sampling, SAMPLINGS)
     if isinstance(task, LinearRegressionConfig | FiniteRegressionConfig):
         _whole("task.dimension", task.dimension, 1)
-        _real("task.spectrum_exponent", task.spectrum_exponent)
+        _real("task.spectrum_exponent", task.spectrum_exponent, least=-20, most=20)
         _real("task.label_noise", task.label_noise, least=0)
 
 

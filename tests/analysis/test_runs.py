@@ -80,7 +80,7 @@ def test_newest_finished_run_of_a_trial_counts(store: Store, small_study: Frames
     assert seconds[failed] == 0.1
     assert trials.attrs["left_out"] == [
         "Trials left out because they did not finish: 1 FAILED.",
-        "Older runs of a trial that was run again, left out: 1.",
+        "Shorter or older runs of a trial that was run again, left out: 1.",
     ]
 
 

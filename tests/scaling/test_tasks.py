@@ -74,7 +74,7 @@ def test_without_replacement_no_example_comes_twice_in_a_batch() -> None:
 
 
 def test_given_data_replace_drawn_data() -> None:
-    config = finite_task(inputs=[[2.0, 1.0]], labels=[2.0], loss_scale=0.5)
+    config = finite_task(inputs=[[2, 1]], labels=[2], loss_scale=0.5)
     task = make_task(config, torch.float64)
     assert task.model_size == 2
     assert task.irreducible_loss == pytest.approx(0, abs=1e-30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sqlite3
 import threading
 import time
@@ -238,6 +239,15 @@ def test_a_store_that_cannot_be_used_is_one_line(tmp_path: Path, content: bytes 
         Writer(Destination(f"sqlite:///{database}", "study", "", tmp_path))
     assert str(caught.value).startswith(f"tracking.uri=sqlite:///{database}: the MLflow store")
     assert "\n" not in str(caught.value)
+
+
+def open_store(uri: str) -> str:
+    return Store(uri, "study").experiment_id
+
+
+def test_a_fresh_store_opened_by_many_at_once(uri: str) -> None:
+    with multiprocessing.get_context("spawn").Pool(8) as pool:
+        assert len(set(pool.map(open_store, [uri] * 16, chunksize=1))) == 1
 
 
 def test_a_deleted_experiment_is_named(tmp_path: Path, uri: str) -> None:

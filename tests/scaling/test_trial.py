@@ -76,6 +76,8 @@ def test_batch_larger_than_the_data_without_replacement() -> None:
         ({"inputs": [[1.0, 2.0], [3.0]], "labels": [1.0, 2.0]}, "task.inputs"),
         ({"inputs": [], "labels": []}, "task.inputs"),
         ({"inputs": [[1.0]], "labels": None}, "task.labels"),
+        ({"inputs": None, "labels": [1.0]}, "task.inputs"),
+        ({"inputs": [["a"]], "labels": [1.0]}, "task.inputs"),
         ({"inputs": [[float("nan")]], "labels": [1.0]}, "task.inputs"),
         ({"initial_weights": [1.0, 2.0, 3.0]}, "task.initial_weights"),
     ],

@@ -120,3 +120,19 @@ def test_store_of_the_environment(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len(read_study("small", uri)[0]) == 1
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_passwords_stay_out_of_every_record(tmp_path: Path) -> None:
+    from scaling.config import StudyConfig
+    from sweeps.jobs import Job
+    from sweeps.record import sweep_record
+
+    secret = "tracking.uri=postgresql://me:SECRET@db/mlflow"
+    record = sweep_record(StudyConfig(), tmp_path, [secret])
+    assert "SECRET" not in str(record)
+    assert "me:***@db" in record["tags"]["command"]
+    job = Job({"tracking": {"uri": secret.split("=")[1]}}, [secret], tmp_path / "0")
+    job.write_directory()
+    written = [path.read_text() for path in (tmp_path / "0" / ".hydra").iterdir()]
+    assert len(written) == 2
+    assert "SECRET" not in "".join(written)

@@ -41,7 +41,9 @@ def statuses(folder: Path) -> set[str]:
     import sqlite3
 
     with sqlite3.connect(folder / "mlflow.db") as connection:
-        return {row[0] for row in connection.execute("SELECT DISTINCT status FROM runs")}
+        made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchall()
+        rows = connection.execute("SELECT DISTINCT status FROM runs").fetchall() if made else []
+    return {row[0] for row in rows}
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,26 @@ def test_killed_and_started_again_equals_undisturbed(
     for left, right in zip(frames(tmp_path), frames(undisturbed), strict=True):
         pd.testing.assert_frame_equal(left, right)
     assert "RUNNING" not in statuses(tmp_path)
+
+
+@pytest.mark.parametrize("seconds", [0.6, 2.2, 2.8, 3.4])
+def test_ctrl_c_at_any_moment_ends_soon_and_leaves_nothing_running(
+    seconds: float, tmp_path: Path
+) -> None:
+    """While importing, opening the store, training: to the whole group, as a terminal sends it."""
+    command = [sys.executable, "-m", "sweeps", *ARGUMENTS, "budget.max_steps=200000", "lr=1e-9"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGINT, 1)
+    if seconds > 2:
+        assert errors.endswith("interrupted: what is done is on record, the same command goes on\n")
+        if (tmp_path / "mlflow.db").exists():
+            wait_for_writer(tmp_path)
+            assert "RUNNING" not in statuses(tmp_path)
 
 
 def wait_for_writer(folder: Path) -> None:
