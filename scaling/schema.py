@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 
-SCHEMA_VERSION = 1
-
 # Derived params of a trial, known before its first step.
 MODEL_SIZE = "model_size"  # the axis on which models grow (linear regression: inputs D)
 IRREDUCIBLE_LOSS = "irreducible_loss"  # the least value that `loss` can take

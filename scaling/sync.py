@@ -26,14 +26,18 @@ PARENT_TAG = "mlflow.parentRunId"
 class Acknowledged:
     """What one store has taken of a study: runs by identity, and how far each trial is written.
 
-    Lines: {"begun": key} before a run is created, {"run": key, "run_id": ..} after;
-    {"step": s, "trial_id": ..}; {"ended": time of the outcome, "trial_id": ..}.
+    Lines: {"look_up": true} first, if the store had runs that this note knows nothing of;
+    {"begun": key} before a run is created, {"run": key, "run_id": ..} after;
+    {"step": s, "trial_id": ..}; {"ended": time of the outcome, "trial_id": ..};
+    {"closed": key} when a run without outcome got its last status, {"opened": key} when it goes on.
     """
 
     def __init__(self, folder: Path, uri: str) -> None:
         name = hashlib.sha256(without_password(uri).encode()).hexdigest()[:12]
         self._path = folder / f"synced-{name}.json_lines"
+        self.look_up = False
         self.begun: set[str] = set()
+        self.closed: set[str] = set()
         self.runs: dict[str, str] = {}
         self.steps: dict[str, int] = {}
         self.ended: dict[str, float] = {}
@@ -51,8 +55,14 @@ class Acknowledged:
                 file.truncate(whole)
 
     def _take(self, line: dict[str, Any]) -> None:
+        if "look_up" in line:
+            self.look_up = True
         if "begun" in line:
             self.begun.add(line["begun"])
+        if "closed" in line:
+            self.closed.add(line["closed"])
+        if "opened" in line:
+            self.closed.discard(line["opened"])
         if "run" in line:
             self.runs[line["run"]] = line["run_id"]
         if "step" in line:
@@ -69,7 +79,8 @@ class Acknowledged:
         """The store is not the one that acknowledged this: everything is to be written again."""
         self._file.close()
         self._file = self._path.open("w", encoding="utf-8")
-        self.begun, self.runs, self.steps, self.ended = set(), {}, {}, {}
+        self.begun, self.closed = set(), set()
+        self.runs, self.steps, self.ended = {}, {}, {}
 
     def close(self) -> None:
         self._file.close()
@@ -98,6 +109,8 @@ class Sync:
         some_run = next(iter(self._noted.runs.values()), None)
         if some_run is not None and not store.has_run(some_run):
             self._noted.forget()
+        if not self._noted.runs and not store.is_empty():
+            self._noted.note(look_up=True)
         self._sweeps: dict[str, dict[str, Any]] = {}  # by journal
         self._named: dict[tuple[str, int], _Trial] = {}
         self._trials: dict[str, _Trial] = {}
@@ -131,15 +144,20 @@ class Sync:
         while self.step():
             pass
         for trial in self._trials.values():
-            if trial.outcome is None:
+            key = _trial_key(trial.trial_id)
+            if trial.outcome is None and (trial.points or key not in self._noted.closed):
                 self._write(trial)
-                self._store.set_status(self._noted.runs[_trial_key(trial.trial_id)], status)
+                self._close_run(key, status)
         for name in {content["name"] for content in self._sweeps.values()}:
-            run_id = self._noted.runs.get(_sweep_key(name))
-            if run_id is not None:
-                self._store.set_status(run_id, status if name == sweep else self._end_of(name))
+            key = _sweep_key(name)
+            if key in self._noted.runs and (name == sweep or key not in self._noted.closed):
+                self._close_run(key, status if name == sweep else self._end_of(name))
         self._reader.__exit__()
         self._noted.close()
+
+    def _close_run(self, key: str, status: str) -> None:
+        self._store.set_status(self._noted.runs[key], status)
+        self._noted.note(closed=key)
 
     def _end_of(self, sweep: str) -> str:
         ends = [c.get("status", "KILLED") for c in self._sweeps.values() if c["name"] == sweep]
@@ -195,6 +213,10 @@ class Sync:
             header["time"],
             lambda: {**header["tags"], **trial.sweep["tags"], **self._child_tags(trial)},
         )
+        key = _trial_key(trial.trial_id)
+        if outcome is None and key in self._noted.closed:  # interrupted before, training again
+            self._store.set_status(run_id, "RUNNING")
+            self._noted.note(opened=key)
         points, n_points = list(trial.points), len(trial.points)
         params = header["params"] if trial.trial_id not in self._noted.steps else {}
         tags = {} if outcome is None else outcome["tags"]
@@ -229,7 +251,8 @@ class Sync:
         """The run `key`, made if it is not there. A run that was begun and not noted may be."""
         if key in self._noted.runs:
             return self._noted.runs[key]
-        run_id = self._store.find_run(identity) if key in self._noted.begun else None
+        unsure = self._noted.look_up or key in self._noted.begun
+        run_id = self._store.find_run(identity) if unsure else None
         if run_id is None:
             made_of = tags()
             self._noted.note(begun=key)

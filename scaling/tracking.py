@@ -66,9 +66,15 @@ class Store:
 
         try:
             info = self._client.get_run(run_id).info
-        except MlflowException:
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise  # the store is away: that says nothing about the run
             return False
         return info.experiment_id == self.experiment_id and info.lifecycle_stage == "active"
+
+    def is_empty(self) -> bool:
+        """The experiment has no run."""
+        return not self._client.search_runs([self.experiment_id], max_results=1)
 
     def find_run(self, identity: dict[str, str]) -> str | None:
         """The run that carries these tags, if there is one."""

@@ -56,7 +56,7 @@ BAD: list[tuple[str, TrialConfig]] = [
 
 
 def test_defaults_are_allowed() -> None:
-    validate(GOOD)
+    assert validate(GOOD) is None
 
 
 @pytest.mark.parametrize(
