@@ -172,6 +172,7 @@ def test_replaying_changes_nothing(folder: Path, uri: str) -> None:
     for content in (note.read_bytes()[:-3], note.read_bytes()[:400], b""):
         note.write_bytes(content)  # lost, old, or torn by a crash
         replay(folder, uri)
+        replay(folder, uri)
         assert points_of(uri) == points
         assert set(runs_of(uri)[1]) == set(runs)
         assert {r.info.run_id for r in runs_of(uri)[1].values()} == {
