@@ -63,6 +63,15 @@ class FiniteRegressionConfig(TaskConfig):
 
 
 @dataclass
+class OwnTaskConfig(TaskConfig):
+    """A task of the user's own (scaling.tasks.own). path: module.Class; options: its arguments."""
+
+    name: str = "own"
+    path: str = MISSING
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class OptimizerConfig:
     name: str = MISSING
     weight_decay: float = 0.0
@@ -133,6 +142,13 @@ class EvaluationConfig:
 
 
 @dataclass
+class CheckpointConfig:
+    """Training is saved this often; null: only when it is told to stop."""
+
+    interval_seconds: float | None = 60.0
+
+
+@dataclass
 class TrackingConfig:
     """uri null: MLFLOW_TRACKING_URI, else sqlite:///<working directory>/mlflow.db."""
 
@@ -162,6 +178,7 @@ class TrialConfig:
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     precision: str = "float32"
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     record_dir: str = "runs"
@@ -170,6 +187,7 @@ class TrialConfig:
 TASKS: dict[str, type[TaskConfig]] = {
     "linear_regression": LinearRegressionConfig,
     "finite_regression": FiniteRegressionConfig,
+    "own": OwnTaskConfig,
 }
 OPTIMIZERS: dict[str, type[OptimizerConfig]] = {
     "sgd": SgdConfig,
@@ -201,6 +219,7 @@ def trial_config(content: dict[str, Any]) -> TrialConfig:
         "schedule": ScheduleConfig(**content["schedule"]),
         "budget": BudgetConfig(**content["budget"]),
         "evaluation": EvaluationConfig(**content["evaluation"]),
+        "checkpoint": CheckpointConfig(**content["checkpoint"]),
         "tracking": TrackingConfig(**content["tracking"]),
         "sweep": SweepConfig(**content["sweep"]),
     }

@@ -2,29 +2,39 @@
 
 Everything else (MLflow too) is made from it. Every line is one object; the first names the format:
 
-    {"record": "journal", "time": .., "format": 1, "study": .., "sweep": {name, note, tags, ..}}
+    {"record": "journal", "time": .., "format": 2, "study": .., "sweep": {name, note, tags, ..},
+     "host": .., "pid": .., "process_started": ..}
     {"record": "trial", "time": .., "trial": n, "trial_id": .., "name": .., "params": {..},
      "tags": {..}, "config": yaml}
     {"record": "evaluation", "time": .., "step": s, "trials": [n, ..], "loss": [..],
      "train_loss": [..], "lr": [..]}                              (the last two where there are any)
-    {"record": "outcome", "time": .., "trial": n, "last_step": s, "diverged_step": s or null,
-     "tags": {..}, "metrics": {..}}
+    {"record": "outcome", "time": .., "trial": n, ..}       (the fields of outcome.TrialResult)
+    {"record": "failure", "time": .., "trial": n, "error": first line, "log": path}
+    {"record": "notice", "time": .., "text": one line for whoever watches}
     {"record": "end", "time": .., "status": "FINISHED" | "FAILED" | "KILLED"}
 
-`trial` numbers the trials of one journal; one line holds the evaluation of a whole stack. `time`
-is in seconds since 1970. The journals of a study lie in one folder; a trial that stands in several
-was interrupted and done again with the same numbers, so the first word on each step is as good as
-the last.
+One process writes one journal: each worker its own, and the sweep's process one that holds the
+failures and the end. `trial` is the number of the trial's job; one line holds the evaluation of a
+whole stack. `time` is in seconds since 1970. The journals of a study lie in one folder; a trial
+that stands in several was interrupted and done again, or gone on with, with the same numbers, so
+the first word on each step is as good as the last.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
-JOURNAL_FORMAT = 1
+import psutil
+
+from scaling.durable import LineFile
+
+JOURNAL_FORMAT = 2
 SUFFIX = ".jsonl"
 
 
@@ -32,18 +42,32 @@ class JournalError(RuntimeError):
     """A journal that cannot be used; the message is one line and names the file."""
 
 
+class RecordError(RuntimeError):
+    """A journal cannot be written: nothing more can be recorded, so nothing is trained."""
+
+
 class Journal:
-    """A new journal file; every line is flushed when it is written."""
+    """A new journal file; every line is with the operating system when `write` returns."""
 
     def __init__(self, path: Path, study: str, sweep: dict[str, Any]) -> None:
         self.path = path
-        self._file = path.open("x", encoding="utf-8")
-        self.write("journal", format=JOURNAL_FORMAT, study=study, sweep=sweep)
+        try:
+            self._file = LineFile(path, "x")
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise RecordError(f"{path}: {error.strerror}") from None
+        self.write("journal", format=JOURNAL_FORMAT, study=study, sweep=sweep, **this_process())
 
     def write(self, record: str, **fields: Any) -> None:
-        line = {"record": record, "time": round(time.time(), 3), **fields}
-        self._file.write(json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n")
-        self._file.flush()
+        """RecordError if the file system refuses; the file then ends in its last whole line."""
+        try:
+            self._file.append({"record": record, "time": round(time.time(), 3), **fields})
+        except OSError as error:
+            raise RecordError(f"{self.path}: {error.strerror}") from None
+
+    def flush_to_disk(self) -> None:
+        self._file.flush_to_disk()
 
     def close(self) -> None:
         self._file.close()
@@ -53,6 +77,23 @@ class Journal:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def this_process() -> dict[str, Any]:
+    """What tells this process from every other one, now and later."""
+    started = round(psutil.Process().create_time(), 2)
+    return {"host": socket.gethostname(), "pid": os.getpid(), "process_started": started}
+
+
+def is_alive(process: dict[str, Any]) -> bool:
+    """The process of `this_process` runs on this machine; False for those of other machines."""
+    if process["host"] != socket.gethostname():
+        return False
+    try:
+        started = psutil.Process(process["pid"]).create_time()
+    except psutil.Error:
+        return False
+    return abs(started - process["process_started"]) < 1.0
 
 
 class JournalReader:
@@ -91,17 +132,24 @@ class JournalReader:
         self._file.close()
 
 
-class FolderReader:
-    """Follows all journals of a folder, those that appear later too."""
+def journal_path(folder: Path, sweep: str) -> Path:
+    """A new journal's path; names sort by time, so that the first word on a step comes first."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", sweep)[:100]
+    return folder / f"{time.time_ns()}-{plain}-{os.getpid()}{SUFFIX}"
 
-    def __init__(self, folder: Path) -> None:
+
+class FolderReader:
+    """Follows the journals of a folder that were begun after `since_ns`, later ones too."""
+
+    def __init__(self, folder: Path, since_ns: int = 0) -> None:
         self._folder = folder
+        self._first = f"{since_ns}" if since_ns else ""
         self._readers: dict[Path, JournalReader] = {}
 
     def read(self) -> list[tuple[str, dict[str, Any]]]:
         """Complete lines since the last call, each with its journal's name, journals in order."""
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-            if path not in self._readers:
+            if path not in self._readers and path.name >= self._first:
                 self._readers[path] = JournalReader(path)
         lines = []
         for path, reader in self._readers.items():

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 from scaling.schema import CENSORED, DIVERGED, REACHED
 from scaling.target import interpolate_crossing
 from scaling.trial import Trial
+
+BY_TARGET = ("outcomes", "steps_to_target")  # fields of a result that are looked up by target
+Curve = tuple[list[int], list[float]]  # steps and held-out losses
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,20 @@ class TrialResult:
         """What a sweeper minimises: the last held-out loss, infinite after divergence."""
         return self.last_loss if self.diverged_step is None else float("inf")
 
+    def as_line(self) -> dict[str, Any]:
+        """The fields as they stand in a journal, where keys are text."""
+        line = asdict(self)
+        for key in BY_TARGET:
+            line[key] = list(line[key].items())
+        return line
+
+    @classmethod
+    def from_line(cls, line: dict[str, Any]) -> TrialResult:
+        values = {key: line[key] for key in cls.__dataclass_fields__}
+        for key in BY_TARGET:
+            values[key] = dict(map(tuple, values[key]))
+        return cls(**values)
+
 
 class Watch:
     """Follows the curves of a stack's N trials; arrays [N], those of K targets [N, K]."""
@@ -58,6 +76,16 @@ class Watch:
         self._diverged_step = np.full(n_trials, -1)
         self._seconds = np.zeros(n_trials)
         self._training = np.ones(n_trials, dtype=bool)
+        self._clock = time.perf_counter()
+
+    def replay(self, curves: Sequence[Curve], seconds: Sequence[float]) -> None:
+        """Take in what N trials have on record, to go on from there."""
+        known = [dict(zip(*curve, strict=True)) for curve in curves]
+        for step in sorted({step for curve in known for step in curve}):
+            numbers = [number for number, curve in enumerate(known) if step in curve]
+            losses = [known[number][step] for number in numbers]
+            self.look(step, np.array(numbers), np.array(losses))
+        self._seconds[:] = seconds
         self._clock = time.perf_counter()
 
     def look(self, step: int, numbers: np.ndarray, loss: np.ndarray) -> np.ndarray:
@@ -109,6 +137,11 @@ class Watch:
             diverged_step=int(self._diverged_step[number]) if diverged else None,
             seconds=float(self._seconds[number]),
         )
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Seconds charged to each trial up to the last evaluation [N]."""
+        return self._seconds
 
     def results(self) -> list[TrialResult]:
         return [self.result(number) for number in range(len(self._trials))]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from scaling import schema
+from scaling.checkpoint import Header
+from scaling.config import EvaluationConfig
 from scaling.journal import FolderReader
-from scaling.outcome import TrialResult, Watch
+from scaling.outcome import Curve, TrialResult, Watch
+from scaling.schedules import next_evaluation
 from scaling.trial import Trial
 
 
@@ -22,14 +29,40 @@ class TrialRecord:
     losses: list[float] = field(default_factory=list)
     diverged_step: int | None = None
     seconds: float = 0.0
+    begun_at: float = 0.0  # the last times that it began and failed
+    failed_at: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        return self.failed_at > 0 and self.failed_at >= self.begun_at
+
+    def curve_to(self, step: int) -> Curve:
+        """The evaluations up to `step`."""
+        end = bisect_right(self.steps, step)
+        return self.steps[:end], self.losses[:end]
+
+    def covers(self, evaluation: EvaluationConfig, step: int) -> bool:
+        """Every evaluation due up to `step` is here."""
+        known, due = set(self.steps), 0
+        while due <= step:
+            if due not in known:
+                return False
+            due = next_evaluation(evaluation, due)
+        return True
 
 
 @dataclass
 class StudyRecord:
-    """trials: by trial id. torn: journals whose last line is not whole."""
+    """trials: by trial id. torn: journals whose last line is not whole.
+
+    commits: those that sweeps of this study were started at, as "commit, code_commit".
+    task_contents: digests of a user's own task, by its path.
+    """
 
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     torn: list[Path] = field(default_factory=list)
+    commits: set[str] = field(default_factory=set)
+    task_contents: dict[str, set[str]] = field(default_factory=dict)
 
 
 def read_record(folder: Path) -> StudyRecord:
@@ -39,24 +72,47 @@ def read_record(folder: Path) -> StudyRecord:
     with FolderReader(folder) as reader:
         while lines := reader.read():
             for journal, line in lines:
-                kind = line["record"]
-                if kind == "trial":
-                    known = record.trials.setdefault(
-                        line["trial_id"], TrialRecord(line["params"]["batch_size"])
-                    )
-                    named[journal, line["trial"]] = known
-                elif kind == "evaluation":
-                    for number, loss in zip(line["trials"], line["loss"], strict=True):
-                        trial = named[journal, number]
-                        if not trial.steps or line["step"] > trial.steps[-1]:
-                            trial.steps.append(line["step"])
-                            trial.losses.append(loss)
-                elif kind == "outcome":
-                    trial = named[journal, line["trial"]]
-                    trial.diverged_step = line["diverged_step"]
-                    trial.seconds = max(trial.seconds, float(line["tags"]["seconds"]))
+                _take(record, named, journal, line)
         record.torn = reader.torn()
     return record
+
+
+def _take(
+    record: StudyRecord,
+    named: dict[tuple[str, int], TrialRecord],
+    journal: str,
+    line: dict[str, Any],
+) -> None:
+    kind = line["record"]
+    if kind == "journal":
+        record.commits.add(commits_of(line["sweep"]["tags"]))
+    elif kind == "trial":
+        params = line["params"]
+        known = record.trials.setdefault(line["trial_id"], TrialRecord(params["batch_size"]))
+        known.begun_at = max(known.begun_at, line["time"])
+        named[journal, line["trial"]] = known
+        if schema.TASK_CONTENT in params:
+            contents = record.task_contents.setdefault(params["task.path"], set())
+            contents.add(params[schema.TASK_CONTENT])
+    elif kind == "evaluation":
+        for number, loss in zip(line["trials"], line["loss"], strict=True):
+            trial = named[journal, number]
+            if not trial.steps or line["step"] > trial.steps[-1]:
+                trial.steps.append(line["step"])
+                trial.losses.append(loss)
+    elif kind == "outcome":
+        trial = named[journal, line["trial"]]
+        trial.diverged_step = line["diverged_step"]
+        trial.seconds = max(trial.seconds, line["seconds"])
+    elif kind == "failure":
+        trial = named[journal, line["trial"]]
+        trial.failed_at = max(trial.failed_at, line["time"])
+
+
+def commits_of(tags: dict[str, str]) -> str:
+    """The commits that a sweep was started at: the working directory's and this code's."""
+    found = [tags.get(key, "none")[:12] for key in ("git_commit", "code_git_commit")]
+    return ", ".join(dict.fromkeys(found))
 
 
 def finished(trial: Trial, record: TrialRecord) -> TrialResult | None:
@@ -77,51 +133,110 @@ def finished(trial: Trial, record: TrialRecord) -> TrialResult | None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is left to do of the trials asked for. Positions are those of the trials given."""
+    """What is left to do of the trials asked for. Positions are those of the trials given.
 
-    results: dict[int, TrialResult]
-    to_do: list[int]
-    begun: int  # of those to do: with some steps on record
+    failed, interrupted: of those to do. saved: checkpoints to go on from, newest first.
+    """
+
+    results: dict[int, TrialResult] = field(default_factory=dict)
+    to_do: list[int] = field(default_factory=list)
+    failed: set[int] = field(default_factory=set)
+    interrupted: set[int] = field(default_factory=set)
+    saved: dict[int, tuple[Header, ...]] = field(default_factory=dict)
 
 
-def plan(trials: Sequence[Trial], record: StudyRecord) -> Plan:
-    """Sort trials into those whose result is on record and those to train."""
-    results: dict[int, TrialResult] = {}
-    to_do, begun = [], 0
-    for position, trial in enumerate(trials):
+def plan(
+    trials: Sequence[Trial],
+    record: StudyRecord,
+    checkpoints: Sequence[Header] = (),
+    positions: Sequence[int] | None = None,
+) -> Plan:
+    """Sort trials (those at `positions`; all) into those on record and those to train."""
+    planned = Plan()
+    of_trial: dict[str, list[Header]] = defaultdict(list)
+    for header in sorted(checkpoints, key=lambda header: -header.step):
+        for trial_id in header.trial_ids:
+            of_trial[trial_id].append(header)
+    for position in range(len(trials)) if positions is None else positions:
+        trial = trials[position]
         known = record.trials.get(trial.trial_id)
         result = finished(trial, known) if known else None
-        if result is None:
-            to_do.append(position)
-            begun += known is not None
-        else:
-            results[position] = result
-    return Plan(results, to_do, begun)
+        if result is not None:
+            planned.results[position] = result
+            continue
+        planned.to_do.append(position)
+        if known is not None:
+            (planned.failed if known.failed else planned.interrupted).add(position)
+            usable = [
+                header
+                for header in of_trial[trial.trial_id]
+                if known.covers(trial.config.evaluation, header.step)
+            ]
+            if usable:
+                planned.saved[position] = tuple(usable)
+    return planned
 
 
 def describe(planned: Plan, trials: Sequence[Trial], record: StudyRecord) -> list[str]:
     """What a sweep of these trials would do, with its cost, one line each."""
-    examples = sum(trials[i].max_steps * trials[i].config.batch_size for i in planned.to_do)
+    left = {i: trials[i].max_steps for i in planned.to_do}
+    for position, headers in planned.saved.items():
+        left[position] -= headers[0].step
+    examples = sum(steps * trials[i].config.batch_size for i, steps in left.items())
+    new = len(planned.to_do) - len(planned.failed) - len(planned.interrupted)
     lines = [
-        f"on record    {len(planned.results):6d} trials, not trained again",
-        f"to continue  {planned.begun:6d} trials, begun before",
-        f"to do        {len(planned.to_do) - planned.begun:6d} trials",
+        f"finished     {len(planned.results):6d} trials, not trained again",
+        f"to continue  {len(planned.interrupted):6d} trials, {saved_among(planned)}",
+        f"to do again  {len(planned.failed):6d} trials that failed",
+        f"to do        {new:6d} trials",
         f"examples     at most {examples:,}",
         f"time         {_estimate(planned, trials, record)}",
     ]
     return lines + [f"torn last line in {path}: skipped" for path in record.torn]
 
 
+def saved_among(planned: Plan) -> str:
+    """How many of the interrupted trials have a checkpoint."""
+    n_saved = len(planned.interrupted & planned.saved.keys())
+    repeated = len(planned.interrupted) - n_saved
+    return f"{n_saved} from a checkpoint and {repeated} from step 0"
+
+
+def differences(trials: Sequence[Trial], record: StudyRecord, tags: dict[str, str]) -> list[str]:
+    """What the user should know of the record: other commits, another version of their task."""
+    lines = []
+    commits = commits_of(tags)
+    others = sorted(record.commits - {commits})
+    if others:
+        lines.append(
+            f"trials of this study were trained at other commits ({'; '.join(others)}; now "
+            f"{commits}): their numbers are taken as they are"
+        )
+    for trial in {trial.task_content: trial for trial in trials if trial.task_content}.values():
+        path = trial.config.task.path  # pyright: ignore[reportAttributeAccessIssue]
+        known = record.task_contents.get(path, set())
+        if known and trial.task_content not in known:
+            lines.append(
+                f"task.path={path}: its code or data changed since trials of this study were "
+                "trained; these are other trials now, trained from step 0"
+            )
+    return lines
+
+
 def _estimate(planned: Plan, trials: Sequence[Trial], record: StudyRecord) -> str:
-    """Seconds from the trials on record with the same batch size."""
+    """From the trials on record with the same batch size; less where a checkpoint has a part."""
     if not planned.to_do:
         return "nothing to train"
-    known: dict[int, list[float]] = {}
+    known: dict[int, list[tuple[float, int]]] = defaultdict(list)
     for trial in record.trials.values():
         if trial.seconds > 0:
-            known.setdefault(trial.batch_size, []).append(trial.seconds)
-    sizes = [trials[position].config.batch_size for position in planned.to_do]
-    if not set(sizes) <= set(known):
+            known[trial.batch_size].append((trial.seconds, max(1, trial.steps[-1])))
+    if not {trials[position].config.batch_size for position in planned.to_do} <= set(known):
         return "not known: no trial with these batch sizes is on record"
-    seconds = sum(float(np.mean(known[size])) for size in sizes)
+    whole = {size: float(np.mean([one[0] for one in ones])) for size, ones in known.items()}
+    step = {size: sum(t for t, _ in ones) / sum(s for _, s in ones) for size, ones in known.items()}
+    seconds = 0.0
+    for position in planned.to_do:
+        size, saved = trials[position].config.batch_size, planned.saved.get(position)
+        seconds += max(0.0, whole[size] - (saved[0].step * step[size] if saved else 0.0))
     return f"about {seconds:.1f} s of training, as trials of these batch sizes took before"

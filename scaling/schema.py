@@ -13,6 +13,7 @@ import os
 MODEL_SIZE = "model_size"  # the axis on which models grow (linear regression: inputs D)
 IRREDUCIBLE_LOSS = "irreducible_loss"  # the least value that `loss` can take
 INITIAL_LOSS = "initial_loss"  # held-out loss at step 0
+TASK_CONTENT = "task_content"  # digest of a user's own code and data; absent for our own tasks
 TARGETS = "targets"  # absolute held-out losses, a JSON list, easiest (largest) first
 
 # Metrics. `step` is always the number of optimizer updates done, an int.
@@ -30,6 +31,8 @@ STUDY = "study"
 SWEEP = "sweep"  # name of the sweep: its directory's name
 TRIAL_ID = "trial_id"  # identity of the trial: equal ids train the same numbers
 OUTCOME = "outcome"  # of the hardest target; "outcome/<target_label>" of each
+ERROR = "error"  # of a failed trial: the first line
+GIT_COMMITS = "git_commits"  # all of them, where a trial was gone on with at another commit
 LAST_STEP = "last_step"
 SECONDS = "seconds"  # wall seconds of the stack's training divided by its trials
 

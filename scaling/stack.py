@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,20 +16,26 @@ from scaling.tasks import Batch, Params, Streams, Task
 from scaling.trial import Trial
 
 
-def group_into_stacks(trials: Sequence[Trial], stack_size: int) -> list[list[int]]:
+def group_into_stacks(
+    trials: Sequence[Trial], stack_size: int, begins: Sequence[Hashable] = ()
+) -> list[list[int]]:
     """Positions of the trials that train together, at most `stack_size` a stack.
 
     Trials share a stack if they differ in nothing but lr, seed, the optimizer's numbers, targets
-    and budget. Order within a stack is that of the trials, by seed.
+    and budget, and begin together (`begins`, one a trial: what they go on from). Order within a
+    stack is that of the trials, by seed.
     """
-    groups: dict[str, list[int]] = defaultdict(list)
+    groups: dict[Hashable, list[int]] = defaultdict(list)
     for position, trial in enumerate(trials):
-        groups[trial.stack_key].append(position)
+        groups[trial.stack_key, begins[position] if begins else None].append(position)
     stacks = []
     for members in groups.values():
         members.sort(key=lambda position: trials[position].config.seed)
         stacks += [members[i : i + stack_size] for i in range(0, len(members), stack_size)]
     return stacks
+
+
+StackState = dict[str, Any]  # plain containers and tensors, as checkpoints hold them
 
 
 @dataclass
@@ -70,6 +77,50 @@ class Stack:
             hyper=_hyper([_numbers(config) for config in rows]),
             tile_width=task.tile_width,
             train_loss_sum=torch.zeros(len(member), dtype=torch.float64),
+        )
+
+    def saved(self) -> StackState:
+        """All that the next steps depend on, a row a trial, with the trials' numbers [N]."""
+        rows = np.flatnonzero(self.counted)
+        streams = self.streams.state()
+        of_row = [self.stream_of_tile[row // self.tile_width] for row in rows]
+        index = torch.from_numpy(rows)
+        return {
+            "numbers": self.member[rows].tolist(),
+            "params": {key: leaf[index] for key, leaf in self.params.items()},
+            "optimizer": {
+                key: {part: leaf[index] for part, leaf in state.items()}
+                for key, state in self.state.items()
+            },
+            "train_loss_sum": self.train_loss_sum[index],
+            "train_steps": self.train_steps,
+            "generators": streams["generators"],
+            "stream_of_number": of_row,
+            "block_steps": streams["steps"],
+            "block_next": streams["next"],
+        }
+
+    def restore(self, saved: StackState, rows: Sequence[int]) -> None:
+        """Go on from `saved`; rows [N]: where each trial of this stack stands in it."""
+        source = np.array(rows)[self.member]
+        index = torch.from_numpy(source)
+        self.params = {key: leaf[index] for key, leaf in saved["params"].items()}
+        self.state = {
+            key: {part: leaf[index] for part, leaf in state.items()}
+            for key, state in saved["optimizer"].items()
+        }
+        self.train_loss_sum = saved["train_loss_sum"][index]
+        self.train_steps = saved["train_steps"]
+        stream_of = dict(zip(self.stream_of_tile, source[:: self.tile_width], strict=True))
+        self.streams.restore(
+            {
+                "generators": [
+                    saved["generators"][saved["stream_of_number"][stream_of[stream]]]
+                    for stream in sorted(stream_of)
+                ],
+                "steps": saved["block_steps"],
+                "next": saved["block_next"],
+            }
         )
 
     def next_batch(self) -> Batch:

@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from scaling import schema
-from scaling.journal import FolderReader
+from scaling.durable import LineFile
+from scaling.journal import FolderReader, is_alive
+from scaling.outcome import TrialResult
 from scaling.tracking import Point, Store, without_password
 
+TAG_CHARACTERS = 5000  # MLflow cuts longer ones silently
+LOG_BYTES = 2**20
 FLUSH_SECONDS = 4.0  # points of a trial still training wait at most about this long
 PARENT_TAG = "mlflow.parentRunId"
 
@@ -28,8 +32,9 @@ class Acknowledged:
 
     Lines: {"look_up": true} first, if the store had runs that this note knows nothing of;
     {"begun": key} before a run is created, {"run": key, "run_id": ..} after;
-    {"step": s, "trial_id": ..}; {"ended": time of the outcome, "trial_id": ..};
-    {"closed": key} when a run without outcome got its last status, {"opened": key} when it goes on.
+    {"step": s, "trial_id": ..}; {"ended": time of the outcome or failure, "trial_id": ..};
+    {"closed": key} when a run got its last status, {"opened": key} when it goes on,
+    {"failed": trial_id}.
     """
 
     def __init__(self, folder: Path, uri: str) -> None:
@@ -38,6 +43,7 @@ class Acknowledged:
         self.look_up = False
         self.begun: set[str] = set()
         self.closed: set[str] = set()
+        self.failed: set[str] = set()
         self.runs: dict[str, str] = {}
         self.steps: dict[str, int] = {}
         self.ended: dict[str, float] = {}
@@ -45,7 +51,7 @@ class Acknowledged:
             for line in self._path.read_bytes().split(b"\n")[:-1]:
                 self._take(json.loads(line))
             self._cut_torn_line()
-        self._file = self._path.open("a", encoding="utf-8")
+        self._file = LineFile(self._path, "a")
 
     def _cut_torn_line(self) -> None:
         content = self._path.read_bytes()
@@ -61,6 +67,8 @@ class Acknowledged:
             self.begun.add(line["begun"])
         if "closed" in line:
             self.closed.add(line["closed"])
+        if "failed" in line:
+            self.failed.add(line["failed"])
         if "opened" in line:
             self.closed.discard(line["opened"])
         if "run" in line:
@@ -71,15 +79,15 @@ class Acknowledged:
             self.ended[line["trial_id"]] = line["ended"]
 
     def note(self, **line: Any) -> None:
+        self._file.append(line)
         self._take(line)
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
 
     def forget(self) -> None:
         """The store is not the one that acknowledged this: everything is to be written again."""
         self._file.close()
-        self._file = self._path.open("w", encoding="utf-8")
-        self.begun, self.closed = set(), set()
+        self._path.write_bytes(b"")
+        self._file = LineFile(self._path, "a")
+        self.begun, self.closed, self.failed = set(), set(), set()
         self.runs, self.steps, self.ended = {}, {}, {}
 
     def close(self) -> None:
@@ -88,15 +96,29 @@ class Acknowledged:
 
 @dataclass(eq=False)
 class _Trial:
-    """A trial on its way into the store."""
+    """A trial on its way into the store.
+
+    sweep: the one that first had it; last: the journal (its first line) that last began it.
+    end: its outcome or failure, unless it began again after that.
+    """
 
     trial_id: str
     header: dict[str, Any]
     sweep: dict[str, Any]
+    last: dict[str, Any]
     points: list[Point] = field(default_factory=list)
     last_step: int = -1
     since: float = field(default_factory=time.monotonic)
-    outcome: dict[str, Any] | None = None
+    begun_at: float = 0.0
+    end: dict[str, Any] | None = None
+    commits: dict[str, None] = field(default_factory=dict)
+
+    def take_end(self, line: dict[str, Any]) -> bool:
+        """Whether this outcome or failure is the last word: journals are read one by one."""
+        if line["time"] < max(self.begun_at, self.end["time"] if self.end else 0.0):
+            return False
+        self.end = line
+        return True
 
 
 class Sync:
@@ -111,7 +133,8 @@ class Sync:
             self._noted.forget()
         if not self._noted.runs and not store.is_empty():
             self._noted.note(look_up=True)
-        self._sweeps: dict[str, dict[str, Any]] = {}  # by journal
+        self._journals: dict[str, dict[str, Any]] = {}  # their first lines
+        self._ends: dict[str, str] = {}  # status by sweep
         self._named: dict[tuple[str, int], _Trial] = {}
         self._trials: dict[str, _Trial] = {}
         self._ended: deque[_Trial] = deque()
@@ -124,7 +147,9 @@ class Sync:
             self._take(journal, line)
         if self._ended:
             trial = self._ended[0]  # stays the first one if the store fails
-            if trial.outcome is not None:  # not begun again since
+            if trial.end is not None and trial.end["time"] > self._noted.ended.get(
+                trial.trial_id, 0.0
+            ):
                 self._write(trial)
                 self.written += 1
             self._ended.popleft()
@@ -139,55 +164,74 @@ class Sync:
                 self._write(trial)
                 trial.since = time.monotonic()
 
+    def close_left_over(self, sweep: str) -> None:
+        """Close what other sweeps than `sweep` left open: their processes are gone."""
+        for trial in self._trials.values():
+            other = trial.last["sweep"]["name"] != sweep
+            if trial.end is None and other and not is_alive(trial.last):  # as in a copied folder
+                self._close_trial(trial, "KILLED")
+        for journal in self._journals.values():
+            name = journal["sweep"]["name"]
+            key = _sweep_key(name)
+            to_close = key in self._noted.runs and key not in self._noted.closed
+            if name != sweep and to_close and not is_alive(journal):
+                self._close_run(key, self._ends.get(name, "KILLED"))
+
     def close(self, sweep: str, status: str) -> None:
-        """Write everything; no run stays RUNNING: what has not ended gets `status`."""
+        """Write everything; no run stays RUNNING: what has not ended gets `status`.
+
+        A sweep ends as its journals say, or with `status` where they do not.
+        """
         while self.step():
             pass
+        status = self._ends.get(sweep, status)
         for trial in self._trials.values():
-            key = _trial_key(trial.trial_id)
-            if trial.outcome is None and (trial.points or key not in self._noted.closed):
-                self._write(trial)
-                self._close_run(key, status)
-        for name in {content["name"] for content in self._sweeps.values()}:
-            key = _sweep_key(name)
-            if key in self._noted.runs and (name == sweep or key not in self._noted.closed):
-                self._close_run(key, status if name == sweep else self._end_of(name))
+            if trial.end is None and trial.last["sweep"]["name"] == sweep:
+                self._close_trial(trial, status)
+        key = _sweep_key(sweep)
+        if key in self._noted.runs:
+            self._close_run(key, status)
+        self.close_left_over(sweep)
         self._reader.__exit__()
         self._noted.close()
+
+    def _close_trial(self, trial: _Trial, status: str) -> None:
+        key = _trial_key(trial.trial_id)
+        if trial.points or key not in self._noted.closed:
+            self._write(trial)
+            self._close_run(key, status)
 
     def _close_run(self, key: str, status: str) -> None:
         self._store.set_status(self._noted.runs[key], status)
         self._noted.note(closed=key)
 
-    def _end_of(self, sweep: str) -> str:
-        ends = [c.get("status", "KILLED") for c in self._sweeps.values() if c["name"] == sweep]
-        return "KILLED" if "KILLED" in ends else ends[0]
-
     def _take(self, journal: str, line: dict[str, Any]) -> None:
         kind = line["record"]
         if kind == "journal":
-            self._sweeps[journal] = {**line["sweep"], "time": line["time"]}
+            self._journals[journal] = line
         elif kind == "trial":
             self._begin(journal, line)
         elif kind == "evaluation":
             self._evaluate(journal, line)
-        elif kind == "outcome":
+        elif kind in ("outcome", "failure"):
             trial = self._named[journal, line["trial"]]
-            trial.outcome = line
-            noted = self._noted.ended.get(trial.trial_id, 0.0)
-            if line["time"] > noted and trial not in self._ended:
+            if trial.take_end(line) and trial not in self._ended:
                 self._ended.append(trial)
         elif kind == "end":
-            self._sweeps[journal]["status"] = line["status"]
+            self._ends[self._journals[journal]["sweep"]["name"]] = line["status"]
 
     def _begin(self, journal: str, line: dict[str, Any]) -> None:
-        key = line["trial_id"]
+        key, opened = line["trial_id"], self._journals[journal]
         trial = self._trials.get(key)
         if trial is None:
-            trial = _Trial(key, line, self._sweeps[journal])
+            trial = _Trial(key, line, {**opened["sweep"], "time": opened["time"]}, opened)
             trial.last_step = self._noted.steps.get(key, -1)
             self._trials[key] = trial
-        trial.outcome = None  # trained again: for more steps, or because it was interrupted
+        if line["time"] >= trial.begun_at:
+            trial.begun_at, trial.last = line["time"], opened
+        if trial.end is not None and line["time"] > trial.end["time"]:
+            trial.end = None  # for more steps, or because it failed or was interrupted
+        trial.commits[opened["sweep"]["tags"].get("git_commit", "none")] = None
         self._named[journal, line["trial"]] = trial
 
     def _evaluate(self, journal: str, line: dict[str, Any]) -> None:
@@ -205,31 +249,44 @@ class Sync:
             ]
 
     def _write(self, trial: _Trial) -> None:
-        header, outcome = trial.header, trial.outcome
+        header, end = trial.header, trial.end
+        key = _trial_key(trial.trial_id)
         run_id = self._run(
-            _trial_key(trial.trial_id),
+            key,
             {schema.KIND: "trial", schema.TRIAL_ID: trial.trial_id},
             header["name"],
             header["time"],
             lambda: {**header["tags"], **trial.sweep["tags"], **self._child_tags(trial)},
         )
-        key = _trial_key(trial.trial_id)
-        if outcome is None and key in self._noted.closed:  # interrupted before, training again
+        if end is None and key in self._noted.closed:  # interrupted before, training again
             self._store.set_status(run_id, "RUNNING")
             self._noted.note(opened=key)
         points, n_points = list(trial.points), len(trial.points)
         params = header["params"] if trial.trial_id not in self._noted.steps else {}
-        tags = {} if outcome is None else outcome["tags"]
-        if outcome is not None:
-            moment, step = outcome["time"], outcome["last_step"]
-            points += [(key, value, moment, step) for key, value in outcome["metrics"].items()]
+        tags = _tags(trial)
+        if end is not None and end["record"] == "outcome":
+            metrics = _metrics(TrialResult.from_line(end))
+            points += [(name, value, end["time"], end["last_step"]) for name, value in metrics]
         self._store.log(run_id, points, params, tags)
         del trial.points[:n_points]
         self._noted.note(step=trial.last_step, trial_id=trial.trial_id)
-        if outcome is not None:
-            self._store.log_text(run_id, header["config"], "config.yaml")
-            self._store.set_status(run_id, "FINISHED", outcome["time"])
-            self._noted.note(ended=outcome["time"], trial_id=trial.trial_id)
+        if end is not None:
+            self._end(run_id, trial, end)
+
+    def _end(self, run_id: str, trial: _Trial, end: dict[str, Any]) -> None:
+        failed = end["record"] == "failure"
+        self._store.log_text(run_id, trial.header["config"], "config.yaml")
+        if failed:
+            self._store.log_text(run_id, _text_of(Path(end["log"])), "train.log")
+        elif self._noted.look_up or trial.trial_id in self._noted.failed:
+            self._store.delete_tag(run_id, schema.ERROR)
+        self._store.set_status(run_id, "FAILED" if failed else "FINISHED", end["time"])
+        self._noted.note(
+            ended=end["time"],
+            trial_id=trial.trial_id,
+            closed=_trial_key(trial.trial_id),
+            **({"failed": trial.trial_id} if failed else {}),
+        )
 
     def _child_tags(self, trial: _Trial) -> dict[str, str]:
         return {
@@ -259,6 +316,43 @@ class Sync:
             run_id = self._store.create_run(name, moment, made_of)
         self._noted.note(run=key, run_id=run_id)
         return run_id
+
+
+def _tags(trial: _Trial) -> dict[str, str]:
+    """What is known of a trial only once it trains, and how it ended."""
+    tags = {key: str(trial.last[key]) for key in ("host", "pid", "process_started")}
+    if len(trial.commits) > 1:
+        tags[schema.GIT_COMMITS] = ", ".join(trial.commits)
+    if trial.end is None:
+        return tags
+    if trial.end["record"] == "failure":
+        return tags | {schema.ERROR: trial.end["error"][:TAG_CHARACTERS]}
+    result = TrialResult.from_line(trial.end)
+    tags |= {
+        schema.OUTCOME: result.outcome,
+        schema.LAST_STEP: str(result.last_step),
+        schema.SECONDS: f"{result.seconds:.4f}",
+    }
+    if result.diverged_step is not None:
+        tags["diverged_step"] = str(result.diverged_step)
+    for target, outcome in result.outcomes.items():
+        tags[f"{schema.OUTCOME}/{schema.target_label(target)}"] = outcome
+    return tags
+
+
+def _metrics(result: TrialResult) -> list[tuple[str, float]]:
+    return [
+        (schema.STEPS_TO_TARGET + schema.target_label(target), steps)
+        for target, steps in result.steps_to_target.items()
+    ]
+
+
+def _text_of(log: Path) -> str:
+    """The end of a log, however long it is; it may have been removed."""
+    try:
+        return log.read_bytes()[-LOG_BYTES:].decode(errors="replace")
+    except OSError as error:
+        return f"{log}: {error.strerror}\n"
 
 
 def _trial_key(trial_id: str) -> str:

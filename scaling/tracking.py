@@ -109,6 +109,11 @@ class Store:
             self._client.log_batch(run_id, metrics[start : start + size], param_list, tag_list)
             param_list, tag_list = [], []
 
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """Remove a tag if it is there."""
+        if key in self._client.get_run(run_id).data.tags:
+            self._client.delete_tag(run_id, key)
+
     def log_text(self, run_id: str, text: str, name: str) -> None:
         self._client.log_text(run_id, text, name)
 

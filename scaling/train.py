@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -10,36 +11,72 @@ import torch
 from torch import Tensor
 
 from scaling import optimizers
-from scaling.outcome import TrialResult, Watch
+from scaling.outcome import Curve, TrialResult, Watch
 from scaling.schedules import lr_factor, next_evaluation
-from scaling.stack import Stack
+from scaling.stack import Stack, StackState
 from scaling.tasks import Params
 from scaling.trial import Trial, task_of
 
 
-class Recorder(Protocol):
-    """Where the loop leaves what it sees. A trial's number is its position in the stack."""
+@dataclass(frozen=True)
+class Evaluation:
+    """Some trials at one step. A trial's number is its position in the stack; arrays [N].
 
-    def evaluation(
-        self,
-        step: int,
-        numbers: np.ndarray,
-        loss: np.ndarray,
-        train_loss: np.ndarray | None,
-        lr: np.ndarray | None,
-    ) -> None:
-        """Held-out loss, mean batch loss since the last evaluation, lr where it is scheduled."""
-        ...
+    loss: held out. train_loss: mean batch loss since the last evaluation, None at step 0.
+    lr: only where it is scheduled.
+    """
+
+    step: int
+    numbers: np.ndarray
+    loss: np.ndarray
+    train_loss: np.ndarray | None = None
+    lr: np.ndarray | None = None
+
+
+class Recorder(Protocol):
+    """Where the loop leaves what it sees."""
+
+    def evaluation(self, evaluation: Evaluation) -> None: ...
 
     def outcome(self, number: int, result: TrialResult) -> None: ...
 
+    def wants_state(self) -> bool:
+        """Asked before every step."""
+        ...
 
-def train(trials: Sequence[Trial], recorder: Recorder) -> list[TrialResult]:
+    def state(self, state: TrainState) -> None:
+        """Given where it was wanted; what it raises ends the training."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """A stack between two steps: all that decides what follows, but for the curves on record."""
+
+    step: int
+    due: int
+    seconds: list[float]
+    stack: StackState
+
+
+@dataclass(frozen=True)
+class Begin:
+    """A saved state, the row of each trial in it, and their curves up to it."""
+
+    state: TrainState
+    rows: Sequence[int]
+    curves: Sequence[Curve]
+
+
+def train(
+    trials: Sequence[Trial], recorder: Recorder, begin: Begin | None = None
+) -> list[TrialResult]:
     """Train the trials of one stack to their ends; their results, in order.
 
     A trial ends at the first of: divergence (a non-finite loss or update, which is not applied, or
     a held-out loss above divergence_factor times the initial one), its budget, or the first
     evaluation at or after tail_factor times the step at which it first touched its hardest target.
+    From `begin` on it goes as if it had never stopped, bit for bit.
     """
     first = trials[0].config
     schedule, optimizer = first.schedule, first.optimizer.name
@@ -47,6 +84,10 @@ def train(trials: Sequence[Trial], recorder: Recorder) -> list[TrialResult]:
     stack = Stack.start(task, trials)
     watch = Watch(trials)
     step, due = 0, 0
+    if begin is not None:
+        step, due = begin.state.step, begin.state.due
+        stack.restore(begin.state.stack, begin.rows)
+        watch.replay(begin.curves, [begin.state.seconds[row] for row in begin.rows])
     while True:
         if step == due or step in watch.budgets:
             loss = task.held_out_loss(stack.params).numpy()
@@ -58,6 +99,8 @@ def train(trials: Sequence[Trial], recorder: Recorder) -> list[TrialResult]:
             if step == due:
                 stack.forget_train_loss()
                 due = next_evaluation(first.evaluation, step)
+        if recorder.wants_state():
+            recorder.state(_state(step, due, stack, watch))
         losses, gradients = task.losses_and_gradients(stack.params, stack.next_batch())
         hyper = stack.hyper
         step += 1
@@ -74,6 +117,11 @@ def train(trials: Sequence[Trial], recorder: Recorder) -> list[TrialResult]:
                 recorder.outcome(number, watch.diverge(step, number))
             if not stack.drop(diverged):
                 return watch.results()
+
+
+def _state(step: int, due: int, stack: Stack, watch: Watch) -> TrainState:
+    saved = stack.saved()
+    return TrainState(step, due, watch.seconds[saved["numbers"]].tolist(), saved)
 
 
 def _evaluate(
@@ -93,11 +141,13 @@ def _evaluate(
     train_loss = stack.mean_train_loss(rows) if step else None
     finite = np.isfinite(loss)
     recorder.evaluation(
-        step,
-        numbers[finite],
-        loss[finite],
-        None if train_loss is None else train_loss[finite],
-        None if factor is None else watch.lr[numbers[finite]] * factor,
+        Evaluation(
+            step,
+            numbers[finite],
+            loss[finite],
+            None if train_loss is None else train_loss[finite],
+            None if factor is None else watch.lr[numbers[finite]] * factor,
+        )
     )
     ended = watch.look(step, numbers, loss)
     for number in ended:

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from scaling.config import ConfigError, TrialConfig
+from scaling.config import ConfigError, OwnTaskConfig, TrialConfig
 from scaling.tasks import Task, make_task
+from scaling.tasks.own import content_hash, first_line
 from scaling.validation import validate
 
 TRIAL_FORMAT = 1  # raised whenever equal configurations come to train other numbers
@@ -19,7 +20,10 @@ TRIAL_FORMAT = 1  # raised whenever equal configurations come to train other num
 
 @dataclass(frozen=True)
 class Trial:
-    """targets: absolute held-out losses, easiest (largest) first."""
+    """targets: absolute held-out losses, easiest (largest) first.
+
+    task_content: digest of a user's own code and data, empty for the tasks of this package.
+    """
 
     config: TrialConfig
     trial_id: str
@@ -28,6 +32,7 @@ class Trial:
     model_size: int
     initial_loss: float
     irreducible_loss: float
+    task_content: str = ""
 
     @property
     def max_steps(self) -> int:
@@ -46,31 +51,44 @@ def prepare(configs: Sequence[TrialConfig]) -> list[Trial]:
 
     Raises ConfigError for the first one that cannot be trained.
     """
-    starts: dict[str, tuple[int, float, float]] = {}
+    starts: dict[str, _Start] = {}
     trials = []
     for config in configs:
         validate(config)
         key = _digest({"task": asdict(config.task), "batch_size": config.batch_size})
         if key not in starts:
             starts[key] = _start(config)
-        trials.append(_trial(config, *starts[key]))
+        trials.append(_trial(config, starts[key]))
     return trials
 
 
-def _start(config: TrialConfig) -> tuple[int, float, float]:
-    """Model size, initial loss and irreducible loss; what the task refuses is refused here."""
+@dataclass(frozen=True)
+class _Start:
+    model_size: int
+    initial_loss: float
+    irreducible_loss: float
+    task_content: str
+
+
+def _start(config: TrialConfig) -> _Start:
+    """What a task says before the first step; what it refuses is refused here."""
     task = task_of(replace(config, precision="float64"))
-    task.streams([config.seed], config.batch_size)
-    params = task.initial_params([config.seed] * task.tile_width)
-    initial_loss = float(task.held_out_loss(params)[0])
+    own = config.task if isinstance(config.task, OwnTaskConfig) else None
+    try:
+        task.streams([config.seed], config.batch_size)
+        params = task.initial_params([config.seed] * task.tile_width)
+        initial_loss = float(task.held_out_loss(params)[0])
+    except Exception as error:
+        if own is None or isinstance(error, ConfigError):
+            raise
+        raise ConfigError("task.path", own.path, f"raised {first_line(error)}") from None
     if not math.isfinite(initial_loss):
         raise ConfigError("task.name", config.task.name, "its initial loss is not finite")
-    return task.model_size, initial_loss, task.irreducible_loss
+    content = content_hash(own, task) if own else ""
+    return _Start(task.model_size, initial_loss, task.irreducible_loss, content)
 
 
-def _trial(
-    config: TrialConfig, model_size: int, initial_loss: float, irreducible_loss: float
-) -> Trial:
+def _trial(config: TrialConfig, start: _Start) -> Trial:
     identity = {
         "format": TRIAL_FORMAT,
         "task": asdict(config.task),
@@ -82,15 +100,15 @@ def _trial(
         "precision": config.precision,
         "evaluation": asdict(config.evaluation),
     }
+    if start.task_content:
+        identity["task_content"] = start.task_content
     shared = {"optimizer": config.optimizer.name, "lr": None, "seed": None}
     return Trial(
         config=config,
         trial_id=_digest(identity),
         stack_key=_digest(identity | shared),
-        targets=_absolute_targets(config, initial_loss, irreducible_loss),
-        model_size=model_size,
-        initial_loss=initial_loss,
-        irreducible_loss=irreducible_loss,
+        targets=_absolute_targets(config, start.initial_loss, start.irreducible_loss),
+        **asdict(start),
     )
 
 

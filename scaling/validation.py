@@ -40,6 +40,8 @@ def validate(config: TrialConfig) -> None:
     _validate_budget(config.budget, config.batch_size)
     _whole("evaluation.every_step_until", config.evaluation.every_step_until, 1)
     _real("evaluation.ratio", config.evaluation.ratio, above=1)
+    if config.checkpoint.interval_seconds is not None:
+        _real("checkpoint.interval_seconds", config.checkpoint.interval_seconds, least=0)
     _validate_schedule(config.schedule)
     _validate_optimizer(config.optimizer)
     _validate_task(config.task)

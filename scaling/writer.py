@@ -26,20 +26,20 @@ PATIENCE_SECONDS = 90.0  # how long the end of a sweep waits for a store that is
 
 @dataclass(frozen=True)
 class Destination:
-    """Where the journals in `folder` go: the experiment `study` of the store at `uri`."""
+    """Where the journals in `folder` go: the experiment `study` of the store at `uri`.
+
+    sweep: the one that is alive; "" where none is.
+    """
 
     uri: str
     study: str
     question: str
     folder: Path
+    sweep: str = ""
 
 
 class Writer:
-    """Starts the writing process and hears from it.
-
-    The constructor returns when store and experiment are open; StoreError if they cannot be: then
-    nothing has been trained.
-    """
+    """Starts the writing process and hears from it."""
 
     def __init__(self, destination: Destination) -> None:
         context = multiprocessing.get_context("spawn")
@@ -49,6 +49,9 @@ class Writer:
         )
         self._process.start()
         theirs.close()
+
+    def wait_until_open(self) -> None:
+        """Return when store and experiment are open; StoreError if they cannot be."""
         try:
             kind, content = self._receive()
         except BaseException:  # Ctrl-C: let the process see that nobody waits for it
@@ -58,15 +61,13 @@ class Writer:
             self._process.join()
             raise StoreError(content)
 
-    def close(
-        self, sweep: str, status: str, on_written: Callable[[int], None] = lambda n: None
-    ) -> None:
-        """Write what is left, end the parent run of `sweep` with `status`.
+    def close(self, status: str, on_written: Callable[[int], None] = lambda n: None) -> None:
+        """Write what is left, end the sweep's parent run with `status`.
 
         `on_written` gets the number of trials written so far.
         """
         with suppress(BrokenPipeError):  # it died of an error: that message is still to be read
-            self._connection.send((sweep, status))
+            self._connection.send(status)
         while True:
             kind, content = self._receive()
             if kind == "written":
@@ -100,8 +101,8 @@ def follow(destination: Destination, connection: Connection) -> None:
         return
     _tell(connection, "ready", None)
     try:
-        sweep, status = _write_all(sync, connection)
-        sync.close(sweep, status)
+        status = _write_all(sync, destination.sweep, connection)
+        sync.close(destination.sweep, status)
     except Exception as error:
         _tell(connection, "error", _message(uri, error))
         return
@@ -115,19 +116,22 @@ def _message(uri: str, error: Exception) -> str:
     return str(error) if isinstance(error, JournalError) else store_message(uri, error)
 
 
-def _write_all(sync: Sync, connection: Connection) -> tuple[str, str]:
-    """Until the parent has named its sweep and status, or is gone, and everything is written.
+def _write_all(sync: Sync, sweep: str, connection: Connection) -> str:
+    """Until the parent has said how its sweep ended, or is gone, and everything is written.
 
     A store that is away is tried again until it is back, however long the sweep lasts; after the
     sweep's end for PATIENCE_SECONDS.
     """
-    end, told, deadline = None, 0.0, float("inf")
+    end, told, deadline, caught_up = None, 0.0, float("inf"), False
     while True:
         busy = False
         try:
             busy = sync.step()
             if not busy and end:
                 return end
+            if not busy and not caught_up:
+                sync.close_left_over(sweep)
+                caught_up = True
             if not busy:
                 sync.write_stale()
         except JournalError:
@@ -144,12 +148,12 @@ def _write_all(sync: Sync, connection: Connection) -> tuple[str, str]:
             _tell(connection, "written", sync.written)
 
 
-def _end_of_sweep(connection: Connection, wait_seconds: float) -> tuple[str, str] | None:
-    """The sweep's name and status once it has ended, or is gone."""
+def _end_of_sweep(connection: Connection, wait_seconds: float) -> str | None:
+    """The sweep's status once it has ended, or is gone."""
     try:
         return connection.recv() if connection.poll(wait_seconds) else None
     except (EOFError, OSError):  # the parent is gone: write what there is
-        return "", "KILLED"
+        return "KILLED"
 
 
 def _tell(connection: Connection, kind: str, content: object) -> None:

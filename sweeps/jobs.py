@@ -1,4 +1,4 @@
-"""Jobs of a multirun: configurations -> stacks -> results in input order."""
+"""Jobs of a multirun: configurations -> what is left to do -> units -> results by number."""
 
 from __future__ import annotations
 
@@ -9,46 +9,22 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import yaml
-
 from scaling import schema
+from scaling.checkpoint import read_headers, tidy
 from scaling.config import ConfigError, trial_config
-from scaling.journal import Journal
+from scaling.journal import Journal, journal_path
 from scaling.outcome import TrialResult
-from scaling.record import Plan, plan, read_record
-from scaling.stack import group_into_stacks
-from scaling.tracking import without_password
-from scaling.train import train
+from scaling.record import Plan, StudyRecord, differences, plan, read_record, saved_among
 from scaling.trial import Trial, prepare
 from scaling.writer import Destination, Writer
+from sweeps.executors import Executor, HereExecutor, WorkerExecutor
 from sweeps.progress import Count, progress_display
-from sweeps.study_folder import journal_path, live_sweep
+from sweeps.study_folder import live_sweep
+from sweeps.training import Failure, LauncherOptions, Training, stop_requests
+from sweeps.units import Job, Unit, make_units
+from sweeps.worker import Place
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One configuration of a multirun, resolved, with the overrides that made it."""
-
-    content: dict[str, Any]
-    overrides: list[str]
-    directory: Path
-
-    @property
-    def yaml(self) -> str:
-        text = yaml.dump(self.content, Dumper=yaml.CSafeDumper, sort_keys=False)
-        return without_password(text)
-
-    def write_directory(self) -> None:
-        """The job's own directory with what Hydra would leave there."""
-        folder = self.directory / ".hydra"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(self.yaml, encoding="utf-8")
-        overrides = without_password(yaml.dump(self.overrides, Dumper=yaml.CSafeDumper))
-        (folder / "overrides.yaml").write_text(overrides, encoding="utf-8")
 
 
 def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
@@ -62,155 +38,112 @@ def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
     return trials
 
 
+@dataclass(frozen=True)
+class SweepResult:
+    """results: by number of the job; a trial that is in neither was interrupted."""
+
+    results: dict[int, TrialResult]
+    failures: list[Failure]
+
+
 def run_trials(
-    jobs: Sequence[Job], trials: Sequence[Trial], sweep: dict[str, Any], stack_size: int
-) -> list[TrialResult]:
-    """The results of all trials, in order: those on record, and the others trained and tracked.
+    jobs: Sequence[Job], trials: Sequence[Trial], sweep: dict[str, Any], options: LauncherOptions
+) -> SweepResult:
+    """The results of all trials: those on record, and the others trained and tracked.
 
     Trials of equal shapes train as stacks. StoreError before anything is trained if the store
-    cannot be used; ConfigError if another sweep of the study is alive.
+    cannot be used; ConfigError if another sweep of the study is alive; KeyboardInterrupt when it
+    was told to stop and everything is saved.
     """
-    torch.set_num_threads(1)  # thread count changes bits; stacks are long, thin computations
     config = trials[0].config
     folder = Path(config.record_dir).absolute()
-    with live_sweep(folder, config.study.name):
-        planned = plan(trials, read_record(folder))
-        _say(planned, len(trials))
-        uri = schema.resolve_tracking_uri(config.tracking.uri)
-        study = config.study
-        with progress_display() as display:
-            writer = Writer(Destination(uri, study.name, study.question, folder))
-            status = "FAILED"
-            try:
-                trained = {}
-                if planned.to_do:
-                    with Journal(journal_path(folder, sweep["name"]), study.name, sweep) as journal:
-                        count = Count("training", len(planned.to_do), display)
-                        trained = _train(jobs, trials, planned.to_do, stack_size, journal, count)
-                        journal.write("end", status="FINISHED")
-                status = "FINISHED"
-            except KeyboardInterrupt:  # Ctrl-C, or SIGTERM
-                status = "KILLED"
-                raise
-            finally:
-                log.info("writing to MLflow what is not written yet")
-                written = Count("writing to MLflow", len(planned.to_do), display)
-                writer.close(sweep["name"], status, written.set)
-    results = planned.results | trained
-    return [results[number] for number in range(len(trials))]
+    place = Place(folder, config.study.name, sweep, config.checkpoint.interval_seconds)
+    with live_sweep(folder, place.study):
+        headers, refused = read_headers(place.checkpoints)
+        tidy(place.checkpoints, headers)
+        record = read_record(folder)
+        planned = plan(trials, record, [h for h in headers if h.path.exists()])
+        _say(planned, trials, record, sweep["tags"], refused)
+        units = make_units(jobs, trials, planned, record, options.stack_size)
+        return _run_units(units, jobs, trials, planned, place, options)
 
 
-def _say(planned: Plan, total: int) -> None:
-    log.info(
-        "%d trials: %d on record, %d to do (%d of them begun before)",
-        total,
-        len(planned.results),
-        len(planned.to_do),
-        planned.begun,
-    )
-
-
-def _train(
+def _run_units(
+    units: Sequence[Unit],
     jobs: Sequence[Job],
     trials: Sequence[Trial],
-    to_do: Sequence[int],
-    stack_size: int,
-    journal: Journal,
-    trained: Count,
-) -> dict[int, TrialResult]:
-    results: dict[int, TrialResult] = {}
-    for stack in group_into_stacks([trials[number] for number in to_do], stack_size):
-        members = [to_do[position] for position in stack]
-        for number in members:
-            _write_header(journal, number, trials[number], jobs[number])
-        recorder = JournalRecorder(journal, members, trained)
-        stack_results = train([trials[number] for number in members], recorder)
-        results |= dict(zip(members, stack_results, strict=True))
-    return results
+    planned: Plan,
+    place: Place,
+    options: LauncherOptions,
+) -> SweepResult:
+    config, n_trials = trials[0].config, len(planned.to_do)
+    uri = schema.resolve_tracking_uri(config.tracking.uri)
+    question, sweep = config.study.question, place.sweep["name"]
+    writer = Writer(Destination(uri, place.study, question, place.folder, sweep))
+    executor = _executor(units, place, options)
+    training, at_once, status = None, True, "FAILED"
+    try:
+        writer.wait_until_open()
+    except BaseException:
+        executor.close(at_once)
+        raise
+    try:
+        if units:
+            with (
+                progress_display() as display,
+                Journal(journal_path(place.folder, sweep), place.study, place.sweep) as journal,
+            ):
+                count = Count("training", n_trials, display)
+                training = Training(jobs, trials, place, options, journal, executor, count)
+                with stop_requests(training.stop):
+                    training.run(units)
+                journal.write("end", status=training.status)
+        status, at_once = training.status if training else "FINISHED", False
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        executor.close(at_once)
+        log.info("writing to MLflow what is not written yet")
+        with progress_display() as display:
+            written = Count("writing to MLflow", n_trials, display)
+            writer.close(status, written.set)
+    if training is None:
+        return SweepResult(planned.results, [])
+    if training.left and not training.failures:
+        _say_interrupted(training)
+        raise KeyboardInterrupt
+    return SweepResult(planned.results | training.results, training.failures)
 
 
-@dataclass
-class JournalRecorder:
-    """Writes what the loop sees of one stack, its trials numbered as in the sweep."""
-
-    journal: Journal
-    members: Sequence[int]
-    trained: Count
-
-    def evaluation(
-        self,
-        step: int,
-        numbers: np.ndarray,
-        loss: np.ndarray,
-        train_loss: np.ndarray | None,
-        lr: np.ndarray | None,
-    ) -> None:
-        columns = {"loss": loss, "train_loss": train_loss, "lr": lr}
-        given = {key: column.tolist() for key, column in columns.items() if column is not None}
-        trials = [self.members[number] for number in numbers]
-        self.journal.write("evaluation", step=step, trials=trials, **given)
-
-    def outcome(self, number: int, result: TrialResult) -> None:
-        tags = {
-            schema.OUTCOME: result.outcome,
-            schema.LAST_STEP: str(result.last_step),
-            schema.SECONDS: f"{result.seconds:.4f}",
-        }
-        if result.diverged_step is not None:
-            tags["diverged_step"] = str(result.diverged_step)
-        for target, outcome in result.outcomes.items():
-            tags[f"{schema.OUTCOME}/{schema.target_label(target)}"] = outcome
-        metrics = {
-            schema.STEPS_TO_TARGET + schema.target_label(target): steps
-            for target, steps in result.steps_to_target.items()
-        }
-        self.journal.write(
-            "outcome",
-            trial=self.members[number],
-            last_step=result.last_step,
-            diverged_step=result.diverged_step,
-            tags=tags,
-            metrics=metrics,
-        )
-        self.trained.add()
+def _executor(units: Sequence[Unit], place: Place, options: LauncherOptions) -> Executor:
+    n_workers = min(options.workers, len(units))
+    if n_workers == 0:
+        return HereExecutor(place)
+    return WorkerExecutor(n_workers, place, options.trial_timeout_seconds)
 
 
-def _write_header(journal: Journal, number: int, trial: Trial, job: Job) -> None:
-    config = trial.config
-    name = f"B={config.batch_size} lr={config.lr:.4g} seed={config.seed}"
-    journal.write(
-        "trial",
-        trial=number,
-        trial_id=trial.trial_id,
-        name=name,
-        params=trial_params(trial, job.content),
-        tags={
-            "overrides": without_password(" ".join(job.overrides)),
-            "job_directory": str(job.directory),
-        },
-        config=job.yaml,
-    )
-
-
-def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
-    """The params of a trial: the leaves of its configuration by dotted path, and derived ones."""
-    left_out = ("study", "tracking", "targets", "sweep", "record_dir")
-    leaves = _leaves({key: value for key, value in content.items() if key not in left_out})
-    for key in ("task.inputs", "task.labels"):  # may be long; config.yaml has them
-        leaves.pop(key, None)
-    return leaves | {
-        schema.TARGETS: list(trial.targets),
-        schema.MODEL_SIZE: trial.model_size,
-        schema.INITIAL_LOSS: trial.initial_loss,
-        schema.IRREDUCIBLE_LOSS: trial.irreducible_loss,
+def _say(
+    planned: Plan,
+    trials: Sequence[Trial],
+    record: StudyRecord,
+    tags: dict[str, str],
+    refused: Sequence[str],
+) -> None:
+    for line in [*refused, *(f"torn last line in {path}: skipped" for path in record.torn)]:
+        log.warning("%s", line)
+    parts = {
+        "finished before": len(planned.results),
+        f"interrupted before ({saved_among(planned)})": len(planned.interrupted),
+        "failed before, done again": len(planned.failed),
+        "new": len(planned.to_do) - len(planned.failed) - len(planned.interrupted),
     }
+    counts = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
+    log.info("%d trials: %s", len(trials), counts)
+    for line in differences(trials, record, tags):
+        log.warning("%s", line)
 
 
-def _leaves(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, dict):
-            leaves |= _leaves(value, f"{prefix}{key}.")
-        elif value is not None:
-            leaves[prefix + key] = value
-    return leaves
+def _say_interrupted(training: Training) -> None:
+    done, left = len(training.results), training.left
+    log.info("interrupted: %d trials ended, %d are left to do", done, left)

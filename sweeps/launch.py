@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
@@ -16,19 +17,24 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from scaling.checkpoint import read_headers
 from scaling.config import ConfigError, StudyConfig
 from scaling.outcome import TrialResult
 from scaling.record import describe, plan, read_record
 from scaling.schema import CENSORED, DIVERGED, REACHED
 from scaling.validation import validate_study
 from sweeps.compose import Composer, task_part
-from sweeps.jobs import Job, prepare_jobs, run_trials
+from sweeps.executors import available_cores
+from sweeps.jobs import SweepResult, prepare_jobs, run_trials
 from sweeps.messages import one_line_errors
 from sweeps.progress import Count, progress_display
 from sweeps.record import sweep_record
+from sweeps.training import Failure, LauncherOptions
+from sweeps.units import Job
 
 log = logging.getLogger(__name__)
 OUTCOMES = (REACHED, CENSORED, DIVERGED)
+NOT_TRAINED = "not trained: the sweep stopped at its first failure (hydra.launcher.fail_fast)"
 
 
 def claim_sweep_directory(config: DictConfig) -> None:
@@ -42,11 +48,22 @@ def claim_sweep_directory(config: DictConfig) -> None:
             raise ConfigError("hydra.sweep.dir", wanted, str(error.strerror)) from None
         for number in itertools.count(2):
             try:
-                Path(str(config.hydra.sweep.dir)).mkdir()
+                folder = Path(str(config.hydra.sweep.dir))
+                folder.mkdir()
+                OmegaConf.save(config, folder / "multirun.yaml")
                 return
             except FileExistsError:
                 with read_write(config.hydra), open_dict(config.hydra):
                     config.hydra.sweep.dir = f"{wanted}_{number}"
+
+
+def fail_after_all(returned: Sequence[Sequence[JobReturn]]) -> None:
+    """End with an exit code that says that jobs failed; what failed has been said."""
+    if any(job.status == JobStatus.FAILED for batch in returned for job in batch):
+        for job in itertools.chain(*returned):
+            if job.status == JobStatus.FAILED and not isinstance(job._return_value, TrialFailed):
+                raise job._return_value
+        raise SystemExit(1)
 
 
 def refuse_impossible(
@@ -77,15 +94,13 @@ def launch(
     config: DictConfig,
     job_overrides: Sequence[Sequence[str]],
     first_number: int,
-    stack_size: int,
+    options: LauncherOptions,
 ) -> list[JobReturn]:
     """Compose, train and track the jobs of a multirun; a JobReturn each, in order."""
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     directory = Path(str(config.hydra.sweep.dir))
     with one_line_errors():
-        if stack_size < 1:
-            raise ConfigError("hydra.launcher.stack_size", stack_size, "must be at least 1")
         jobs = compose_jobs(loader, config, job_overrides, first_number)
         trials = prepare_jobs(jobs)
         for job in jobs:
@@ -93,9 +108,36 @@ def launch(
         study = trials[0].config.study
         sweep = sweep_record(study, directory, sys.argv[1:])
         log.info("%s: %d trials in %s", study.name, len(trials), directory)
-        results = run_trials(jobs, trials, sweep, stack_size)
-    _say_what_came_out(results, study.name)
-    return [_job_return(job, result) for job, result in zip(jobs, results, strict=True)]
+        done = run_trials(jobs, trials, sweep, options)
+    _say_what_came_out(done, len(trials), study.name)
+    errors = {number: failure.error for failure in done.failures for number in failure.numbers}
+    return [
+        _job_return(job, done.results.get(number), errors.get(number, NOT_TRAINED))
+        for number, job in enumerate(jobs)
+    ]
+
+
+def launcher_options(
+    stack_size: int,
+    workers: Any,
+    trial_timeout_seconds: float | None,
+    retries: int,
+    fail_fast: bool,
+) -> LauncherOptions:
+    """The launcher's configuration, checked."""
+    with one_line_errors():
+        if stack_size < 1:
+            raise ConfigError("hydra.launcher.stack_size", stack_size, "must be at least 1")
+        if retries < 0:
+            raise ConfigError("hydra.launcher.retries", retries, "must be at least 0")
+        if trial_timeout_seconds is not None and not trial_timeout_seconds > 0:
+            key = "hydra.launcher.trial_timeout_seconds"
+            raise ConfigError(key, trial_timeout_seconds, "must be above 0, or null for no limit")
+        n_workers = available_cores() if workers == "auto" else workers
+        if isinstance(n_workers, bool) or not isinstance(n_workers, int) or n_workers < 0:
+            allowed = "must be auto (one a core) or a whole number; 0: train in this process"
+            raise ConfigError("hydra.launcher.workers", workers, allowed)
+    return LauncherOptions(stack_size, n_workers, trial_timeout_seconds, retries, fail_fast)
 
 
 def dry_run(
@@ -106,8 +148,10 @@ def dry_run(
     refuse_impossible(loader, config, job_overrides)
     with one_line_errors():
         trials = prepare_jobs(compose_jobs(loader, config, job_overrides, 0))
-        record = read_record(Path(trials[0].config.record_dir))
-    print("\n".join(describe(plan(trials, record), trials, record)))
+        folder = Path(trials[0].config.record_dir)
+        record = read_record(folder)
+        planned = plan(trials, record, read_headers(folder / "checkpoints")[0])
+    print("\n".join(describe(planned, trials, record)))
 
 
 def compose_jobs(
@@ -147,25 +191,47 @@ def run_single(config: DictConfig) -> float:
             raise ConfigError("sweep.dry_run", "true", "is for multiruns: add -m")
         study = trials[0].config.study
         sweep = sweep_record(study, whole, sys.argv[1:])
-        [result] = run_trials([job], trials, sweep, stack_size=1)
+        done = run_trials([job], trials, sweep, LauncherOptions())
+    if done.failures:
+        _say_failures(done.failures)
+        raise SystemExit(1)
+    result = done.results[0]
     log.info("%s: loss %.6g at step %d", result.outcome, result.last_loss, result.last_step)
     return result.main_loss
 
 
-def _say_what_came_out(results: Sequence[TrialResult], study: str) -> None:
-    counts = Counter(result.outcome for result in results)
-    ended = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES)
-    log.info("%d trials: %s (their hardest target)", len(results), ended)
+def _say_what_came_out(done: SweepResult, n_trials: int, study: str) -> None:
+    counts = Counter(result.outcome for result in done.results.values())
+    ended = [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES]
+    n_failed = sum(len(failure.numbers) for failure in done.failures)
+    ended += [f"{n_failed} failed"] if n_failed else []
+    left = n_trials - len(done.results) - n_failed
+    ended += [f"{left} not trained"] if left else []
+    log.info("%d trials: %s (their hardest target)", n_trials, ", ".join(ended))
+    if done.failures:
+        _say_failures(done.failures)
     log.info("report: python -m analysis study=%s", study)
 
 
-def _job_return(job: Job, result: TrialResult) -> JobReturn:
+def _say_failures(failures: Sequence[Failure]) -> None:
+    lines = [f"failed, and trained again by the same command ({len(failures)}):"]
+    for failure in failures:
+        log_path = f"\n    log: {failure.log}" if failure.log.exists() else ""
+        lines.append(f"  {failure.name}\n    {failure.error}{log_path}")
+    print("\n".join(lines), file=sys.stderr)
+
+
+class TrialFailed(RuntimeError):
+    """What a failed job returns: the first line of its error."""
+
+
+def _job_return(job: Job, result: TrialResult | None, error: str) -> JobReturn:
     returned = JobReturn(
         overrides=job.overrides,
         cfg=OmegaConf.create(job.content),
         working_dir=os.getcwd(),
         task_name="sweeps",
-        status=JobStatus.COMPLETED,
+        status=JobStatus.FAILED if result is None else JobStatus.COMPLETED,
     )
-    returned.return_value = result.main_loss
+    returned.return_value = TrialFailed(error) if result is None else result.main_loss
     return returned

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from scaling.config import ConfigError
-from scaling.journal import JournalError
+from scaling.journal import JournalError, RecordError
 from scaling.tracking import StoreError
+
+OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 @contextmanager
@@ -17,8 +20,17 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (ConfigError, JournalError, StoreError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        message = str(error)
+    except RecordError as error:
+        message = f"{error}; what is recorded is safe: mend this and start the same command again"
+    except OSError as error:
+        if error.errno not in OF_THE_MACHINE:
+            raise
+        message = f"{error.filename}: {error.strerror}; mend this and start the same command again"
+    else:
+        return
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 @contextmanager

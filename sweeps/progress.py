@@ -20,7 +20,7 @@ class Count:
     """Counts done items of one piece of work and shows them."""
 
     def __init__(self, what: str, total: int, bar: Progress | None) -> None:
-        self._what, self._total, self._bar = what, total, bar
+        self._what, self.total, self._bar = what, total, bar
         self._task = None if bar is None else bar.add_task(what, total=total)
         self._begin = self._shown = time.monotonic()
         self.done = 0
@@ -34,10 +34,10 @@ class Count:
             self._bar.update(self._task, completed=done)
             return
         now = time.monotonic()
-        if now - self._shown >= LINE_SECONDS and 0 < done < self._total:
+        if now - self._shown >= LINE_SECONDS and 0 < done < self.total:
             self._shown = now
-            left = (now - self._begin) * (self._total - done) / done
-            log.info("%s: %d of %d, about %.0f s left", self._what, done, self._total, left)
+            left = (now - self._begin) * (self.total - done) / done
+            log.info("%s: %d of %d, about %.0f s left", self._what, done, self.total, left)
 
 
 @contextmanager

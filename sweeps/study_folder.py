@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +10,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from scaling.config import ConfigError
-from scaling.journal import SUFFIX
+from scaling.durable import write_whole
+from scaling.journal import this_process
 
 
 @contextmanager
@@ -31,7 +28,7 @@ def live_sweep(folder: Path, study: str) -> Iterator[None]:
     except Timeout:
         raise ConfigError("study.name", study, _busy(holder)) from None
     try:
-        holder.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+        write_whole(holder, json.dumps(this_process()).encode())
         yield
         holder.unlink(missing_ok=True)
     finally:
@@ -44,7 +41,7 @@ def _claim(folder: Path, study: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not owner.exists():
-            owner.write_text(json.dumps({"study": study}))
+            write_whole(owner, json.dumps({"study": study}).encode())
         found = json.loads(owner.read_text())["study"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = getattr(error, "strerror", None) or "not the record folder of a study"
@@ -61,9 +58,3 @@ def _busy(holder: Path) -> str:
     except (OSError, ValueError, KeyError):
         who = "just started"
     return f"a sweep of this study is alive ({who}); wait for its end or stop it"
-
-
-def journal_path(folder: Path, sweep: str) -> Path:
-    """A new journal's path; names sort by time, so that the first word on a step comes first."""
-    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", sweep)[:100]
-    return folder / f"{time.time_ns()}-{plain}{SUFFIX}"

@@ -26,7 +26,8 @@ def sync(folder: Path, uri: str | None) -> int:
     written = [0]
     with live_sweep(folder, study):
         writer = Writer(Destination(resolve_tracking_uri(uri), study, "", folder))
-        writer.close("", "KILLED", written.append)
+        writer.wait_until_open()
+        writer.close("KILLED", written.append)
     return written[-1]
 
 

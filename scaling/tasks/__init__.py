@@ -8,7 +8,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from scaling.config import FiniteRegressionConfig, LinearRegressionConfig, TaskConfig
+from scaling.config import (
+    FiniteRegressionConfig,
+    LinearRegressionConfig,
+    OwnTaskConfig,
+    TaskConfig,
+)
 from scaling.tasks.streams import Batch, Streams
 
 Params = dict[str, Tensor]  # every leaf [R, ...]
@@ -19,6 +24,7 @@ class Task(Protocol):
 
     Trials of a stack stand in tiles of `tile_width` rows; the rows of one tile see the same
     batch (one seed, many learning rates), so a stack holds R = tiles * tile_width rows.
+    A task of a user's own whose data come from outside its code may have a `data_hash` as well.
     """
 
     tile_width: int
@@ -46,9 +52,12 @@ def make_task(config: TaskConfig, dtype: torch.dtype) -> Task:
     """The task that `config` describes; ConfigError where its values do not fit together."""
     from scaling.tasks.finite_regression import FiniteRegression
     from scaling.tasks.linear_regression import LinearRegression
+    from scaling.tasks.own import make_own_task
 
     if isinstance(config, LinearRegressionConfig):
         return LinearRegression(config, dtype)
     if isinstance(config, FiniteRegressionConfig):
         return FiniteRegression(config, dtype)
+    if isinstance(config, OwnTaskConfig):
+        return make_own_task(config, dtype)
     raise TypeError(f"no task for {type(config).__name__}")

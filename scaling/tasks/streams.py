@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 Batch = tuple[Tensor, ...]
+StreamState = dict[str, Any]  # generators: a state for each stream; steps of the block; next batch
 FIRST_BLOCK_STEPS = 16  # blocks double from here, so that short trials draw little in vain ...
 BLOCK_ELEMENTS = 2**16  # ... up to this many numbers: drawing at once is what makes small B fast
 
@@ -34,22 +36,43 @@ class Streams:
         self._most_steps = max(1, BLOCK_ELEMENTS // elements_per_step)
         self._block_steps = min(FIRST_BLOCK_STEPS, self._most_steps)
         self._position = 0
+        self._before: list[Tensor] = []  # states of the generators before the block was drawn
         self._block: Batch = ()
 
     def next(self) -> Batch:
         if not self._block or self._position == self._block_steps:
             if self._block:
                 self._block_steps = min(2 * self._block_steps, self._most_steps)
-            drawn = [self._draw(generator, self._block_steps) for generator in self._generators]
-            self._block = tuple(map(_stack, zip(*drawn, strict=True)))
-            self._position = 0
+            self._draw_block()
         batch = tuple(leaf[:, self._position] for leaf in self._block)
         self._position += 1
         return batch
 
+    def _draw_block(self) -> None:
+        self._before = [generator.get_state() for generator in self._generators]
+        drawn = [self._draw(generator, self._block_steps) for generator in self._generators]
+        self._block = tuple(map(_stack, zip(*drawn, strict=True)))
+        self._position = 0
+
+    def state(self) -> StreamState:
+        """What `restore` needs to go on with the next batch."""
+        states = self._before or [generator.get_state() for generator in self._generators]
+        drawn = bool(self._block)
+        return {"generators": states, "steps": self._block_steps, "next": self._position * drawn}
+
+    def restore(self, state: StreamState) -> None:
+        """Go on where the streams of this state, given in this order, stood."""
+        for generator, before in zip(self._generators, state["generators"], strict=True):
+            generator.set_state(before)
+        self._block_steps = state["steps"]
+        if state["next"]:  # the block is drawn again rather than saved: it may be large
+            self._draw_block()
+            self._position = state["next"]
+
     def keep(self, streams: Sequence[int]) -> None:
         """Go on with these streams only, in this order."""
         self._generators = [self._generators[stream] for stream in streams]
+        self._before = [self._before[stream] for stream in streams] if self._before else []
         self._block = tuple(leaf[list(streams)] for leaf in self._block)
 
 

@@ -57,7 +57,7 @@ def test_a_file_read_while_it_grows(tmp_path_factory, numbers: list[int], data) 
     [
         (b"rubbish\n", "not a journal"),
         (b"[1]\n", "not a journal"),
-        (b'{"record": "journal", "format": 99}\n', "journal format 99, this version reads 1"),
+        (b'{"record": "journal", "format": 99}\n', "journal format 99, this version reads 2"),
     ],
 )
 def test_other_files_are_refused_by_name(tmp_path: Path, content: bytes, says: str) -> None:

@@ -80,7 +80,7 @@ def test_journals_are_merged_by_identity(tmp_path: Path) -> None:
     assert known.losses == [10.0 - step for step in range(8)]
     assert record.torn == [tmp_path / "2.jsonl"]
     planned = plan([trial], record)
-    assert (planned.results, planned.to_do, planned.begun) == ({}, [0], 1)
+    assert (planned.results, planned.to_do, planned.interrupted) == ({}, [0], {0})
     text = "\n".join(describe(planned, [trial], record))
     assert "examples     at most 19,200" in text
     assert "torn last line in" in text

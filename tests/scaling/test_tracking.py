@@ -12,6 +12,7 @@ import pytest
 
 from scaling import schema
 from scaling.journal import Journal
+from scaling.outcome import TrialResult
 from scaling.sync import Sync
 from scaling.tracking import (
     Store,
@@ -53,14 +54,8 @@ def write_trial(
             "evaluation", step=step, trials=[number], loss=[1 / step], train_loss=[2 / step]
         )
     if end:
-        journal.write(
-            "outcome",
-            trial=number,
-            last_step=steps,
-            diverged_step=None,
-            tags={"outcome": "reached"},
-            metrics={"steps_to_target/0.5": 2.0},
-        )
+        result = TrialResult("reached", {0.5: "reached"}, {0.5: 2.0}, steps, 1 / steps, None, 0.25)
+        journal.write("outcome", trial=number, **result.as_line())
 
 
 def runs_of(uri: str):
@@ -103,6 +98,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "record"
 
 
+def open_writer(uri: str, folder: Path) -> Writer:
+    writer = Writer(Destination(uri, "study", "how?", folder, "sweep-1"))
+    writer.wait_until_open()
+    return writer
+
+
 def replay(folder: Path, uri: str, status: str = "FINISHED") -> int:
     sync = Sync(folder, Store(uri, "study", "how?"), uri)
     sync.close("sweep-1", status)
@@ -110,13 +111,13 @@ def replay(folder: Path, uri: str, status: str = "FINISHED") -> int:
 
 
 def test_everything_arrives_once(tmp_path: Path, folder: Path, uri: str) -> None:
-    writer = Writer(Destination(uri, "study", "how?", folder))
+    writer = open_writer(uri, folder)
     with new_journal(folder, "1") as journal:
         write_trial(journal, 0, 1500)  # more points than one request takes
         write_trial(journal, 1, 3)
         journal.write("end", status="FINISHED")
     counts: list[int] = []
-    writer.close("sweep-1", "FINISHED", counts.append)
+    writer.close("FINISHED", counts.append)
     assert counts[-1] == 2
     client, runs = runs_of(uri)
     assert sorted(runs) == ["sweep", "trialid0", "trialid1"]
@@ -145,7 +146,7 @@ def test_everything_arrives_once(tmp_path: Path, folder: Path, uri: str) -> None
 
 
 def test_points_of_a_trial_still_training_are_seen(folder: Path, uri: str) -> None:
-    writer = Writer(Destination(uri, "study", "", folder))
+    writer = open_writer(uri, folder)
     with new_journal(folder, "1") as journal:
         write_trial(journal, 0, 3, end=False)
         deadline = time.monotonic() + 30
@@ -155,7 +156,7 @@ def test_points_of_a_trial_still_training_are_seen(folder: Path, uri: str) -> No
         assert run.info.status == "RUNNING"
         assert run.data.metrics["loss"] == 1 / 3
         write_trial(journal, 0, 5, begin=4)
-        writer.close("sweep-1", "FINISHED")
+        writer.close("FINISHED")
     client, runs = runs_of(uri)
     assert runs["trialid0"].info.status == "FINISHED"
     assert len(client.get_metric_history(run.info.run_id, "loss")) == 6
@@ -214,10 +215,10 @@ def test_a_trial_done_again_keeps_its_run_and_its_points(folder: Path, uri: str)
 def test_a_store_made_anew_gets_everything_again(folder: Path, uri: str) -> None:
     with new_journal(folder, "1") as journal:
         write_trial(journal, 0, 5)
-    Writer(Destination(uri, "study", "", folder)).close("sweep-1", "FINISHED")
+    open_writer(uri, folder).close("FINISHED")
     points = points_of(uri)
     Path(uri.removeprefix("sqlite:///")).unlink()
-    Writer(Destination(uri, "study", "", folder)).close("sweep-1", "FINISHED")
+    open_writer(uri, folder).close("FINISHED")
     assert points_of(uri) == points
     assert len(points) == 6 + 6 + 5 + 1
 
@@ -231,14 +232,14 @@ def test_a_sweep_that_stops_leaves_no_run_running(folder: Path, uri: str) -> Non
 
 
 def test_a_locked_database_is_waited_for(folder: Path, uri: str) -> None:
-    writer = Writer(Destination(uri, "study", "", folder))
+    writer = open_writer(uri, folder)
     lock = sqlite3.connect(uri.removeprefix("sqlite:///"), check_same_thread=False)
     lock.execute("BEGIN EXCLUSIVE")
     release = threading.Timer(25, lock.rollback)  # longer than SQLite itself waits
     release.start()
     with new_journal(folder, "1") as journal:
         write_trial(journal, 0, 3)
-        writer.close("sweep-1", "FINISHED")
+        writer.close("FINISHED")
     release.join()
     lock.close()
     assert len(runs_of(uri)[1]) == 2
@@ -252,7 +253,7 @@ def test_a_store_that_cannot_be_used_is_one_line(tmp_path: Path, content: bytes 
         database.parent.mkdir()
         database.write_bytes(content)
     with pytest.raises(StoreError) as caught:
-        Writer(Destination(f"sqlite:///{database}", "study", "", tmp_path))
+        open_writer(f"sqlite:///{database}", tmp_path)
     assert str(caught.value).startswith(f"tracking.uri=sqlite:///{database}: the MLflow store")
     assert "\n" not in str(caught.value)
 

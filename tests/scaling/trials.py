@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from scaling.config import (
     OPTIMIZERS,
     BudgetConfig,
@@ -16,7 +14,7 @@ from scaling.config import (
     TrialConfig,
 )
 from scaling.outcome import TrialResult
-from scaling.train import train
+from scaling.train import Evaluation, TrainState, train
 from scaling.trial import Trial, prepare
 
 
@@ -42,25 +40,23 @@ class Memory:
         self.curves: dict[int, list[tuple[int, float, float | None, float | None]]] = {}
         self.outcomes: dict[int, TrialResult] = {}
 
-    def evaluation(
-        self,
-        step: int,
-        numbers: np.ndarray,
-        loss: np.ndarray,
-        train_loss: np.ndarray | None,
-        lr: np.ndarray | None,
-    ) -> None:
-        for position, number in enumerate(numbers.tolist()):
-            row = (
-                step,
-                float(loss[position]),
-                None if train_loss is None else float(train_loss[position]),
-                None if lr is None else float(lr[position]),
+    def evaluation(self, evaluation: Evaluation) -> None:
+        for position, number in enumerate(evaluation.numbers.tolist()):
+            train_loss, lr = (
+                None if column is None else float(column[position])
+                for column in (evaluation.train_loss, evaluation.lr)
             )
+            row = (evaluation.step, float(evaluation.loss[position]), train_loss, lr)
             self.curves.setdefault(number, []).append(row)
 
     def outcome(self, number: int, result: TrialResult) -> None:
         self.outcomes[int(number)] = result
+
+    def wants_state(self) -> bool:
+        return False
+
+    def state(self, state: TrainState) -> None:
+        raise NotImplementedError
 
 
 def trained(*configs: TrialConfig) -> tuple[Memory, list[TrialResult]]:

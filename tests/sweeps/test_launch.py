@@ -10,6 +10,7 @@ from hydra.core.utils import JobStatus
 
 from analysis.runs import read_study
 from sweeps.launch import claim_sweep_directory, launch
+from sweeps.training import LauncherOptions
 from tests.command_line import sweeps
 from tests.sweeps.hydra_parts import jobs_of, multirun
 
@@ -81,8 +82,9 @@ def test_results_come_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with multirun(*FIXED) as (loader, master):
         claim_sweep_directory(master)
         jobs = jobs_of(master, arguments)
-        returned = launch(loader, master, jobs, 0, stack_size=3)
-        again = launch(loader, master, jobs[:2], len(jobs), stack_size=3)  # from the record
+        here = LauncherOptions(stack_size=3)
+        returned = launch(loader, master, jobs, 0, here)
+        again = launch(loader, master, jobs[:2], len(jobs), here)  # from the record
     assert [job.overrides for job in returned] == jobs
     assert {job.status for job in returned} == {JobStatus.COMPLETED}
     diverged = [job.return_value == float("inf") for job in returned]
@@ -124,8 +126,8 @@ def test_store_of_the_environment(tmp_path: Path) -> None:
 
 def test_passwords_stay_out_of_every_record(tmp_path: Path) -> None:
     from scaling.config import StudyConfig
-    from sweeps.jobs import Job
     from sweeps.record import sweep_record
+    from sweeps.units import Job
 
     secret = "tracking.uri=postgresql://me:SECRET@db/mlflow"
     record = sweep_record(StudyConfig(), tmp_path, [secret])

@@ -58,7 +58,7 @@ def test_the_second_time_trains_nothing(undisturbed: Path) -> None:
     before = frames(undisturbed)
     journals = set(undisturbed.glob("runs/small/*.jsonl"))
     done = sweeps(*ARGUMENTS, cwd=undisturbed)
-    assert "36 trials: 36 on record, 0 to do" in done.stdout
+    assert "36 trials: 36 finished before" in done.stdout
     assert set(undisturbed.glob("runs/small/*.jsonl")) == journals
     for left, right in zip(frames(undisturbed), before, strict=True):
         pd.testing.assert_frame_equal(left, right)
@@ -67,7 +67,7 @@ def test_the_second_time_trains_nothing(undisturbed: Path) -> None:
 def test_easier_requests_cost_nothing_and_harder_ones_train(undisturbed: Path) -> None:
     dry = [*ARGUMENTS, "sweep.dry_run=true"]
     easier = sweeps(*dry, "relative_targets=[0.6,0.4]", cwd=undisturbed)
-    assert "on record        36 trials" in easier.stdout
+    assert "finished         36 trials" in easier.stdout
     harder = sweeps(*dry, "relative_targets=[0.1]", cwd=undisturbed)
     assert "to continue      24 trials" in harder.stdout  # all but the 12 that diverge... or end
     assert "about" in harder.stdout

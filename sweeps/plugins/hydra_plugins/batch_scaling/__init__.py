@@ -6,6 +6,7 @@ Its scan does so outside of sys.modules, where postponed annotations do not reso
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
@@ -25,25 +26,43 @@ class GridConf:
 
 @dataclass
 class StackedConf:
-    """stack_size: trials that train together at most (bounds memory, changes no number)."""
+    """stack_size: trials that train together at most (bounds memory, changes no number).
+    workers: processes of one thread each that train stacks; auto: one a core; 0: this process.
+    trial_timeout_seconds: a trial that takes longer fails (a stack: times its trials); null: none.
+    retries: how often a trial is gone on with whose worker died or took too long.
+    fail_fast: stop at the first trial that fails.
+    """
 
     _target_: str = "hydra_plugins.batch_scaling.StackedLauncher"
     stack_size: int = 1024
+    workers: Any = "auto"
+    trial_timeout_seconds: float | None = None
+    retries: int = 1
+    fail_fast: bool = False
 
 
 class GridSweeper(BasicSweeper):
     """All combinations of the swept values; a directory of its own for every sweep."""
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        from sweeps.launch import claim_sweep_directory, dry_run
+        from sweeps.launch import claim_sweep_directory, dry_run, fail_after_all
 
         assert self.config is not None
         assert self.hydra_context is not None
+        assert self.launcher is not None
         if self.config.sweep.dry_run:
             dry_run(self.hydra_context.config_loader, self.config, self._jobs(arguments))
             return []
         claim_sweep_directory(self.config)
-        return super().sweep(arguments)
+        jobs = self._jobs(arguments)
+        size = self.max_batch_size or max(1, len(jobs))
+        returned: list[Sequence[JobReturn]] = []
+        for begin in range(0, max(1, len(jobs)), size):
+            batch = jobs[begin : begin + size]
+            self.validate_batch_is_legal(batch)
+            returned.append(self.launcher.launch(batch, begin))
+        fail_after_all(returned)
+        return returned
 
     def _jobs(self, arguments: list[str]) -> list[list[str]]:
         parser = OverridesParser.create()
@@ -59,10 +78,10 @@ class GridSweeper(BasicSweeper):
 
 
 class StackedLauncher(Launcher):
-    """Trains the jobs of a multirun in stacks, in this process."""
+    """Trains the jobs of a multirun in stacks, in worker processes."""
 
-    def __init__(self, stack_size: int) -> None:
-        self.stack_size = stack_size
+    def __init__(self, **options: Any) -> None:
+        self.options = options
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -73,10 +92,10 @@ class StackedLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        from sweeps.launch import launch
+        from sweeps.launch import launch, launcher_options
 
-        loader = self.hydra_context.config_loader
-        return launch(loader, self.config, job_overrides, initial_job_idx, self.stack_size)
+        loader, options = self.hydra_context.config_loader, launcher_options(**self.options)
+        return launch(loader, self.config, job_overrides, initial_job_idx, options)
 
 
 store = ConfigStore.instance()

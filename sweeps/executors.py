@@ -1,0 +1,113 @@
+"""Where units are trained: in worker processes that live as long as the sweep, or in this one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Protocol
+
+from pebble import ProcessExpired, ProcessPool
+
+from sweeps.units import Unit
+from sweeps.worker import Ended, Place, Trainer, run_unit, start_worker, train_logged
+
+
+class Executor(Protocol):
+    """capacity: how many units train at once."""
+
+    capacity: int
+
+    def submit(self, unit: Unit) -> Future[Ended]: ...
+
+    def stop(self) -> None:
+        """Have every unit saved and ended soon."""
+        ...
+
+    def close(self, at_once: bool = False) -> None: ...
+
+
+class HereExecutor:
+    """One after another, in this process."""
+
+    capacity = 1
+
+    def __init__(self, place: Place) -> None:
+        self._stopping = False
+        self._trainer = Trainer(place, lambda: self._stopping)
+
+    def submit(self, unit: Unit) -> Future[Ended]:
+        future: Future[Ended] = Future()
+        future.set_result(train_logged(self._trainer, unit))
+        return future
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    def close(self, at_once: bool = False) -> None:
+        self._trainer.close()
+
+
+class WorkerExecutor:
+    """Processes of one thread each; one that dies or hangs takes only its unit along."""
+
+    def __init__(self, n_workers: int, place: Place, timeout_seconds: float | None) -> None:
+        self.capacity = n_workers
+        self._timeout_seconds = timeout_seconds
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["hydra", "sweeps.worker"])
+        # without a lock: a worker may be killed at any moment, also while it holds one
+        self._stop = context.RawValue("b", 0)
+        self._pool = ProcessPool(
+            n_workers, initializer=start_worker, initargs=(place, self._stop), context=context
+        )
+        for _ in range(n_workers):  # have them started while the store opens
+            self._pool.schedule(os.getpid)
+
+    def submit(self, unit: Unit) -> Future[Ended]:
+        limit = self._timeout_seconds
+        timeout = None if limit is None else limit * len(unit.trials)
+        return self._pool.schedule(run_unit, args=[unit], timeout=timeout)
+
+    def stop(self) -> None:
+        self._stop.value = 1
+
+    def close(self, at_once: bool = False) -> None:
+        if at_once:
+            for process in multiprocessing.active_children():
+                if process.name.startswith("pebble"):
+                    process.kill()
+            self._pool.stop()
+        else:
+            self._pool.close()
+        self._pool.join()
+
+
+def end_of(future: Future[Ended], unit: Unit, timeout_seconds: float | None) -> Ended:
+    """How a unit ended, also where its worker cannot say so."""
+    try:
+        return future.result()
+    except ProcessExpired as expired:
+        return Ended("lost", _death(expired.exitcode))
+    except FutureTimeout:
+        limit = f"trial_timeout_seconds={timeout_seconds:g} for each of {len(unit.trials)} trials"
+        return Ended("timeout", f"took longer than hydra.launcher.{limit}")
+    except OSError as error:
+        return Ended("record", f"{error.filename}: {error.strerror}")
+
+
+def _death(exitcode: int | None) -> str:
+    if exitcode is None or exitcode >= 0:
+        return f"its worker process ended with exit code {exitcode}"
+    name = signal.Signals(-exitcode).name
+    reason = " (out of memory, or killed by hand)" if name == "SIGKILL" else ""
+    return f"its worker process was ended by {name}{reason}"
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
