@@ -150,9 +150,13 @@ class CheckpointConfig:
 
 @dataclass
 class TrackingConfig:
-    """uri null: MLFLOW_TRACKING_URI, else sqlite:///<working directory>/mlflow.db."""
+    """uri null: MLFLOW_TRACKING_URI, else sqlite:///<working directory>/mlflow.db.
+
+    patience_seconds: how long the end of a sweep waits for a store that is locked or away.
+    """
 
     uri: str | None = None
+    patience_seconds: float = 90.0
 
 
 @dataclass

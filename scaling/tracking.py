@@ -167,7 +167,7 @@ def artifact_location(uri: str, study: str) -> str | None:
 def quiet_mlflow() -> None:
     """No usage reports, and no log lines about the making of tables."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # what fails is raised, too
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 

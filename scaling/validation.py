@@ -42,6 +42,7 @@ def validate(config: TrialConfig) -> None:
     _real("evaluation.ratio", config.evaluation.ratio, above=1)
     if config.checkpoint.interval_seconds is not None:
         _real("checkpoint.interval_seconds", config.checkpoint.interval_seconds, least=0)
+    _real("tracking.patience_seconds", config.tracking.patience_seconds, least=0)
     _validate_schedule(config.schedule)
     _validate_optimizer(config.optimizer)
     _validate_task(config.task)

@@ -21,7 +21,7 @@ from scaling.tracking import Store, StoreError, store_message
 
 POLL_SECONDS = 0.2
 RETRY_SECONDS = 1.0
-PATIENCE_SECONDS = 90.0  # how long the end of a sweep waits for a store that is away
+PATIENCE_SECONDS = 90.0  # how long the end of a sweep waits for a store that is away; default
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Destination:
     question: str
     folder: Path
     sweep: str = ""
+    patience_seconds: float = PATIENCE_SECONDS
 
 
 class Writer:
@@ -61,13 +62,19 @@ class Writer:
             self._process.join()
             raise StoreError(content)
 
-    def close(self, status: str, on_written: Callable[[int], None] = lambda n: None) -> None:
+    def close(
+        self,
+        status: str,
+        on_written: Callable[[int], None] = lambda n: None,
+        patience_seconds: float | None = None,
+    ) -> None:
         """Write what is left, end the sweep's parent run with `status`.
 
-        `on_written` gets the number of trials written so far.
+        `on_written` gets the number of trials written so far; patience_seconds replaces the
+        destination's.
         """
         with suppress(BrokenPipeError):  # it died of an error: that message is still to be read
-            self._connection.send(status)
+            self._connection.send((status, patience_seconds))
         while True:
             kind, content = self._receive()
             if kind == "written":
@@ -92,7 +99,9 @@ def follow(destination: Destination, connection: Connection) -> None:
     uri = destination.uri
     lock = FileLock(destination.folder / "writer.lock")
     try:
-        lock.acquire(timeout=PATIENCE_SECONDS)  # the writer of a killed sweep may still be at it
+        lock.acquire(
+            timeout=destination.patience_seconds
+        )  # the writer of a killed sweep may still be at it
         store = Store(uri, destination.study, destination.question)
         sync = Sync(destination.folder, store, uri)
     except Exception as error:
@@ -101,8 +110,7 @@ def follow(destination: Destination, connection: Connection) -> None:
         return
     _tell(connection, "ready", None)
     try:
-        status = _write_all(sync, destination.sweep, connection)
-        sync.close(destination.sweep, status)
+        _write_all(sync, destination, connection)
     except Exception as error:
         _tell(connection, "error", _message(uri, error))
         return
@@ -116,21 +124,22 @@ def _message(uri: str, error: Exception) -> str:
     return str(error) if isinstance(error, JournalError) else store_message(uri, error)
 
 
-def _write_all(sync: Sync, sweep: str, connection: Connection) -> str:
+def _write_all(sync: Sync, destination: Destination, connection: Connection) -> None:
     """Until the parent has said how its sweep ended, or is gone, and everything is written.
 
     A store that is away is tried again until it is back, however long the sweep lasts; after the
-    sweep's end for PATIENCE_SECONDS.
+    sweep's end for patience_seconds.
     """
-    end, told, deadline, caught_up = None, 0.0, float("inf"), False
+    end, told, deadline, caught_up = "", 0.0, float("inf"), False
     while True:
         busy = False
         try:
             busy = sync.step()
             if not busy and end:
-                return end
+                sync.close(destination.sweep, end)
+                return
             if not busy and not caught_up:
-                sync.close_left_over(sweep)
+                sync.close_left_over(destination.sweep)
                 caught_up = True
             if not busy:
                 sync.write_stale()
@@ -140,20 +149,21 @@ def _write_all(sync: Sync, sweep: str, connection: Connection) -> str:
             if time.monotonic() > deadline:
                 raise
             time.sleep(RETRY_SECONDS)
-        if end is None:
-            end = _end_of_sweep(connection, 0.0 if busy else POLL_SECONDS)
-            deadline = time.monotonic() + PATIENCE_SECONDS if end else deadline
+        if not end:
+            end, patience = _end_of_sweep(connection, 0.0 if busy else POLL_SECONDS)
+            patience = destination.patience_seconds if patience is None else patience
+            deadline = time.monotonic() + patience if end else deadline
         if end and time.monotonic() - told > POLL_SECONDS:  # only now does the parent listen
             told = time.monotonic()
             _tell(connection, "written", sync.written)
 
 
-def _end_of_sweep(connection: Connection, wait_seconds: float) -> str | None:
-    """The sweep's status once it has ended, or is gone."""
+def _end_of_sweep(connection: Connection, wait_seconds: float) -> tuple[str, float | None]:
+    """The sweep's status once it has ended, or is gone, else ""; and how long to wait then."""
     try:
-        return connection.recv() if connection.poll(wait_seconds) else None
+        return connection.recv() if connection.poll(wait_seconds) else ("", None)
     except (EOFError, OSError):  # the parent is gone: write what there is
-        return "KILLED"
+        return "KILLED", None
 
 
 def _tell(connection: Connection, kind: str, content: object) -> None:

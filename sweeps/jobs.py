@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any
 from scaling import schema
 from scaling.checkpoint import read_headers, tidy
 from scaling.config import ConfigError, trial_config
-from scaling.journal import Journal, journal_path
+from scaling.journal import RecordError
 from scaling.outcome import TrialResult
 from scaling.record import Plan, StudyRecord, differences, plan, read_record, saved_among
+from scaling.tracking import StoreError
 from scaling.trial import Trial, prepare
 from scaling.writer import Destination, Writer
 from sweeps.executors import Executor, HereExecutor, WorkerExecutor
+from sweeps.messages import StoppedAtOnce
 from sweeps.progress import Count, progress_display
 from sweeps.study_folder import live_sweep
 from sweeps.training import Failure, LauncherOptions, Training, stop_requests
@@ -25,6 +28,7 @@ from sweeps.units import Job, Unit, make_units
 from sweeps.worker import Place
 
 log = logging.getLogger(__name__)
+PATIENCE_WITHOUT_RECORD = 3.0  # seconds for the store when the record's disk is full
 
 
 def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
@@ -79,41 +83,52 @@ def _run_units(
     config, n_trials = trials[0].config, len(planned.to_do)
     uri = schema.resolve_tracking_uri(config.tracking.uri)
     question, sweep = config.study.question, place.sweep["name"]
-    writer = Writer(Destination(uri, place.study, question, place.folder, sweep))
+    patience = config.tracking.patience_seconds
+    writer = Writer(Destination(uri, place.study, question, place.folder, sweep, patience))
     executor = _executor(units, place, options)
-    training, at_once, status = None, True, "FAILED"
+    training = None
     try:
         writer.wait_until_open()
-    except BaseException:
-        executor.close(at_once)
-        raise
-    try:
         if units:
-            with (
-                progress_display() as display,
-                Journal(journal_path(place.folder, sweep), place.study, place.sweep) as journal,
-            ):
+            with progress_display() as display, place.new_journal() as journal:
                 count = Count("training", n_trials, display)
                 training = Training(jobs, trials, place, options, journal, executor, count)
                 with stop_requests(training.stop):
                     training.run(units)
                 journal.write("end", status=training.status)
-        status, at_once = training.status if training else "FINISHED", False
+        executor.close()
+        _finish_writing(writer, training.status if training else "FINISHED", n_trials, place.folder)
     except KeyboardInterrupt:
-        status = "KILLED"
+        executor.close(at_once=True)
+        raise StoppedAtOnce from None  # the writer ends by itself
+    except RecordError:
+        executor.close(at_once=True)
+        with suppress(StoreError):  # a full disk is often the store's too
+            writer.close("FAILED", patience_seconds=PATIENCE_WITHOUT_RECORD)
         raise
-    finally:
-        executor.close(at_once)
-        log.info("writing to MLflow what is not written yet")
-        with progress_display() as display:
-            written = Count("writing to MLflow", n_trials, display)
-            writer.close(status, written.set)
+    except BaseException:
+        executor.close(at_once=True)
+        raise
     if training is None:
         return SweepResult(planned.results, [])
     if training.left and not training.failures:
-        _say_interrupted(training)
+        done, left = len(training.results), training.left
+        log.info("interrupted: %d trials ended, %d are left to do", done, left)
         raise KeyboardInterrupt
     return SweepResult(planned.results | training.results, training.failures)
+
+
+def _finish_writing(writer: Writer, status: str, n_trials: int, folder: Path) -> None:
+    log.info("writing to MLflow what is not written yet")
+    with progress_display() as display:
+        written = Count("writing to MLflow", n_trials, display)
+        try:
+            writer.close(status, written.set)
+        except StoreError as error:
+            raise StoreError(
+                f"{error}. All that was trained is on record; {written.done} of the {n_trials} "
+                f"trials trained now are in the store; the rest: python -m sweeps.sync {folder}"
+            ) from None
 
 
 def _executor(units: Sequence[Unit], place: Place, options: LauncherOptions) -> Executor:
@@ -142,8 +157,3 @@ def _say(
     log.info("%d trials: %s", len(trials), counts)
     for line in differences(trials, record, tags):
         log.warning("%s", line)
-
-
-def _say_interrupted(training: Training) -> None:
-    done, left = len(training.results), training.left
-    log.info("interrupted: %d trials ended, %d are left to do", done, left)

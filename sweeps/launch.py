@@ -214,10 +214,9 @@ def _say_what_came_out(done: SweepResult, n_trials: int, study: str) -> None:
 
 
 def _say_failures(failures: Sequence[Failure]) -> None:
-    lines = [f"failed, and trained again by the same command ({len(failures)}):"]
+    lines = ["failed (the same command trains these again):"]
     for failure in failures:
-        log_path = f"\n    log: {failure.log}" if failure.log.exists() else ""
-        lines.append(f"  {failure.name}\n    {failure.error}{log_path}")
+        lines.append(f"  {failure.name}\n    {failure.error}\n    log: {failure.log}")
     print("\n".join(lines), file=sys.stderr)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -33,12 +34,20 @@ def one_line_errors() -> Iterator[None]:
     raise SystemExit(2)
 
 
+class StoppedAtOnce(KeyboardInterrupt):
+    """Interrupted while things were being put in order: leave them to those who do it."""
+
+
 @contextmanager
 def one_line_interruption() -> Iterator[None]:
     """Ctrl-C and SIGTERM end the sweep in order: training stops, what is done is written."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         print("interrupted: what is done is on record, the same command goes on", file=sys.stderr)
+        if isinstance(interruption, StoppedAtOnce):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(130)  # not waiting for the writer, which ends by itself
         raise SystemExit(130) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from scaling.stack import group_into_stacks
 from scaling.tracking import without_password
 from scaling.trial import Trial
 
+NAME_CHARACTERS = 200
 OVERHEAD = 1e5  # work of a step that does not grow with it, in multiplications
 
 
@@ -88,6 +90,7 @@ def make_units(
         stack_size,
         [tuple(header.path for header in headers) for headers in begins],
     )
+    names = trial_names(jobs, trials)
     units = []
     for group in groups:
         numbers = [to_do[position] for position in group]
@@ -95,7 +98,7 @@ def make_units(
         unit = Unit(
             numbers=numbers,
             trials=[trials[number] for number in numbers],
-            headers=[_header(trials[number], jobs[number]) for number in numbers],
+            headers=[_header(trials[n], jobs[n], names[n]) for n in numbers],
             saved=saved,
             curves=[_curve(trials[number], record, saved) for number in numbers],
             log=(jobs[numbers[0]].directory / "train.log").absolute(),
@@ -109,11 +112,25 @@ def _curve(trial: Trial, record: StudyRecord, saved: Sequence[Header]) -> Curve:
     return record.trials[trial.trial_id].curve_to(saved[0].step) if saved else ([], [])
 
 
-def _header(trial: Trial, job: Job) -> dict[str, Any]:
-    config = trial.config
+def trial_names(jobs: Sequence[Job], trials: Sequence[Trial]) -> list[str]:
+    """What tells the trials of a sweep apart: batch size, lr, seed, and whatever else is swept."""
+    counts = Counter(override for job in jobs for override in job.overrides)
+    names = []
+    for job, trial in zip(jobs, trials, strict=True):
+        config = trial.config
+        parts = [f"B={config.batch_size}", f"lr={config.lr:.4g}"]
+        for override in job.overrides:
+            key, _, value = override.lstrip("+").partition("=")
+            if counts[override] < len(jobs) and key not in ("batch_size", "lr", "seed"):
+                parts.append(f"{key.rpartition('.')[2]}={value}")
+        names.append(" ".join([*parts, f"seed={config.seed}"])[:NAME_CHARACTERS])
+    return names
+
+
+def _header(trial: Trial, job: Job, name: str) -> dict[str, Any]:
     return {
         "trial_id": trial.trial_id,
-        "name": f"B={config.batch_size} lr={config.lr:.4g} seed={config.seed}",
+        "name": name,
         "params": trial_params(trial, job.content),
         "tags": {
             "overrides": without_password(" ".join(job.overrides)),

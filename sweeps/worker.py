@@ -45,6 +45,9 @@ class Place:
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
+    def new_journal(self) -> Journal:
+        return Journal(journal_path(self.folder, self.sweep["name"]), self.study, self.sweep)
+
 
 class Trainer:
     """Trains units one after another; `told_to_stop` is asked before every step."""
@@ -57,8 +60,7 @@ class Trainer:
     @property
     def journal(self) -> Journal:
         if self._journal is None:
-            path = journal_path(self.place.folder, self.place.sweep["name"])
-            self._journal = Journal(path, self.place.study, self.place.sweep)
+            self._journal = self.place.new_journal()
         return self._journal
 
     def train(self, unit: Unit) -> list[TrialResult]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -15,35 +14,14 @@ import pytest
 
 from analysis.runs import read_study
 from tests.command_line import run, sweeps
-
-ARGUMENTS = [
-    "-m",
-    "batch_size=1,4,16",
-    "lr=0.01,0.05,0.2,50",
-    "seed=range(0,3)",
-    "budget.max_steps=3000",
-    "relative_targets=[0.3]",
-    "study.name=small",
-    "hydra.launcher.stack_size=4",
-]
-
-
-def frames(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Trials and curves by identity, without what differs between any two sweeps."""
-    trials, curves = read_study("small", f"sqlite:///{folder}/mlflow.db")
-    curves = curves.merge(trials[["run_id", "trial_id"]], on="run_id").drop(columns="run_id")
-    own = [c for c in map(str, trials) if c in ("run_id", "sweep", "seconds")]
-    trials = trials.drop(columns=own).sort_values("trial_id").reset_index(drop=True)
-    return trials, curves.sort_values(["trial_id", "step"]).reset_index(drop=True)
-
-
-def statuses(folder: Path) -> set[str]:
-    import sqlite3
-
-    with sqlite3.connect(folder / "mlflow.db") as connection:
-        made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchall()
-        rows = connection.execute("SELECT DISTINCT status FROM runs").fetchall() if made else []
-    return {row[0] for row in rows}
+from tests.sweeps.kills import (
+    ARGUMENTS,
+    assert_equal_studies,
+    frames,
+    statuses,
+    survive,
+    wait_for_writer,
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +46,10 @@ def test_easier_requests_cost_nothing_and_harder_ones_train(undisturbed: Path) -
     dry = [*ARGUMENTS, "sweep.dry_run=true"]
     easier = sweeps(*dry, "relative_targets=[0.6,0.4]", cwd=undisturbed)
     assert "finished         36 trials" in easier.stdout
-    harder = sweeps(*dry, "relative_targets=[0.1]", cwd=undisturbed)
-    assert "to continue      24 trials" in harder.stdout  # all but the 12 that diverge... or end
-    assert "about" in harder.stdout
+    longer = sweeps(*dry, "budget.max_steps=7000", cwd=undisturbed)
+    assert "finished         18 trials" in longer.stdout  # those that diverged
+    assert "to continue      18 trials" in longer.stdout
+    assert "about" in longer.stdout
 
 
 def test_dry_run_creates_nothing(tmp_path: Path) -> None:
@@ -80,42 +59,81 @@ def test_dry_run_creates_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("seed", [0, 2, 3])
 def test_killed_and_started_again_equals_undisturbed(
-    name: str, undisturbed: Path, tmp_path: Path
+    seed: int, undisturbed: Path, tmp_path: Path
 ) -> None:
-    moments = random.Random(name)
+    survive(tmp_path, seed)
+    assert_equal_studies(tmp_path, undisturbed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [1, *range(4, 10)])
+def test_killed_at_more_moments(seed: int, undisturbed: Path, tmp_path: Path) -> None:
+    survive(tmp_path, seed)
+    assert_equal_studies(tmp_path, undisturbed)
+
+
+def interrupt(folder: Path) -> None:
+    """Stop the study's sweep by SIGTERM when it has saved something."""
     command = [sys.executable, "-m", "sweeps", *ARGUMENTS]
-    env = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    for round_number in range(3):
-        with subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            deadline = time.monotonic() + 60
-            while len(list(tmp_path.glob("runs/small/*.jsonl"))) <= round_number:
-                assert time.monotonic() < deadline
-                if process.poll() is not None:
-                    break  # everything was done before
-                time.sleep(0.02)
-            time.sleep(moments.uniform(0, 0.6))
-            process.send_signal(getattr(signal, name))
-            _, errors = process.communicate(timeout=120)
-        assert "Traceback" not in errors
-        if name != "SIGKILL" and process.returncode:
-            assert "interrupted: what is done is on record" in errors
-            assert "RUNNING" not in statuses(tmp_path)
-        (tmp_path / "runs" / "small" / "x").mkdir(exist_ok=True)  # any other folder is no matter
-    wait_for_writer(tmp_path)
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        deadline = time.monotonic() + 60
+        while len(list(folder.glob("runs/small/checkpoints/*.ckpt"))) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 130
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    interrupt(tmp_path)
+    dry = sweeps(*ARGUMENTS, "sweep.dry_run=true", cwd=tmp_path)
+    assert "from a checkpoint" in dry.stdout
+    of_stack: dict[str, list[Path]] = {}
+    for path in sorted(tmp_path.glob("runs/small/checkpoints/*.ckpt")):
+        of_stack.setdefault(path.name[:16], []).append(path)
+    damaged = [paths[-1] for paths in of_stack.values()]
+    for path in damaged[:-1]:
+        content = bytearray(path.read_bytes())
+        content[-100] ^= 1
+        path.write_bytes(content)
+    damaged[-1].write_bytes(b"torn")
     done = sweeps(*ARGUMENTS, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for left, right in zip(frames(tmp_path), frames(undisturbed), strict=True):
-        pd.testing.assert_frame_equal(left, right)
-    assert "RUNNING" not in statuses(tmp_path)
+    used = [path for path in damaged if f"{path}: is damaged" in done.stdout]
+    assert damaged[-1] in used
+    assert len(used) >= 2
+    assert_equal_studies(tmp_path, undisturbed)
+
+
+def test_two_sweeps_of_one_study_in_the_same_second(undisturbed: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sweeps", *ARGUMENTS]
+    both = [
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    errors = [process.communicate(timeout=120)[1].decode() for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2]
+    [line] = [error for error in errors if error]
+    assert line.startswith("error: study.name=small: a sweep of this study is alive (host ")
+    assert_equal_studies(tmp_path, undisturbed)
+
+
+def test_two_studies_in_the_same_second(tmp_path: Path) -> None:
+    few = ["-m", "lr=0.1,0.2", "budget.max_steps=50", "hydra.sweep.dir=runs/same"]
+    both = [
+        subprocess.Popen([sys.executable, "-m", "sweeps", *few, f"study.name={name}"], cwd=tmp_path)
+        for name in ("one", "two")
+    ]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert [len(read_study(name, uri)[0]) for name in ("one", "two")] == [2, 2]
 
 
 @pytest.mark.parametrize("seconds", [0.6, 2.2, 2.8, 3.4])
@@ -136,13 +154,6 @@ def test_ctrl_c_at_any_moment_ends_soon_and_leaves_nothing_running(
         if (tmp_path / "mlflow.db").exists():
             wait_for_writer(tmp_path)
             assert "RUNNING" not in statuses(tmp_path)
-
-
-def wait_for_writer(folder: Path) -> None:
-    """After a SIGKILL of the sweep its writer finishes what stands in the journals."""
-    deadline = time.monotonic() + 60
-    while "RUNNING" in statuses(folder) and time.monotonic() < deadline:
-        time.sleep(0.2)
 
 
 def test_a_second_sweep_of_a_live_study_is_refused(undisturbed: Path) -> None:

@@ -1,0 +1,268 @@
+"""Worker processes that die, hang or err: what happens to their trial, and to nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.runs import read_study
+from tests.command_line import run, sweeps
+from tests.sweeps.kills import wait_for_writer
+
+OWN = [
+    "-m",
+    "task=own",
+    "task.path=fragile.Fragile",
+    "batch_size=4",
+    "budget.max_steps=300",
+    "relative_targets=[]",
+    "study.name=small",
+    "hydra.launcher.stack_size=1",
+    "hydra.launcher.workers=2",
+]
+TROUBLES = {
+    "kill": "its worker process was ended by SIGKILL (out of memory, or killed by hand)",
+    "segfault": "its worker process was ended by SIGSEGV",
+    "memory": "MemoryError: no more of it (",
+    "hang": "took longer than hydra.launcher.trial_timeout_seconds=2",
+    "mistake": "ValueError: a mistake of the user (",
+}
+
+
+def own_task(folder: Path) -> Path:
+    """A folder with a user's task in it."""
+    shutil.copy(Path(__file__).parent / "fragile.py", folder)
+    return folder
+
+
+def runs_of(folder: Path) -> pd.DataFrame:
+    """Status and tags of all runs."""
+    with sqlite3.connect(folder / "mlflow.db") as connection:
+        runs = pd.read_sql("SELECT run_uuid, name, status FROM runs", connection)
+        tags = pd.read_sql("SELECT run_uuid, key, value FROM tags", connection)
+    wide = tags.pivot(index="run_uuid", columns="key", values="value").reset_index()
+    return runs.merge(wide, on="run_uuid")
+
+
+def curve_of(folder: Path, trouble: str) -> pd.DataFrame:
+    trials, curves = read_study("small", f"sqlite:///{folder}/mlflow.db")
+    [run_id] = trials[trials["task.options.trouble"] == trouble].run_id
+    return curves[curves.run_id == run_id].drop(columns="run_id").reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
+    folder = own_task(tmp_path_factory.mktemp("troubled"))
+    swept = "+task.options.trouble=none," + ",".join(TROUBLES)
+    limits = ["hydra.launcher.retries=0", "hydra.launcher.trial_timeout_seconds=2"]
+    return folder, sweeps(*OWN, swept, *limits, cwd=folder)
+
+
+def test_what_fails_is_said_and_the_rest_is_done(troubled) -> None:
+    folder, done = troubled
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    table = done.stderr
+    assert table.startswith("failed (the same command trains these again):\n")
+    for trouble, text in TROUBLES.items():
+        name = f"B=4 lr=0.1 trouble={trouble} seed=0"
+        assert f"failed: {name}: {text}" in done.stdout  # at once
+        assert f"{name}\n    {text}" in table  # at the end
+    for log in map(Path, re.findall(r"log: (.*)", table)):
+        assert "about to" in log.read_text()  # what the task printed
+    assert "1 censored, 0 diverged, 5 failed" in done.stdout
+    assert len(curve_of(folder, "none")) > 20
+
+
+def test_failed_runs_say_why(troubled) -> None:
+    folder, _ = troubled
+    runs = runs_of(folder).set_index("name")
+    for trouble, text in TROUBLES.items():
+        failed = runs.loc[f"B=4 lr=0.1 trouble={trouble} seed=0"]
+        assert failed.status == "FAILED"
+        assert failed.error.startswith(text)
+        [log] = folder.glob(f"mlartifacts/small/{failed.run_uuid}/artifacts/train.log")
+        assert f"about to {trouble}" in log.read_text()
+    assert "Fatal Python error: Segmentation fault" in "".join(
+        log.read_text() for log in folder.glob("mlartifacts/small/*/artifacts/train.log")
+    )
+    assert runs.loc["B=4 lr=0.1 trouble=none seed=0"].status == "FINISHED"
+    assert set(runs[runs.kind == "sweep"].status) == {"FAILED"}
+
+
+def test_failed_ones_are_done_again(troubled) -> None:
+    folder, _ = troubled
+    for trouble in TROUBLES:
+        (folder / f"{trouble}.txt").write_text("x" * 99)  # it had its trouble
+    swept = "+task.options.trouble=none," + ",".join(TROUBLES)
+    done = sweeps(*OWN, swept, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "6 trials: 1 finished before, 5 failed before, done again" in done.stdout
+    runs = runs_of(folder)
+    trials = runs[runs.kind == "trial"]
+    assert len(trials) == 6
+    assert set(trials.status) == {"FINISHED"}
+    assert trials.error.isna().all() if "error" in trials else True
+    for trouble in TROUBLES:
+        pd.testing.assert_frame_equal(curve_of(folder, trouble), curve_of(folder, "none"))
+
+
+@pytest.fixture(scope="module")
+def retried(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
+    folder = own_task(tmp_path_factory.mktemp("retried"))
+    swept = ["+task.options.trouble=none,kill,memory,hang,mistake", "+task.options.times=1"]
+    limits = ["hydra.launcher.trial_timeout_seconds=2", "checkpoint.interval_seconds=0"]
+    return folder, sweeps(*OWN, *swept, *limits, cwd=folder)
+
+
+def test_lost_workers_are_replaced_and_their_trials_go_on(retried) -> None:
+    folder, done = retried
+    assert done.returncode == 1  # a mistake comes again: it is not tried again
+    assert "B=4 lr=0.1 trouble=kill seed=0: its worker process was ended" in done.stdout
+    assert done.stdout.count("; tried again") == 3
+    assert done.stderr.count("log:") == 1
+    for trouble in ("kill", "memory", "hang"):
+        pd.testing.assert_frame_equal(curve_of(folder, trouble), curve_of(folder, "none"))
+
+
+def test_what_is_tried_again_goes_on_from_its_checkpoint(retried) -> None:
+    folder, _ = retried
+    [journal] = (
+        path
+        for path in folder.glob("runs/small/*.jsonl")
+        if '"step":28,' in path.read_text() and "trouble=kill" in path.read_text().split("\n")[1]
+    )
+    others = set(folder.glob("runs/small/*.jsonl")) - {journal}
+    again = [path.read_text() for path in others if "trouble=kill" in path.read_text()]
+    parts = [text.split("trouble=kill", 1)[1].split('"record":"trial"')[0] for text in again]
+    steps = [int(step) for step in re.findall(r'"step":(\d+)', "".join(parts))]
+    assert min(steps) == 30  # it died making step 30
+
+
+def test_fail_fast_stops_at_the_first(tmp_path: Path) -> None:
+    own_task(tmp_path)
+    swept = ["+task.options.trouble=mistake,none", "lr=0.1,0.01,0.001"]
+    options = ["hydra.launcher.fail_fast=true", "hydra.launcher.workers=1"]
+    done = sweeps(*OWN, *swept, *options, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "0 censored, 0 diverged, 1 failed, 5 not trained" in done.stdout
+    assert done.stderr.count("log:") == 1
+
+
+def test_a_changed_task_is_another_one(tmp_path: Path) -> None:
+    own_task(tmp_path)
+    assert sweeps(*OWN, cwd=tmp_path).returncode == 0
+    with (tmp_path / "fragile.py").open("a") as file:
+        file.write("# another version\n")
+    dry = sweeps(*OWN, "sweep.dry_run=true", cwd=tmp_path)
+    assert "to do             1 trials" in dry.stdout
+    done = sweeps(*OWN, cwd=tmp_path)
+    assert "1 trials: 1 new" in done.stdout
+    assert "task.path=fragile.Fragile: its code or data changed since" in done.stdout
+    trials, _ = read_study("small", f"sqlite:///{tmp_path}/mlflow.db")
+    assert trials.task_content.nunique() == len(trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["task.path=nowhere.Task"], "task.path=nowhere.Task: raised ModuleNotFoundError"),
+        (["task.path=fragile.Absent"], "task.path=fragile.Absent: has no such class"),
+        (["task.path=Fragile"], "task.path=Fragile: must be module.Class"),
+        (["task.path=fragile.Path"], "task.path=fragile.Path: is no task: it lacks"),
+        (["+task.options.x=1"], "task.path=fragile.Fragile: raised TypeError"),
+    ],
+)
+def test_a_task_that_is_none_is_one_line(arguments, line: str, tmp_path: Path) -> None:
+    own_task(tmp_path)
+    done = sweeps(*OWN, *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {line}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
+    """A worker that does not listen (it hangs) keeps the first one waiting, not the second."""
+    own_task(tmp_path)
+    command = [sys.executable, "-m", "sweeps", *OWN, "+task.options.trouble=hang"]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "hang.txt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(1.5)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)
+    begin = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - begin < 10
+    assert process.returncode == 130
+    assert "stopping: saving what trains; Ctrl-C again stops at once" in errors
+    assert errors.endswith("interrupted: what is done is on record, the same command goes on\n")
+    assert "Traceback" not in errors
+    wait_for_writer(tmp_path)
+    assert set(runs_of(tmp_path).status) == {"KILLED"}
+    (tmp_path / "hang.txt").write_text("x" * 99)
+    done = sweeps(*OWN, "+task.options.trouble=hang", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 interrupted before" in done.stdout
+    assert set(runs_of(tmp_path).status) == {"FINISHED", "KILLED"}
+
+
+def test_another_commit_is_said_and_tagged(tmp_path: Path) -> None:
+    def commit(text: str) -> None:
+        (tmp_path / "notes.txt").write_text(text)
+        identity = ["-c", "user.name=n", "-c", "user.email=e@x"]
+        for arguments in (["add", "notes.txt"], [*identity, "commit", "-qm", text]):
+            subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    commit("one")
+    few = ["lr=0.1", "study.name=small", "relative_targets=[]"]
+    assert sweeps(*few, "budget.max_steps=20", cwd=tmp_path).returncode == 0
+    commit("two")
+    done = sweeps(*few, "budget.max_steps=40", cwd=tmp_path)
+    [line] = [text for text in done.stdout.splitlines() if "at other commits" in text]
+    assert "their numbers are taken as they are" in line
+    runs = runs_of(tmp_path)
+    [tag] = runs[runs.kind == "trial"].git_commits
+    assert len(set(tag.split(", "))) == 2
+
+
+def test_a_copied_record_of_a_live_sweep_closes_nothing(tmp_path: Path) -> None:
+    own_task(tmp_path)
+    command = [sys.executable, "-m", "sweeps", *OWN, "+task.options.trouble=hang"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "hang.txt").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        refused = run("sweeps.sync", "runs/small", cwd=tmp_path)
+        assert refused.returncode == 2
+        assert f"pid {process.pid}" in refused.stderr
+        shutil.copytree(tmp_path / "runs" / "small", tmp_path / "copy")
+        (tmp_path / "copy" / "lock").unlink()
+        done = run("sweeps.sync", "copy", "--uri", f"sqlite:///{tmp_path}/b.db", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        (tmp_path / "copied").mkdir()
+        process.kill()
+    (tmp_path / "b.db").rename(tmp_path / "copied" / "mlflow.db")
+    assert "KILLED" not in set(runs_of(tmp_path / "copied").status)
