@@ -4,54 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
+from scaling.result import TrialResult
 from scaling.schema import CENSORED, DIVERGED, REACHED
 from scaling.target import interpolate_crossing
 from scaling.trial import Trial
 
-BY_TARGET = ("outcomes", "steps_to_target")  # fields of a result that are looked up by target
 Curve = tuple[list[int], list[float]]  # steps and held-out losses
-
-
-@dataclass(frozen=True)
-class TrialResult:
-    """How one trial ended.
-
-    outcome: of its hardest target. steps_to_target: its own first touch of each target that it
-    reached, interpolated. last_step, last_loss: of its last finite evaluation. diverged_step: the
-    step at which it diverged, also where that came after the hardest target, in the tail.
-    """
-
-    outcome: str
-    outcomes: dict[float, str]
-    steps_to_target: dict[float, float]
-    last_step: int
-    last_loss: float
-    diverged_step: int | None
-    seconds: float
-
-    @property
-    def main_loss(self) -> float:
-        """What a sweeper minimises: the last held-out loss, infinite after divergence."""
-        return self.last_loss if self.diverged_step is None else float("inf")
-
-    def as_line(self) -> dict[str, Any]:
-        """The fields as they stand in a journal, where keys are text."""
-        line = asdict(self)
-        for key in BY_TARGET:
-            line[key] = list(line[key].items())
-        return line
-
-    @classmethod
-    def from_line(cls, line: dict[str, Any]) -> TrialResult:
-        values = {key: line[key] for key in cls.__dataclass_fields__}
-        for key in BY_TARGET:
-            values[key] = dict(map(tuple, values[key]))
-        return cls(**values)
 
 
 class Watch:

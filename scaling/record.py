@@ -15,7 +15,8 @@ from scaling import schema
 from scaling.checkpoint import Header
 from scaling.config import EvaluationConfig
 from scaling.journal import FolderReader
-from scaling.outcome import Curve, TrialResult, Watch
+from scaling.outcome import Curve, Watch
+from scaling.result import TrialResult
 from scaling.schedules import next_evaluation
 from scaling.trial import Trial
 

@@ -18,7 +18,7 @@ from typing import Any
 from scaling import schema
 from scaling.durable import LineFile
 from scaling.journal import FolderReader, is_alive
-from scaling.outcome import TrialResult
+from scaling.result import TrialResult
 from scaling.tracking import Point, Store, without_password
 
 TAG_CHARACTERS = 5000  # MLflow cuts longer ones silently

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from scaling import optimizers
-from scaling.outcome import Curve, TrialResult, Watch
+from scaling.outcome import Curve, Watch
+from scaling.result import TrialResult
 from scaling.schedules import lr_factor, next_evaluation
 from scaling.stack import Stack, StackState
 from scaling.tasks import Params

@@ -6,9 +6,10 @@ import logging
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,17 @@ class Destination:
     patience_seconds: float = PATIENCE_SECONDS
 
 
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Processes started here never see a terminal's Ctrl-C; this one sees it afterwards."""
+    resource_tracker.ensure_running()  # its own start would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Writer:
     """Starts the writing process and hears from it."""
 
@@ -48,7 +60,8 @@ class Writer:
         self._process = context.Process(
             target=follow, args=(destination, theirs), name="mlflow-writer"
         )
-        self._process.start()
+        with interrupts_blocked():
+            self._process.start()
         theirs.close()
 
     def wait_until_open(self) -> None:

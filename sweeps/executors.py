@@ -5,20 +5,28 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Protocol
 
 from pebble import ProcessExpired, ProcessPool
 
+from scaling.writer import interrupts_blocked
 from sweeps.units import Unit
 from sweeps.worker import Ended, Place, Trainer, run_unit, start_worker, train_logged
+
+NO_NEW_WORKER_SECONDS = 0.2  # after this long a pool that is told to stop starts none
 
 
 class Executor(Protocol):
     """capacity: how many units train at once."""
 
     capacity: int
+
+    def start(self) -> None:
+        """Have it ready while other things are being prepared."""
+        ...
 
     def submit(self, unit: Unit) -> Future[Ended]: ...
 
@@ -37,6 +45,9 @@ class HereExecutor:
     def __init__(self, place: Place) -> None:
         self._stopping = False
         self._trainer = Trainer(place, lambda: self._stopping)
+
+    def start(self) -> None:
+        return
 
     def submit(self, unit: Unit) -> Future[Ended]:
         future: Future[Ended] = Future()
@@ -63,7 +74,9 @@ class WorkerExecutor:
         self._pool = ProcessPool(
             n_workers, initializer=start_worker, initargs=(place, self._stop), context=context
         )
-        for _ in range(n_workers):  # have them started while the store opens
+
+    def start(self) -> None:
+        with interrupts_blocked():
             self._pool.schedule(os.getpid)
 
     def submit(self, unit: Unit) -> Future[Ended]:
@@ -76,10 +89,11 @@ class WorkerExecutor:
 
     def close(self, at_once: bool = False) -> None:
         if at_once:
+            self._pool.stop()
+            time.sleep(NO_NEW_WORKER_SECONDS)
             for process in multiprocessing.active_children():
                 if process.name.startswith("pebble"):
                     process.kill()
-            self._pool.stop()
         else:
             self._pool.close()
         self._pool.join()

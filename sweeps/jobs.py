@@ -14,8 +14,8 @@ from scaling import schema
 from scaling.checkpoint import read_headers, tidy
 from scaling.config import ConfigError, trial_config
 from scaling.journal import RecordError
-from scaling.outcome import TrialResult
 from scaling.record import Plan, StudyRecord, differences, plan, read_record, saved_among
+from scaling.result import TrialResult
 from scaling.tracking import StoreError
 from scaling.trial import Trial, prepare
 from scaling.writer import Destination, Writer
@@ -88,6 +88,7 @@ def _run_units(
     executor = _executor(units, place, options)
     training = None
     try:
+        executor.start()
         writer.wait_until_open()
         if units:
             with progress_display() as display, place.new_journal() as journal:

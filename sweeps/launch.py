@@ -19,14 +19,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from scaling.checkpoint import read_headers
 from scaling.config import ConfigError, StudyConfig
-from scaling.outcome import TrialResult
 from scaling.record import describe, plan, read_record
+from scaling.result import TrialResult
 from scaling.schema import CENSORED, DIVERGED, REACHED
 from scaling.validation import validate_study
 from sweeps.compose import Composer, task_part
 from sweeps.executors import available_cores
 from sweeps.jobs import SweepResult, prepare_jobs, run_trials
-from sweeps.messages import one_line_errors
+from sweeps.messages import interruptible_between, one_line_errors
 from sweeps.progress import Count, progress_display
 from sweeps.record import sweep_record
 from sweeps.training import Failure, LauncherOptions
@@ -164,9 +164,10 @@ def compose_jobs(
     composer = Composer(loader, config)
     before = HydraConfig.instance().cfg
     jobs = []
-    with progress_display() as display:
+    with progress_display() as display, interruptible_between() as check:
         composed = Count("composing", len(job_overrides), display)
         for number, overrides in enumerate(job_overrides, first_number):
+            check()
             job_config = composer.compose(overrides, number)
             folder = Path(str(config.hydra.sweep.dir)) / str(job_config.hydra.sweep.subdir)
             jobs.append(Job(task_part(job_config), list(overrides), folder))

@@ -6,7 +6,8 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from scaling.config import ConfigError
@@ -32,6 +33,35 @@ def one_line_errors() -> Iterator[None]:
         return
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
+
+
+@contextmanager
+def interruptible_between() -> Iterator[Callable[[], None]]:
+    """Work that must not be cut in the middle: what is yielded raises KeyboardInterrupt if asked.
+
+    OmegaConf, interrupted, raises errors of its own.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    asked = False
+
+    def note(*_: object) -> None:
+        nonlocal asked
+        asked = True
+
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    names = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(name, note) for name in names]
+    try:
+        yield check
+        check()
+    finally:
+        for name, handler in zip(names, before, strict=True):
+            signal.signal(name, handler)
 
 
 class StoppedAtOnce(KeyboardInterrupt):

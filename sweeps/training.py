@@ -16,8 +16,8 @@ from pathlib import Path
 
 from scaling.checkpoint import read_headers
 from scaling.journal import FolderReader, Journal, RecordError
-from scaling.outcome import TrialResult
 from scaling.record import plan, read_record
+from scaling.result import TrialResult
 from scaling.trial import Trial
 from sweeps.executors import Executor, end_of
 from sweeps.progress import Count

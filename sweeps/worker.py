@@ -20,7 +20,7 @@ import torch
 
 from scaling.checkpoint import KEPT, CheckpointError, read_checkpoint, refuse, write_checkpoint
 from scaling.journal import Journal, RecordError, journal_path
-from scaling.outcome import TrialResult
+from scaling.result import TrialResult
 from scaling.tasks.own import first_line
 from scaling.train import Begin, Evaluation, TrainState, train
 from sweeps.units import Unit

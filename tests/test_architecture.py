@@ -72,6 +72,7 @@ def test_analysis_uses_hydra_in_its_entry_alone() -> None:
         ("import analysis.__main__", ["torch", "mlflow"]),
         ("import sweeps.__main__", ["torch", "mlflow", "pandas"]),
         ("import scaling.train, sweeps.launch", ["mlflow", "pandas"]),
+        ("import scaling.writer", ["torch", "mlflow"]),
     ],
 )
 def test_imports_stay_light(statement: str, absent: list[str]) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from scaling.config import BudgetConfig, TrialConfig
 from scaling.journal import Journal
-from scaling.outcome import TrialResult
 from scaling.record import TrialRecord, describe, finished, plan, read_record
+from scaling.result import TrialResult
 from scaling.trial import prepare
 from tests.scaling.trials import regression_trial, trained
 

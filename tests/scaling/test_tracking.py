@@ -12,7 +12,7 @@ import pytest
 
 from scaling import schema
 from scaling.journal import Journal
-from scaling.outcome import TrialResult
+from scaling.result import TrialResult
 from scaling.sync import Sync
 from scaling.tracking import (
     Store,

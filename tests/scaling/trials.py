@@ -13,7 +13,7 @@ from scaling.config import (
     OptimizerConfig,
     TrialConfig,
 )
-from scaling.outcome import TrialResult
+from scaling.result import TrialResult
 from scaling.train import Evaluation, TrainState, train
 from scaling.trial import Trial, prepare
 
