@@ -150,7 +150,7 @@ class CheckpointConfig:
 
 @dataclass
 class TrackingConfig:
-    """uri null: MLFLOW_TRACKING_URI, else sqlite:///<working directory>/mlflow.db.
+    """uri null: MLFLOW_TRACKING_URI, else sqlite:///<working directory>/mlflow.db; none: no store.
 
     patience_seconds: how long the end of a sweep waits for a store that is locked or away.
     """

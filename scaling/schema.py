@@ -36,6 +36,8 @@ GIT_COMMITS = "git_commits"  # all of them, where a trial was gone on with at an
 LAST_STEP = "last_step"
 SECONDS = "seconds"  # wall seconds of the stack's training divided by its trials
 
+NO_STORE = "none"  # as tracking.uri: record now, synchronise later
+
 REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
 
 

@@ -105,6 +105,24 @@ class Writer:
             return "error", "the process that writes to MLflow ended unexpectedly"
 
 
+class NoWriter(Writer):
+    """Nothing is written now: the journals are synchronised later, from here or elsewhere."""
+
+    def __init__(self) -> None:
+        return
+
+    def wait_until_open(self) -> None:
+        return
+
+    def close(
+        self,
+        status: str,
+        on_written: Callable[[int], None] = lambda n: None,
+        patience_seconds: float | None = None,
+    ) -> None:
+        return
+
+
 def follow(destination: Destination, connection: Connection) -> None:
     """Body of the writing process: journals to store until told to stop, or the parent is gone."""
     for name in (signal.SIGINT, signal.SIGTERM):  # the parent's to handle; its end ends this

@@ -47,7 +47,8 @@ class Composer:
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.job.id = config.hydra.job.num = number
             config.hydra.overrides.task = list(overrides)
-        HydraConfig.instance().set_config(config)
+        # set_config would copy it, at twice the cost of all the rest
+        HydraConfig.instance().cfg = config  # pyright: ignore[reportAttributeAccessIssue]
         return config
 
     def representatives(self, jobs: Sequence[Sequence[str]]) -> list[Sequence[str]]:

@@ -12,13 +12,13 @@ from typing import Any
 
 from scaling import schema
 from scaling.checkpoint import read_headers, tidy
-from scaling.config import ConfigError, trial_config
+from scaling.config import ConfigError, TrialConfig, trial_config
 from scaling.journal import RecordError
 from scaling.record import Plan, StudyRecord, differences, plan, read_record, saved_among
 from scaling.result import TrialResult
 from scaling.tracking import StoreError
 from scaling.trial import Trial, prepare
-from scaling.writer import Destination, Writer
+from scaling.writer import Destination, NoWriter, Writer
 from sweeps.executors import Executor, HereExecutor, WorkerExecutor
 from sweeps.messages import StoppedAtOnce
 from sweeps.progress import Count, progress_display
@@ -80,11 +80,8 @@ def _run_units(
     place: Place,
     options: LauncherOptions,
 ) -> SweepResult:
-    config, n_trials = trials[0].config, len(planned.to_do)
-    uri = schema.resolve_tracking_uri(config.tracking.uri)
-    question, sweep = config.study.question, place.sweep["name"]
-    patience = config.tracking.patience_seconds
-    writer = Writer(Destination(uri, place.study, question, place.folder, sweep, patience))
+    n_trials = len(planned.to_do)
+    writer = _writer(trials[0].config, place)
     executor = _executor(units, place, options)
     training = None
     try:
@@ -120,6 +117,8 @@ def _run_units(
 
 
 def _finish_writing(writer: Writer, status: str, n_trials: int, folder: Path) -> None:
+    if isinstance(writer, NoWriter):
+        return
     log.info("writing to MLflow what is not written yet")
     with progress_display() as display:
         written = Count("writing to MLflow", n_trials, display)
@@ -130,6 +129,16 @@ def _finish_writing(writer: Writer, status: str, n_trials: int, folder: Path) ->
                 f"{error}. All that was trained is on record; {written.done} of the {n_trials} "
                 f"trials trained now are in the store; the rest: python -m sweeps.sync {folder}"
             ) from None
+
+
+def _writer(config: TrialConfig, place: Place) -> Writer:
+    if config.tracking.uri == schema.NO_STORE:
+        log.info("tracking.uri=none: to write it later, python -m sweeps.sync %s", place.folder)
+        return NoWriter()
+    uri = schema.resolve_tracking_uri(config.tracking.uri)
+    question, sweep = config.study.question, place.sweep["name"]
+    patience = config.tracking.patience_seconds
+    return Writer(Destination(uri, place.study, question, place.folder, sweep, patience))
 
 
 def _executor(units: Sequence[Unit], place: Place, options: LauncherOptions) -> Executor:

@@ -225,13 +225,29 @@ class TrialFailed(RuntimeError):
     """What a failed job returns: the first line of its error."""
 
 
+class Returned(JobReturn):
+    """A JobReturn that makes its configuration when it is asked for: few ask."""
+
+    def __init__(self, job: Job, status: JobStatus, value: Any) -> None:
+        self._content = job.content
+        super().__init__(
+            overrides=job.overrides,
+            working_dir=os.getcwd(),
+            task_name="sweeps",
+            status=status,
+        )
+        self.return_value = value
+
+    @property
+    def cfg(self) -> DictConfig:
+        return OmegaConf.create(self._content)
+
+    @cfg.setter
+    def cfg(self, value: object) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The dataclass sets its default."""
+
+
 def _job_return(job: Job, result: TrialResult | None, error: str) -> JobReturn:
-    returned = JobReturn(
-        overrides=job.overrides,
-        cfg=OmegaConf.create(job.content),
-        working_dir=os.getcwd(),
-        task_name="sweeps",
-        status=JobStatus.FAILED if result is None else JobStatus.COMPLETED,
-    )
-    returned.return_value = TrialFailed(error) if result is None else result.main_loss
-    return returned
+    if result is None:
+        return Returned(job, JobStatus.FAILED, TrialFailed(error))
+    return Returned(job, JobStatus.COMPLETED, result.main_loss)

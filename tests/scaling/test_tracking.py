@@ -262,9 +262,22 @@ def open_store(uri: str) -> str:
     return Store(uri, "study").experiment_id
 
 
+def open_at_once(uri: str, n_processes: int) -> None:
+    """Every process a fresh one; mlflow is imported before they part, so that they collide."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store", "scaling.tracking"])
+    with context.Pool(n_processes) as pool:
+        assert len(set(pool.map(open_store, [uri] * n_processes, chunksize=1))) == 1
+
+
 def test_a_fresh_store_opened_by_many_at_once(uri: str) -> None:
-    with multiprocessing.get_context("spawn").Pool(8) as pool:
-        assert len(set(pool.map(open_store, [uri] * 16, chunksize=1))) == 1
+    open_at_once(uri, 16)
+
+
+@pytest.mark.long
+def test_a_fresh_store_opened_by_64_at_once_5_times(tmp_path: Path) -> None:
+    for number in range(5):
+        open_at_once(f"sqlite:///{tmp_path}/{number}.db", 64)
 
 
 def test_a_deleted_experiment_is_named(tmp_path: Path, uri: str) -> None:

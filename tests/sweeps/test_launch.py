@@ -87,6 +87,8 @@ def test_results_come_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         again = launch(loader, master, jobs[:2], len(jobs), here)  # from the record
     assert [job.overrides for job in returned] == jobs
     assert {job.status for job in returned} == {JobStatus.COMPLETED}
+    assert returned[3].cfg is not None
+    assert (returned[3].cfg.lr, returned[3].cfg.seed) == (50.0, 1)
     diverged = [job.return_value == float("inf") for job in returned]
     assert diverged == [False, True] * 4
     assert again[0].return_value == returned[0].return_value

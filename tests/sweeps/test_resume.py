@@ -74,6 +74,24 @@ def test_killed_at_more_moments(seed: int, undisturbed: Path, tmp_path: Path) ->
     assert_equal_studies(tmp_path, undisturbed)
 
 
+@pytest.mark.long
+def test_a_store_locked_for_a_minute_fails_nothing(undisturbed: Path, tmp_path: Path) -> None:
+    import sqlite3
+
+    command = [sys.executable, "-m", "sweeps", *ARGUMENTS]
+    with subprocess.Popen(command, cwd=tmp_path) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("runs/small/*.jsonl")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None) as lock:
+            lock.execute("BEGIN EXCLUSIVE")
+            time.sleep(60)
+            lock.execute("ROLLBACK")
+        assert process.wait(timeout=120) == 0
+    assert_equal_studies(tmp_path, undisturbed)
+
+
 def interrupt(folder: Path) -> None:
     """Stop the study's sweep by SIGTERM when it has saved something."""
     command = [sys.executable, "-m", "sweeps", *ARGUMENTS]
