@@ -120,6 +120,12 @@ def test_some_trials_of_a_stack(chosen: list[int], tmp_path: Path) -> None:
     assert_same(prepare(GRID), 25, tmp_path, chosen)
 
 
+def test_after_a_stream_was_left(tmp_path: Path) -> None:
+    """The first seed's trials have ended; the block of data is still that of all seeds."""
+    ended = [replace(c, budget=BudgetConfig(8 if c.seed == 0 else 70)) for c in GRID]
+    assert_same(prepare(ended), 11, tmp_path)
+
+
 def test_alone_at_a_large_batch_size(tmp_path: Path) -> None:
     assert_same(prepare([replace(GRID[0], batch_size=6000)]), 8, tmp_path)  # blocks of one step
 

@@ -7,9 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from scaling.config import BudgetConfig, TrialConfig
+from scaling.checkpoint import Header
+from scaling.config import BudgetConfig, OwnTaskConfig, TrialConfig
 from scaling.journal import Journal
-from scaling.record import TrialRecord, describe, finished, plan, read_record
+from scaling.record import (
+    StudyRecord,
+    TrialRecord,
+    commits_of,
+    describe,
+    differences,
+    finished,
+    plan,
+    read_record,
+)
 from scaling.result import TrialResult
 from scaling.trial import prepare
 from tests.scaling.trials import regression_trial, trained
@@ -84,3 +94,58 @@ def test_journals_are_merged_by_identity(tmp_path: Path) -> None:
     text = "\n".join(describe(planned, [trial], record))
     assert "examples     at most 19,200" in text
     assert "torn last line in" in text
+
+
+def header_at(step: int, trial_id: str) -> Header:
+    return Header(Path(f"{step}.ckpt"), step, step + 1, [trial_id], [1.0])
+
+
+def test_a_checkpoint_needs_the_curve_up_to_it() -> None:
+    record, _ = recorded(CONFIG)
+    [trial] = prepare([replace(CONFIG, relative_targets=[])])
+    study = StudyRecord({trial.trial_id: record})
+    last = record.steps[-1]
+    checkpoints = [header_at(step, trial.trial_id) for step in (5, last, last + 100)]
+    planned = plan([trial], study, checkpoints)
+    assert [header.step for header in planned.saved[0]] == [last, 5]  # newest first
+    lost = record.steps.index(12)
+    del record.steps[lost], record.losses[lost]  # a journal was removed
+    planned = plan([trial], study, checkpoints)
+    assert [header.step for header in planned.saved[0]] == [5]
+
+
+def test_dry_run_counts_what_a_checkpoint_saves() -> None:
+    record, _ = recorded(CONFIG)
+    [trial] = prepare([replace(CONFIG, relative_targets=[])])
+    study = StudyRecord({trial.trial_id: record})
+    planned = plan([trial], study, [header_at(20, trial.trial_id)])
+    text = "\n".join(describe(planned, [trial], study))
+    assert "to continue       1 trials, 1 from a checkpoint and 0 from step 0" in text
+    assert f"examples     at most {280 * 64:,}" in text
+
+
+def test_a_failed_trial_is_told_from_an_interrupted_one() -> None:
+    record, _ = recorded(CONFIG)
+    [trial] = prepare([replace(CONFIG, relative_targets=[])])
+    study = StudyRecord({trial.trial_id: record})
+    record.begun_at, record.failed_at = 5.0, 7.0
+    assert (plan([trial], study).failed, plan([trial], study).interrupted) == ({0}, set())
+    record.begun_at = 8.0  # begun again since
+    assert (plan([trial], study).failed, plan([trial], study).interrupted) == (set(), {0})
+
+
+def test_commits_and_changed_tasks_are_said() -> None:
+    [trial] = prepare([CONFIG])
+    own = replace(
+        trial,
+        config=replace(CONFIG, task=OwnTaskConfig(path="mine.Task")),
+        task_content="new",
+    )
+    here = {"git_commit": "a" * 40, "code_git_commit": "c" * 40}
+    study = StudyRecord(commits={commits_of(here)}, task_contents={"mine.Task": {"new"}})
+    assert differences([own], study, here) == []
+    study.task_contents["mine.Task"] = {"old"}
+    [changed] = differences([own], study, here)
+    assert changed.startswith("task.path=mine.Task: its code or data changed")
+    [commits] = differences([trial], study, {**here, "git_commit": "b" * 40})
+    assert "aaaaaaaaaaaa, cccccccccccc; now bbbbbbbbbbbb, cccccccccccc" in commits

@@ -212,6 +212,55 @@ def test_a_trial_done_again_keeps_its_run_and_its_points(folder: Path, uri: str)
     assert sorted(steps) == list(range(21))
 
 
+def write_failure(journal: Journal, number: int, log: Path) -> None:
+    write_trial(journal, number, 0, end=False, begin=1)  # the header alone
+    journal.write("failure", trial=number, error="ValueError: no", log=str(log))
+
+
+def test_a_failed_trial_says_so_until_it_is_done(folder: Path, uri: str, tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    log.write_text("the whole story")
+    with new_journal(folder, "2") as journal:
+        write_trial(journal, 0, 4, end=False)
+        time.sleep(0.01)
+        with new_journal(folder, "1") as parent:  # read before the worker's, written after it
+            write_failure(parent, 0, log)
+    run_ids = set()
+    for _ in range(2):
+        replay(folder, uri, "FAILED")
+        client, runs = runs_of(uri)
+        failed = runs["trialid0"]
+        run_ids.add(failed.info.run_id)
+        assert failed.info.status == "FAILED"
+        assert failed.data.tags["error"] == "ValueError: no"
+        artifact = client.download_artifacts(failed.info.run_id, "train.log", str(tmp_path))
+        assert Path(artifact).read_text() == "the whole story"
+        assert len(client.get_metric_history(failed.info.run_id, "loss")) == 5
+    time.sleep(0.01)
+    with new_journal(folder, "3", "sweep-2") as journal:
+        write_trial(journal, 0, 6)
+    replay(folder, uri)
+    done = runs_of(uri)[1]["trialid0"]
+    assert done.info.status == "FINISHED"
+    assert "error" not in done.data.tags
+    assert {done.info.run_id} == run_ids
+
+
+def test_a_trial_that_goes_on_is_running_again(folder: Path, uri: str) -> None:
+    with new_journal(folder, "1") as journal:
+        write_trial(journal, 0, 3, end=False)
+    replay(folder, uri, "KILLED")
+    with new_journal(folder, "2", "sweep-2") as journal:
+        time.sleep(0.01)
+        write_trial(journal, 0, 6, end=False)
+        sync = Sync(folder, Store(uri, "study"), uri)
+        while sync.step():
+            pass
+        sync.close_left_over("sweep-2")
+        sync._write(sync._trials["id0"])
+        assert runs_of(uri)[1]["trialid0"].info.status == "RUNNING"
+
+
 def test_a_store_made_anew_gets_everything_again(folder: Path, uri: str) -> None:
     with new_journal(folder, "1") as journal:
         write_trial(journal, 0, 5)

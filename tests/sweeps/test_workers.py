@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from analysis.runs import read_study
 from tests.command_line import run, sweeps
-from tests.sweeps.kills import wait_for_writer
+from tests.sweeps.kills import processes, wait_for_writer
 
 OWN = [
     "-m",
@@ -225,6 +226,23 @@ def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "1 interrupted before" in done.stdout
     assert set(runs_of(tmp_path).status) == {"FINISHED", "KILLED"}
+
+
+def test_a_worker_ends_with_its_sweep(tmp_path: Path) -> None:
+    """An orphan that went on would train what the next sweep trains."""
+    own_task(tmp_path)
+    command = [sys.executable, "-m", "sweeps", *OWN, "+task.options.trouble=hang"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "hang.txt").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        [worker] = processes(tmp_path, process.pid, set())
+        process.kill()
+    deadline = time.monotonic() + 15
+    while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_another_commit_is_said_and_tagged(tmp_path: Path) -> None:
