@@ -259,6 +259,8 @@ def test_a_trial_that_goes_on_is_running_again(folder: Path, uri: str) -> None:
         sync.close_left_over("sweep-2")
         sync._write(sync._trials["id0"])
         assert runs_of(uri)[1]["trialid0"].info.status == "RUNNING"
+        sync.close("sweep-2", "KILLED")
+        assert runs_of(uri)[1]["trialid0"].info.status == "KILLED"
 
 
 def test_a_store_made_anew_gets_everything_again(folder: Path, uri: str) -> None:
