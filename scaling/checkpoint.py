@@ -16,6 +16,7 @@ import json
 import pickle
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ def read_header(path: Path) -> Header:
         with path.open("rb") as file:
             _digest(path, file.readline(200))
             return _header(path, file.readline())
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
 
@@ -111,8 +114,11 @@ def _header(path: Path, line: bytes) -> Header:
 
 
 def refuse(path: Path) -> Path:
-    """Move a checkpoint out of the way that cannot be used."""
-    return path.rename(path.with_suffix(".refused"))
+    """Move a checkpoint out of the way that cannot be used; where it stands then."""
+    moved = path.with_suffix(".refused")
+    with suppress(FileNotFoundError):
+        path.rename(moved)
+    return moved
 
 
 def read_headers(folder: Path) -> tuple[list[Header], list[str]]:
@@ -121,16 +127,25 @@ def read_headers(folder: Path) -> tuple[list[Header], list[str]]:
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             headers.append(read_header(path))
+        except FileNotFoundError:
+            continue  # a worker that trains has replaced it
         except CheckpointError as error:
             refused.append(f"{error}; moved to {refuse(path).name}")
     return headers, refused
+
+
+def _written_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:  # an orphan of the sweep before has replaced it
+        return 0
 
 
 def tidy(folder: Path, headers: Sequence[Header]) -> None:
     """Remove what no trial would go on from, and what a killed process left half-written."""
     for path in folder.glob(f".*{SUFFIX}.*.tmp"):
         path.unlink(missing_ok=True)
-    newest_first = sorted(headers, key=lambda header: -header.path.stat().st_mtime_ns)
+    newest_first = sorted(headers, key=lambda header: -_written_at(header.path))
     seen: Counter[str] = Counter()
     for header in newest_first:
         if all(seen[trial_id] >= KEPT for trial_id in header.trial_ids):

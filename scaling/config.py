@@ -69,6 +69,16 @@ class OwnTaskConfig(TaskConfig):
     name: str = "own"
     path: str = MISSING
     options: dict[str, Any] = field(default_factory=dict)
+    sampling: str = "with_replacement"
+
+
+@dataclass
+class ColourizationConfig(TaskConfig):
+    """Grey photographs to colours, with the groups `model` and `data`; see
+    scaling.tasks.colourization."""
+
+    name: str = "colourization"
+    sampling: str = "with_replacement"
 
 
 @dataclass
@@ -135,10 +145,16 @@ class BudgetConfig:
 
 @dataclass
 class EvaluationConfig:
-    """Evaluated at every step up to `every_step_until`, then at steps growing by `ratio`."""
+    """Evaluated at every step up to `every_step_until`, then at steps growing by `ratio`.
+
+    recompute_statistics: batch-norm statistics are those of statistics_examples training examples
+    under the weights evaluated, instead of moving averages that lag behind.
+    """
 
     every_step_until: int = 20
     ratio: float = 1.05
+    recompute_statistics: bool = True
+    statistics_examples: int = 512
 
 
 @dataclass
@@ -171,6 +187,8 @@ class TrialConfig:
     study: StudyConfig = field(default_factory=StudyConfig)
     task: TaskConfig = MISSING  # pyright: ignore[reportAssignmentType]
     optimizer: OptimizerConfig = MISSING  # pyright: ignore[reportAssignmentType]
+    model: Any = None  # scaling.models.config, for tasks that take one
+    data: Any = None  # scaling.data.config
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     batch_size: int = 64
     lr: float = 0.1
@@ -182,6 +200,11 @@ class TrialConfig:
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     precision: str = "float32"
+    micro_batch_size: int | None = None
+    device: str = "auto"
+    stack_networks: str = "auto"
+    picture_ratio: float | None = 2.0
+    cache_dir: str | None = None
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
@@ -191,6 +214,7 @@ class TrialConfig:
 TASKS: dict[str, type[TaskConfig]] = {
     "linear_regression": LinearRegressionConfig,
     "finite_regression": FiniteRegressionConfig,
+    "colourization": ColourizationConfig,
     "own": OwnTaskConfig,
 }
 OPTIMIZERS: dict[str, type[OptimizerConfig]] = {
@@ -202,8 +226,26 @@ OPTIMIZERS: dict[str, type[OptimizerConfig]] = {
     "adamw": AdamwConfig,
 }
 SCHEDULES = ("constant", "warmup", "cosine")
-PRECISIONS = ("float32", "float64")
+PRECISIONS = ("float32", "float64", "bf16")
+DEVICES = ("auto", "cpu", "cuda")
+STACKING = ("auto", "true", "false")
 SAMPLINGS = ("with_replacement", "without_replacement")
+NETWORK_SAMPLINGS = (*SAMPLINGS, "fixed_order")
+
+
+def _group_config(group: str, given: dict[str, Any] | None) -> Any:
+    from scaling.data.config import DATASETS
+    from scaling.models.config import LAYOUTS, ColourizationModelConfig
+
+    if given is None:
+        return None
+    known = {"data": DATASETS, "model": dict.fromkeys(LAYOUTS, ColourizationModelConfig)}[group]
+    name = given.get("name")
+    if name not in known:
+        raise ConfigError(f"{group}.name", name, f"must be one of {', '.join(known)}")
+    if set(given) != {one.name for one in fields(known[name])}:
+        raise ConfigError(f"{group}.name", name, f"choose the group instead: {group}={name}")
+    return known[name](**given)
 
 
 def trial_config(content: dict[str, Any]) -> TrialConfig:
@@ -217,6 +259,8 @@ def trial_config(content: dict[str, Any]) -> TrialConfig:
         if set(given) != {one.name for one in fields(known[name])}:
             raise ConfigError(f"{key}.name", name, f"choose the group instead: {key}={name}")
     values = content | {
+        "model": _group_config("model", content["model"]),
+        "data": _group_config("data", content["data"]),
         "study": StudyConfig(**content["study"]),
         "task": TASKS[task["name"]](**task),
         "optimizer": OPTIMIZERS[optimizer["name"]](**optimizer),

@@ -115,15 +115,20 @@ def update(
 ) -> tuple[dict[str, Tensor], dict[str, Leaf]]:
     """One optimizer step of every trial; returns new parameters and state, changes nothing.
 
+    Leaves without a gradient (a network's buffers) stay as they are.
     hyper: {"lr": [R], and the optimizer's own fields: [R]}, float64 whatever the parameters are;
     "weight_decay" may be left out where it is 0 for all.
     """
     coefficients = _coefficients(hyper, step)
-    new_params, new_state = {}, {}
-    for key, param in params.items():
+    new_params, new_state = {**params}, {**state}
+    for key, gradient in gradients.items():
+        param = params[key]
         shape = (-1, *[1] * (param.dim() - 1))
-        shaped = {field: value.to(param.dtype).view(shape) for field, value in coefficients.items()}
-        new_params[key], new_state[key] = UPDATES[name](gradients[key], state[key], param, shaped)
+        shaped = {
+            field: value.to(param.device, param.dtype).view(shape)
+            for field, value in coefficients.items()
+        }
+        new_params[key], new_state[key] = UPDATES[name](gradient, state[key], param, shaped)
     return new_params, new_state
 
 

@@ -12,6 +12,7 @@ from scaling.schema import CENSORED, DIVERGED, REACHED
 from scaling.target import interpolate_crossing
 from scaling.trial import Trial
 
+STEPS_TIMED = 10000  # enough for a median
 Curve = tuple[list[int], list[float]]  # steps and held-out losses
 
 
@@ -38,6 +39,12 @@ class Watch:
         self._seconds = np.zeros(n_trials)
         self._training = np.ones(n_trials, dtype=bool)
         self._clock = time.perf_counter()
+        self._step_seconds: list[float] = []
+
+    def took(self, seconds: float) -> None:
+        """One step took this long, evaluation apart."""
+        if len(self._step_seconds) < STEPS_TIMED:
+            self._step_seconds.append(seconds)
 
     def replay(self, curves: Sequence[Curve], seconds: Sequence[float]) -> None:
         """Take in what N trials have on record, to go on from there."""
@@ -97,12 +104,19 @@ class Watch:
             last_loss=float(self._last_loss[number]),
             diverged_step=int(self._diverged_step[number]) if diverged else None,
             seconds=float(self._seconds[number]),
+            step_seconds=self._median_step(),
         )
 
     @property
     def seconds(self) -> np.ndarray:
         """Seconds charged to each trial up to the last evaluation [N]."""
         return self._seconds
+
+    def _median_step(self) -> float | None:
+        """Of tasks that do not stack: in a stack a step is not one trial's."""
+        if self._trials[0].most_rows != 1 or not self._step_seconds:
+            return None
+        return float(np.median(self._step_seconds))
 
     def results(self) -> list[TrialResult]:
         return [self.result(number) for number in range(len(self._trials))]

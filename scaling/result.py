@@ -15,6 +15,8 @@ class TrialResult:
     outcome: of its hardest target. steps_to_target: its own first touch of each target that it
     reached, interpolated. last_step, last_loss: of its last finite evaluation. diverged_step: the
     step at which it diverged, also where that came after the hardest target, in the tail.
+    seconds: its share of the stack's. step_seconds: median of a step, evaluation apart, where it
+    trained alone.
     """
 
     outcome: str
@@ -24,6 +26,7 @@ class TrialResult:
     last_loss: float
     diverged_step: int | None
     seconds: float
+    step_seconds: float | None = None
 
     @property
     def main_loss(self) -> float:

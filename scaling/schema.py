@@ -22,7 +22,9 @@ METRICS = {
     "train_loss": "mean batch loss over the steps since the previous evaluation",
     "examples": "training examples seen: batch_size * step",
     "lr": "learning rate of the step just done; only where a schedule changes it",
+    "accuracy": "share of held-out pixels or examples classified rightly; classification only",
 }
+STEP_SECONDS = "step_seconds"  # median seconds of a step, evaluation apart; trials that train alone
 STEPS_TO_TARGET = "steps_to_target/"  # + target_label: this trial's own first touch, interpolated
 
 # Tags.

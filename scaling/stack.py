@@ -31,7 +31,8 @@ def group_into_stacks(
     stacks = []
     for members in groups.values():
         members.sort(key=lambda position: trials[position].config.seed)
-        stacks += [members[i : i + stack_size] for i in range(0, len(members), stack_size)]
+        most = min(stack_size, trials[members[0]].most_rows or stack_size)
+        stacks += [members[i : i + most] for i in range(0, len(members), most)]
     return stacks
 
 
@@ -55,6 +56,7 @@ class Stack:
     state: dict[str, optimizers.Leaf]
     hyper: optimizers.Hyper
     tile_width: int
+    least_tiles: int
     train_loss_sum: Tensor
     train_steps: int = 0
 
@@ -63,7 +65,7 @@ class Stack:
         seeds = [trial.config.seed for trial in trials]
         distinct = list(dict.fromkeys(seeds))
         member, counted, stream_of_tile = _tiles(
-            [distinct.index(seed) for seed in seeds], task.tile_width
+            [distinct.index(seed) for seed in seeds], task.tile_width, task.least_tiles
         )
         rows = [trials[number].config for number in member]
         params = task.initial_params([config.seed for config in rows])
@@ -76,6 +78,7 @@ class Stack:
             state=optimizers.init(rows[0].optimizer.name, params),
             hyper=_hyper([_numbers(config) for config in rows]),
             tile_width=task.tile_width,
+            least_tiles=task.least_tiles,
             train_loss_sum=torch.zeros(len(member), dtype=torch.float64),
         )
 
@@ -87,26 +90,26 @@ class Stack:
         index = torch.from_numpy(rows)
         return {
             "numbers": self.member[rows].tolist(),
-            "params": {key: leaf[index] for key, leaf in self.params.items()},
+            "params": {key: leaf[index].cpu() for key, leaf in self.params.items()},
             "optimizer": {
-                key: {part: leaf[index] for part, leaf in state.items()}
+                key: {part: leaf[index].cpu() for part, leaf in state.items()}
                 for key, state in self.state.items()
             },
             "train_loss_sum": self.train_loss_sum[index],
             "train_steps": self.train_steps,
             "generators": streams["generators"],
             "stream_of_number": of_row,
-            "block_steps": streams["steps"],
-            "block_next": streams["next"],
+            "block": {key: streams[key] for key in ("steps", "first", "next")},
         }
 
     def restore(self, saved: StackState, rows: Sequence[int]) -> None:
         """Go on from `saved`; rows [N]: where each trial of this stack stands in it."""
         source = np.array(rows)[self.member]
         index = torch.from_numpy(source)
-        self.params = {key: leaf[index] for key, leaf in saved["params"].items()}
+        device = next(iter(self.params.values())).device
+        self.params = {key: leaf[index].to(device) for key, leaf in saved["params"].items()}
         self.state = {
-            key: {part: leaf[index] for part, leaf in state.items()}
+            key: {part: leaf[index].to(device) for part, leaf in state.items()}
             for key, state in saved["optimizer"].items()
         }
         self.train_loss_sum = saved["train_loss_sum"][index]
@@ -118,8 +121,7 @@ class Stack:
                     saved["generators"][saved["stream_of_number"][stream_of[stream]]]
                     for stream in sorted(stream_of)
                 ],
-                "steps": saved["block_steps"],
-                "next": saved["block_next"],
+                **saved["block"],
             }
         )
 
@@ -156,7 +158,7 @@ class Stack:
         streams = [self.stream_of_tile[row // self.tile_width] for row in rows]
         kept = list(dict.fromkeys(streams))
         source, self.counted, self.stream_of_tile = _tiles(
-            [kept.index(stream) for stream in streams], self.tile_width
+            [kept.index(stream) for stream in streams], self.tile_width, self.least_tiles
         )
         self.streams.keep(kept)
         self.member = self.member[rows[source]]
@@ -171,8 +173,10 @@ class Stack:
         return True
 
 
-def _tiles(stream_of: Sequence[int], width: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Lay numbers 0, 1, ... with these streams into tiles of `width`.
+def _tiles(
+    stream_of: Sequence[int], width: int, least: int
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Lay numbers 0, 1, ... with these streams into at least `least` tiles of `width`.
 
     Returns the number in each row, whether the row counts (False: repetition), each tile's stream.
     """
@@ -187,8 +191,9 @@ def _tiles(stream_of: Sequence[int], width: int) -> tuple[np.ndarray, np.ndarray
             numbers.append(tile + tile[:1] * spare)
             counted.append([True] * len(tile) + [False] * spare)
             streams.append(stream)
-    if len(numbers) == 1:
-        numbers, streams = numbers * 2, streams * 2
+    for _ in range(least - len(numbers)):
+        numbers.append(numbers[0])
+        streams.append(streams[0])
         counted.append([False] * width)
     return np.array(numbers).flatten(), np.array(counted).flatten(), streams
 

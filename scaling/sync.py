@@ -21,6 +21,7 @@ from scaling.journal import FolderReader, is_alive
 from scaling.result import TrialResult
 from scaling.tracking import Point, Store, without_password
 
+PICTURE = "pictures"  # key of the image slider
 TAG_CHARACTERS = 5000  # MLflow cuts longer ones silently
 LOG_BYTES = 2**20
 FLUSH_SECONDS = 4.0  # points of a trial still training wait at most about this long
@@ -34,7 +35,7 @@ class Acknowledged:
     {"begun": key} before a run is created, {"run": key, "run_id": ..} after;
     {"step": s, "trial_id": ..}; {"ended": time of the outcome or failure, "trial_id": ..};
     {"closed": key} when a run got its last status, {"opened": key} when it goes on,
-    {"failed": trial_id}.
+    {"failed": trial_id}; {"picture": s, "trial_id": ..}.
     """
 
     def __init__(self, folder: Path, uri: str) -> None:
@@ -47,6 +48,7 @@ class Acknowledged:
         self.runs: dict[str, str] = {}
         self.steps: dict[str, int] = {}
         self.ended: dict[str, float] = {}
+        self.pictures: dict[str, int] = {}
         if self._path.exists():
             for line in self._path.read_bytes().split(b"\n")[:-1]:
                 self._take(json.loads(line))
@@ -75,6 +77,8 @@ class Acknowledged:
             self.runs[line["run"]] = line["run_id"]
         if "step" in line:
             self.steps[line["trial_id"]] = line["step"]
+        if "picture" in line:
+            self.pictures[line["trial_id"]] = line["picture"]
         if "ended" in line:
             self.ended[line["trial_id"]] = line["ended"]
 
@@ -88,7 +92,7 @@ class Acknowledged:
         self._path.write_bytes(b"")
         self._file = LineFile(self._path, "a")
         self.begun, self.closed, self.failed = set(), set(), set()
-        self.runs, self.steps, self.ended = {}, {}, {}
+        self.runs, self.steps, self.ended, self.pictures = {}, {}, {}, {}
 
     def close(self) -> None:
         self._file.close()
@@ -112,6 +116,7 @@ class _Trial:
     begun_at: float = 0.0
     end: dict[str, Any] | None = None
     commits: dict[str, None] = field(default_factory=dict)
+    pictures: dict[int, str] = field(default_factory=dict)
 
     def take_end(self, line: dict[str, Any]) -> bool:
         """Whether this outcome or failure is the last word: journals are read one by one."""
@@ -125,7 +130,7 @@ class Sync:
     """Follows the journals of a study into a store; `step` does one small piece of work."""
 
     def __init__(self, folder: Path, store: Store, uri: str) -> None:
-        self._store = store
+        self._store, self._folder = store, folder
         self._reader = FolderReader(folder)
         self._noted = Acknowledged(folder, uri)
         some_run = next(iter(self._noted.runs.values()), None)
@@ -217,6 +222,8 @@ class Sync:
             trial = self._named[journal, line["trial"]]
             if trial.take_end(line) and trial not in self._ended:
                 self._ended.append(trial)
+        elif kind == "picture":
+            self._named[journal, line["trial"]].pictures[line["step"]] = line["path"]
         elif kind == "end":
             self._ends[self._journals[journal]["sweep"]["name"]] = line["status"]
 
@@ -237,6 +244,7 @@ class Sync:
     def _evaluate(self, journal: str, line: dict[str, Any]) -> None:
         step, moment = line["step"], line["time"]
         columns = {key: line[key] for key in ("loss", "train_loss", "lr") if key in line}
+        columns |= line.get("metrics", {})
         for position, number in enumerate(line["trials"]):
             trial = self._named[journal, number]
             if step <= trial.last_step:
@@ -245,7 +253,9 @@ class Sync:
             examples = float(step * trial.header["params"]["batch_size"])
             trial.points.append(("examples", examples, moment, step))
             trial.points += [
-                (key, column[position], moment, step) for key, column in columns.items()
+                (key, column[position], moment, step)
+                for key, column in columns.items()
+                if column[position] is not None
             ]
 
     def _write(self, trial: _Trial) -> None:
@@ -270,8 +280,17 @@ class Sync:
         self._store.log(run_id, points, params, tags)
         del trial.points[:n_points]
         self._noted.note(step=trial.last_step, trial_id=trial.trial_id)
+        self._write_pictures(run_id, trial)
         if end is not None:
             self._end(run_id, trial, end)
+
+    def _write_pictures(self, run_id: str, trial: _Trial) -> None:
+        written = self._noted.pictures.get(trial.trial_id, -1)
+        for step, path in sorted(trial.pictures.items()):
+            if step > written and (self._folder / path).exists():
+                self._store.log_picture(run_id, self._folder / path, PICTURE, step)
+                self._noted.note(picture=step, trial_id=trial.trial_id)
+        trial.pictures.clear()
 
     def _end(self, run_id: str, trial: _Trial, end: dict[str, Any]) -> None:
         failed = end["record"] == "failure"
@@ -341,10 +360,12 @@ def _tags(trial: _Trial) -> dict[str, str]:
 
 
 def _metrics(result: TrialResult) -> list[tuple[str, float]]:
-    return [
+    reached = [
         (schema.STEPS_TO_TARGET + schema.target_label(target), steps)
         for target, steps in result.steps_to_target.items()
     ]
+    timed = result.step_seconds
+    return reached + ([] if timed is None else [(schema.STEP_SECONDS, timed)])
 
 
 def _text_of(log: Path) -> str:

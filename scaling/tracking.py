@@ -117,6 +117,13 @@ class Store:
     def log_text(self, run_id: str, text: str, name: str) -> None:
         self._client.log_text(run_id, text, name)
 
+    def log_picture(self, run_id: str, path: Path, key: str, step: int) -> None:
+        """A picture of the run's image slider."""
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            self._client.log_image(run_id, picture.convert("RGB"), key=key, step=step)
+
     def set_status(self, run_id: str, status: str, end_time: float | None = None) -> None:
         if status == "RUNNING":
             self._client.update_run(run_id, status)

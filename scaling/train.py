@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +17,7 @@ from scaling.outcome import Curve, Watch
 from scaling.result import TrialResult
 from scaling.schedules import lr_factor, next_evaluation
 from scaling.stack import Stack, StackState
-from scaling.tasks import Params
+from scaling.tasks import Params, Task
 from scaling.trial import Trial, task_of
 
 
@@ -24,7 +26,7 @@ class Evaluation:
     """Some trials at one step. A trial's number is its position in the stack; arrays [N].
 
     loss: held out. train_loss: mean batch loss since the last evaluation, None at step 0.
-    lr: only where it is scheduled.
+    lr: only where it is scheduled. metrics: what else the task measures on held-out data.
     """
 
     step: int
@@ -32,6 +34,7 @@ class Evaluation:
     loss: np.ndarray
     train_loss: np.ndarray | None = None
     lr: np.ndarray | None = None
+    metrics: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Recorder(Protocol):
@@ -40,6 +43,10 @@ class Recorder(Protocol):
     def evaluation(self, evaluation: Evaluation) -> None: ...
 
     def outcome(self, number: int, result: TrialResult) -> None: ...
+
+    def picture(self, step: int, number: int, picture: np.ndarray) -> None:
+        """uint8 [H, W, 3]: what a trial does at this step."""
+        ...
 
     def wants_state(self) -> bool:
         """Asked before every step."""
@@ -84,17 +91,21 @@ def train(
     task = task_of(first)
     stack = Stack.start(task, trials)
     watch = Watch(trials)
-    step, due = 0, 0
+    step, due, next_picture = 0, 0, 0.0 if first.picture_ratio else math.inf
     if begin is not None:
         step, due = begin.state.step, begin.state.due
         stack.restore(begin.state.stack, begin.rows)
         watch.replay(begin.curves, [begin.state.seconds[row] for row in begin.rows])
+        next_picture = step * (first.picture_ratio or math.inf)
     while True:
         if step == due or step in watch.budgets:
-            loss = task.held_out_loss(stack.params).numpy()
+            held_out = task.held_out_metrics(stack.params)
+            measured = {key: values.numpy() for key, values in held_out.items()}
             scheduled = step > 0 and schedule.name != "constant"
             factor = lr_factor(schedule, step) if scheduled else None
-            ended = _evaluate(stack, watch, recorder, step, due, loss, factor)
+            if step == due and step >= next_picture:
+                next_picture = _draw(task, stack, recorder, step, first.picture_ratio)
+            ended = _evaluate(stack, watch, recorder, step, due, measured, factor)
             if not stack.drop(ended):
                 return watch.results()
             if step == due:
@@ -102,6 +113,7 @@ def train(
                 due = next_evaluation(first.evaluation, step)
         if recorder.wants_state():
             recorder.state(_state(step, due, stack, watch))
+        clock = time.perf_counter()
         losses, gradients = task.losses_and_gradients(stack.params, stack.next_batch())
         hyper = stack.hyper
         step += 1
@@ -112,6 +124,7 @@ def train(
         )
         non_finite = _non_finite(losses, params)
         stack.advance(losses, params, state)
+        watch.took(time.perf_counter() - clock)
         if non_finite is not None:
             diverged = np.unique(stack.member[non_finite.numpy()])
             for number in diverged:
@@ -125,18 +138,30 @@ def _state(step: int, due: int, stack: Stack, watch: Watch) -> TrainState:
     return TrainState(step, due, watch.seconds[saved["numbers"]].tolist(), saved)
 
 
+def _draw(task: Task, stack: Stack, recorder: Recorder, step: int, ratio: float | None) -> float:
+    """Record a picture of every trial; the step at which the next ones are due."""
+    pictures = task.pictures(stack.params)
+    if pictures is None or ratio is None:
+        return math.inf
+    for row in np.flatnonzero(stack.counted):
+        recorder.picture(step, int(stack.member[row]), pictures[row])
+    return step * ratio if step else 1
+
+
 def _evaluate(
     stack: Stack,
     watch: Watch,
     recorder: Recorder,
     step: int,
     due: int,
-    loss: np.ndarray,
+    measured: dict[str, np.ndarray],
     factor: float | None,
 ) -> np.ndarray:
     """Record the evaluation of every trial that has one at this step; the numbers that ended."""
     rows = stack.counted if step == due else stack.counted & (watch.limit[stack.member] == step)
-    numbers, loss = stack.member[rows], loss[rows]
+    numbers = stack.member[rows]
+    measured = {key: values[rows] for key, values in measured.items()}
+    loss = measured["loss"]
     if not len(numbers):
         return numbers
     train_loss = stack.mean_train_loss(rows) if step else None
@@ -148,6 +173,7 @@ def _evaluate(
             loss[finite],
             None if train_loss is None else train_loss[finite],
             None if factor is None else watch.lr[numbers[finite]] * factor,
+            {key: values[finite] for key, values in measured.items() if key != "loss"},
         )
     )
     ended = watch.look(step, numbers, loss)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-
-import torch
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from typing import Any
 
 from scaling.config import ConfigError, OwnTaskConfig, TrialConfig
 from scaling.tasks import Task, make_task
 from scaling.tasks.own import content_hash, first_line
 from scaling.validation import validate
 
+SHARED_BY_STARTS = (  # trials that differ in nothing of this start alike
+    *("task", "model", "data", "precision", "device", "micro_batch_size", "stack_networks"),
+    *("evaluation", "cache_dir"),
+)
 TRIAL_FORMAT = 1  # raised whenever equal configurations come to train other numbers
 
 
@@ -23,6 +27,7 @@ class Trial:
     """targets: absolute held-out losses, easiest (largest) first.
 
     task_content: digest of a user's own code and data, empty for the tasks of this package.
+    facts: what the task says of itself, logged. most_rows: trials that may train as one stack.
     """
 
     config: TrialConfig
@@ -33,6 +38,8 @@ class Trial:
     initial_loss: float
     irreducible_loss: float
     task_content: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    most_rows: int | None = None
 
     @property
     def max_steps(self) -> int:
@@ -55,37 +62,61 @@ def prepare(configs: Sequence[TrialConfig]) -> list[Trial]:
     trials = []
     for config in configs:
         validate(config)
-        key = _digest({"task": asdict(config.task), "batch_size": config.batch_size})
+        key = _digest({name: _plain(getattr(config, name)) for name in SHARED_BY_STARTS})
         if key not in starts:
             starts[key] = _start(config)
+        _check_batch_size(starts[key].task, config)
         trials.append(_trial(config, starts[key]))
     return trials
 
 
 @dataclass(frozen=True)
 class _Start:
-    model_size: int
+    task: Task
     initial_loss: float
-    irreducible_loss: float
-    task_content: str
+    content: str
 
 
 def _start(config: TrialConfig) -> _Start:
-    """What a task says before the first step; what it refuses is refused here."""
-    task = task_of(replace(config, precision="float64"))
-    own = config.task if isinstance(config.task, OwnTaskConfig) else None
-    try:
-        task.streams([config.seed], config.batch_size)
-        params = task.initial_params([config.seed] * task.tile_width)
-        initial_loss = float(task.held_out_loss(params)[0])
-    except Exception as error:
-        if own is None or isinstance(error, ConfigError):
-            raise
-        raise ConfigError("task.path", own.path, f"raised {first_line(error)}") from None
+    """What a task says before the first step; what it refuses is refused here.
+
+    The initial loss is that of seed 0, so that all trials have the same targets, and of float64
+    where that costs nothing.
+    """
+    task = task_of(config)
+    stacked = task.most_rows is None
+    if stacked and config.precision == "float32":
+        task = task_of(replace(config, precision="float64"))
+    with _users_errors(config):
+        params = task.initial_params([0] * task.tile_width)
+        initial_loss = float(task.held_out_metrics(params)["loss"][0])
     if not math.isfinite(initial_loss):
         raise ConfigError("task.name", config.task.name, "its initial loss is not finite")
-    content = content_hash(own, task) if own else ""
-    return _Start(task.model_size, initial_loss, task.irreducible_loss, content)
+    own = isinstance(config.task, OwnTaskConfig)
+    content = content_hash(config.task, task) if own else str(task.facts.get("data_hash", ""))
+    return _Start(task, initial_loss, content)
+
+
+def _check_batch_size(task: Task, config: TrialConfig) -> None:
+    with _users_errors(config):
+        task.streams([config.seed], config.batch_size)
+
+
+@contextmanager
+def _users_errors(config: TrialConfig) -> Iterator[None]:
+    """What a user's own task raises is one line that names it."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        if not isinstance(config.task, OwnTaskConfig):
+            raise
+        raise ConfigError("task.path", config.task.path, f"raised {first_line(error)}") from None
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def _trial(config: TrialConfig, start: _Start) -> Trial:
@@ -100,20 +131,29 @@ def _trial(config: TrialConfig, start: _Start) -> Trial:
         "precision": config.precision,
         "evaluation": asdict(config.evaluation),
     }
-    if start.task_content:
-        identity["task_content"] = start.task_content
+    networks = ("model", "data", "micro_batch_size")
+    identity |= {
+        key: _plain(getattr(config, key)) for key in networks if getattr(config, key) is not None
+    }
+    if start.content:
+        identity["task_content"] = start.content
     shared = {"optimizer": config.optimizer.name, "lr": None, "seed": None}
     return Trial(
         config=config,
         trial_id=_digest(identity),
         stack_key=_digest(identity | shared),
-        targets=_absolute_targets(config, start.initial_loss, start.irreducible_loss),
-        **asdict(start),
+        targets=_absolute_targets(config, start.initial_loss, start.task.irreducible_loss),
+        model_size=start.task.model_size,
+        initial_loss=start.initial_loss,
+        irreducible_loss=start.task.irreducible_loss,
+        task_content=start.content if isinstance(config.task, OwnTaskConfig) else "",
+        facts=start.task.facts,
+        most_rows=start.task.most_rows,
     )
 
 
 def task_of(config: TrialConfig) -> Task:
-    return make_task(config.task, getattr(torch, config.precision))
+    return make_task(config)
 
 
 def _absolute_targets(

@@ -7,16 +7,21 @@ import re
 from collections.abc import Sequence
 
 from scaling.config import (
+    DEVICES,
+    NETWORK_SAMPLINGS,
     OPTIMIZERS,
     PRECISIONS,
     SAMPLINGS,
     SCHEDULES,
+    STACKING,
     TASKS,
     BudgetConfig,
+    ColourizationConfig,
     ConfigError,
     FiniteRegressionConfig,
     LinearRegressionConfig,
     OptimizerConfig,
+    OwnTaskConfig,
     ScheduleConfig,
     StudyConfig,
     TaskConfig,
@@ -37,6 +42,14 @@ def validate(config: TrialConfig) -> None:
     _real("tail_factor", config.tail_factor, least=1)
     _real("divergence_factor", config.divergence_factor, above=1)
     _member("precision", config.precision, PRECISIONS)
+    _member("device", config.device, DEVICES)
+    _member("stack_networks", config.stack_networks, STACKING)
+    if config.micro_batch_size is not None:
+        _whole("micro_batch_size", config.micro_batch_size, 1)
+    if config.picture_ratio is not None:
+        _real("picture_ratio", config.picture_ratio, above=1)
+    _whole("evaluation.statistics_examples", config.evaluation.statistics_examples, 1)
+    _validate_groups(config)
     _validate_budget(config.budget, config.batch_size)
     _whole("evaluation.every_step_until", config.evaluation.every_step_until, 1)
     _real("evaluation.ratio", config.evaluation.ratio, above=1)
@@ -81,6 +94,23 @@ def _validate_optimizer(optimizer: OptimizerConfig) -> None:
             _real(f"optimizer.{key}", getattr(optimizer, key), least=0, below=1)
     if hasattr(optimizer, "eps"):
         _real("optimizer.eps", optimizer.eps, least=0)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _validate_groups(config: TrialConfig) -> None:
+    """Model, data and what only networks have, against the task."""
+    regression = isinstance(config.task, LinearRegressionConfig | FiniteRegressionConfig)
+    if regression and config.precision == "bf16":
+        raise ConfigError("precision", "bf16", f"{config.task.name} trains in float32 or float64")
+    if regression and config.micro_batch_size is not None:
+        allowed = f"{config.task.name} takes its batch whole; leave it null"
+        raise ConfigError("micro_batch_size", config.micro_batch_size, allowed)
+    if not isinstance(config.task, ColourizationConfig):
+        for key, given in (("model", config.model), ("data", config.data)):
+            if given is not None:
+                allowed = f"the task {config.task.name} takes none; leave {key} out"
+                raise ConfigError(key, given.name, allowed)
+    if isinstance(config.task, ColourizationConfig | OwnTaskConfig):
+        _member("task.sampling", config.task.sampling, NETWORK_SAMPLINGS)
 
 
 def _validate_task(task: TaskConfig) -> None:

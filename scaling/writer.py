@@ -98,6 +98,10 @@ class Writer:
                     raise StoreError(content)
                 return
 
+    def abandon(self) -> None:
+        """Have it write what there is and end, without waiting for it."""
+        self._connection.close()
+
     def _receive(self) -> tuple[str, Any]:
         try:
             return self._connection.recv()
@@ -112,6 +116,9 @@ class NoWriter(Writer):
         return
 
     def wait_until_open(self) -> None:
+        return
+
+    def abandon(self) -> None:
         return
 
     def close(

@@ -106,6 +106,7 @@ def _run_units(
         raise
     except BaseException:
         executor.close(at_once=True)
+        writer.abandon()  # it would wait for us, and we at our end for it
         raise
     if training is None:
         return SweepResult(planned.results, [])

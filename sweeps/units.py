@@ -142,13 +142,17 @@ def _header(trial: Trial, job: Job, name: str) -> dict[str, Any]:
 
 def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
     """The params of a trial: the leaves of its configuration by dotted path, and derived ones."""
-    left_out = ("study", "tracking", "targets", "sweep", "record_dir", "checkpoint")
+    left_out = (
+        *("study", "tracking", "targets", "sweep", "record_dir", "checkpoint", "picture_ratio"),
+        *("cache_dir",),
+    )
     leaves = _leaves({key: value for key, value in content.items() if key not in left_out})
     for key in ("task.inputs", "task.labels"):  # may be long; config.yaml has them
         leaves.pop(key, None)
     content_of_task = {schema.TASK_CONTENT: trial.task_content} if trial.task_content else {}
     return (
         leaves
+        | trial.facts
         | content_of_task
         | {
             schema.TARGETS: list(trial.targets),

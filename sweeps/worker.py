@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import faulthandler
+import io
+import math
 import multiprocessing
 import os
 import signal
@@ -16,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from scaling.checkpoint import KEPT, CheckpointError, read_checkpoint, refuse, write_checkpoint
+from scaling.durable import write_whole
 from scaling.journal import Journal, RecordError, journal_path
 from scaling.result import TrialResult
 from scaling.tasks.own import first_line
@@ -44,6 +48,10 @@ class Place:
     @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
+
+    @property
+    def pictures(self) -> Path:
+        return self.folder / "pictures"
 
     def new_journal(self) -> Journal:
         return Journal(journal_path(self.folder, self.sweep["name"]), self.study, self.sweep)
@@ -112,7 +120,22 @@ class JournalRecorder:
         columns = {key: getattr(evaluation, key) for key in ("loss", "train_loss", "lr")}
         given = {key: column.tolist() for key, column in columns.items() if column is not None}
         trials = [self._unit.numbers[number] for number in evaluation.numbers]
+        if evaluation.metrics:
+            given["metrics"] = {key: list(map(_finite, v)) for key, v in evaluation.metrics.items()}
         self.write("evaluation", step=evaluation.step, trials=trials, **given)
+
+    def picture(self, step: int, number: int, picture: np.ndarray) -> None:
+        """A file beside the journals; one that cannot be written is said, and missed."""
+        trial = self._unit.trials[number]
+        path = self._trainer.place.pictures / trial.trial_id / f"{step:09d}.png"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, as_png(picture))
+        except OSError as error:
+            self.write("notice", text=f"{error.filename}: no picture ({error.strerror})")
+            return
+        name = str(path.relative_to(self._trainer.place.folder))
+        self.write("picture", trial=self._unit.numbers[number], step=step, path=name)
 
     def outcome(self, number: int, result: TrialResult) -> None:
         self.write("outcome", trial=self._unit.numbers[number], **result.as_line())
@@ -150,6 +173,19 @@ class JournalRecorder:
             if old not in kept:
                 old.unlink(missing_ok=True)
         self._written = kept
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def as_png(picture: np.ndarray) -> bytes:
+    """uint8 [H, W, 3]."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from scaling.config import (
+    ColourizationConfig,
     FiniteRegressionConfig,
     LinearRegressionConfig,
     OwnTaskConfig,
-    TaskConfig,
+    TrialConfig,
 )
 from scaling.tasks.streams import Batch, Streams
 
@@ -23,13 +25,19 @@ class Task(Protocol):
     """What the training loop asks of a task.
 
     Trials of a stack stand in tiles of `tile_width` rows; the rows of one tile see the same
-    batch (one seed, many learning rates), so a stack holds R = tiles * tile_width rows.
-    A task of a user's own whose data come from outside its code may have a `data_hash` as well.
+    batch (one seed, many learning rates), so a stack holds R = tiles * tile_width rows. A stack is
+    padded to `least_tiles` tiles, and holds at most `most_rows` trials (None: any number).
+    `facts` is logged with every trial.
     """
 
     tile_width: int
+    least_tiles: int
+    most_rows: int | None
     model_size: int
     irreducible_loss: float
+
+    @property
+    def facts(self) -> dict[str, Any]: ...
 
     def initial_params(self, seeds: Sequence[int]) -> Params:
         """Parameters at step 0 of the trials with these seeds, leaves [R, ...]."""
@@ -40,24 +48,51 @@ class Task(Protocol):
         ...
 
     def losses_and_gradients(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
-        """Batch loss [R] and its gradient; the leaves of `batch` are [tiles, B, ...]."""
+        """Batch loss [R] and its gradient; the leaves of `batch` are [tiles, B, ...].
+
+        Leaves of params without a gradient (buffers) are not optimized; they may change in place.
+        """
         ...
 
-    def held_out_loss(self, params: Params) -> Tensor:
-        """Held-out loss [R], float64."""
+    def held_out_metrics(self, params: Params) -> dict[str, Tensor]:
+        """Held-out `loss` and whatever else is measured with it, each [R] float64."""
+        ...
+
+    def pictures(self, params: Params) -> list[np.ndarray] | None:
+        """A picture of what each row does, uint8 [H, W, 3]; None where there is none."""
         ...
 
 
-def make_task(config: TaskConfig, dtype: torch.dtype) -> Task:
+class StackedTask:
+    """Defaults of tasks whose trials train together by the thousand."""
+
+    least_tiles = 2
+    most_rows: int | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+    def pictures(self, params: Params) -> list[np.ndarray] | None:
+        return None
+
+
+def make_task(config: TrialConfig) -> Task:
     """The task that `config` describes; ConfigError where its values do not fit together."""
     from scaling.tasks.finite_regression import FiniteRegression
     from scaling.tasks.linear_regression import LinearRegression
     from scaling.tasks.own import make_own_task
 
-    if isinstance(config, LinearRegressionConfig):
-        return LinearRegression(config, dtype)
-    if isinstance(config, FiniteRegressionConfig):
-        return FiniteRegression(config, dtype)
-    if isinstance(config, OwnTaskConfig):
-        return make_own_task(config, dtype)
-    raise TypeError(f"no task for {type(config).__name__}")
+    task = config.task
+    if isinstance(task, LinearRegressionConfig):
+        return LinearRegression(task, getattr(torch, config.precision))
+    if isinstance(task, FiniteRegressionConfig):
+        return FiniteRegression(task, getattr(torch, config.precision))
+    if isinstance(task, OwnTaskConfig):
+        return make_own_task(task, config)
+    if isinstance(task, ColourizationConfig):
+        from scaling.tasks.colourization import Colourization
+        from scaling.tasks.supervised import SupervisedTask
+
+        return SupervisedTask(Colourization(config), config)
+    raise TypeError(f"no task for {type(task).__name__}")

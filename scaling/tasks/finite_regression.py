@@ -12,14 +12,14 @@ from torch import Tensor
 
 from scaling.config import ConfigError, FiniteRegressionConfig
 from scaling.spectrum import power_law
-from scaling.tasks import Params
+from scaling.tasks import Params, StackedTask
 from scaling.tasks.regression import TILE_WIDTH, squared_error_gradients
 from scaling.tasks.streams import Batch, Streams
 
 Array = NDArray[np.float64]
 
 
-class FiniteRegression:
+class FiniteRegression(StackedTask):
     """J(w) = loss_scale / n * |X w - t|^2 on X [n, D], t [n].
 
     The recorded loss is J over all n examples; the irreducible loss is its minimum, that of the
@@ -53,7 +53,7 @@ class FiniteRegression:
             allowed = f"at most the {n_examples} examples of the data without replacement"
             raise ConfigError("batch_size", batch_size, allowed)
 
-        def draw(generator: torch.Generator, n_steps: int) -> Batch:
+        def draw(generator: torch.Generator, n_steps: int, first_step: int) -> Batch:
             if replace:
                 rows = torch.randint(n_examples, (n_steps, batch_size), generator=generator)
             else:
@@ -69,12 +69,12 @@ class FiniteRegression:
         losses, gradients = squared_error_gradients(params["weights"], *batch, loss_scale=scale)
         return losses, {"weights": gradients}
 
-    def held_out_loss(self, params: Params) -> Tensor:
+    def held_out_metrics(self, params: Params) -> dict[str, Tensor]:
         rows = params["weights"].double()
         tiles = rows.unflatten(0, (-1, TILE_WIDTH))
         inputs = self._exact_inputs.expand(tiles.shape[0], -1, -1)
         residuals = torch.bmm(inputs, tiles.mT) - self._exact_labels[:, None]
-        return residuals.square().mean(1).flatten() * self.config.loss_scale
+        return {"loss": residuals.square().mean(1).flatten() * self.config.loss_scale}
 
 
 def drawn_data(config: FiniteRegressionConfig) -> tuple[Array, Array]:

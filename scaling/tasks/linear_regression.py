@@ -9,12 +9,12 @@ from torch import Tensor
 
 from scaling.config import LinearRegressionConfig
 from scaling.spectrum import power_law
-from scaling.tasks import Params
+from scaling.tasks import Params, StackedTask
 from scaling.tasks.regression import TILE_WIDTH, squared_error_gradients
 from scaling.tasks.streams import Batch, Streams
 
 
-class LinearRegression:
+class LinearRegression(StackedTask):
     """x ~ N(0, diag(lambda)), lambda_i = i^-spectrum_exponent; t = w*.x + label_noise * eps.
 
     Loss (w.x - t)^2, no 1/2. Held-out loss is the exact excess risk
@@ -38,7 +38,7 @@ class LinearRegression:
     def streams(self, seeds: Sequence[int], batch_size: int) -> Streams:
         dimension = self.config.dimension
 
-        def draw(generator: torch.Generator, n_steps: int) -> Batch:
+        def draw(generator: torch.Generator, n_steps: int, first_step: int) -> Batch:
             shape = (n_steps, batch_size, dimension)
             inputs = torch.randn(shape, generator=generator, dtype=self.dtype).mul_(self._scales)
             noise = torch.randn(shape[:2], generator=generator, dtype=self.dtype)
@@ -51,6 +51,6 @@ class LinearRegression:
         losses, gradients = squared_error_gradients(params["weights"], *batch, loss_scale=1.0)
         return losses, {"weights": gradients}
 
-    def held_out_loss(self, params: Params) -> Tensor:
+    def held_out_metrics(self, params: Params) -> dict[str, Tensor]:
         error = params["weights"].double() - self.config.true_weight
-        return (error.square() * self.eigenvalues).sum(-1)
+        return {"loss": (error.square() * self.eigenvalues).sum(-1)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
+import inspect
 import os
 import sys
 import traceback
@@ -15,33 +16,51 @@ from typing import cast
 
 import torch
 
-from scaling.config import ConfigError, OwnTaskConfig
+from scaling.config import ConfigError, OwnTaskConfig, TaskConfig, TrialConfig
 from scaling.tasks import Task
 
 
-def make_own_task(config: OwnTaskConfig, dtype: torch.dtype) -> Task:
-    """`config.path` called with dtype and the options; ConfigError for whatever it raises."""
+def make_own_task(config: OwnTaskConfig, whole: TrialConfig) -> Task:
+    """`config.path` called with the options; ConfigError for whatever it raises.
+
+    It makes a Problem (scaling.tasks.supervised), or a whole Task, which is also given `dtype`.
+    """
     make = getattr(_module_of(config), config.path.rpartition(".")[2], None)
     if not callable(make):
         raise ConfigError("task.path", config.path, "has no such class or function in its module")
     try:
-        task = make(dtype=dtype, **{str(key): value for key, value in config.options.items()})
+        options = {str(key): value for key, value in config.options.items()}
+        if "dtype" in inspect.signature(make).parameters:
+            options["dtype"] = getattr(torch, whole.precision)
+        made = make(**options)
+        return _as_task(made, config, whole)
     except ConfigError:
         raise
     except Exception as error:
         raise ConfigError("task.path", config.path, f"raised {first_line(error)}") from None
+
+
+def _as_task(made: object, config: OwnTaskConfig, whole: TrialConfig) -> Task:
+    from scaling.tasks.supervised import SupervisedTask, as_problem, is_problem
+
+    if is_problem(made):
+        return SupervisedTask(as_problem(made), whole)
     parts = [*Task.__annotations__, *(name for name in vars(Task) if not name.startswith("_"))]
-    if missing := [name for name in parts if not hasattr(task, name)]:
-        allowed = f"is no task: it lacks {', '.join(sorted(missing))} (see scaling/tasks)"
+    if missing := [name for name in parts if not hasattr(made, name)]:
+        allowed = (
+            "is no task: it needs train, held_out, model and loss (see the README), or, to be a "
+            f"whole task, also {', '.join(sorted(missing))}"
+        )
         raise ConfigError("task.path", config.path, allowed)
-    return cast(Task, task)
+    return cast(Task, made)
 
 
-def content_hash(config: OwnTaskConfig, task: Task) -> str:
-    """Digest of the task's source files, and of its data where it says `data_hash`.
+def content_hash(config: TaskConfig, task: Task) -> str:
+    """Digest of an own task's source files, and of its data where it says `data_hash`.
 
     Source files: that of its module and those that it imports from beside it.
     """
+    assert isinstance(config, OwnTaskConfig)
     digest = hashlib.sha256()
     for path in sorted(_sources(_module_of(config))):
         digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")

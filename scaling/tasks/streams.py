@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 Batch = tuple[Tensor, ...]
-StreamState = dict[str, Any]  # generators: a state for each stream; steps of the block; next batch
+StreamState = dict[str, Any]  # generators: a state for each; steps and first of the block; next
 FIRST_BLOCK_STEPS = 16  # blocks double from here, so that short trials draw little in vain ...
 BLOCK_ELEMENTS = 2**16  # ... up to this many numbers: drawing at once is what makes small B fast
 
@@ -18,7 +18,8 @@ BLOCK_ELEMENTS = 2**16  # ... up to this many numbers: drawing at once is what m
 class Streams:
     """Batches of G streams, leaves [G, B, ...], one call of `next` per step.
 
-    `draw(generator, n_steps)` returns leaves [n_steps, B, ...]. The lengths of blocks depend on
+    `draw(generator, n_steps, first_step)` returns leaves [n_steps, B, ...]; first_step, the steps
+    drawn before, is for data in a fixed order. The lengths of blocks depend on
     the shape of one batch alone, never on the stack, so that a trial's data do not depend on its
     neighbours. A stream is fixed by (seed, batch size): equal for every lr, independent between
     batch sizes.
@@ -29,19 +30,21 @@ class Streams:
         seeds: Sequence[int],
         batch_size: int,
         elements_per_step: int,
-        draw: Callable[[torch.Generator, int], Batch],
+        draw: Callable[[torch.Generator, int, int], Batch],
     ) -> None:
         self._generators = [_generator(seed, batch_size) for seed in seeds]
         self._draw = draw
         self._most_steps = max(1, BLOCK_ELEMENTS // elements_per_step)
         self._block_steps = min(FIRST_BLOCK_STEPS, self._most_steps)
         self._position = 0
+        self._first_step = 0  # of the block
         self._before: list[Tensor] = []  # states of the generators before the block was drawn
         self._block: Batch = ()
 
     def next(self) -> Batch:
         if not self._block or self._position == self._block_steps:
             if self._block:
+                self._first_step += self._block_steps
                 self._block_steps = min(2 * self._block_steps, self._most_steps)
             self._draw_block()
         batch = tuple(leaf[:, self._position] for leaf in self._block)
@@ -50,21 +53,26 @@ class Streams:
 
     def _draw_block(self) -> None:
         self._before = [generator.get_state() for generator in self._generators]
-        drawn = [self._draw(generator, self._block_steps) for generator in self._generators]
+        first, steps = self._first_step, self._block_steps
+        drawn = [self._draw(generator, steps, first) for generator in self._generators]
         self._block = tuple(map(_stack, zip(*drawn, strict=True)))
         self._position = 0
 
     def state(self) -> StreamState:
         """What `restore` needs to go on with the next batch."""
         states = self._before or [generator.get_state() for generator in self._generators]
-        drawn = bool(self._block)
-        return {"generators": states, "steps": self._block_steps, "next": self._position * drawn}
+        return {
+            "generators": states,
+            "steps": self._block_steps,
+            "first": self._first_step,
+            "next": self._position if self._block else 0,
+        }
 
     def restore(self, state: StreamState) -> None:
         """Go on where the streams of this state, given in this order, stood."""
         for generator, before in zip(self._generators, state["generators"], strict=True):
             generator.set_state(before)
-        self._block_steps = state["steps"]
+        self._block_steps, self._first_step = state["steps"], state["first"]
         if state["next"]:  # the block is drawn again rather than saved: it may be large
             self._draw_block()
             self._position = state["next"]

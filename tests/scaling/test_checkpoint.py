@@ -175,6 +175,14 @@ def test_another_format_is_named(tmp_path: Path) -> None:
     assert path.with_suffix(".refused").exists()  # kept, out of the way
 
 
+def test_a_file_that_goes_while_it_is_looked_at(tmp_path: Path) -> None:
+    path = saved_file(tmp_path)
+    (tmp_path / "gone-000000000010.ckpt").symlink_to(tmp_path / "nowhere")
+    headers, refused = read_headers(tmp_path)
+    assert [header.path for header in headers] == [path]
+    assert refused == []
+
+
 def test_content_is_data_only(tmp_path: Path) -> None:
     path = saved_file(tmp_path)
     _, state = read_checkpoint(path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scaling.config import LinearRegressionConfig
+from scaling.config import LinearRegressionConfig, SgdConfig, TaskConfig, TrialConfig
 from scaling.tasks import Task, make_task
 from scaling.tasks.finite_regression import FiniteRegression
 from tests.scaling.trials import finite_task
@@ -16,6 +16,10 @@ TASKS = [
     finite_task(loss_scale=0.5),
     finite_task(data_examples=3, sampling="without_replacement"),
 ]
+
+
+def make(task: TaskConfig, precision: str) -> Task:
+    return make_task(TrialConfig(task=task, optimizer=SgdConfig(), precision=precision))
 
 
 def two_tiles(task: Task) -> dict[str, torch.Tensor]:
@@ -28,7 +32,7 @@ def two_tiles(task: Task) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("config", TASKS, ids=["streaming", "finite", "few examples"])
 def test_gradients_equal_autograd(config) -> None:
-    task = make_task(config, torch.float64)
+    task = make(config, "float64")
     params = two_tiles(task)
     inputs, labels = batch = task.streams([3, 4], 3).next()
     losses, gradients = task.losses_and_gradients(params, batch)
@@ -44,12 +48,12 @@ def test_gradients_equal_autograd(config) -> None:
 
 def test_excess_risk_is_the_expected_loss_above_the_noise() -> None:
     config = TASKS[0]
-    task = make_task(config, torch.float64)
+    task = make(config, "float64")
     params = two_tiles(task)
     inputs, labels = task.streams([1, 2], 100_000).next()
     losses, _ = task.losses_and_gradients(params, (inputs, labels))
     excess = losses - 0.5**2
-    torch.testing.assert_close(excess, task.held_out_loss(params), rtol=0.05, atol=0)
+    torch.testing.assert_close(excess, task.held_out_metrics(params)["loss"], rtol=0.05, atol=0)
 
 
 def test_finite_loss_and_its_minimum() -> None:
@@ -61,11 +65,11 @@ def test_finite_loss_and_its_minimum() -> None:
     loss = 0.5 * np.mean((rows[:, :-1] @ solution - rows[:, -1]) ** 2)
     assert task.irreducible_loss == pytest.approx(loss, rel=1e-10)
     params = {"weights": torch.from_numpy(solution).repeat(32, 1)}
-    assert task.held_out_loss(params)[0].item() == pytest.approx(loss, rel=1e-10)
+    assert task.held_out_metrics(params)["loss"][0].item() == pytest.approx(loss, rel=1e-10)
 
 
 def test_without_replacement_no_example_comes_twice_in_a_batch() -> None:
-    task = make_task(finite_task(sampling="without_replacement"), torch.float64)
+    task = make(finite_task(sampling="without_replacement"), "float64")
     streams = task.streams([0], 24)
     first, second = streams.next()[1][0], streams.next()[1][0]
     assert len(set(first.tolist())) == 24
@@ -75,15 +79,15 @@ def test_without_replacement_no_example_comes_twice_in_a_batch() -> None:
 
 def test_given_data_replace_drawn_data() -> None:
     config = finite_task(inputs=[[2, 1]], labels=[2], loss_scale=0.5)
-    task = make_task(config, torch.float64)
+    task = make(config, "float64")
     assert task.model_size == 2
     assert task.irreducible_loss == pytest.approx(0, abs=1e-30)
-    assert task.held_out_loss(task.initial_params([0] * 32))[0] == 2.0
+    assert task.held_out_metrics(task.initial_params([0] * 32))["loss"][0] == 2.0
 
 
 @pytest.mark.parametrize("config", TASKS[:2], ids=["streaming", "finite"])
 def test_a_seed_fixes_its_stream_whatever_stands_beside_it(config) -> None:
-    task = make_task(config, torch.float32)
+    task = make(config, "float32")
     alone, together, other = task.streams([7], 4), task.streams([1, 7], 4), task.streams([7], 8)
     for step in range(5000):  # over several blocks
         mine, theirs = alone.next(), together.next()
@@ -98,7 +102,7 @@ def test_a_seed_fixes_its_stream_whatever_stands_beside_it(config) -> None:
 
 
 def test_streams_of_seeds_and_batch_sizes_are_uncorrelated() -> None:
-    task = make_task(LinearRegressionConfig(dimension=1, label_noise=0.0), torch.float64)
+    task = make(LinearRegressionConfig(dimension=1, label_noise=0.0), "float64")
     draws = np.array(
         [
             [task_stream.next()[0][0, 0, 0].item() for _ in range(4000)]

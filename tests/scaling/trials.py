@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from scaling.config import (
     OPTIMIZERS,
     BudgetConfig,
@@ -39,6 +41,7 @@ class Memory:
     def __init__(self) -> None:
         self.curves: dict[int, list[tuple[int, float, float | None, float | None]]] = {}
         self.outcomes: dict[int, TrialResult] = {}
+        self.pictures: dict[int, dict[int, np.ndarray]] = {}
 
     def evaluation(self, evaluation: Evaluation) -> None:
         for position, number in enumerate(evaluation.numbers.tolist()):
@@ -51,6 +54,9 @@ class Memory:
 
     def outcome(self, number: int, result: TrialResult) -> None:
         self.outcomes[int(number)] = result
+
+    def picture(self, step: int, number: int, picture: np.ndarray) -> None:
+        self.pictures.setdefault(number, {})[step] = picture
 
     def wants_state(self) -> bool:
         return False

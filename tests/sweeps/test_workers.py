@@ -245,6 +245,27 @@ def test_a_worker_ends_with_its_sweep(tmp_path: Path) -> None:
         time.sleep(0.1)
 
 
+def test_an_error_of_ours_ends_the_sweep(tmp_path: Path) -> None:
+    """With its traceback, and without waiting for the writer that waits for it."""
+    code = (
+        "import sweeps.training as t\n"
+        "def broken(*a): raise ZeroDivisionError('a bug')\n"
+        "t.Training.run = broken\n"
+        "import sys, runpy; sys.argv = ['sweeps', '-m', 'lr=0.1', 'study.name=small']\n"
+        "runpy.run_module('sweeps', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "a bug" in done.stderr
+
+
 def test_another_commit_is_said_and_tagged(tmp_path: Path) -> None:
     def commit(text: str) -> None:
         (tmp_path / "notes.txt").write_text(text)

@@ -1,0 +1,1 @@
+"""Images for colourization: where they come from, their palette, prepared once and cached."""

@@ -1,0 +1,1 @@
+"""Networks of any size: colourization, what normalises them, and what they count."""

@@ -1,0 +1,240 @@
+"""Any data set and any nn.Module as a task: what a user's own problem needs is `Problem`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+
+from scaling.config import ConfigError, TrialConfig
+from scaling.models.norms import recompute_statistics
+from scaling.tasks import Params
+from scaling.tasks.flat import FlatModule
+from scaling.tasks.streams import Batch, Streams
+
+HELD_OUT_CHUNK = 250  # examples evaluated at once
+STATISTICS_CHUNK = 256
+
+
+class Problem(Protocol):
+    """Data, model and loss. Tensors or arrays; the first of each tuple is what the model takes.
+
+    Optional: irreducible_loss (0), model_size (number of parameters), facts (a dict that is logged
+    with every trial), metrics(outputs, *targets) -> {name: mean over the examples given},
+    picture(inputs, outputs, *targets) -> uint8 [H, W, 3] of some held-out examples.
+    """
+
+    train: tuple[Any, ...]
+    held_out: tuple[Any, ...]
+
+    def model(self) -> nn.Module:
+        """A new network with random weights, drawn from torch's default generator."""
+        ...
+
+    @property
+    def loss(self) -> Callable[..., Tensor]:
+        """loss(outputs, *targets): mean over the examples given."""
+        ...
+
+
+class SupervisedTask:
+    """Trains a Problem: a stack of one by ordinary autograd, larger ones by torch.func.
+
+    Parameters are one vector a trial, [R, P], and buffers another, [R, Q], so that optimizers
+    make one pass whatever the number of layers. Buffers change in place.
+    """
+
+    tile_width = 1
+    least_tiles = 1
+
+    def __init__(self, problem: Problem, config: TrialConfig) -> None:
+        self.problem = problem
+        self.device = torch.device(device_of(config.device))
+        self._bf16 = config.precision == "bf16"
+        self._dtype = torch.float64 if config.precision == "float64" else torch.float32
+        self._micro_batch_size = config.micro_batch_size
+        self._recompute = config.evaluation.recompute_statistics
+        self._statistics_examples = config.evaluation.statistics_examples
+        self._sampling = getattr(config.task, "sampling", "with_replacement")
+        self._train = self._tensors("train", problem.train)
+        self._held_out = self._tensors("held_out", problem.held_out)
+        self._flat = FlatModule(self._new_module(0))
+        self.most_rows = None if _stacked(config.stack_networks, self.device) else 1
+        self.model_size = int(getattr(problem, "model_size", self._flat.n_parameters))
+        self.irreducible_loss = float(getattr(problem, "irreducible_loss", 0.0))
+        self.facts = {"parameters": self._flat.n_parameters, **getattr(problem, "facts", {})}
+
+    @property
+    def data_hash(self) -> str:
+        """Digest of all examples."""
+        known = getattr(self.problem, "content_hash", None)
+        if known is not None:
+            return str(known)
+        digest = hashlib.sha256()
+        for leaf in (*self.problem.train, *self.problem.held_out):
+            array = np.ascontiguousarray(np.asarray(leaf))
+            digest.update(f"{array.dtype} {array.shape}\n".encode() + array.tobytes())
+        return digest.hexdigest()[:16]
+
+    def initial_params(self, seeds: Sequence[int]) -> Params:
+        rows = [FlatModule(self._new_module(seed)).values() for seed in seeds]
+        return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+
+    def streams(self, seeds: Sequence[int], batch_size: int) -> Streams:
+        n_examples = len(self._train[0])
+        replace = self._sampling == "with_replacement"
+        if self._sampling == "without_replacement" and batch_size > n_examples:
+            allowed = f"at most the {n_examples} training examples without replacement"
+            raise ConfigError("batch_size", batch_size, allowed)
+
+        def draw(generator: torch.Generator, n_steps: int, first_step: int) -> Batch:
+            if self._sampling == "fixed_order":
+                first = first_step * batch_size
+                order = torch.arange(first, first + n_steps * batch_size) % n_examples
+                return (order.view(n_steps, batch_size),)
+            if replace:
+                return (torch.randint(n_examples, (n_steps, batch_size), generator=generator),)
+            keys = torch.rand((n_steps, n_examples), generator=generator, dtype=torch.float64)
+            return (keys.argsort(-1)[:, :batch_size],)
+
+        elements = batch_size if self._sampling != "without_replacement" else n_examples
+        return Streams(seeds, batch_size, elements, draw)
+
+    def losses_and_gradients(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
+        rows = batch[0].to(self.device)
+        if len(params["weights"]) > 1:
+            return self._stacked(params, rows)
+        self._flat.load({key: leaf[0] for key, leaf in params.items()})
+        self._flat.gradient.zero_()
+        module, total = self._flat.module.train(), torch.zeros((), dtype=torch.float64)
+        for part in rows[0].split(self._micro_batch_size or len(rows[0])):
+            loss = self._loss(module, self._examples(self._train, part))
+            share = len(part) / len(rows[0])
+            (loss * share).backward()
+            total += loss.detach().double().cpu() * share
+        params["buffers"][0].copy_(self._flat.buffers())
+        return total[None], {"weights": self._flat.gradient[None]}
+
+    def held_out_metrics(self, params: Params) -> dict[str, Tensor]:
+        """Mean loss and metrics over all held-out examples, [R] float64, in eval mode."""
+        rows = [self._held_out_row(params, row) for row in range(len(params["weights"]))]
+        return {key: torch.tensor([row[key] for row in rows]).double() for key in rows[0]}
+
+    def pictures(self, params: Params) -> list[np.ndarray] | None:
+        draw = getattr(self.problem, "picture", None)
+        if draw is None:
+            return None
+        made = []
+        for row in range(len(params["weights"])):
+            with self._evaluating(params, row) as module:
+                inputs, *targets = self._examples(self._held_out, slice(0, 8))
+                made.append(draw(inputs, module(inputs).float(), *targets))
+        return made
+
+    def _held_out_row(self, params: Params, row: int) -> dict[str, float]:
+        sums: dict[str, float] = {}
+        n_examples = len(self._held_out[0])
+        with self._evaluating(params, row) as module:
+            for begin in range(0, n_examples, HELD_OUT_CHUNK):
+                part = slice(begin, min(begin + HELD_OUT_CHUNK, n_examples))
+                inputs, *targets = self._examples(self._held_out, part)
+                outputs = self._forward(module, inputs)
+                values = {"loss": self.problem.loss(outputs, *targets)}
+                if hasattr(self.problem, "metrics"):
+                    values |= self.problem.metrics(outputs, *targets)  # pyright: ignore
+                for key, value in values.items():
+                    share = (part.stop - part.start) / n_examples
+                    sums[key] = sums.get(key, 0.0) + float(value) * share
+        return sums
+
+    @contextmanager
+    def _evaluating(self, params: Params, row: int) -> Iterator[nn.Module]:
+        """The network of one row in eval mode; the row's own buffers stay as they are."""
+        self._flat.load({key: leaf[row] for key, leaf in params.items()})
+        module = self._flat.module
+        with torch.no_grad():
+            if self._recompute:
+                examples = self._train[0][: self._statistics_examples]
+                chunks = [self._laid_out(c) for c in examples.split(STATISTICS_CHUNK)]
+                recompute_statistics(module, chunks)
+            yield module.eval()
+        module.train()
+
+    def _stacked(self, params: Params, rows: Tensor) -> tuple[Tensor, Params]:
+        inputs, *targets = (leaf[rows] for leaf in self._train)
+        flat, module = self._flat, self._flat.module.train()
+
+        def loss_of(weights: Tensor, buffers: Tensor, inputs: Tensor, *targets: Tensor) -> Tensor:
+            state = flat.named(weights, buffers)
+            return self.problem.loss(functional_call(module, state, (inputs,)), *targets)
+
+        with self._autocast():
+            both = vmap(grad_and_value(loss_of), randomness="different")
+            gradients, losses = both(params["weights"], params["buffers"], inputs, *targets)
+        return losses.detach().double().cpu(), {"weights": gradients}
+
+    def _loss(self, module: nn.Module, examples: Sequence[Tensor]) -> Tensor:
+        inputs, *targets = examples
+        return self.problem.loss(self._forward(module, inputs), *targets)
+
+    def _forward(self, module: nn.Module, inputs: Tensor) -> Tensor:
+        with self._autocast():
+            outputs = module(inputs)
+        return outputs.to(self._dtype)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
+
+    def _examples(self, leaves: Sequence[Tensor], rows: Tensor | slice) -> list[Tensor]:
+        inputs, *targets = (leaf[rows] for leaf in leaves)
+        return [self._laid_out(inputs), *targets]
+
+    def _laid_out(self, inputs: Tensor) -> Tensor:
+        """Images as convolutions like them: channels last."""
+        if inputs.dim() == 4:
+            return inputs.contiguous(memory_format=torch.channels_last)
+        return inputs
+
+    def _new_module(self, seed: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return self.problem.model().to(self.device, self._dtype)
+
+    def _tensors(self, key: str, leaves: Sequence[Any]) -> list[Tensor]:
+        tensors = [torch.as_tensor(leaf) for leaf in leaves]
+        if not tensors or not len(tensors[0]) or len({len(leaf) for leaf in tensors}) > 1:
+            lengths = ", ".join(str(len(leaf)) for leaf in tensors)
+            allowed = "its parts must have one length, at least 1"
+            raise ConfigError(f"the problem's {key}", f"lengths {lengths}", allowed)
+        floating = tensors[0].is_floating_point()
+        tensors[0] = tensors[0].to(self._dtype) if floating else tensors[0]
+        return [leaf.to(self.device) for leaf in tensors]
+
+
+def device_of(wanted: str) -> str:
+    """ConfigError where the device is not there."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device", wanted, "torch sees no CUDA device here; use auto or cpu")
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return wanted
+
+
+def _stacked(wanted: str, device: torch.device) -> bool:
+    """Convolutions with differing weights are slower together on a CPU, and faster on a GPU."""
+    return device.type == "cuda" if wanted == "auto" else wanted == "true"
+
+
+def is_problem(candidate: object) -> bool:
+    """It has what a Problem must have."""
+    return all(hasattr(candidate, name) for name in ("train", "held_out", "model", "loss"))
+
+
+def as_problem(candidate: object) -> Problem:
+    return cast(Problem, candidate)

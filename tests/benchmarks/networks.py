@@ -1,0 +1,109 @@
+"""What the training loop costs on networks, against a bare PyTorch loop.
+
+    python -m tests.benchmarks.networks [steps|bf16]
+
+steps: seconds per step of this project's loop and of a bare one (same net, optimizer, precision,
+channels last, one thread, no tracking, no evaluation), in turn; medians.
+bf16: the same, float32 against bf16, and the held-out loss that each ends at.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from dataclasses import replace
+
+import torch
+
+from scaling.config import BudgetConfig, ColourizationConfig, EvaluationConfig, TrialConfig
+from scaling.data.config import PhotosConfig
+from scaling.models.config import ColourizationModelConfig
+from scaling.tasks.colourization import Colourization
+from scaling.train import train
+from scaling.trial import Trial, prepare
+from tests.scaling.trials import Memory, optimizer_config
+
+ROUNDS = 7
+
+
+def config_of(batch_size: int, num_filters: int, n_steps: int) -> TrialConfig:
+    return TrialConfig(
+        task=ColourizationConfig(),
+        model=ColourizationModelConfig(name="conv_transpose", num_filters=num_filters),
+        data=PhotosConfig(),
+        optimizer=optimizer_config("adam"),
+        batch_size=batch_size,
+        lr=1e-3,
+        budget=BudgetConfig(max_steps=n_steps),
+        evaluation=EvaluationConfig(every_step_until=1, ratio=1e9),
+        picture_ratio=None,
+    )
+
+
+def ours(trial: Trial) -> float:
+    memory = Memory()
+    train([trial], memory)
+    seconds = memory.outcomes[0].step_seconds
+    assert seconds is not None
+    return seconds
+
+
+def bare(problem: Colourization, config: TrialConfig) -> float:
+    """The loop that everybody writes."""
+    torch.manual_seed(0)
+    model = problem.model().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
+    grey, labels = (torch.as_tensor(leaf) for leaf in problem.train)
+    seconds = []
+    for _ in range(config.budget.max_steps or 0):
+        begin = time.perf_counter()
+        rows = torch.randint(len(grey), (config.batch_size,))
+        images = grey[rows].contiguous(memory_format=torch.channels_last)
+        loss = problem.loss(model(images), labels[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if not torch.isfinite(loss):
+            break
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds)
+
+
+def steps() -> None:
+    print("batch size  filters   ours ms   bare ms   ratio (median of rounds)")
+    for batch_size, filters, n_steps in ((16, 8, 60), (16, 32, 30), (128, 8, 12), (128, 32, 6)):
+        config = config_of(batch_size, filters, n_steps)
+        [trial] = prepare([config])
+        problem = Colourization(config)
+        pairs = [(ours(trial), bare(problem, config)) for _ in range(ROUNDS)]
+        ratio = statistics.median(a / b for a, b in pairs)
+        mine, theirs = (1000 * statistics.median(column) for column in zip(*pairs, strict=True))
+        print(f"{batch_size:10d} {filters:8d} {mine:9.2f} {theirs:9.2f} {ratio:7.3f}", flush=True)
+
+
+def bf16() -> None:
+    for batch_size in (16, 128):
+        config = replace(config_of(batch_size, 32, 20 if batch_size == 128 else 100), lr=3e-3)
+        seconds, losses = {}, {}
+        for precision in ("float32", "bf16"):
+            memory = Memory()
+            [trial] = prepare([replace(config, precision=precision)])
+            train([trial], memory)
+            result = memory.outcomes[0]
+            seconds[precision], losses[precision] = result.step_seconds or 0.0, result.last_loss
+        print(
+            f"B={batch_size}: {seconds['float32'] / seconds['bf16']:.2f} times as fast in bf16; "
+            f"held-out loss {losses['bf16']:.4f} against {losses['float32']:.4f} "
+            f"({100 * (losses['bf16'] / losses['float32'] - 1):+.2f} %)"
+        )
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    for name in sys.argv[1:] or ["steps", "bf16"]:
+        {"steps": steps, "bf16": bf16}[name]()
+
+
+if __name__ == "__main__":
+    main()
