@@ -252,8 +252,14 @@ def train_logged(trainer: Trainer, unit: Unit) -> Ended:
     except Exception as error:
         with unit.log.open("a", encoding="utf-8") as file:
             traceback.print_exc(file=file)
-        return Ended("memory" if isinstance(error, MemoryError) else "error", first_line(error))
+        return Ended("memory" if isinstance(error, MemoryError) else "error", _line_of(error))
     return Ended("done")
+
+
+def _line_of(error: Exception) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return "out of memory on the device: a smaller micro_batch_size needs less of it"
+    return first_line(error)
 
 
 @contextmanager

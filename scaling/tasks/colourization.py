@@ -55,7 +55,7 @@ class Colourization:
             "weights": totals.weights,
             "outputs": totals.outputs,
             "connections": totals.connections,
-            "num_colours": len(prepared.palette),
+            "model.num_colours": len(prepared.palette),
             "train_images": len(prepared.grey),
             "held_out_images": len(prepared.held_out_grey),
             "skipped_files": len(prepared.skipped),

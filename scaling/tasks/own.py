@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib
 import inspect
+import json
 import os
 import sys
 import traceback
@@ -32,18 +33,23 @@ def make_own_task(config: OwnTaskConfig, whole: TrialConfig) -> Task:
         options = {str(key): value for key, value in config.options.items()}
         if "dtype" in inspect.signature(make).parameters:
             options["dtype"] = getattr(torch, whole.precision)
-        made = make(**options)
-        return _as_task(made, config, whole)
+        key = f"{config.path} {json.dumps(options, sort_keys=True, default=str)}"
+        made = _problems.get(key) or make(**options)
+        return _as_task(made, config, whole, key)
     except ConfigError:
         raise
     except Exception as error:
         raise ConfigError("task.path", config.path, f"raised {first_line(error)}") from None
 
 
-def _as_task(made: object, config: OwnTaskConfig, whole: TrialConfig) -> Task:
+_problems: dict[str, object] = {}  # data is read once a process, however many trials use it
+
+
+def _as_task(made: object, config: OwnTaskConfig, whole: TrialConfig, key: str) -> Task:
     from scaling.tasks.supervised import SupervisedTask, as_problem, is_problem
 
     if is_problem(made):
+        _problems[key] = made
         return SupervisedTask(as_problem(made), whole)
     parts = [*Task.__annotations__, *(name for name in vars(Task) if not name.startswith("_"))]
     if missing := [name for name in parts if not hasattr(made, name)]:

@@ -52,7 +52,7 @@ def ours(trial: Trial) -> float:
 def bare(problem: Colourization, config: TrialConfig) -> float:
     """The loop that everybody writes."""
     torch.manual_seed(0)
-    model = problem.model().to(memory_format=torch.channels_last)
+    model = problem.model().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
     grey, labels = (torch.as_tensor(leaf) for leaf in problem.train)
     seconds = []
