@@ -12,6 +12,7 @@ from analysis.fitting import FitResult
 from scaling.schema import CENSORED, DIVERGED
 
 _FINE_RATIO = 1.25  # in simulation, lr grids up to this ratio cost B_crit less than 5 %
+NO_NORM = "Networks were not normalised."
 _FEW_STEPS = 10  # a target reached in fewer steps is resolved badly
 
 
@@ -54,6 +55,27 @@ def trial_caveats(cells: pd.DataFrame, exact: bool = False) -> list[str]:
             f"In {mixed} of {len(cells)} cells only some seeds diverged; such a cell counts as "
             "diverged."
         )
+    return found
+
+
+def norm_caveats(trials: pd.DataFrame) -> list[str]:
+    """Which normalisation the trials had, and from where its statistics came."""
+    if "model.norm" not in trials:
+        return []
+    found = []
+    for norm, rows in trials.groupby("model.norm"):
+        if norm != "batch":
+            found.append(f"Networks were normalised by {norm}." if norm == "group" else NO_NORM)
+            continue
+        ghost = "model.ghost_batch_size" in rows and rows["model.ghost_batch_size"].notna().all()
+        of = "ghost batches of a stated size" if ghost else "the whole batch"
+        how = (
+            "recomputed on training examples before each evaluation"
+            if rows["evaluation.recompute_statistics"].all()
+            else "moving averages, which lag behind and make large batches look slow"
+        )
+        end = "" if ghost else ", so that the loss itself depends on the batch size"
+        found.append(f"Batch normalisation is over {of}{end}; its statistics are {how}.")
     return found
 
 

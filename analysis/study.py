@@ -10,7 +10,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.bootstrap import FrontierDraws, draw_frontier
-from analysis.caveats import fit_caveats, group_label, recommendation_caveats, trial_caveats
+from analysis.caveats import (
+    fit_caveats,
+    group_label,
+    norm_caveats,
+    recommendation_caveats,
+    trial_caveats,
+)
 from analysis.critical_batch_size import (
     exact_critical_batch_size,
     find_critical_batch_size,
@@ -103,6 +109,7 @@ def analyse(
         warnings += [group_label(group) + caveat for caveat in parts[-1].caveats]
     if not parts:
         raise AnalysisError("targets: no trial has any; give targets=[..]")
+    warnings += norm_caveats(used)
     return StudyResult(
         study=str(used["study"].iloc[0]),
         trials=trials,

@@ -121,8 +121,8 @@ def refuse(path: Path) -> Path:
     return moved
 
 
-def read_headers(folder: Path) -> tuple[list[Header], list[str]]:
-    """The checkpoints of a study, and a line for each file that is refused."""
+def read_headers(folder: Path, move: bool = True) -> tuple[list[Header], list[str]]:
+    """The checkpoints of a study, and a line for each file that is refused (and moved away)."""
     headers, refused = [], []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
@@ -130,7 +130,7 @@ def read_headers(folder: Path) -> tuple[list[Header], list[str]]:
         except FileNotFoundError:
             continue  # a worker that trains has replaced it
         except CheckpointError as error:
-            refused.append(f"{error}; moved to {refuse(path).name}")
+            refused.append(f"{error}; moved to {refuse(path).name}" if move else str(error))
     return headers, refused
 
 

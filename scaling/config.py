@@ -204,6 +204,7 @@ class TrialConfig:
     device: str = "auto"
     stack_networks: str = "auto"
     picture_ratio: float | None = 2.0
+    save_models: bool = False
     cache_dir: str | None = None
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

@@ -9,6 +9,7 @@ Everything else (MLflow too) is made from it. Every line is one object; the firs
     {"record": "evaluation", "time": .., "step": s, "trials": [n, ..], "loss": [..],
      "train_loss": [..], "lr": [..], "metrics": {name: [..]}}   (the last three where there are any)
     {"record": "picture", "time": .., "trial": n, "step": s, "path": in the folder}
+    {"record": "model", "time": .., "trial": n, "kind": "best" | "last", "path": in the folder}
     {"record": "outcome", "time": .., "trial": n, ..}       (the fields of outcome.TrialResult)
     {"record": "failure", "time": .., "trial": n, "error": first line, "log": path}
     {"record": "notice", "time": .., "text": one line for whoever watches}

@@ -35,6 +35,7 @@ class Watch:
         self._end = np.full(n_trials, np.inf)
         self._last_step = np.zeros(n_trials, dtype=int)
         self._last_loss = np.array([trial.initial_loss for trial in trials])
+        self.best_loss = np.full(n_trials, np.inf)
         self._diverged_step = np.full(n_trials, -1)
         self._seconds = np.zeros(n_trials)
         self._training = np.ones(n_trials, dtype=bool)
@@ -67,6 +68,7 @@ class Watch:
         finite = np.isfinite(loss)
         self._last_step[numbers[finite]] = step
         self._last_loss[numbers[finite]] = loss[finite]
+        self.best_loss[numbers[finite]] = np.minimum(self.best_loss[numbers[finite]], loss[finite])
         over = (step >= self.limit[numbers]) | (step >= self._end[numbers])
         ended = numbers[exploded | over]
         self._training[ended] = False

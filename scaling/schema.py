@@ -24,7 +24,8 @@ METRICS = {
     "lr": "learning rate of the step just done; only where a schedule changes it",
     "accuracy": "share of held-out pixels or examples classified rightly; classification only",
 }
-STEP_SECONDS = "step_seconds"  # median seconds of a step, evaluation apart; trials that train alone
+# Of trials that train alone, evaluation apart: median seconds of a step, examples in a second.
+STEP_SECONDS, SPEED = "step_seconds", "examples_per_second"
 STEPS_TO_TARGET = "steps_to_target/"  # + target_label: this trial's own first touch, interpolated
 
 # Tags.

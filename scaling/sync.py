@@ -117,6 +117,7 @@ class _Trial:
     end: dict[str, Any] | None = None
     commits: dict[str, None] = field(default_factory=dict)
     pictures: dict[int, str] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
 
     def take_end(self, line: dict[str, Any]) -> bool:
         """Whether this outcome or failure is the last word: journals are read one by one."""
@@ -222,6 +223,8 @@ class Sync:
             trial = self._named[journal, line["trial"]]
             if trial.take_end(line) and trial not in self._ended:
                 self._ended.append(trial)
+        elif kind == "model":
+            self._named[journal, line["trial"]].models[line["kind"]] = line["path"]
         elif kind == "picture":
             self._named[journal, line["trial"]].pictures[line["step"]] = line["path"]
         elif kind == "end":
@@ -275,7 +278,7 @@ class Sync:
         params = header["params"] if trial.trial_id not in self._noted.steps else {}
         tags = _tags(trial)
         if end is not None and end["record"] == "outcome":
-            metrics = _metrics(TrialResult.from_line(end))
+            metrics = _metrics(TrialResult.from_line(end), header["params"]["batch_size"])
             points += [(name, value, end["time"], end["last_step"]) for name, value in metrics]
         self._store.log(run_id, points, params, tags)
         del trial.points[:n_points]
@@ -295,6 +298,9 @@ class Sync:
     def _end(self, run_id: str, trial: _Trial, end: dict[str, Any]) -> None:
         failed = end["record"] == "failure"
         self._store.log_text(run_id, trial.header["config"], "config.yaml")
+        for path in trial.models.values():
+            if (self._folder / path).exists():
+                self._store.log_file(run_id, self._folder / path, "model")
         if failed:
             self._store.log_text(run_id, _text_of(Path(end["log"])), "train.log")
         elif self._noted.look_up or trial.trial_id in self._noted.failed:
@@ -359,13 +365,15 @@ def _tags(trial: _Trial) -> dict[str, str]:
     return tags
 
 
-def _metrics(result: TrialResult) -> list[tuple[str, float]]:
+def _metrics(result: TrialResult, batch_size: int) -> list[tuple[str, float]]:
     reached = [
         (schema.STEPS_TO_TARGET + schema.target_label(target), steps)
         for target, steps in result.steps_to_target.items()
     ]
-    timed = result.step_seconds
-    return reached + ([] if timed is None else [(schema.STEP_SECONDS, timed)])
+    if result.step_seconds is None:
+        return reached
+    speed = batch_size / result.step_seconds
+    return [*reached, (schema.STEP_SECONDS, result.step_seconds), (schema.SPEED, speed)]
 
 
 def _text_of(log: Path) -> str:

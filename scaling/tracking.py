@@ -117,6 +117,9 @@ class Store:
     def log_text(self, run_id: str, text: str, name: str) -> None:
         self._client.log_text(run_id, text, name)
 
+    def log_file(self, run_id: str, path: Path, folder: str) -> None:
+        self._client.log_artifact(run_id, str(path), folder)
+
     def log_picture(self, run_id: str, path: Path, key: str, step: int) -> None:
         """A picture of the run's image slider."""
         from PIL import Image

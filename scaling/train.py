@@ -48,6 +48,10 @@ class Recorder(Protocol):
         """uint8 [H, W, 3]: what a trial does at this step."""
         ...
 
+    def model(self, number: int, kind: str, state: dict[str, Tensor]) -> None:
+        """kind: best or last, whenever there is a newer one."""
+        ...
+
     def wants_state(self) -> bool:
         """Asked before every step."""
         ...
@@ -105,6 +109,8 @@ def train(
             factor = lr_factor(schedule, step) if scheduled else None
             if step == due and step >= next_picture:
                 next_picture = _draw(task, stack, recorder, step, first.picture_ratio)
+            if first.save_models:
+                _export(task, stack, watch, recorder, measured["loss"])
             ended = _evaluate(stack, watch, recorder, step, due, measured, factor)
             if not stack.drop(ended):
                 return watch.results()
@@ -146,6 +152,17 @@ def _draw(task: Task, stack: Stack, recorder: Recorder, step: int, ratio: float 
     for row in np.flatnonzero(stack.counted):
         recorder.picture(step, int(stack.member[row]), pictures[row])
     return step * ratio if step else 1
+
+
+def _export(task: Task, stack: Stack, watch: Watch, recorder: Recorder, losses: np.ndarray) -> None:
+    """Hand over every trial's network: the last one, and the best one if it is."""
+    for row in np.flatnonzero(stack.counted):
+        state, number = task.exported(stack.params, int(row)), int(stack.member[row])
+        if state is None or not np.isfinite(losses[row]):
+            continue
+        recorder.model(number, "last", state)
+        if losses[row] < watch.best_loss[number]:
+            recorder.model(number, "best", state)
 
 
 def _evaluate(

@@ -150,7 +150,7 @@ def dry_run(
         trials = prepare_jobs(compose_jobs(loader, config, job_overrides, 0))
         folder = Path(trials[0].config.record_dir)
         record = read_record(folder)
-        planned = plan(trials, record, read_headers(folder / "checkpoints")[0])
+        planned = plan(trials, record, read_headers(folder / "checkpoints", move=False)[0])
     print("\n".join(describe(planned, trials, record)))
 
 

@@ -144,7 +144,7 @@ def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
     """The params of a trial: the leaves of its configuration by dotted path, and derived ones."""
     left_out = (
         *("study", "tracking", "targets", "sweep", "record_dir", "checkpoint", "picture_ratio"),
-        *("cache_dir",),
+        *("cache_dir", "save_models"),
     )
     leaves = _leaves({key: value for key, value in content.items() if key not in left_out})
     for key in ("task.inputs", "task.labels"):  # may be long; config.yaml has them

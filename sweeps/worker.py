@@ -53,6 +53,10 @@ class Place:
     def pictures(self) -> Path:
         return self.folder / "pictures"
 
+    @property
+    def models(self) -> Path:
+        return self.folder / "models"
+
     def new_journal(self) -> Journal:
         return Journal(journal_path(self.folder, self.sweep["name"]), self.study, self.sweep)
 
@@ -137,8 +141,23 @@ class JournalRecorder:
         name = str(path.relative_to(self._trainer.place.folder))
         self.write("picture", trial=self._unit.numbers[number], step=step, path=name)
 
+    def model(self, number: int, kind: str, state: dict[str, torch.Tensor]) -> None:
+        """A file beside the journals, replaced by the next; the journal names it at the end."""
+        path = self._trainer.place.models / self._unit.trials[number].trial_id / f"{kind}.pt"
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_whole(path, buffer.getvalue())
+        except OSError as error:
+            self.write("notice", text=f"{error.filename}: model not saved ({error.strerror})")
+
     def outcome(self, number: int, result: TrialResult) -> None:
-        self.write("outcome", trial=self._unit.numbers[number], **result.as_line())
+        trial, place = self._unit.numbers[number], self._trainer.place
+        for path in sorted((place.models / self._unit.trials[number].trial_id).glob("*.pt")):
+            name = str(path.relative_to(place.folder))
+            self.write("model", trial=trial, kind=path.stem, path=name)
+        self.write("outcome", trial=trial, **result.as_line())
 
     def wants_state(self) -> bool:
         interval = self._trainer.place.interval_seconds

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,41 @@ from tests.command_line import analysis, sweeps
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.long
-def test_the_study_finds_the_exact_answer(tmp_path: Path) -> None:
-    done = sweeps("-m", "study=linear_regression", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the quickstart's study."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    done = sweeps("-m", "study=linear_regression", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "1664 trials" in done.stdout
-    done = analysis("study=linear_regression", cwd=tmp_path)
+    done = analysis("study=linear_regression", cwd=folder)
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / "reports" / "linear_regression"
+    return folder / "reports" / "linear_regression"
+
+
+@pytest.mark.long
+def test_interrupted_anywhere_it_ends_in_the_same_report(study: Path, tmp_path: Path) -> None:
+    for seconds in (15.0, 30.0):  # while it trains, and while it writes
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sweeps", "-m", "study=linear_regression"],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+        )
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+    done = sweeps("-m", "study=linear_regression", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "finished before" in done.stdout
+    assert analysis("study=linear_regression", cwd=tmp_path).returncode == 0
+    for name in ("summary.json", "tables/fits.csv", "tables/steps_by_lr.csv"):
+        ours = (tmp_path / "reports" / "linear_regression" / name).read_bytes()
+        assert ours == (study / name).read_bytes()
+
+
+@pytest.mark.long
+def test_the_study_finds_the_exact_answer(study: Path) -> None:
+    folder = study
     summary = json.loads((folder / "summary.json").read_text())
     assert [round(fit["target_loss"] / 4.74389, 3) for fit in summary["fits"]] == [0.1, 0.03, 0.01]
     inside = 0

@@ -62,6 +62,10 @@ class Task(Protocol):
         """A picture of what each row does, uint8 [H, W, 3]; None where there is none."""
         ...
 
+    def exported(self, params: Params, row: int) -> dict[str, Tensor] | None:
+        """The state_dict of one row's network, on the CPU; None where there is none."""
+        ...
+
 
 class StackedTask:
     """Defaults of tasks whose trials train together by the thousand."""
@@ -74,6 +78,9 @@ class StackedTask:
         return {}
 
     def pictures(self, params: Params) -> list[np.ndarray] | None:
+        return None
+
+    def exported(self, params: Params, row: int) -> dict[str, Tensor] | None:
         return None
 
 

@@ -137,6 +137,14 @@ class SupervisedTask:
                 made.append(draw(inputs, module(inputs).float(), *targets))
         return made
 
+    def exported(self, params: Params, row: int) -> dict[str, Tensor] | None:
+        """As it is evaluated: with recomputed batch statistics where these are asked for."""
+        with self._evaluating(params, row) as module:
+            return {
+                key: value.detach().cpu().contiguous().clone()
+                for key, value in module.state_dict().items()
+            }
+
     def _held_out_row(self, params: Params, row: int) -> dict[str, float]:
         sums: dict[str, float] = {}
         n_examples = len(self._held_out[0])

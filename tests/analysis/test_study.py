@@ -236,3 +236,26 @@ def test_a_study_of_full_size_takes_seconds():
     for fit in found.fits:
         assert fit.exact is not None
         assert fit.critical_batch_size == pytest.approx(fit.exact["same_grid"], rel=0.1)
+
+
+def test_the_normalisation_is_said() -> None:
+    import pandas as pd
+
+    from analysis.caveats import norm_caveats
+
+    trials = pd.DataFrame(
+        {
+            "model.norm": ["batch", "group", "none"],
+            "model.ghost_batch_size": [None, None, None],
+            "evaluation.recompute_statistics": [True, True, True],
+        }
+    )
+    batch, group, none = norm_caveats(trials)
+    assert "the loss itself depends on the batch size" in batch
+    assert "recomputed on training examples" in batch
+    assert (group, none) == ("Networks were normalised by group.", "Networks were not normalised.")
+    trials["evaluation.recompute_statistics"] = False
+    trials["model.ghost_batch_size"] = 16
+    assert "ghost batches" in norm_caveats(trials)[0]
+    assert "lag behind" in norm_caveats(trials)[0]
+    assert norm_caveats(trials[[]]) == []

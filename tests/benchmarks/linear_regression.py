@@ -41,8 +41,13 @@ def timed(folder: Path, *command: str) -> float:
 
 def study(folder: Path) -> None:
     sweep = timed(folder, "sweeps", "-m", "study=linear_regression")
+    resumed = timed(folder, "sweeps", "-m", "study=linear_regression")
+    many = ["seed=range(0,49)", "sweep.dry_run=true"]
+    dry = timed(folder, "sweeps", "-m", "study=linear_regression", *many)
     report = timed(folder, "analysis", "study=linear_regression")
     print(f"sweep of 1,664 trials   {sweep:6.1f} s   (composed in {composing(folder):.1f} s)")
+    print(f"the same again          {resumed:6.1f} s   (trains nothing)")
+    print(f"dry run of 10,192       {dry:6.1f} s")
     print(f"report                  {report:6.1f} s")
     summary = json.loads((folder / "reports/linear_regression/summary.json").read_text())
     print("target   critical batch size (95 %)    exact, same grid   off by   inside")
@@ -57,7 +62,7 @@ def study(folder: Path) -> None:
 
 def composing(folder: Path) -> float:
     """Seconds between the making of the sweep's directory and of its last job's."""
-    [sweep] = (folder / "runs/linear_regression").iterdir()
+    sweep, *_ = sorted(p for p in (folder / "runs/linear_regression").iterdir() if p.is_dir())
     begin = (sweep / "multirun.yaml").stat().st_mtime
     return (sweep / "1663" / ".hydra" / "overrides.yaml").stat().st_mtime - begin
 

@@ -220,6 +220,22 @@ def test_metrics_and_pictures_come_with_evaluations() -> None:
     assert not memory.pictures
 
 
+def test_the_best_and_the_last_network_are_handed_over() -> None:
+    config = blobs("sgd", lr=2.0, save_models=True)  # so large that the last is not the best
+    memory, _trials = run(config)
+    losses = [row[1] for row in memory.curves[0]]
+    assert losses[-1] > min(losses)
+    problem = Blobs()
+    images, labels = (torch.from_numpy(leaf) for leaf in problem.held_out)
+    for kind, loss in (("best", min(losses)), ("last", losses[-1])):
+        model = problem.model()
+        model.load_state_dict(memory.models[0, kind])
+        with torch.no_grad():
+            again = problem.loss(model.eval()(images), labels).item()
+        assert again == pytest.approx(loss, rel=1e-4)
+    assert not run(replace(config, save_models=False))[0].models
+
+
 def test_bf16_is_near_float32() -> None:
     losses = [run(blobs(precision=p))[0].curves[0][-1][1] for p in ("float32", "bf16")]
     assert losses[0] != losses[1]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from scaling.config import (
     OPTIMIZERS,
@@ -41,6 +42,7 @@ class Memory:
     def __init__(self) -> None:
         self.curves: dict[int, list[tuple[int, float, float | None, float | None]]] = {}
         self.outcomes: dict[int, TrialResult] = {}
+        self.models: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
         self.pictures: dict[int, dict[int, np.ndarray]] = {}
 
     def evaluation(self, evaluation: Evaluation) -> None:
@@ -57,6 +59,9 @@ class Memory:
 
     def picture(self, step: int, number: int, picture: np.ndarray) -> None:
         self.pictures.setdefault(number, {})[step] = picture
+
+    def model(self, number: int, kind: str, state: dict[str, torch.Tensor]) -> None:
+        self.models[number, kind] = state
 
     def wants_state(self) -> bool:
         return False

@@ -27,6 +27,14 @@ OURS = [  # (arguments, what the line says)
     (["optimizer.name=adam"], "error: optimizer.name=adam: choose the group instead: optimizer="),
     (["task.name=finite_regression"], "error: task.name=finite_regression: choose the group"),
     (["-m", "hydra.sweep.dir=/proc/x/y", "lr=1,2"], "error: hydra.sweep.dir=/proc/x/y: "),
+    (["record_dir=/proc/x"], "error: record_dir=/proc/x: cannot be used (No such file"),
+    (["-m", "lr=1,2", "record_dir=/proc/x", "hydra.sweep.dir=s"], "error: record_dir=/proc/x: "),
+    (["-m", "hydra.launcher.workers=-1"], "error: hydra.launcher.workers=-1: must be auto (one a"),
+    (["-m", "hydra.launcher.workers=many"], "error: hydra.launcher.workers=many: must be auto"),
+    (["-m", "hydra.launcher.retries=-1"], "error: hydra.launcher.retries=-1: must be at least 0"),
+    (["-m", "hydra.launcher.trial_timeout_seconds=0"], "error: hydra.launcher.trial_timeout_sec"),
+    (["checkpoint.interval_seconds=-1"], "error: checkpoint.interval_seconds=-1.0: must be a fin"),
+    (["precision=bf16"], "error: precision=bf16: linear_regression trains in float32 or float64"),
     (["task.spectrum_exponent=-300"], "error: task.spectrum_exponent=-300.0: must be"),
     (["tracking.uri=nonsense://x"], "error: tracking.uri=nonsense://x: the MLflow store cannot"),
 ]
@@ -37,8 +45,8 @@ HYDRAS = [
     (["seed="], "Value '' of type 'str' could not be converted to Integer"),
     (["optimizer=lion"], "Could not find 'optimizer/lion'"),
     (["-m", "optimizer=sgd,lion"], "Could not find 'optimizer/lion'"),
-    (["task=chess"], "Available options in 'task':\n\tfinite_regression\n\tlinear_regression\n"),
-    (["study=chess"], "Available options in 'study':\n\tlinear_regression\n"),
+    (["task=chess"], "Available options in 'task':\n\tcolourization\n\tfinite_regression\n"),
+    (["study=chess"], "Available options in 'study':\n\tcolourization_small\n"),
     (["learning_rate=1"], "Key 'learning_rate' not in 'TrialConfig'"),
 ]
 

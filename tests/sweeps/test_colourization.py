@@ -54,7 +54,7 @@ def metrics_of(folder: Path) -> dict[str, int]:
 def test_accuracy_and_step_time_are_metrics(swept: Path) -> None:
     counts = metrics_of(swept)
     assert counts["accuracy"] == counts["loss"] == 8 * 13
-    assert counts["step_seconds"] == 8
+    assert counts["step_seconds"] == counts["examples_per_second"] == 8
 
 
 def test_pictures_stand_in_the_slider_once(swept: Path) -> None:
@@ -70,12 +70,14 @@ def test_pictures_stand_in_the_slider_once(swept: Path) -> None:
     assert names() == before
 
 
-def test_the_prepared_images_are_kept(swept: Path) -> None:
+def test_prepared_images_are_kept_and_models_saved_when_asked_for(swept: Path) -> None:
     [kept] = swept.glob("cache/prepared-*/*.npz")
     made = kept.stat().st_mtime_ns
     single = [*SMALL, f"cache_dir={swept}/cache", "budget.max_steps=2", "lr=0.5"]
-    assert sweeps(*single, cwd=swept).returncode == 0
+    assert sweeps(*single, "save_models=true", cwd=swept).returncode == 0
     assert kept.stat().st_mtime_ns == made
+    saved = {path.name for path in swept.glob("mlartifacts/colours/*/artifacts/model/*")}
+    assert saved == {"best.pt", "last.pt"}
 
 
 @pytest.mark.parametrize(
