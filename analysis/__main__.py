@@ -31,12 +31,15 @@ class AnalysisConfig:
     attach: bool = True
 
 
+WITHOUT_PICTURES = {"linear_regression", "finite_regression"}
+
 ConfigStore.instance().store(name="analysis_schema", node=AnalysisConfig)
 
 
 def report(config: AnalysisConfig, overrides: list[str]) -> Path:
     """Read, analyse, write, attach; prints what it does and the answer."""
     from analysis.answers import answer_lines, markdown
+    from analysis.pictures import read_pictures
     from analysis.report import Provenance, caveats, write_report
     from analysis.runs import read_study
     from analysis.stores import public_uri
@@ -71,7 +74,10 @@ def report(config: AnalysisConfig, overrides: list[str]) -> Path:
     words = [public_uri(word) for word in overrides]
     command = shlex.join(["python", "-m", "analysis", *words])
     sweeps = trials.attrs["sweeps"]
-    provenance = Provenance([command], public_uri(uri), sweeps, trials.attrs["left_out"])
+    drawn = "task.name" in trials and not set(trials["task.name"]) <= WITHOUT_PICTURES
+    pictures = read_pictures(uri, result.trials, result.curves, result.group_by) if drawn else []
+    left_out = trials.attrs["left_out"]
+    provenance = Provenance([command], public_uri(uri), sweeps, left_out, pictures)
     folder = Path(config.output_dir or Path("reports") / file_name(config.study))
     page = write_report(result, folder, provenance)
     if config.attach:

@@ -18,11 +18,13 @@ import pandas as pd
 from analysis import answers, tables
 from analysis.errors import AnalysisError
 from analysis.figures import Drawing, draw, style
+from analysis.pictures import Picture
+from analysis.published import compare_published, published_of
 from analysis.study import StudyResult
 
 MOST_ROWS = 60  # of a table in the page; the CSV has them all
 PACKAGES = ("batch-scaling", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "mlflow")
-_HIDDEN_TAGS = ("mlflow.", "run_id", "status", "kind", "study", "host")
+_HIDDEN_TAGS = ("mlflow.", "run_id", "status", "kind", "study", "host", "published")
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Provenance:
     tracking_uri: str = ""
     sweeps: Sequence[Mapping[str, str]] = ()
     left_out: Sequence[str] = ()
+    pictures: Sequence[Picture] = ()
 
 
 @dataclass
@@ -60,7 +63,11 @@ def write_report(result: StudyResult, output_dir: str | Path, provenance: Proven
             for kind, content in images.items():
                 _write(folder / "figures" / f"{drawing.name}.{kind}", content)
             shown.append(_show(drawing, images["svg"]))
-        for name, table in tables.tables(result).items():
+        every = tables.tables(result)
+        claims = published(result, provenance)
+        if len(claims):
+            every["published"] = claims
+        for name, table in every.items():
             _write(folder / "tables" / f"{name}.csv", _csv(table))
         summary = tables.summary(result)
         summary["warnings"] = caveats(result, provenance)
@@ -78,6 +85,11 @@ def write_report(result: StudyResult, output_dir: str | Path, provenance: Proven
 
 def caveats(result: StudyResult, provenance: Provenance) -> list[str]:
     return [*result.warnings, *provenance.left_out]
+
+
+def published(result: StudyResult, provenance: Provenance) -> pd.DataFrame:
+    """Published values beside the measured ones."""
+    return compare_published(result.trials, result.curves, published_of(provenance.sweeps))
 
 
 def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provenance) -> str:
@@ -103,6 +115,8 @@ def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provena
         figures=_fold(shown),
         most_rows=MOST_ROWS,
         provenance=provenance,
+        published=published(result, provenance).to_dict("records"),
+        pictures=[(p.caption, _data_uri(p.png, "image/png")) for p in provenance.pictures],
         sweeps=[
             {k: v for k, v in sweep.items() if not k.startswith(_HIDDEN_TAGS)}
             for sweep in provenance.sweeps

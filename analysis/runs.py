@@ -34,7 +34,8 @@ def read_study(study: str, tracking_uri: str) -> tuple[pd.DataFrame, pd.DataFram
     converted. Of runs with one trial_id the longest finished one counts. `trials.attrs["left_out"]`
     says in sentences what does not count, `trials.attrs["sweeps"]` holds the tags of the study's
     parent runs, newest first (with their run_id and status).
-    curves: run_id, step, loss, train_loss, examples, sorted by trial and step; finite values only.
+    curves: run_id, step, loss, train_loss, examples, and accuracy where there is any, sorted by
+    trial and step; finite values only.
 
     Raises AnalysisError if the store cannot be read, has no such experiment, or the experiment has
     no trials, only unfinished ones, or only diverged ones.
@@ -150,6 +151,7 @@ def _curves(metrics: pd.DataFrame) -> pd.DataFrame:
         .astype(np.float64)
         .rename(key)
         for key in CURVE_METRICS
+        if key != "accuracy" or (points["key"] == key).any()
     ]
     return pd.concat(frames, axis=1).reset_index().astype({"step": np.int64})
 

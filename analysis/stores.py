@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from scaling import schema
 
-CURVE_METRICS = ("loss", "train_loss", "examples")
+CURVE_METRICS = ("loss", "train_loss", "examples", "accuracy")
 DATABASES = ("sqlite", "postgresql")
 
 

@@ -21,10 +21,15 @@ class ConfigError(ValueError):
 
 @dataclass
 class StudyConfig:
-    """One question: its trials, its targets, its report. The name is the MLflow experiment's."""
+    """One question: its trials, its targets, its report. The name is the MLflow experiment's.
+
+    published: results to hold the trials' last evaluations against, each {where: {param: value},
+    metric: accuracy or loss, value: .., source: ..}.
+    """
 
     name: str = "scratch"
     question: str = ""
+    published: list[Any] = field(default_factory=list)
 
 
 @dataclass

@@ -66,6 +66,10 @@ def validate_study(study: StudyConfig) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", study.name):
         allowed = "letters, digits, '_', '-' and '.', a letter or digit first, at most 100 of them"
         raise ConfigError("study.name", study.name, allowed)
+    for claim in study.published:
+        needed = {"where", "metric", "value"}
+        if not isinstance(claim, dict) or not needed <= set(claim):
+            raise ConfigError("study.published", claim, f"each needs {', '.join(sorted(needed))}")
 
 
 def _validate_budget(budget: BudgetConfig, batch_size: int) -> None:

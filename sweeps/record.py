@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shlex
 import socket
@@ -34,6 +35,8 @@ def sweep_record(study: StudyConfig, directory: Path, command: Sequence[str]) ->
         **git_tags(Path.cwd()),
         **{f"code_{key}": value for key, value in git_tags(Path(__file__).parent).items()},
     }
+    if study.published:
+        tags["published"] = json.dumps(study.published)
     note = "\n\n".join(paragraphs)
     return {"study": study.name, "name": directory.name, "note": note, "tags": tags}
 

@@ -1,0 +1,68 @@
+"""Pictures that trials left in MLflow: one of the best trial of each group, for the report."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+FOLDER = "images"  # where MLflow keeps the pictures of a run's slider
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG and what it shows."""
+
+    caption: str
+    png: bytes
+
+
+def best_trials(
+    trials: pd.DataFrame, curves: pd.DataFrame, group_by: Sequence[str]
+) -> pd.DataFrame:
+    """The trial of each group whose last held-out loss is lowest, with that loss."""
+    last = curves.dropna(subset="loss").sort_values("step").groupby("run_id")["loss"].last()
+    known = trials.assign(last_loss=trials["run_id"].map(last)).dropna(subset="last_loss")
+    ordered = known.sort_values(["last_loss", "run_id"])
+    best = ordered.drop_duplicates(list(group_by)) if group_by else ordered.head(1)
+    return best.sort_values(list(group_by)) if group_by else best
+
+
+def read_pictures(
+    tracking_uri: str, trials: pd.DataFrame, curves: pd.DataFrame, group_by: Sequence[str]
+) -> list[Picture]:
+    """The last picture of the best trial of each group; none for tasks without pictures."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(tracking_uri)
+    found = []
+    for row in best_trials(trials, curves, group_by).to_dict("records"):
+        try:
+            names = [item.path for item in client.list_artifacts(row["run_id"], FOLDER)]
+            steps = {step: name for name in names if (step := _step(name)) is not None}
+            if not steps:
+                continue
+            step = max(steps)
+            with tempfile.TemporaryDirectory() as folder:
+                path = client.download_artifacts(row["run_id"], steps[step], folder)
+                png = Path(path).read_bytes()
+        except (MlflowException, OSError):
+            continue  # the report is not about them
+        group = ", ".join(f"{key}={row[key]}" for key in group_by)
+        caption = (
+            f"{group + ': ' if group else ''}batch size {row['batch_size']}, lr {row['lr']:.3g}, "
+            f"after {step} steps (in the end its held-out loss is {row['last_loss']:.4g})"
+        )
+        found.append(Picture(caption, png))
+    return found
+
+
+def _step(name: str) -> int | None:
+    """MLflow names pictures key+step+7+timestamp+...png, and a compressed copy of each."""
+    match = re.search(r"[+%]step[+%](\d+)[+%].*\.png$", name)
+    return int(match.group(1)) if match else None
