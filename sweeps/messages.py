@@ -44,14 +44,12 @@ def interruptible_between() -> Iterator[Callable[[], None]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    asked = False
 
     def note(*_: object) -> None:
-        nonlocal asked
-        asked = True
+        _asked.set()
 
     def check() -> None:
-        if asked:
+        if _asked.is_set():
             raise KeyboardInterrupt
 
     names = (signal.SIGINT, signal.SIGTERM)
@@ -64,6 +62,15 @@ def interruptible_between() -> Iterator[Callable[[], None]]:
             signal.signal(name, handler)
 
 
+_asked = threading.Event()
+
+
+def _interrupt(*_: object) -> None:
+    """Noted too: what imports its parts in `try: ... except:` swallows the exception."""
+    _asked.set()
+    raise KeyboardInterrupt
+
+
 class StoppedAtOnce(KeyboardInterrupt):
     """Interrupted while things were being put in order: leave them to those who do it."""
 
@@ -71,7 +78,8 @@ class StoppedAtOnce(KeyboardInterrupt):
 @contextmanager
 def one_line_interruption() -> Iterator[None]:
     """Ctrl-C and SIGTERM end the sweep in order: training stops, what is done is written."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, _interrupt)
     try:
         yield
     except KeyboardInterrupt as interruption:

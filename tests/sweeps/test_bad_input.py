@@ -46,7 +46,7 @@ HYDRAS = [
     (["optimizer=lion"], "Could not find 'optimizer/lion'"),
     (["-m", "optimizer=sgd,lion"], "Could not find 'optimizer/lion'"),
     (["task=chess"], "Available options in 'task':\n\tcolourization\n\tfinite_regression\n"),
-    (["study=chess"], "Available options in 'study':\n\tcolourization_small\n"),
+    (["study=chess"], "Available options in 'study':\n\tcolourization\n\tcolourization_s"),
     (["learning_rate=1"], "Key 'learning_rate' not in 'TrialConfig'"),
 ]
 

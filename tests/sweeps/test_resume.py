@@ -174,6 +174,24 @@ def test_ctrl_c_at_any_moment_ends_soon_and_leaves_nothing_running(
             assert "RUNNING" not in statuses(tmp_path)
 
 
+def test_an_interruption_that_an_import_swallows_is_not_lost(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from sweeps import messages\n"
+        "with messages.one_line_interruption():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except:\n"
+        "        pass\n"
+        "    with messages.interruptible_between() as check:\n"
+        "        check()\n"
+        "    print('went on')\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+
+
 def test_a_second_sweep_of_a_live_study_is_refused(undisturbed: Path) -> None:
     from sweeps.study_folder import live_sweep
 
