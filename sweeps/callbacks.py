@@ -1,0 +1,27 @@
+"""What Hydra calls before it touches the disk itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from scaling.config import ConfigError
+from sweeps.messages import one_line_errors
+
+
+class CheckRecordDir(Callback):
+    """A record folder that cannot be written is one line; Hydra would make it with a traceback."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        with one_line_errors():
+            make_record_dir(Path(str(config.record_dir)))
+
+
+def make_record_dir(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError("record_dir", folder, f"cannot be used ({error.strerror})") from None
