@@ -7,8 +7,6 @@ saves work: a write that was acknowledged and not noted is done again and change
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -16,86 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from scaling import schema
-from scaling.durable import LineFile
+from scaling.acknowledged import Acknowledged
 from scaling.journal import FolderReader, is_alive
 from scaling.result import TrialResult
-from scaling.tracking import Point, Store, without_password
+from scaling.tracking import Point, Store
 
 PICTURE = "pictures"  # key of the image slider
 TAG_CHARACTERS = 5000  # MLflow cuts longer ones silently
 LOG_BYTES = 2**20
 FLUSH_SECONDS = 4.0  # points of a trial still training wait at most about this long
 PARENT_TAG = "mlflow.parentRunId"
-
-
-class Acknowledged:
-    """What one store has taken of a study: runs by identity, and how far each trial is written.
-
-    Lines: {"look_up": true} first, if the store had runs that this note knows nothing of;
-    {"begun": key} before a run is created, {"run": key, "run_id": ..} after;
-    {"step": s, "trial_id": ..}; {"ended": time of the outcome or failure, "trial_id": ..};
-    {"closed": key} when a run got its last status, {"opened": key} when it goes on,
-    {"failed": trial_id}; {"picture": s, "trial_id": ..}.
-    """
-
-    def __init__(self, folder: Path, uri: str) -> None:
-        name = hashlib.sha256(without_password(uri).encode()).hexdigest()[:12]
-        self._path = folder / f"synced-{name}.json_lines"
-        self.look_up = False
-        self.begun: set[str] = set()
-        self.closed: set[str] = set()
-        self.failed: set[str] = set()
-        self.runs: dict[str, str] = {}
-        self.steps: dict[str, int] = {}
-        self.ended: dict[str, float] = {}
-        self.pictures: dict[str, int] = {}
-        if self._path.exists():
-            for line in self._path.read_bytes().split(b"\n")[:-1]:
-                self._take(json.loads(line))
-            self._cut_torn_line()
-        self._file = LineFile(self._path, "a")
-
-    def _cut_torn_line(self) -> None:
-        content = self._path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with self._path.open("rb+") as file:
-                file.truncate(whole)
-
-    def _take(self, line: dict[str, Any]) -> None:
-        if "look_up" in line:
-            self.look_up = True
-        if "begun" in line:
-            self.begun.add(line["begun"])
-        if "closed" in line:
-            self.closed.add(line["closed"])
-        if "failed" in line:
-            self.failed.add(line["failed"])
-        if "opened" in line:
-            self.closed.discard(line["opened"])
-        if "run" in line:
-            self.runs[line["run"]] = line["run_id"]
-        if "step" in line:
-            self.steps[line["trial_id"]] = line["step"]
-        if "picture" in line:
-            self.pictures[line["trial_id"]] = line["picture"]
-        if "ended" in line:
-            self.ended[line["trial_id"]] = line["ended"]
-
-    def note(self, **line: Any) -> None:
-        self._file.append(line)
-        self._take(line)
-
-    def forget(self) -> None:
-        """The store is not the one that acknowledged this: everything is to be written again."""
-        self._file.close()
-        self._path.write_bytes(b"")
-        self._file = LineFile(self._path, "a")
-        self.begun, self.closed, self.failed = set(), set(), set()
-        self.runs, self.steps, self.ended, self.pictures = {}, {}, {}, {}
-
-    def close(self) -> None:
-        self._file.close()
 
 
 @dataclass(eq=False)

@@ -17,8 +17,8 @@ from scaling.outcome import Curve, Watch
 from scaling.result import TrialResult
 from scaling.schedules import lr_factor, next_evaluation
 from scaling.stack import Stack, StackState
-from scaling.tasks import Params, Task
-from scaling.trial import Trial, task_of
+from scaling.tasks import Params, Task, make_task
+from scaling.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def train(
     """
     first = trials[0].config
     schedule, optimizer = first.schedule, first.optimizer.name
-    task = task_of(first)
+    task = make_task(first)
     stack = Stack.start(task, trials)
     watch = Watch(trials)
     step, due, next_picture = 0, 0, 0.0 if first.picture_ratio else math.inf

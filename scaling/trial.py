@@ -83,10 +83,10 @@ def _start(config: TrialConfig) -> _Start:
     The initial loss is that of seed 0, so that all trials have the same targets, and of float64
     where that costs nothing.
     """
-    task = task_of(config)
+    task = make_task(config)
     stacked = task.most_rows is None
     if stacked and config.precision == "float32":
-        task = task_of(replace(config, precision="float64"))
+        task = make_task(replace(config, precision="float64"))
     with _users_errors(config):
         params = task.initial_params([0] * task.tile_width)
         initial_loss = float(task.held_out_metrics(params)["loss"][0])
@@ -150,10 +150,6 @@ def _trial(config: TrialConfig, start: _Start) -> Trial:
         facts=start.task.facts,
         most_rows=start.task.most_rows,
     )
-
-
-def task_of(config: TrialConfig) -> Task:
-    return make_task(config)
 
 
 def _absolute_targets(

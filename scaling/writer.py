@@ -137,9 +137,8 @@ def follow(destination: Destination, connection: Connection) -> None:
     uri = destination.uri
     lock = FileLock(destination.folder / "writer.lock")
     try:
-        lock.acquire(
-            timeout=destination.patience_seconds
-        )  # the writer of a killed sweep may still be at it
+        # the writer of a killed sweep may still be at it
+        lock.acquire(timeout=destination.patience_seconds)
         store = Store(uri, destination.study, destination.question)
         sync = Sync(destination.folder, store, uri)
     except Exception as error:

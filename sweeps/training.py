@@ -136,6 +136,8 @@ class Training:
         ended = plan(self.trials, read_record(self.place.folder), (), unit.numbers).results
         self.results |= ended
         failed = [number for number in unit.numbers if number not in ended]
+        if not failed:
+            return  # its worker died when all was done
         headers = dict(zip(unit.numbers, unit.headers, strict=True))
         for number in failed:
             self.journal.write("trial", trial=number, **headers[number])

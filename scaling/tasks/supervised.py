@@ -65,7 +65,8 @@ class SupervisedTask:
         self._train = self._tensors("train", problem.train)
         self._held_out = self._tensors("held_out", problem.held_out)
         self._flat = FlatModule(self._new_module(0))
-        self.most_rows = None if _stacked(config.stack_networks, self.device) else 1
+        stacked = _stacked(config.stack_networks, self.device)
+        self.most_rows = None if stacked and self._micro_batch_size is None else 1
         self.model_size = int(getattr(problem, "model_size", self._flat.n_parameters))
         self.irreducible_loss = float(getattr(problem, "irreducible_loss", 0.0))
         self.facts = {"parameters": self._flat.n_parameters, **getattr(problem, "facts", {})}
@@ -179,8 +180,8 @@ class SupervisedTask:
         flat, module = self._flat, self._flat.module.train()
 
         def loss_of(weights: Tensor, buffers: Tensor, inputs: Tensor, *targets: Tensor) -> Tensor:
-            state = flat.named(weights, buffers)
-            return self.problem.loss(functional_call(module, state, (inputs,)), *targets)
+            outputs = functional_call(module, flat.named(weights, buffers), (inputs,))
+            return self.problem.loss(outputs.to(self._dtype), *targets)
 
         with self._autocast():
             both = vmap(grad_and_value(loss_of), randomness="different")

@@ -13,13 +13,14 @@ from scaling.config import BudgetConfig, LinearRegressionConfig, ScheduleConfig,
 from scaling.schedules import lr_factor
 from scaling.schema import CENSORED, DIVERGED, REACHED
 from scaling.stack import group_into_stacks
-from scaling.trial import prepare, task_of
+from scaling.tasks import make_task
+from scaling.trial import prepare
 from tests.scaling.trials import finite_task, optimizer_config, regression_trial, trained
 
 
 def plain_pytorch(config: TrialConfig, optimizer: torch.optim.Optimizer, weights, n_steps: int):
     """The loop that everybody writes, on the trial's own data."""
-    stream = task_of(config).streams([config.seed], config.batch_size)
+    stream = make_task(config).streams([config.seed], config.batch_size)
     losses = []
     for step in range(1, n_steps + 1):
         for group in optimizer.param_groups:
@@ -43,7 +44,7 @@ def test_equals_a_plain_pytorch_loop(name: str, schedule: ScheduleConfig) -> Non
     weights = torch.zeros(16, dtype=torch.float64, requires_grad=True)
     make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[name]
     losses = plain_pytorch(config, make([weights], lr=1.0), weights, 30)
-    excess = (weights.detach() - 1).square() @ task_of(config).eigenvalues  # pyright: ignore
+    excess = (weights.detach() - 1).square() @ make_task(config).eigenvalues  # pyright: ignore
     assert result_loss(memory, 0) == pytest.approx(excess.item(), rel=1e-12)
     assert [row[2] for row in memory.curves[0][1:21]] == pytest.approx(losses[:20], rel=1e-10)
     assert result.last_step == 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import yaml
 from hydra.core.utils import JobStatus
 
 from analysis.runs import read_study
+from sweeps.executors import HereExecutor
 from sweeps.launch import claim_sweep_directory, launch
 from sweeps.training import LauncherOptions
+from sweeps.worker import Ended
 from tests.command_line import sweeps
 from tests.sweeps.hydra_parts import jobs_of, multirun
 
@@ -96,6 +99,28 @@ def test_results_come_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(values) == 5  # four different finite losses and infinity
     trials, _ = frames(tmp_path)
     assert len(trials) == 8
+
+
+class LosesItsWorkerAtTheEnd(HereExecutor):
+    """Everything is recorded, and then the process is gone before it can say so."""
+
+    def submit(self, unit):
+        super().submit(unit)
+        future: Future[Ended] = Future()
+        future.set_result(Ended("lost", "its worker process was ended"))
+        return future
+
+
+def test_a_worker_lost_after_its_last_outcome_fails_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sweeps.jobs.HereExecutor", LosesItsWorkerAtTheEnd)
+    with multirun(*FIXED) as (loader, master):
+        claim_sweep_directory(master)
+        jobs = jobs_of(master, ["lr=0.1,0.2", *FIXED])
+        returned = launch(loader, master, jobs, 0, LauncherOptions(retries=0))
+    assert {job.status for job in returned} == {JobStatus.COMPLETED}
 
 
 def test_a_directory_of_its_own_for_every_sweep(

@@ -46,6 +46,13 @@ def own_task(folder: Path) -> Path:
     return folder
 
 
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def runs_of(folder: Path) -> pd.DataFrame:
     """Status and tags of all runs."""
     with sqlite3.connect(folder / "mlflow.db") as connection:
@@ -204,10 +211,7 @@ def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "hang.txt").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(tmp_path / "hang.txt")
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(1.5)
     assert process.poll() is None
@@ -233,10 +237,7 @@ def test_a_worker_ends_with_its_sweep(tmp_path: Path) -> None:
     own_task(tmp_path)
     command = [sys.executable, "-m", "sweeps", *OWN, "+task.options.trouble=hang"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "hang.txt").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for(tmp_path / "hang.txt")
         [worker] = processes(tmp_path, process.pid, set())
         process.kill()
     deadline = time.monotonic() + 15
@@ -290,10 +291,7 @@ def test_a_copied_record_of_a_live_sweep_closes_nothing(tmp_path: Path) -> None:
     own_task(tmp_path)
     command = [sys.executable, "-m", "sweeps", *OWN, "+task.options.trouble=hang"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "hang.txt").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for(tmp_path / "hang.txt")
         refused = run("sweeps.sync", "runs/small", cwd=tmp_path)
         assert refused.returncode == 2
         assert f"pid {process.pid}" in refused.stderr

@@ -199,4 +199,6 @@ def test_failed_recomputing_leaves_the_model_as_it_was() -> None:
 
 @pytest.mark.parametrize("norm", ["group", "none"])
 def test_nothing_to_recompute_takes_no_batch(norm: str) -> None:
-    recompute_statistics(make_model(replace(SMALL, norm=norm), 0), iter([]))
+    batches = iter([torch.zeros(1, 1, 4, 4)])
+    recompute_statistics(make_model(replace(SMALL, norm=norm), 0), batches)
+    assert len(list(batches)) == 1
