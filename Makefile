@@ -1,13 +1,15 @@
 # Set-up and the two commands of the README. PYTHON: 3.11 or newer.
 PYTHON ?= python3
 BIN = .venv/bin
-STUDY ?= linear_regression
+STUDIES ?= linear_regression colourization_small
 
 .PHONY: quickstart test test-long lint benchmark clean
 
 quickstart: .venv/installed
-	$(BIN)/batch-scaling-sweep -m study=$(STUDY)
-	$(BIN)/batch-scaling-report study=$(STUDY)
+	for study in $(STUDIES); do \
+	    $(BIN)/batch-scaling-sweep -m study=$$study && \
+	    $(BIN)/batch-scaling-report study=$$study || exit; \
+	done
 
 test: .venv/installed
 	$(BIN)/python -m pytest -m "not long"

@@ -5,7 +5,7 @@ Everything else (MLflow too) is made from it. Every line is one object; the firs
     {"record": "journal", "time": .., "format": 2, "study": .., "sweep": {name, note, tags, ..},
      "host": .., "pid": .., "process_started": ..}
     {"record": "trial", "time": .., "trial": n, "trial_id": .., "name": .., "params": {..},
-     "tags": {..}, "config": yaml}
+     "tags": {..}, "config": yaml, "files": {name: text}}            (files where there are any)
     {"record": "evaluation", "time": .., "step": s, "trials": [n, ..], "loss": [..],
      "train_loss": [..], "lr": [..], "metrics": {name: [..]}}   (the last three where there are any)
     {"record": "picture", "time": .., "trial": n, "step": s, "path": in the folder}

@@ -225,7 +225,9 @@ class Sync:
 
     def _end(self, run_id: str, trial: _Trial, end: dict[str, Any]) -> None:
         failed = end["record"] == "failure"
-        self._store.log_text(run_id, trial.header["config"], "config.yaml")
+        files = {"config.yaml": trial.header["config"], **trial.header.get("files", {})}
+        for name, text in files.items():
+            self._store.log_text(run_id, text, name)
         for path in trial.models.values():
             if (self._folder / path).exists():
                 self._store.log_file(run_id, self._folder / path, "model")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from scaling import optimizers
+from scaling.config import TrialConfig
 from scaling.outcome import Curve, Watch
 from scaling.result import TrialResult
 from scaling.schedules import lr_factor, next_evaluation
@@ -95,23 +96,28 @@ def train(
     task = make_task(first)
     stack = Stack.start(task, trials)
     watch = Watch(trials)
-    step, due, next_picture = 0, 0, 0.0 if first.picture_ratio else math.inf
+    step, due, next_picture = 0, 0, 0.0
     if begin is not None:
         step, due = begin.state.step, begin.state.due
         stack.restore(begin.state.stack, begin.rows)
         watch.replay(begin.curves, [begin.state.seconds[row] for row in begin.rows])
-        next_picture = step * (first.picture_ratio or math.inf)
+        next_picture = _next_picture(first, due)
     while True:
         if step == due or step in watch.budgets:
             held_out = task.held_out_metrics(stack.params)
             measured = {key: values.numpy() for key, values in held_out.items()}
             scheduled = step > 0 and schedule.name != "constant"
             factor = lr_factor(schedule, step) if scheduled else None
-            if step == due and step >= next_picture:
-                next_picture = _draw(task, stack, recorder, step, first.picture_ratio)
             if first.save_models:
                 _export(task, stack, watch, recorder, measured["loss"])
             ended = _evaluate(stack, watch, recorder, step, due, measured, factor)
+            if first.picture_ratio:
+                everyone = step == due and step >= next_picture
+                rows = stack.counted & (everyone | np.isin(stack.member, ended))
+                _draw(task, stack, recorder, step, rows)
+                next_picture = max(1, step * first.picture_ratio) if everyone else next_picture
+            for number in ended:
+                recorder.outcome(number, watch.result(number))
             if not stack.drop(ended):
                 return watch.results()
             if step == due:
@@ -144,14 +150,23 @@ def _state(step: int, due: int, stack: Stack, watch: Watch) -> TrainState:
     return TrainState(step, due, watch.seconds[saved["numbers"]].tolist(), saved)
 
 
-def _draw(task: Task, stack: Stack, recorder: Recorder, step: int, ratio: float | None) -> float:
-    """Record a picture of every trial; the step at which the next ones are due."""
-    pictures = task.pictures(stack.params)
-    if pictures is None or ratio is None:
-        return math.inf
-    for row in np.flatnonzero(stack.counted):
+def _next_picture(config: TrialConfig, due: int) -> float:
+    """The least step of the next picture after the evaluations before `due`."""
+    step, picture = 0, 0.0
+    while step < due:
+        if step >= picture:
+            picture = max(1, step * (config.picture_ratio or math.inf))
+        step = next_evaluation(config.evaluation, step)
+    return picture
+
+
+def _draw(task: Task, stack: Stack, recorder: Recorder, step: int, rows: np.ndarray) -> None:
+    """Record a picture of what each of these rows [R] does, if the task has any."""
+    pictures = task.pictures(stack.params) if rows.any() else None
+    if pictures is None:
+        return
+    for row in np.flatnonzero(rows):
         recorder.picture(step, int(stack.member[row]), pictures[row])
-    return step * ratio if step else 1
 
 
 def _export(task: Task, stack: Stack, watch: Watch, recorder: Recorder, losses: np.ndarray) -> None:
@@ -193,10 +208,7 @@ def _evaluate(
             {key: values[finite] for key, values in measured.items() if key != "loss"},
         )
     )
-    ended = watch.look(step, numbers, loss)
-    for number in ended:
-        recorder.outcome(number, watch.result(number))
-    return ended
+    return watch.look(step, numbers, loss)
 
 
 def _non_finite(losses: Tensor, params: Params) -> Tensor | None:

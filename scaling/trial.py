@@ -27,7 +27,8 @@ class Trial:
     """targets: absolute held-out losses, easiest (largest) first.
 
     task_content: digest of a user's own code and data, empty for the tasks of this package.
-    facts: what the task says of itself, logged. most_rows: trials that may train as one stack.
+    facts: what the task says of itself, logged; files: texts that are kept with the trial.
+    most_rows: trials that may train as one stack.
     """
 
     config: TrialConfig
@@ -39,6 +40,7 @@ class Trial:
     irreducible_loss: float
     task_content: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     most_rows: int | None = None
 
     @property
@@ -148,6 +150,7 @@ def _trial(config: TrialConfig, start: _Start) -> Trial:
         irreducible_loss=start.task.irreducible_loss,
         task_content=start.content if isinstance(config.task, OwnTaskConfig) else "",
         facts=start.task.facts,
+        files=start.task.files,
         most_rows=start.task.most_rows,
     )
 

@@ -137,6 +137,7 @@ def _header(trial: Trial, job: Job, name: str) -> dict[str, Any]:
             "job_directory": str(job.directory),
         },
         "config": job.yaml,
+        **({"files": trial.files} if trial.files else {}),
     }
 
 

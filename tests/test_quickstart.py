@@ -69,6 +69,25 @@ def test_the_study_finds_the_exact_answer(study: Path) -> None:
 
 
 @pytest.mark.long
+def test_the_small_colourization_study_answers(tmp_path: Path) -> None:
+    done = sweeps("-m", "study=colourization_small", f"cache_dir={tmp_path}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "70 trials" in done.stdout
+    assert analysis("study=colourization_small", cwd=tmp_path).returncode == 0
+    folder = tmp_path / "reports" / "colourization_small"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert {fit["target_loss"] for fit in summary["fits"]} == {2.4, 2.2}
+    for fit in summary["fits"]:
+        assert fit["n_batch_sizes"] >= 4
+        assert fit["critical_batch_size"] or fit["at_least"] or fit["at_most"]
+    frontier = [row for row in summary["frontier"] if row["target_loss"] == 2.2]
+    steps = [row["steps"] for row in frontier if row["steps"]]
+    assert len(steps) == 7
+    assert steps[0] > 5 * steps[-1]  # what larger batches are for
+    assert "data:image/png" in (folder / "report.html").read_text()  # what the networks paint
+
+
+@pytest.mark.long
 def test_a_wheel_from_another_folder_with_configs_of_ones_own(tmp_path: Path) -> None:
     source, site, work = tmp_path / "source", tmp_path / "site", tmp_path / "work"
     ignored = shutil.ignore_patterns(".venv", ".git", "runs", "reports", "mlflow.db", "mlartifacts")

@@ -35,6 +35,11 @@ def read_palette(path: str) -> Palette:
     return colours
 
 
+def palette_text(palette: Palette) -> str:
+    """The palette as `read_palette` reads it, to the last bit."""
+    return "".join(",".join(str(value) for value in row) + "\n" for row in palette)
+
+
 def fit_palette(images: Bytes, num_colours: int, seed: int) -> Palette:
     """k-means of the pixels of uint8 [N, H, W, 3], the same for the same seed; dark to light.
 

@@ -27,7 +27,7 @@ class Task(Protocol):
     Trials of a stack stand in tiles of `tile_width` rows; the rows of one tile see the same
     batch (one seed, many learning rates), so a stack holds R = tiles * tile_width rows. A stack is
     padded to `least_tiles` tiles, and holds at most `most_rows` trials (None: any number).
-    `facts` is logged with every trial.
+    `facts` is logged with every trial, `files` (name -> text) are kept with it.
     """
 
     tile_width: int
@@ -38,6 +38,9 @@ class Task(Protocol):
 
     @property
     def facts(self) -> dict[str, Any]: ...
+
+    @property
+    def files(self) -> dict[str, str]: ...
 
     def initial_params(self, seeds: Sequence[int]) -> Params:
         """Parameters at step 0 of the trials with these seeds, leaves [R, ...]."""
@@ -75,6 +78,10 @@ class StackedTask:
 
     @property
     def facts(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def files(self) -> dict[str, str]:
         return {}
 
     def pictures(self, params: Params) -> list[np.ndarray] | None:

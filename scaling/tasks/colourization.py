@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from scaling.config import ConfigError, TrialConfig
 from scaling.data.config import DATASETS, DataConfig
+from scaling.data.palette import palette_text
 from scaling.data.prepare import Prepared, prepare_data
 from scaling.models.colourization import ColourizationNet
 from scaling.models.config import ColourizationModelConfig, check_side, validate_model
@@ -48,6 +49,7 @@ class Colourization:
         self.model_size = config.model.num_filters
         self.content_hash = prepared.content_hash
         self.facts = self._facts(prepared)
+        self.files = {"palette.csv": palette_text(prepared.palette)}
 
     def _facts(self, prepared: Prepared) -> dict[str, Any]:
         totals = total_counts(self.config, prepared.grey.shape[2])

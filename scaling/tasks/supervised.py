@@ -26,8 +26,9 @@ class Problem(Protocol):
     """Data, model and loss. Tensors or arrays; the first of each tuple is what the model takes.
 
     Optional: irreducible_loss (0), model_size (number of parameters), facts (a dict that is logged
-    with every trial), metrics(outputs, *targets) -> {name: mean over the examples given},
-    picture(inputs, outputs, *targets) -> uint8 [H, W, 3] of some held-out examples.
+    with every trial), files (name -> text, kept with every trial), metrics(outputs, *targets) ->
+    {name: mean over the examples given}, picture(inputs, outputs, *targets) -> uint8 [H, W, 3] of
+    some held-out examples.
     """
 
     train: tuple[Any, ...]
@@ -70,6 +71,7 @@ class SupervisedTask:
         self.model_size = int(getattr(problem, "model_size", self._flat.n_parameters))
         self.irreducible_loss = float(getattr(problem, "irreducible_loss", 0.0))
         self.facts = {"parameters": self._flat.n_parameters, **getattr(problem, "facts", {})}
+        self.files = dict(getattr(problem, "files", {}))
 
     @property
     def data_hash(self) -> str:

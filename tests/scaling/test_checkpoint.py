@@ -62,7 +62,10 @@ def stop_at(step: int, trials: Sequence[Trial], folder: Path) -> StopsAt:
 def go_on(
     trials: Sequence[Trial], stopped: StopsAt, chosen: Sequence[int] | None = None
 ) -> tuple[Memory, dict[int, object]]:
-    """Train the rest (of the trials `chosen`); curves and results by the trials' first numbers."""
+    """Train the rest (of the trials `chosen`); all by the trials' first numbers.
+
+    Curves are whole, pictures those of the rest.
+    """
     header, state = read_checkpoint(stopped.path)
     saved = [n for n, trial in enumerate(trials) if trial.trial_id in header.trial_ids]
     numbers = [n for n in saved if chosen is None or n in chosen]
@@ -74,6 +77,7 @@ def go_on(
     merged = Memory()
     for position, number in enumerate(numbers):
         merged.curves[number] = stopped.curves[number] + memory.curves.get(position, [])
+        merged.pictures[number] = memory.pictures.get(position, {})
     return merged, dict(zip(numbers, results, strict=True))
 
 

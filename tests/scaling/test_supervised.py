@@ -206,6 +206,15 @@ def test_fixed_order_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert merged.curves == whole.curves
 
 
+def test_pictures_after_going_on_stand_at_the_same_steps(tmp_path) -> None:
+    trials = prepare([blobs(lr=0.05)])
+    whole = Memory()
+    train(trials, whole)
+    stopped = stop_at(9, trials, tmp_path)
+    rest, _ = go_on(trials, stopped)
+    assert sorted(rest.pictures[0]) == [step for step in sorted(whole.pictures[0]) if step > 9]
+
+
 def test_metrics_and_pictures_come_with_evaluations() -> None:
     seen: list[Sequence[float]] = []
 
@@ -217,7 +226,8 @@ def test_metrics_and_pictures_come_with_evaluations() -> None:
     memory = Keeps()
     train(prepare([blobs(lr=0.05)]), memory)
     assert seen[-1][0] > 0.8 > seen[0][0]
-    assert sorted(memory.pictures[0]) == [0, 1, 2, 4, 8, 16]
+    last = memory.outcomes[0].last_step
+    assert sorted(memory.pictures[0]) == [0, 1, 2, 4, 8, 16, last]
     memory = Memory()
     train(prepare([blobs(picture_ratio=None)]), memory)
     assert not memory.pictures

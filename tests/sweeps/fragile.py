@@ -4,6 +4,8 @@ import signal
 import time
 from pathlib import Path
 
+import torch
+
 from scaling.config import LinearRegressionConfig
 from scaling.tasks.linear_regression import LinearRegression
 
@@ -34,6 +36,9 @@ class Fragile(LinearRegression):
 
     def memory(self):
         raise MemoryError("no more of it")
+
+    def device(self):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 ..")
 
     def hang(self):
         time.sleep(60)

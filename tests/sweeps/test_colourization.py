@@ -57,6 +57,18 @@ def test_accuracy_and_step_time_are_metrics(swept: Path) -> None:
     assert counts["step_seconds"] == counts["examples_per_second"] == 8
 
 
+def test_the_palette_stands_with_every_trial_and_can_be_given_again(swept: Path) -> None:
+    palettes = list(swept.glob("mlartifacts/colours/*/artifacts/palette.csv"))
+    assert len(palettes) == 8
+    [text] = {path.read_text() for path in palettes}
+    assert len(text.splitlines()) == 5
+    given = [*SMALL, f"data.palette={palettes[0]}", "budget.max_steps=1", "study.name=again"]
+    done = sweeps(*given, f"cache_dir={swept}/cache", cwd=swept)
+    assert done.returncode == 0, done.stderr
+    [again] = swept.glob("mlartifacts/again/*/artifacts/palette.csv")
+    assert again.read_text() == text
+
+
 def test_pictures_stand_in_the_slider_once(swept: Path) -> None:
     def names() -> list[str]:
         return sorted(p.name for p in swept.glob("mlartifacts/colours/*/artifacts/images/*.png"))

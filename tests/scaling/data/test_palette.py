@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling.config import ConfigError
-from scaling.data.palette import fit_palette, nearest_colour, read_palette
+from scaling.data.palette import fit_palette, nearest_colour, palette_text, read_palette
 from tests.scaling.data.archives import SHARED
 
 
@@ -31,6 +31,11 @@ def test_palette_with_and_without_header(tmp_path: Path, text: str) -> None:
     palette = read_palette(csv_of(tmp_path, text))
     assert palette.dtype == np.float32
     assert palette.tolist() == [[0, 0.5, 1], [1, 0.25, 0]]
+
+
+def test_a_palette_written_is_read_to_the_last_bit(tmp_path: Path) -> None:
+    palette = fit_palette(random_images(0, 4), 24, seed=1)
+    assert np.array_equal(read_palette(csv_of(tmp_path, palette_text(palette))), palette)
 
 
 def test_palette_of_as_many_colours_as_a_byte_tells_apart(tmp_path: Path) -> None:
