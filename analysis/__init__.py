@@ -1,1 +1,59 @@
-"""What the trials say: tidy frames in, frames, fits and a report out. Imports nothing by itself."""
+"""What the trials say: tidy frames in, frames, fits and a report out. Imports nothing by itself.
+
+from analysis import read_curves_csv, analyse, write_report
+
+trials, curves = read_curves_csv("curves.csv", {"batch_size": "bs", "loss": "val_loss"})
+result = analyse(trials, curves, targets=[0.5])
+result.frontier            # a frame; `result` itself displays as a summary
+write_report(result, "reports/mine")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.crossings import steps_to_target as steps_to_target
+    from analysis.errors import AnalysisError as AnalysisError
+    from analysis.fit_table import fit_critical_batch_size as fit_critical_batch_size
+    from analysis.fit_table import fit_critical_batch_sizes as fit_critical_batch_sizes
+    from analysis.report import write_report as write_report
+    from analysis.runs import read_study as read_study
+    from analysis.sources.curves import read_curves_csv as read_curves_csv
+    from analysis.sources.curves import tidy_curves as tidy_curves
+    from analysis.sources.experiments import read_mlflow as read_mlflow
+    from analysis.sources.steps import read_steps_csv as read_steps_csv
+    from analysis.sources.steps import tidy_steps as tidy_steps
+    from analysis.step_study import analyse_steps as analyse_steps
+    from analysis.study import StudyResult as StudyResult
+    from analysis.study import analyse as analyse
+
+# name -> module that holds it, imported when it is first asked for
+_PUBLIC = {
+    "AnalysisError": "analysis.errors",
+    "StudyResult": "analysis.study",
+    "analyse": "analysis.study",
+    "analyse_steps": "analysis.step_study",
+    "fit_critical_batch_size": "analysis.fit_table",
+    "fit_critical_batch_sizes": "analysis.fit_table",
+    "read_curves_csv": "analysis.sources.curves",
+    "read_mlflow": "analysis.sources.experiments",
+    "read_steps_csv": "analysis.sources.steps",
+    "read_study": "analysis.runs",
+    "steps_to_target": "analysis.crossings",
+    "tidy_curves": "analysis.sources.curves",
+    "tidy_steps": "analysis.sources.steps",
+    "write_report": "analysis.report",
+}
+__all__ = list(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import shlex
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from analysis.errors import AnalysisError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.study import StudyResult
+
+
+@dataclass
+class FigureConfig:
+    """How figures look."""
+
+    style: str = "screen"
+
+
+@dataclass
+class SourceConfig:
+    """Types of conf/analysis/source/*.yaml."""
+
+    kind: str = "mlflow"
+    path: str | None = None
+    experiment: str | None = None
+    filter: str | None = None
+    columns: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class FitConfig:
+    objective: str = "likelihood"
 
 
 @dataclass
@@ -22,13 +56,19 @@ class AnalysisConfig:
     """Types of conf/analysis/config.yaml, where the keys are explained."""
 
     study: str = MISSING
+    compare: list[str] | None = None
     tracking_uri: str | None = None
     output_dir: str | None = None
     targets: list[float] | None = None
+    tuned: list[str] = field(default_factory=lambda: ["lr"])
     group_by: list[str] | None = None
     n_bootstrap: int = 1000
+    jointly: bool = False
+    fit: FitConfig = field(default_factory=FitConfig)
     seed: int = 0
     attach: bool = True
+    figures: FigureConfig = field(default_factory=FigureConfig)
+    source: SourceConfig = field(default_factory=SourceConfig)
 
 
 WITHOUT_PICTURES = {"linear_regression", "finite_regression"}
@@ -38,17 +78,10 @@ ConfigStore.instance().store(name="analysis_schema", node=AnalysisConfig)
 
 def report(config: AnalysisConfig, overrides: list[str]) -> Path:
     """Read, analyse, write, attach; prints what it does and the answer."""
-    from analysis.answers import answer_lines, markdown
-    from analysis.pictures import read_pictures
-    from analysis.report import Provenance, caveats, write_report
-    from analysis.runs import read_study
-    from analysis.stores import public_uri
-    from analysis.study import analyse
-    from analysis.tables import file_name
-    from scaling.schema import resolve_tracking_uri
+    from analysis.figures import looks
 
-    if OmegaConf.is_missing(config, "study"):
-        raise AnalysisError("study: missing; name the study to report on, study=linear_regression")
+    if config.compare is None:
+        name_study(config)
     if config.n_bootstrap < 1:
         raise AnalysisError(f"n_bootstrap={config.n_bootstrap}: must be at least 1")
     if config.seed < 0:
@@ -58,34 +91,135 @@ def report(config: AnalysisConfig, overrides: list[str]) -> Path:
     def say(text: str) -> None:
         print(f"[{time.perf_counter() - started:5.1f} s] {text}", flush=True)
 
+    with looks.look(config.figures.style):
+        if config.compare is not None:
+            return _report_comparison(config, overrides, say)
+        return _report_study(config, overrides, say)
+
+
+def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -> Path:
+    from analysis.answers import answer_lines, markdown
+    from analysis.pictures import read_pictures
+    from analysis.report import Provenance, caveats, write_report
+    from analysis.stores import public_uri
+    from analysis.tables import file_name
+    from scaling.schema import resolve_tracking_uri
+
     uri = resolve_tracking_uri(config.tracking_uri)
-    say(f"reading study {config.study} from {public_uri(uri)}")
-    trials, curves = read_study(config.study, uri)
-    say(f"analysing {len(trials):,} trials, {len(curves):,} evaluations")
-    result = analyse(
-        trials,
-        curves,
-        targets=None if config.targets is None else list(config.targets),
-        group_by=None if config.group_by is None else list(config.group_by),
-        n_bootstrap=config.n_bootstrap,
-        seed=config.seed,
-    )
+    trials, result = _analysed(config, config.study, uri, say)
+    from_mlflow = config.source.kind == "mlflow"
     say("writing the report")
-    words = [public_uri(word) for word in overrides]
-    command = shlex.join(["python", "-m", "analysis", *words])
     sweeps = trials.attrs["sweeps"]
     drawn = "task.name" in trials and not set(trials["task.name"]) <= WITHOUT_PICTURES
     pictures = read_pictures(uri, result.trials, result.curves, result.group_by) if drawn else []
     left_out = trials.attrs["left_out"]
-    provenance = Provenance([command], public_uri(uri), sweeps, left_out, pictures)
+    commands = [_command(overrides)]
+    origin = public_uri(uri) if from_mlflow else str(config.source.path)
+    provenance = Provenance(commands, origin, sweeps, left_out, pictures)
     folder = Path(config.output_dir or Path("reports") / file_name(config.study))
     page = write_report(result, folder, provenance)
-    if config.attach:
+    if config.attach and sweeps:
         say(_attach(uri, sweeps, folder, markdown(result, caveats(result, provenance))))
     print("\n".join(answer_lines(result)))
     print(f"report: {page.resolve()}")
-    print(f"browse: {_browse(uri)}")
+    if from_mlflow:
+        print(f"browse: {_browse(uri)}")
     return page
+
+
+def _report_comparison(config: AnalysisConfig, overrides: list[str], say: Callable) -> Path:
+    from analysis.compare import compare_studies
+    from analysis.compare_report import comparison_lead, write_comparison
+    from analysis.tables import file_name
+    from scaling.schema import resolve_tracking_uri
+
+    names = list(config.compare or ())
+    if not OmegaConf.is_missing(config, "study"):
+        raise AnalysisError("compare and study: give one of them, compare=[a,b] or study=a")
+    if len(set(names)) < 2 or len(set(names)) < len(names):
+        raise AnalysisError(
+            f"compare=[{','.join(names)}]: needs two or more different studies, compare=[a,b]"
+        )
+    uri = resolve_tracking_uri(config.tracking_uri)
+    comparison = compare_studies([_analysed(config, name, uri, say)[1] for name in names])
+    say("writing the comparison")
+    folder = Path(config.output_dir or Path("reports") / "_vs_".join(map(file_name, names)))
+    page = write_comparison(comparison, folder, [_command(overrides)])
+    print("\n".join([*comparison_lead(comparison), *comparison.warnings]))
+    print(f"report: {page.resolve()}")
+    return page
+
+
+def _analysed(
+    config: AnalysisConfig, study: str, uri: str, say: Callable
+) -> tuple[pd.DataFrame, StudyResult]:
+    """The trials of a study as they were read, and what they say."""
+    from analysis.sources.choice import Choice, analyse_source, read_source
+    from analysis.stores import public_uri
+
+    columns = flat_names(config.source.columns)
+    choice = Choice(
+        kind=config.source.kind,
+        study=study,
+        tracking_uri=uri,
+        path=config.source.path,
+        experiment=config.source.experiment,
+        filter=config.source.filter,
+        columns=columns,
+        targets=None if config.targets is None else list(config.targets),
+        group_by=None if config.group_by is None else list(config.group_by),
+        tuned=tuple(config.tuned),
+    )
+    where = config.source.path if choice.path else public_uri(uri)
+    say(f"reading study {study} from {where}")
+    read = read_source(choice)
+    say(f"analysing {read.size}")
+    result = analyse_source(
+        read, choice, n_bootstrap=config.n_bootstrap, seed=config.seed,
+        fit_objective=config.fit.objective, jointly=config.jointly,
+    )  # fmt: skip
+    return read.trials if read.trials is not None else result.trials, result
+
+
+def name_study(config: AnalysisConfig) -> None:
+    """A study that is not named is called as its experiment or its file."""
+    source, named = config.source, not OmegaConf.is_missing(config, "study")
+    kinds = ("mlflow", "curves_csv", "steps_csv")
+    if source.kind not in kinds:
+        raise AnalysisError(f"source={source.kind}: must be one of {', '.join(kinds)}")
+    if source.kind == "mlflow":
+        if source.path is not None:
+            raise AnalysisError(
+                f"source.path={source.path}: files are read by source=curves_csv or "
+                "source=steps_csv; name one of them as well"
+            )
+        if not named and source.experiment is None:
+            raise AnalysisError(
+                "study: missing; name the study to report on, study=linear_regression"
+            )
+        config.study = config.study if named else str(source.experiment)
+        return
+    if OmegaConf.is_missing(source, "path") or source.path is None:
+        raise AnalysisError(f"source.path: missing; source={source.kind} reads a CSV file")
+    config.study = config.study if named else Path(source.path).stem
+
+
+def flat_names(columns: Any, prefix: str = "") -> dict[str, str]:
+    """The mapping of column names; a dot in a name of ours has made a level of its own."""
+    flat: dict[str, str] = {}
+    for key in columns:
+        value = columns[key]
+        if hasattr(value, "items"):
+            flat |= flat_names(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def _command(overrides: list[str]) -> str:
+    from analysis.stores import public_uri
+
+    return shlex.join(["python", "-m", "analysis", *(public_uri(word) for word in overrides)])
 
 
 def _browse(uri: str) -> str:
@@ -122,7 +256,31 @@ def main() -> None:
     """The console script."""
     # A server that does not answer is retried for minutes by default.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    _main()
+    # columns are names that the configuration cannot know: Hydra would ask for a plus sign
+    sys.argv[1:] = [re.sub(r"^(?=source\.columns\.)", "++", word) for word in sys.argv[1:]]
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints its errors in many lines
+    try:
+        _main()
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _one_line(error: Exception) -> str:
+    """Which option, what is wrong with it, and the nearest that exists."""
+    first = str(error).strip().splitlines()[0].rstrip(".")
+    unknown = re.search(r"Could not override '([^']+)'", first)
+    if unknown:
+        nested = {"figures": FigureConfig, "fit": FitConfig, "source": SourceConfig}
+        options = [entry.name for entry in fields(AnalysisConfig) if entry.name not in nested]
+        options += [f"{group}.{key.name}" for group in nested for key in fields(nested[group])]
+        near = difflib.get_close_matches(unknown[1], options, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        return f"there is no option {unknown[1]}{hint} Options: {', '.join(options)}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as option=value ({first})"
+    cause = error.__cause__
+    return f"{first}: {str(cause).strip().splitlines()[0]}" if cause and str(cause) else first
 
 
 if __name__ == "__main__":

@@ -9,8 +9,12 @@ from typing import Any
 import pandas as pd
 
 from analysis.fitting import FitResult
+from analysis.frontier import usable
+from analysis.groups import group_label, listed
+from analysis.one_batch_size import has_one_batch_size, outcome_lead, outcome_rows
 from analysis.study import StudyResult
-from analysis.tables import group_label, groups_of, select
+from analysis.tables import groups_of, select
+from analysis.words import between, bracketed, critical_words, rounded, size_words
 
 MEANING = {
     "economical": "20 % more examples than the fewest possible (a fifth of the critical batch "
@@ -20,6 +24,7 @@ MEANING = {
     "fast": "20 % more steps than the fewest possible (five times the critical batch size): choose "
     "it when only time counts. Larger batches gain next to nothing.",
 }
+_MOST_NAMED = 6  # groups in one sentence
 NOTE_LENGTH = 7500  # MLflow cuts tags at 8000 characters without a word
 
 
@@ -72,21 +77,6 @@ def answers(result: StudyResult) -> list[Answer]:
     return found
 
 
-def critical_words(fit: FitResult) -> str:
-    """B_crit with its interval, or what is known instead."""
-    if fit.critical_batch_size is not None:
-        interval = between(*fit.ci95.get("critical_batch_size", (None, None)))
-        approximate = ", approximate" if fit.approximate_ci and interval else ""
-        return size_words(fit.critical_batch_size) + (
-            f" (95 % interval {interval}{approximate})" if interval else ""
-        )
-    if fit.at_least is not None:
-        return f"at least {size_words(fit.at_least)}"
-    if fit.at_most is not None:
-        return f"at most {size_words(fit.at_most)}"
-    return "not known"
-
-
 def not_identified(fit: FitResult) -> str:
     """What to do when there are no named batch sizes to give."""
     if fit.at_least is not None:
@@ -103,39 +93,97 @@ def not_identified(fit: FitResult) -> str:
     return f"No batch size can be recommended: {fit.reason or 'there is no fit'}."
 
 
+def overview(result: StudyResult) -> list[dict[str, str]]:
+    """A row a group, as text: its hardest target, B_crit, S_min, E_min and best lr."""
+    rows = []
+    for group in groups_of(result):
+        own = [fit for fit in result.fits if fit.group == group]
+        if not own:
+            continue
+        fit = min(own, key=lambda fit: fit.target_loss)
+        frontier = select(result.frontier, group | {"target_loss": fit.target_loss})
+        rows.append({"label": group_label(group)} | overview_row(fit, frontier))
+    return rows
+
+
+def overview_row(fit: FitResult, frontier: pd.DataFrame) -> dict[str, str]:
+    """Target, B_crit, S_min, E_min and best lr of a fit, as text; frontier: its rows."""
+    return {
+        "target": rounded(fit.target_loss),
+        "critical": critical_words(fit).replace("95 % interval ", ""),
+        "min_steps": _with_interval(fit, "min_steps"),
+        "min_examples": _with_interval(fit, "min_examples"),
+        "best_lr": best_lr_words(frontier),
+    }
+
+
+def overview_lead(result: StudyResult) -> str:
+    """One sentence: the critical batch size of each group, or how far they reach."""
+    rows = overview(result)
+    known = [row for row in rows if not row["critical"].startswith("not")]
+    targets = {row["target"] for row in rows}
+    of = f"a held-out loss of {targets.pop()}" if len(targets) == 1 else "its hardest target"
+    start = f"To reach {of}, the critical batch size is "
+    said = listed([f"{row['critical']} for {row['label']}" for row in known[:_MOST_NAMED]])
+    if len(known) > _MOST_NAMED:
+        said += f" (and so on: the table has all {len(rows)})"
+    unknown = [row["label"] for row in rows if row not in known]
+    if not known:
+        return f"{start}not known for any of the {len(rows)} groups."
+    rest = listed(unknown) if len(unknown) <= _MOST_NAMED else f"{len(unknown)} other groups"
+    return f"{start}{said}{f'; it is not known for {rest}' if unknown else ''}."
+
+
+def best_lr_words(frontier: pd.DataFrame) -> str:
+    """ "0.005 at batch size 8, 0.02 at 256": the smallest and largest usable batch size."""
+    points = usable(frontier).dropna(subset="lr").sort_values("batch_size")
+    if points.empty:
+        return "not known"
+    ends = points.iloc[[0, -1] if len(points) > 1 else [0]]
+    said = [
+        f"{rounded(lr)} at {size_words(size)}" for lr, size in ends[["lr", "batch_size"]].to_numpy()
+    ]
+    return ", ".join(said)
+
+
+def _with_interval(fit: FitResult, name: str) -> str:
+    interval = between(*fit.ci95.get(name, (None, None)))
+    value = rounded(getattr(fit, name))
+    return f"{value}{bracketed(interval)}" if value else interval or "not known"
+
+
 def answer_lines(result: StudyResult) -> list[str]:
-    """Three lines for a terminal: the named batch sizes of the first group's hardest target."""
-    first = next(iter(answers(result)), None)
-    if first is None:
+    """Lines for a terminal: the named batch sizes of the hardest target, or a line a group."""
+    found = answers(result)
+    if has_one_batch_size(result):
+        return [outcome_lead(result)]
+    if not found:
         return ["no target was reached often enough to say anything"]
+    first = found[0]
+    if len({answer.group for answer in found}) > 1:
+        return [
+            f"{row['label']}: critical batch size {row['critical']} for target loss {row['target']}"
+            for row in overview(result)
+        ]
     if not first.options:
         critical = f"critical batch size for target loss {first.target}: {first.critical}"
         return [critical, not_identified(first.fit)]
     return [
         f"{option.name + ':':<12}batch size {option.batch_size:>6}, lr {option.lr}: "
-        f"{option.steps} steps{_of(option.steps_range)}, {option.examples} examples"
-        f"{_of(option.examples_range)} to loss {first.target}"
+        f"{option.steps} steps{bracketed(option.steps_range)}, {option.examples} examples"
+        f"{bracketed(option.examples_range)} to loss {first.target}"
         for option in first.options
     ]
 
 
 def markdown(result: StudyResult, warnings: list[str]) -> str:
     """The answer as Markdown, for the note of an MLflow run. Markup in names is made harmless."""
-    lines = [f"## {html.escape(result.study)}: how large a batch is worth it?"]
-    for answer in answers(result):
-        where = f"{html.escape(answer.group)}, " if answer.group else ""
-        share = f" ({answer.share})" if answer.share else ""
-        lines += ["", f"**{where}target loss {answer.target}**{share}: "]
-        lines += [f"critical batch size {answer.critical}", ""]
-        if not answer.options:
-            lines.append(html.escape(not_identified(answer.fit)))
-            continue
-        lines += ["| | batch size | lr | steps | examples |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {o.name} | {o.batch_size} | {o.lr}{_of(o.lr_range)} | {o.steps}{_of(o.steps_range)}"
-            f" | {o.examples}{_of(o.examples_range)} |"
-            for o in answer.options
-        ]
+    lines = [f"## {html.escape(result.study)}: how large a batch is worth it?", ""]
+    if has_one_batch_size(result):
+        lines += _outcome_lines(result)
+    else:
+        for answer in answers(result):
+            lines += _answer_markdown(answer)
     lines += ["", "Intervals are 95 %. The whole report is the artifact `report/report.html`."]
     if warnings:
         lines += ["", "**How far to trust it**", ""]
@@ -144,25 +192,41 @@ def markdown(result: StudyResult, warnings: list[str]) -> str:
     return text if len(text) <= NOTE_LENGTH else text[: NOTE_LENGTH - 2].rsplit("\n", 1)[0] + "\n…"
 
 
-def rounded(x: float | None) -> str:
-    """Three significant digits without powers of ten: 13,300; 164; 0.0474. Empty if not known."""
-    if x is None or pd.isna(x):
-        return ""
-    return f"{float(f'{x:.3g}'):,.0f}" if abs(x) >= 100 else f"{x:.3g}"
+def _answer_markdown(answer: Answer) -> list[str]:
+    where = f"{_cell(answer.group)}, " if answer.group else ""
+    share = f" ({answer.share})" if answer.share else ""
+    lines = [f"**{where}target loss {answer.target}**{share}: "]
+    lines += [f"critical batch size {answer.critical}", ""]
+    if not answer.options:
+        return [*lines, html.escape(not_identified(answer.fit)), ""]
+    lines += ["| | batch size | lr | steps | examples |", "|---|---|---|---|---|"]
+    return [
+        *lines,
+        *(
+            f"| {o.name} | {o.batch_size} | {o.lr}{bracketed(o.lr_range)}"
+            f" | {o.steps}{bracketed(o.steps_range)}"
+            f" | {o.examples}{bracketed(o.examples_range)} |"
+            for o in answer.options
+        ),
+        "",
+    ]
 
 
-def size_words(batch_size: float | None) -> str:
-    """A batch size: whole from 100 on (1,024 is not 1,020), else three digits."""
-    big = batch_size is not None and batch_size >= 100
-    return f"{batch_size:,.0f}" if big else rounded(batch_size)
+def _outcome_lines(result: StudyResult) -> list[str]:
+    lines = [html.escape(outcome_lead(result), quote=False), ""]
+    targets = [f"steps to {rounded(target)}" for target in result.targets]
+    head = ["trials", "lr", "held-out loss", "accuracy", *targets]
+    lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for row in outcome_rows(result):
+        loss = f"{row['loss']}{bracketed(row['loss_range'])}"
+        cells = [_cell(row["label"]), row["lr"], loss, row["accuracy"], *row["steps"]]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
-def between(low: float | None, high: float | None) -> str:
-    """ "1.2 to 3.4", "at least 1.2", "at most 3.4" or nothing."""
-    texts = rounded(low), rounded(high)
-    if all(texts):
-        return f"{texts[0]} to {texts[1]}"
-    return f"at least {texts[0]}" if texts[0] else f"at most {texts[1]}" if texts[1] else ""
+def _cell(text: str) -> str:
+    """A name inside Markdown: no markup of its own, no new column."""
+    return html.escape(text, quote=False).replace("|", "\\|")
 
 
 def _option(row: dict[Any, Any]) -> Option:
@@ -181,12 +245,10 @@ def _option(row: dict[Any, Any]) -> Option:
 
 
 def _share(target: float, trials: pd.DataFrame) -> str:
-    """The target as a share of what there was to lose at the start."""
+    """The target as a share of what there was to lose at the start; "" where that is not known."""
+    if not {"irreducible_loss", "initial_loss"} <= set(trials):
+        return ""
     floor, start = trials["irreducible_loss"].mean(), trials["initial_loss"].mean()
     share = (target - floor) / (start - floor) if start > floor else float("nan")
     of = "excess loss" if floor else "loss"
     return f"{100 * share:.3g} % of the {of} at the start" if pd.notna(share) else ""
-
-
-def _of(interval: str) -> str:
-    return f" ({interval})" if interval else ""

@@ -1,7 +1,7 @@
 """Best learning rate of a batch size, its mark when the grid ends there, and lrs in between.
 
 The steps of the frontier are the raw minimum over the lrs tried; a parabola would be biased, since
-S(lr) has a cliff at the stability edge.
+S(lr) has a cliff at the stability edge. The lr itself may lie between those tried.
 """
 
 from __future__ import annotations
@@ -32,6 +32,37 @@ def best_lr(lrs: Floats, steps: Floats) -> BestLr:
         return BestLr(-1, False)
     position = int(np.nanargmin(steps))
     return BestLr(position, position in (0, len(lrs) - 1))
+
+
+def refined_lr(lrs: Floats, steps: Floats, best: NDArray) -> Floats:
+    """Best lr between those tried: the vertex of the parabola of log steps in log lr.
+
+    lrs [n_lrs] increasing; steps [..., n_lrs], not finite where not reached; best [...] position of
+    the least. Through the best and its two neighbours, no further from the best than half a
+    spacing; the best itself where a neighbour is missing or did not reach the target (S(lr) has a
+    cliff there). NaN where best is -1. Only the lr is refined so: steps would come out biased.
+
+    >>> refined_lr(np.array([0.1, 0.2, 0.4]), np.array([20.0, 10.0, 14.0]), np.array(1)).round(4)
+    np.float64(0.2255)
+    """
+    log_lrs, n = np.log(lrs), len(lrs)
+    at = np.clip(best, 1, max(n - 2, 1))
+    own = np.where(best >= 0, lrs[np.maximum(best, 0)], np.nan)
+    if n < 3 or (np.diff(lrs) <= 0).any():
+        return own
+    with np.errstate(invalid="ignore", divide="ignore"):
+        down, here, up = (
+            np.log(np.take_along_axis(steps, (at + move)[..., None], axis=-1)[..., 0])
+            for move in (-1, 0, 1)
+        )
+        left, right = log_lrs[at] - log_lrs[at - 1], log_lrs[at + 1] - log_lrs[at]
+        rise, fall = (up - here) / right, (here - down) / left
+        # slope of the parabola at the best, over its curvature
+        slope = (fall * right + rise * left) / (left + right)
+        vertex = -slope / (2 * (rise - fall) / (left + right))
+    moved = np.clip(vertex, -left / 2, right / 2)
+    inside = (best == at) & np.isfinite(moved) & (rise > fall)
+    return np.where(inside, np.exp(log_lrs[at] + np.where(inside, moved, 0.0)), own)
 
 
 def lr_interval(lrs: Floats, index: int, drawn: NDArray) -> tuple[float, float]:

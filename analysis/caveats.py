@@ -1,60 +1,124 @@
-"""What a reader of a study's numbers has to know: one plain sentence each."""
+"""What a reader of a study's numbers has to know: one plain sentence each, equal ones folded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.fitting import FitResult
-from scaling.schema import CENSORED, DIVERGED
+from analysis.groups import group_label, listed
+from scaling.schema import CENSORED, DIVERGED, REACHED
 
 _FINE_RATIO = 1.25  # in simulation, lr grids up to this ratio cost B_crit less than 5 %
 NO_NORM = "Networks were not normalised."
+ONE_LR = (
+    "Each batch size has one lr, which is taken for its best: if it was not tuned, what looks like "
+    "a critical batch size may be that lr"
+)
+_SAME_VALUE = 1.1  # critical batch sizes by two forms within this ratio are taken as equal
 _FEW_STEPS = 10  # a target reached in fewer steps is resolved badly
+# Order in which sentences are shown: what the answer lacks, then what may have bent it.
+_TOPICS = ("answer", "edges", "censored", "diverged", "seeds", "tuning", "shape", "other")
 
 
-def group_label(group: Mapping[str, Any]) -> str:
-    """ "task.dimension=64, optimizer.name=sgd: " or nothing."""
-    named = ", ".join(f"{name}={value}" for name, value in group.items())
-    return f"{named}: " if named else ""
+@dataclass(frozen=True)
+class Caveat:
+    """A sentence without its full stop; `where` (sizes, target) tells equal sentences apart."""
+
+    sentence: str
+    where: str = ""
+    topic: str = "other"
 
 
-def trial_caveats(cells: pd.DataFrame, exact: bool = False) -> list[str]:
+def fold(found: Iterable[tuple[Mapping[str, Any], Caveat | str]], n_groups: int) -> list[str]:
+    """(group, caveat) in, sentences out: one for all groups that it is true of, naming them.
+
+    True of every group of several and nowhere in particular: no group is named.
+    """
+    said: dict[tuple[int, str], dict[str, list[str]]] = {}
+    for group, text in found:
+        caveat = Caveat(text.rstrip(".")) if isinstance(text, str) else text
+        key = (_TOPICS.index(caveat.topic), caveat.sentence)
+        places = said.setdefault(key, {}).setdefault(group_label(group), [])
+        if caveat.where and caveat.where not in places:
+            places.append(caveat.where)
+    ordered = sorted(said.items(), key=lambda item: item[0][0])
+    return [_sentence(text, places, n_groups) for (_, text), places in ordered]
+
+
+def _sentence(text: str, places: Mapping[str, Sequence[str]], n_groups: int) -> str:
+    if n_groups == 1:
+        at = "; ".join(place for of_group in places.values() for place in of_group)
+        return f"{text}: {at}." if at else f"{text}."
+    if any(places.values()):
+        groups = [f"{label} ({'; '.join(at)})" if at else label for label, at in places.items()]
+        return f"{text}: {'; '.join(groups)}."
+    return f"{text}." if len(places) == n_groups else f"{text} ({listed(list(places))})."
+
+
+def trial_caveats(cells: pd.DataFrame, exact: bool = False) -> list[Caveat]:
     """Seeds, batch sizes, lr spacing and divergence of one group; cells of one of its targets."""
     found = []
     sizes, seeds = cells["batch_size"].nunique(), cells["n_seeds"]
-    if sizes == 1:
-        found.append("There is only one batch size, so nothing can be said about scaling.")
-    if seeds.max() == 1:
-        found.append(
-            "Each cell has one seed: crossings of a single noisy curve scatter and can come early, "
-            "and intervals come from the residuals of the fit."
-        )
-    elif seeds.min() < 3:
-        found.append("Some cells have fewer than 3 seeds, so their intervals are approximate.")
-    if seeds.min() != seeds.max():
-        found.append(f"Cells have between {seeds.min()} and {seeds.max()} seeds.")
     n_lrs = cells.groupby("batch_size")["lr"].nunique()
+    if sizes == 1:
+        text = "There is only one batch size, so nothing is said about scaling"
+        found.append(Caveat(text, topic="answer"))
+    if n_lrs.max() == 1 and sizes > 1:
+        found.append(Caveat(ONE_LR, topic="tuning"))
+    found += _seed_caveats(seeds, sizes)
     if n_lrs.min() != n_lrs.max():
-        found.append(
-            f"Batch sizes were tuned over {n_lrs.min()} to {n_lrs.max()} lrs; the least of more "
-            "trials is lower, so give each batch size the same number."
+        text = (
+            "Batch sizes were not tuned equally: the least of more trials is lower, so give each "
+            "the same number of lrs"
         )
+        found.append(Caveat(text, f"{n_lrs.min()} to {n_lrs.max()} lrs", "tuning"))
     ratio = _lr_ratio(cells)
-    if ratio > _FINE_RATIO and not exact:  # the exact values say what this grid costs
-        found.append(
+    if ratio > _FINE_RATIO and sizes > 1 and not exact:  # exact values say what this grid costs
+        text = (
             f"Tried lrs lie a factor {ratio:.2f} apart: against a continuous lr the critical batch "
-            "size comes out low (by 6 to 10 % at a factor 1.41, by 17 to 22 % at 2)."
+            "size comes out low (by 6 to 10 % at a factor 1.41, by 17 to 22 % at 2)"
         )
+        found.append(Caveat(text, topic="tuning"))
     mixed = int(((cells["n_diverged"] > 0) & (cells["n_diverged"] < seeds)).sum())
     if mixed:
-        found.append(
-            f"In {mixed} of {len(cells)} cells only some seeds diverged; such a cell counts as "
-            "diverged."
+        text = "Cells in which only some seeds diverged count as diverged"
+        found.append(Caveat(text, f"{mixed} of {len(cells)}", "diverged"))
+    return found
+
+
+def _seed_caveats(seeds: pd.Series, n_batch_sizes: int) -> list[Caveat]:
+    found = []
+    if seeds.max() == 1:
+        text = (
+            "Each cell has one seed: crossings of a single noisy curve scatter and can come early"
         )
+        if n_batch_sizes > 1:
+            text += ", and intervals come from the residuals of the fit"
+        found.append(Caveat(text, topic="seeds"))
+    elif seeds.min() < 3 and n_batch_sizes > 1:
+        text = "Some cells have fewer than 3 seeds, so their intervals are approximate"
+        found.append(Caveat(text, topic="seeds"))
+    if seeds.min() != seeds.max():
+        found.append(Caveat("Cells differ in seeds", f"{seeds.min()} to {seeds.max()}", "seeds"))
+    return found
+
+
+def value_edge_caveats(frontier: pd.DataFrame) -> list[Caveat]:
+    """Tuned columns other than lr whose best value lies at the end of what was tried."""
+    found = []
+    for column in frontier.columns:
+        name = column.removesuffix("_at_edge")
+        if name in (column, "lr"):
+            continue
+        rows = frontier[frontier[column].astype(bool)].drop_duplicates("batch_size")
+        if len(rows):
+            text = f"The best {name} is the smallest or largest that was tried"
+            found.append(Caveat(text, _sizes(rows), "edges"))
     return found
 
 
@@ -79,49 +143,92 @@ def norm_caveats(trials: pd.DataFrame) -> list[str]:
     return found
 
 
-def fit_caveats(fit: FitResult, frontier: pd.DataFrame) -> list[str]:
+def fit_caveats(fit: FitResult, frontier: pd.DataFrame) -> list[Caveat]:
     """Points left out, what is not identified and what the fit hides; frontier rows of the fit."""
+    at = f"at target loss {fit.target_loss:.4g}"
+    several = frontier["batch_size"].nunique() > 1
+    left_out = ", so the point is left out of the fit" if several else ""
     found = []
-    at = f"At target loss {fit.target_loss:.4g}"
-    for outcome, why in (
-        (CENSORED, "did not reach it within the trials' budget"),
-        (DIVERGED, "diverged at every lr"),
+    for outcome, topic, why in (
+        (CENSORED, "censored", "The target was not reached within the trials' budget"),
+        (DIVERGED, "diverged", "Every lr diverged"),
     ):
-        rows = frontier[frontier["outcome"] == outcome]
-        if len(rows):
-            found.append(f"{at}, {_sizes(rows)} {why}: left out of the fit.")
-    rows = frontier[frontier["lr_at_edge"].astype(bool)]
+        failed = frontier[frontier["outcome"] == outcome]
+        counted = failed["batch_size"].isin(fit.bounded_batch_sizes)
+        bound = ", so the point is in the fit as a lower bound" if several else ""
+        for rows, then in ((failed[counted], bound), (failed[~counted], left_out)):
+            if len(rows):
+                found.append(Caveat(why + then, f"{_sizes(rows)} {at}", topic))
+    if not several:
+        return found
+    rows = frontier[frontier["lr_at_edge"].astype(bool) & (frontier["outcome"] == REACHED)]
     if len(rows):
-        found.append(
-            f"{at}, the best lr of {_sizes(rows)} is the smallest or largest that was tried, so "
-            "it is marked and left out of the fit: extend the lrs there."
+        text = (
+            "The best lr is the smallest or largest that was tried, so the point is marked and "
+            "left out of the fit (extend the lrs there)"
         )
+        found.append(Caveat(text, f"{_sizes(rows)} {at}", "edges"))
     if not fit.identified:
-        bound = ""
-        if fit.at_least is not None:
-            bound = f", it is at least {fit.at_least:,.0f}"
-        if fit.at_most is not None:
-            bound = f", it is at most {fit.at_most:,.0f}"
-        found.append(f"{at}, the critical batch size is not identified{bound}: {fit.reason}.")
+        text = "The critical batch size is not identified"
+        found.append(Caveat(text, f"{_known(fit)}{at}, as {fit.reason}", "answer"))
     if fit.identified and fit.min_steps is not None and fit.min_steps < _FEW_STEPS:
-        found.append(
-            f"{at}, the fewest steps are {fit.min_steps:.2g}: choose a lower target, so that they "
-            f"are at least {_FEW_STEPS}."
-        )
-    if fit.preferred_form not in (None, "hyperbola"):
-        form = next(form for form in fit.forms if form["form"] == fit.preferred_form)
-        value = form["critical_batch_size"]
-        says = "which has no critical batch size" if value is None else f"B_crit {value:.3g} there"
-        found.append(f"{at}, the data prefer the form {fit.preferred_form} (AICc; {says}).")
-    return found
+        text = f"Fewest steps below {_FEW_STEPS} are resolved badly (choose lower targets)"
+        found.append(Caveat(text, f"{fit.min_steps:.2g} steps {at}", "shape"))
+    found += [Caveat(_capitalised(note), at, "shape") for note in fit.notes]
+    return found + _form_caveats(fit, at)
 
 
-def recommendation_caveats(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+def _known(fit: FitResult) -> str:
+    for bound, words in ((fit.at_least, "at least"), (fit.at_most, "at most")):
+        if bound is not None:
+            return f"{words} {bound:,.0f} "
+    return ""
+
+
+def _form_caveats(fit: FitResult, at: str) -> list[Caveat]:
+    """The shape of the curve that the data prefer, and whether the answer depends on it."""
+    found = _knee_caveats(fit, at) if fit.identified else []
+    if fit.preferred_form in (None, "hyperbola"):
+        return found
+    form = next(form for form in fit.forms if form["form"] == fit.preferred_form)
+    value = form["critical_batch_size"]
+    says = "which has no critical batch size" if value is None else f"B_crit {value:.3g} there"
+    text = "The data prefer another shape than the hyperbola (AICc)"
+    return [*found, Caveat(text, f"{fit.preferred_form} {at} ({says})", "shape")]
+
+
+def _knee_caveats(fit: FitResult, at: str) -> list[Caveat]:
+    """Whether the critical batch size depends on the form, by the knee whose sharpness is free."""
+    knee = next(form for form in fit.forms if form["form"] == "knee")
+    low, high = fit.ci95["critical_batch_size"]
+    value, ours = knee["critical_batch_size"], fit.critical_batch_size
+    if ours is None or value is None or knee["aicc"] is None:
+        return []
+    outside = (low is not None and value < low) or (high is not None and value > high)
+    if not outside or max(value / ours, ours / value) < _SAME_VALUE:
+        return []
+    text = "The critical batch size depends on the form of the fit"
+    by = f"{ours:.3g} by the hyperbola, {value:.3g} by a knee of free sharpness"
+    return [Caveat(text, f"{by} (g = {knee['knee']:.2g}) {at}", "shape")]
+
+
+def _capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def recommendation_caveats(rows: Iterable[Mapping[str, Any]]) -> list[Caveat]:
     """Recommended batch sizes beyond the sampled ones."""
+    text = (
+        "Outside the sampled batch sizes, so that steps are extrapolated and the lr is that of the "
+        "nearest one"
+    )
     return [
-        f"At target loss {row['target_loss']:.4g}, the {row['name']} batch size "
-        f"{row['batch_size']} lies outside the sampled batch sizes: its steps are extrapolated, "
-        "and its lr is that of the nearest one."
+        Caveat(
+            text,
+            f"the {row['name']} batch size {row['batch_size']:,} "
+            f"at target loss {row['target_loss']:.4g}",
+            "answer",
+        )
         for row in rows
         if row["extrapolated"]
     ]
@@ -134,5 +241,5 @@ def _lr_ratio(cells: pd.DataFrame) -> float:
 
 
 def _sizes(rows: pd.DataFrame) -> str:
-    sizes = ", ".join(str(size) for size in rows["batch_size"])
+    sizes = ", ".join(f"{size:,}" for size in rows["batch_size"])
     return f"batch size {sizes}" if len(rows) == 1 else f"batch sizes {sizes}"

@@ -4,147 +4,125 @@
 2. x % overhead over perfect scaling from a reference batch size (Zhang et al. 2024,
    arXiv:2410.21676).
 3. Half elasticity: where -dlogS/dlogB = 1/2, read from the data without the hyperbola.
+2 and 3 are in analysis.readings, what is identified in analysis.identification.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
-from analysis.bootstrap import FrontierDraws, percentile_interval
+from analysis.bootstrap import StepDraws
 from analysis.fitting import (
+    LIKELIHOOD,
     FitResult,
-    Interval,
     compare_forms,
+    fit_frontier,
     fit_hyperbola,
+    fit_knee,
     hyperbola,
     preferred_form,
-    residual_draws,
 )
-from analysis.frontier import usable
+from analysis.frontier import bounded, usable
+from analysis.identification import judge, log_interval
+from analysis.intervals import (
+    FEWEST_SEEDS,
+    degrees_of_freedom,
+    residual_draws,
+    spread,
+    widening,
+)
+from analysis.likelihood import LEAST_SIGMA, Observations
+from analysis.readings import half_elasticity, half_elasticity_interval
+from scaling.schema import REACHED
 
 Floats = NDArray[np.float64]
 
-OVERHEAD = 0.2
 FEWEST_BATCH_SIZES = 3  # two parameters are fitted
-FEWEST_SEEDS = 3  # below, a bootstrap over seeds says nothing: intervals from the fit's residuals
-# An interval that ends further outside the sampled batch sizes than this is open on that side: the
-# data do not bend there, and where the end lies is the shape's doing.
-_BEYOND = 4.0
-
-
-class Reading(NamedTuple):
-    """A critical batch size, or None with the bound that the data do give."""
-
-    value: float | None
-    at_least: float | None = None
-    at_most: float | None = None
-
-
-def half_elasticity(
-    batch_size: Sequence[float] | Floats, steps: Sequence[float] | Floats
-) -> Reading:
-    """The batch size at which -dlogS/dlogB falls to 1/2. batch_size [B] increasing, steps [B].
-
-    Slopes of log S between adjacent batch sizes, at geometric midpoints; decreasing isotonic
-    regression weighted by the squared log distance (their precision); linear in log B. A plateau at
-    1/2 gives its geometric midpoint. All steeper than 1/2: at least the largest batch size; all
-    flatter: at most the smallest. Fewer than two points: nothing.
-    """
-    if len(batch_size) < 2:
-        return Reading(None)
-    log_size, log_steps = np.log(batch_size), np.log(steps)
-    width = np.diff(log_size)
-    middle = (log_size[1:] + log_size[:-1]) / 2
-    slope = isotonic_regression(-np.diff(log_steps) / width, weights=width**2, increasing=False).x
-    half = np.flatnonzero(np.isclose(slope, 0.5, rtol=0, atol=1e-9))
-    if len(half):
-        return Reading(float(np.exp((middle[half[0]] + middle[half[-1]]) / 2)))
-    if slope[-1] > 0.5:
-        return Reading(None, at_least=float(batch_size[-1]))
-    if slope[0] < 0.5:
-        return Reading(None, at_most=float(batch_size[0]))
-    return Reading(float(np.exp(np.interp(-0.5, -slope, middle))))
-
-
-def overhead_batch_size(
-    critical_batch_size: float, reference_batch_size: float, overhead: float = OVERHEAD
-) -> float:
-    """B* = (1 + x) B_opt + x E_min/S_min: where the hyperbola exceeds perfect scaling by x."""
-    return (1 + overhead) * reference_batch_size + overhead * critical_batch_size
-
-
-def measured_overhead_batch_size(
-    batch_size: Sequence[float] | Floats,
-    steps: Sequence[float] | Floats,
-    overhead: float = OVERHEAD,
-) -> float | None:
-    """Batch size at which S B / (S B of the smallest one) crosses 1 + x, from the data alone.
-
-    Increasing isotonic regression of that ratio in log B, linear in log-log; None if not crossed.
-    """
-    log_size = np.log(batch_size)
-    excess = log_size + np.log(steps)
-    rise = isotonic_regression(excess - excess[0]).x
-    goal = np.log1p(overhead)
-    if len(rise) < 2 or rise[-1] < goal or rise[0] >= goal:
-        return None
-    after = int(np.argmax(rise >= goal))
-    pair = slice(after - 1, after + 1)
-    return float(np.exp(np.interp(goal, rise[pair], log_size[pair])))
+_FAILED = 0.05  # share of resamples without a fit from which the bootstrap is not used
 
 
 def find_critical_batch_size(
     frontier: pd.DataFrame,
-    draws: Floats | None,
+    draws: StepDraws | None,
     *,
     group: Mapping[str, Any],
     target_loss: float,
     n_bootstrap: int,
     rng: np.random.Generator,
+    objective: str = LIKELIHOOD,
 ) -> FitResult:
     """Fit one group and target's frontier and say what is known of B_crit.
 
-    frontier: its rows (all; only the usable ones are fitted); draws [n_boot, rows]: bootstrap steps
-    in the order of the rows. Fewer than FEWEST_SEEDS seeds: intervals from the fit's residuals,
-    approximate. Identified: B_crit inside the sampled batch sizes and its 95 % interval closed.
+    frontier: its rows (all; only the usable ones are fitted, and by likelihood the censored ones as
+    lower bounds); draws: bootstrap steps in the order of the rows. objective: one of
+    fitting.OBJECTIVES. Fewer than FEWEST_SEEDS seeds: intervals from the fit's residuals,
+    approximate; else the bootstrap with the correction of analysis.intervals. Identified: B_crit
+    inside the sampled batch sizes and its 95 % interval closed.
     """
     points = usable(frontier)
-    sizes, steps = points["batch_size"].to_numpy(float), points["steps"].to_numpy(float)
+    bounds = bounded(frontier) if objective == LIKELIHOOD else frontier.iloc[:0]
     result = FitResult(
         group=dict(group),
         target_loss=target_loss,
         n_batch_sizes=len(points),
-        n_censored=int((frontier["outcome"] != "reached").sum()),
-        batch_sizes=tuple(int(size) for size in sizes),
+        n_censored=int((frontier["outcome"] != REACHED).sum()),
+        batch_sizes=tuple(int(size) for size in points["batch_size"]),
+        objective=objective,
+        bounded_batch_sizes=tuple(int(size) for size in bounds["batch_size"]),
     )
+    sizes, steps = points["batch_size"].to_numpy(float), points["steps"].to_numpy(float)
+    if len(points) < FEWEST_BATCH_SIZES:
+        return _too_few(result, sizes, steps, len(frontier))
+    used = frontier.index.isin(points.index) | frontier.index.isin(bounds.index)
+    rows = frontier[used]
+    seen = _observations(rows)
+    found, converged = fit_frontier(seen, objective)
+    result.log_parameters = (float(found[0, 0]), float(found[0, 1]))
+    if not converged[0]:
+        result.notes.append("the likelihood did not converge; the fit is its best point so far")
+    resampled = _fit_draws(result, _resampled(rows, draws, used, found[0]))
+    if resampled is None:
+        result.approximate_ci = True
+        lower = np.exp(seen.log_lower[0])
+        result.draws = residual_draws(rows["batch_size"], rows["steps"], n_bootstrap, rng, lower)
+    _compare(result, seen, resampled)
+    judge(result, sizes, steps)
+    _read_half_elasticity(result, sizes, steps, resampled, rng)
+    return result
+
+
+def _too_few(result: FitResult, sizes: Floats, steps: Floats, n_sizes: int) -> FitResult:
+    """No fit: what half elasticity says, and why."""
     half = half_elasticity(sizes, steps)
     result.critical_batch_size_half_elasticity = half.value
-    if len(points) < FEWEST_BATCH_SIZES:
-        result.at_least, result.at_most = half.at_least, half.at_most
-        result.reason = (
-            f"only {len(points)} of {len(frontier)} batch sizes have a usable point, "
-            f"the fit needs {FEWEST_BATCH_SIZES}"
-        )
-        return result
-    fit = fit_hyperbola(sizes, steps)
-    result.approximate_ci = bool(points["n_seeds"].min() < FEWEST_SEEDS)
-    if result.approximate_ci or draws is None:
-        result.draws = residual_draws(sizes, steps, n_bootstrap, rng)
-    elif n_bootstrap:
-        kept = fit_hyperbola(sizes, draws[:, frontier.index.isin(points.index)])
-        result.draws = kept[~np.isnan(kept).any(axis=1)]
-    result.log_parameters = (float(fit[0]), float(fit[1]))
-    result.rmse_log_steps = float(np.sqrt(np.mean(np.log(steps / hyperbola(sizes, *fit)) ** 2)))
-    result.forms = compare_forms(sizes, steps)
-    result.preferred_form = preferred_form(result.forms)
-    _judge(result, sizes, steps)
+    result.at_least, result.at_most = half.at_least, half.at_most
+    result.ci95["critical_batch_size"] = (half.at_least, half.at_most)
+    result.reason = (
+        f"only {len(sizes)} of {n_sizes} batch sizes have a usable point, "
+        f"the fit needs {FEWEST_BATCH_SIZES}"
+    )
     return result
+
+
+def _fit_draws(result: FitResult, resampled: Observations | None) -> Observations | None:
+    """Fit the resamples; None where there are none or too many of them cannot be fitted."""
+    if resampled is None:
+        return None
+    kept, _ = fit_frontier(resampled, result.objective)
+    failed = np.isnan(kept).any(axis=1)
+    if failed.mean() > _FAILED:
+        result.notes.append(
+            f"{100 * failed.mean():.0f} % of the resamples have too few batch sizes for a fit, "
+            "so intervals come from its residuals"
+        )
+        return None
+    result.draws = kept[~failed]
+    return resampled.rows(np.flatnonzero(~failed))
 
 
 def exact_critical_batch_size(
@@ -169,64 +147,71 @@ def exact_critical_batch_size(
     return exact
 
 
-def stack_draws(draws: Mapping[int, FrontierDraws], sizes: Sequence[int], k: int) -> Floats:
-    """Bootstrap steps [n_boot, B] of target k at the given batch sizes."""
-    return np.stack([draws[size].steps[k] for size in sizes], axis=1)
+def _observations(rows: pd.DataFrame) -> Observations:
+    lower, upper = (
+        rows[name].to_numpy(float) if name in rows else None
+        for name in ("steps_lower", "steps_upper")
+    )
+    return Observations.of(rows["batch_size"], rows["steps"], lower, upper)
 
 
-def _judge(result: FitResult, sizes: Floats, steps: Floats) -> None:
-    """Fill in what is identified, its intervals, and bounds where it is not."""
+def _resampled(
+    rows: pd.DataFrame, draws: StepDraws | None, used: NDArray, fit: Floats
+) -> Observations | None:
+    """The resamples of the fitted rows, widened for few seeds; None where seeds are too few."""
+    points = rows[rows["steps"].notna()]
+    seeds = points["n_seeds"].to_numpy(float)
+    if draws is None or not len(draws.steps) or seeds.min() < FEWEST_SEEDS:
+        return None
+    nu = degrees_of_freedom(fit, np.log(points["batch_size"].to_numpy(float)), seeds)
+    factor = widening(np.maximum(rows["n_seeds"].to_numpy(float), 2), nu)
+    log_steps = np.log(draws.steps[:, used])
+    wide = np.exp(spread(log_steps, factor))
+    moved = np.where(np.isnan(log_steps), 1.0, wide / draws.steps[:, used])
+    lower, upper = draws.steps_lower[:, used] * moved, draws.steps_upper[:, used] * moved
+    if "steps_upper" not in rows:  # the points are taken as exact, so their resamples are as well
+        upper = np.full(upper.shape, np.nan)
+    else:
+        upper[:, rows["steps_upper"].isna() & rows["steps"].notna()] = np.nan
+    return Observations.of(rows["batch_size"], wide, lower, upper)
+
+
+def _compare(result: FitResult, seen: Observations, resampled: Observations | None) -> None:
+    """The other shapes on the same cells, and what the knee makes of B_crit."""
     assert result.log_parameters is not None
-    log_min_steps, log_min_examples = result.log_parameters
-    smallest, largest = float(sizes.min()), float(sizes.max())
-    value = float(np.exp(log_min_examples - log_min_steps))
-    low, high = _interval(result.draws[:, 1] - result.draws[:, 0])
-    open_below = value < smallest or (low is not None and low < smallest / _BEYOND)
-    open_above = value > largest or (high is not None and high > largest * _BEYOND)
-    result.identified = not (open_below or open_above)
-    intervals = {
-        "min_steps": _interval(result.draws[:, 0]),
-        "min_examples": _interval(result.draws[:, 1]),
-        "critical_batch_size": (low, high),
-    }
-    if not open_above:
-        result.min_steps = float(np.exp(log_min_steps))
-    if not open_below:
-        result.min_examples = float(np.exp(log_min_examples))
-    if result.identified:
-        result.critical_batch_size = value
-        result.critical_batch_size_overhead = {
-            "overhead": OVERHEAD,
-            "reference_batch_size": smallest,
-            "value": overhead_batch_size(value, smallest),
-            "value_from_data": measured_overhead_batch_size(sizes, steps),
-        }
-    else:
-        _bound(result, intervals, smallest, largest)
-    result.ci95 = intervals
+    mean = np.log(hyperbola(np.exp(seen.log_size), *result.log_parameters))
+    residuals = (seen.log_steps[0] - mean)[seen.reached[0]]
+    result.rmse_log_steps = float(np.sqrt(np.mean(residuals**2)))
+    result.forms = compare_forms(seen, result.objective)
+    result.preferred_form = preferred_form(result.forms)
+    knee = next(form for form in result.forms if form["form"] == "knee")
+    if resampled is None:
+        return
+    start = np.column_stack([result.draws, np.full(len(result.draws), np.log(knee["knee"]))])
+    drawn = fit_knee(resampled, start, result.objective).parameters
+    knee["ci95"] = log_interval(drawn[:, 1] - drawn[:, 0])
 
 
-def _bound(
-    result: FitResult, intervals: dict[str, Interval], smallest: float, largest: float
+def _read_half_elasticity(
+    result: FitResult,
+    sizes: Floats,
+    steps: Floats,
+    resampled: Observations | None,
+    rng: np.random.Generator,
 ) -> None:
-    """At least or at most, one-sided intervals and the reason, where B_crit is not identified."""
-    low, high = intervals["critical_batch_size"]
-    span = f"batch sizes {smallest:g} to {largest:g}"
-    if result.min_examples is not None:  # S_min is open: noise dominates everywhere
-        result.at_least = largest if low is None else min(low, largest)
-        intervals["min_steps"] = (None, intervals["min_steps"][1])
-        intervals["critical_batch_size"] = (result.at_least, None)
-        result.reason = f"{span} do not reach far enough beyond the critical batch size"
-    elif result.min_steps is not None:
-        result.at_most = smallest if high is None else max(high, smallest)
-        intervals["min_examples"] = (None, intervals["min_examples"][1])
-        intervals["critical_batch_size"] = (None, result.at_most)
-        result.reason = f"{span} do not reach far enough below the critical batch size"
+    """Definition 3, with the points' own precision as weights and an interval from their draws."""
+    variance = None
+    n_draws = len(result.draws)
+    if resampled is not None:
+        columns = np.isin(resampled.log_size, np.log(sizes))
+        drawn = resampled.log_steps[:, columns]
+        variance = np.nanvar(drawn, axis=0) + LEAST_SIGMA**2
     else:
-        intervals.update(dict.fromkeys(intervals, (None, None)))
-        result.reason = f"the curve over {span} is too noisy to show where it bends"
-
-
-def _interval(log_draws: Floats) -> Interval:
-    low, high = np.exp(percentile_interval(log_draws))
-    return (None, None) if np.isnan(low) or np.isnan(high) else (float(low), float(high))
+        n_free = max(len(steps) - 2, 1)
+        sigma = (result.rmse_log_steps or 0.0) * np.sqrt(len(steps) / n_free)
+        wide = np.sqrt(n_free / rng.chisquare(n_free, size=(n_draws, 1)))
+        drawn = np.log(steps) + sigma * wide * rng.standard_normal((n_draws, len(steps)))
+    result.critical_batch_size_half_elasticity = half_elasticity(sizes, steps, variance).value
+    if n_draws:
+        interval = half_elasticity_interval(sizes, drawn, variance)
+        result.ci95["critical_batch_size_half_elasticity"] = interval

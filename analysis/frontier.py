@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.best_lr import best_lr, lr_interval
-from analysis.bootstrap import FrontierDraws, percentile_interval
-from analysis.steps_to_target import Cell
+from analysis.best_lr import best_lr, lr_interval, refined_lr
+from analysis.bootstrap import FrontierDraws, StepDraws, percentile_interval
+from analysis.intervals import FEWEST_SEEDS, spread, widening
 from scaling.schema import CENSORED, DIVERGED, REACHED
 
 Floats = NDArray[np.float64]
 
 FRONTIER_COLUMNS = [
     "target_loss", "batch_size", "steps", "examples", "lr", "outcome", "lr_at_edge", "n_seeds",
-    "n_lrs", "steps_low", "steps_high", "lr_low", "lr_high",
+    "n_lrs", "steps_low", "steps_high", "lr_low", "lr_high", "steps_lower", "steps_upper",
+    "lr_refined",
 ]  # fmt: skip
-BUDGET_COLUMNS = ["examples", "batch_size", "loss", "lr"]
 
 
 def frontier_frame(
@@ -27,21 +27,46 @@ def frontier_frame(
     draws: Mapping[int, FrontierDraws],
     target_losses: Sequence[float],
     group: Mapping[str, object],
+    *,
+    given: bool = False,
+    tuned: Sequence[str] = ("lr",),
 ) -> pd.DataFrame:
     """A row per target and batch size of one group: the raw minimum over lr and its interval.
 
     cells: cell_frame of the group; draws: bootstrap of each batch size (its targets in the order of
     target_losses, its lrs increasing). outcome is reached, censored (no lr reached the target in
-    its budget) or diverged (all lrs did). Intervals are 95 % percentiles; NaN with one seed.
+    its budget) or diverged (all lrs did). steps_lower, steps_upper: the evaluations around the
+    crossing, or the least of the censored lrs' ends; lr_refined: see refined_lr. Intervals
+    (steps_low, steps_high) are 95 % percentiles with the correction of analysis.intervals; NaN with
+    fewer than 3 seeds. given: the lr of each batch size was chosen before, so no point is at the
+    edge of a grid. A censored row counts as at the edge where the tried lrs do not lie around the
+    best lr of the nearest batch size that reached the target: another lr might have reached it.
+    tuned: what the minimum is over; columns other than lr stand after it with their best values,
+    and the edge of the lrs is that of the lrs tried with them. name_at_edge of a numeric one with 3
+    values or more: its best value is the least or greatest tried; marked, not left out.
     """
     rows = []
+    others = [name for name in tuned if name != "lr"]
     for k, target in enumerate(target_losses):
         of_target = cells[cells["target_loss"] == target]
         for size, tried in of_target.groupby("batch_size", sort=True):
-            tried = tried.sort_values("lr")
+            tried = tried.sort_values(["lr", *others], kind="stable")
             row = {**group, "target_loss": target, "batch_size": int(size)}  # type: ignore[arg-type]
-            rows.append(row | _frontier_row(tried, draws[int(size)], k))  # type: ignore[arg-type]
-    return pd.DataFrame(rows, columns=[*group, *FRONTIER_COLUMNS])
+            row |= _frontier_row(tried, draws[int(size)], k, given, others)  # type: ignore[arg-type]
+            rows.append(row)
+    edges = [f"{name}_at_edge" for name in others]
+    columns = [
+        *FRONTIER_COLUMNS[:5],
+        *others,
+        *FRONTIER_COLUMNS[5:7],
+        *edges,
+        *FRONTIER_COLUMNS[7:],
+    ]
+    frame = pd.DataFrame(rows, columns=[*group, *columns])
+    if not given:
+        for _, own in frame.groupby("target_loss"):
+            _mark_censored(frame, own, cells)
+    return frame
 
 
 def usable(frontier: pd.DataFrame) -> pd.DataFrame:
@@ -49,58 +74,82 @@ def usable(frontier: pd.DataFrame) -> pd.DataFrame:
     return frontier[(frontier["outcome"] == REACHED) & ~frontier["lr_at_edge"].astype(bool)]
 
 
-def fixed_budget_frame(
-    cells: Sequence[Cell],
-    irreducible_loss: float,
-    examples: Sequence[float],
-    group: Mapping[str, object],
-) -> pd.DataFrame:
-    """Seed-mean held-out loss after fixed numbers of examples, minimised over lr.
+def bounded(frontier: pd.DataFrame) -> pd.DataFrame:
+    """The censored rows that give the fit a lower bound of their steps."""
+    if "steps_lower" not in frontier:
+        return frontier.iloc[:0]
+    known = frontier["steps_lower"].notna() & ~frontier["lr_at_edge"].astype(bool)
+    return frontier[(frontier["outcome"] == CENSORED) & known]
 
-    The mean curve is read at step examples/batch_size, linear in log-log. Columns: group..,
-    examples, batch_size, loss, lr. A batch size has a row only where every lr that did not diverge
-    was trained that far (and at least one step): else the minimum would be over the slow lrs only.
+
+def lr_draws(frontier: pd.DataFrame, draws: StepDraws) -> Floats | None:
+    """Best lrs [n_boot, usable rows] in resamples of the seeds, widened by sqrt(n/(n-1)).
+
+    frontier: all rows of one group and target, as in draws. None with fewer than 3 seeds.
     """
-    means: dict[int, list[tuple[float, Floats, Floats]]] = {}
-    for cell in cells:
-        if not cell.n_diverged:
-            means.setdefault(cell.batch_size, []).append((cell.lr, *cell.mean_curve()))
-    rows = []
-    for budget in examples:
-        for size, sound in means.items():
-            step = budget / size
-            if step < 1 or any(not len(steps) or steps[-1] < step for _, steps, _ in sound):
-                continue
-            losses = [_excess_at(steps, mean, step) for _, steps, mean in sound]
-            best = int(np.argmin(losses))
-            rows.append(
-                (*group.values(), budget, size, losses[best] + irreducible_loss, sound[best][0])
-            )
-    return pd.DataFrame(rows, columns=[*group, *BUDGET_COLUMNS])
+    used = frontier.index.isin(usable(frontier).index)
+    seeds = frontier.loc[used, "n_seeds"].to_numpy(float)
+    if not used.any() or seeds.min() < FEWEST_SEEDS:
+        return None
+    return np.exp(spread(np.log(draws.lr[:, used]), np.sqrt(seeds / (seeds - 1))))
 
 
-def example_budgets(frontier: pd.DataFrame, n_budgets: int = 6) -> list[float]:
-    """Log-spaced budgets (two digits) around the examples that the reached targets cost."""
-    costs = frontier.loc[frontier["outcome"] == REACHED, "examples"]
-    if costs.empty:
-        return []
-    least = frontier.loc[costs.index].groupby("target_loss")["examples"].min()
-    spaced = np.geomspace(0.5 * least.min(), 1.5 * least.max(), n_budgets)
-    return sorted({float(f"{value:.2g}") for value in spaced})
+def _mark_censored(frame: pd.DataFrame, own: pd.DataFrame, cells: pd.DataFrame) -> None:
+    """lr_at_edge of the censored rows of one target, from the best lrs around them."""
+    sound = usable(own).dropna(subset="lr")
+    for index, row in own[own["outcome"] == CENSORED].iterrows():
+        lrs = cells.loc[cells["batch_size"] == row["batch_size"], "lr"].dropna()
+        if sound.empty or lrs.empty:
+            continue
+        nearest = (np.log(sound["batch_size"]) - np.log(row["batch_size"])).abs().idxmin()
+        lr = sound.loc[nearest, "lr"]
+        frame.loc[index, "lr_at_edge"] = not lrs.min() < lr < lrs.max()  # type: ignore[operator]
 
 
-def _frontier_row(tried: pd.DataFrame, draws: FrontierDraws, k: int) -> dict[str, object]:
+def _at_edge_with(tried: pd.DataFrame, position: int, others: Sequence[str]) -> bool:
+    """Whether the best lr ends the lrs that were tried with the best values of the others."""
+    settings = tried[list(others)].astype(str)
+    same = (settings == settings.iloc[position]).all(axis=1).to_numpy()
+    if same.sum() < 2:  # drawn at random: no two settings agree
+        same = np.ones(len(tried), bool)
+    lrs = tried["lr"].to_numpy(float)
+    return bool(lrs[position] in (lrs[same].min(), lrs[same].max()))
+
+
+def _value_at_edge(values: pd.Series, best: object) -> bool:
+    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    return bool(numeric and values.nunique() > 2 and best in (values.min(), values.max()))
+
+
+def _frontier_row(
+    tried: pd.DataFrame, draws: FrontierDraws, k: int, given: bool, others: Sequence[str] = ()
+) -> dict[str, object]:
     lrs, steps = tried["lr"].to_numpy(float), tried["steps"].to_numpy(float)
     best = best_lr(lrs, steps)
+    if given:
+        best = best._replace(at_edge=False)
     row: dict[str, object] = dict.fromkeys(FRONTIER_COLUMNS[2:], np.nan)
-    row |= {"lr_at_edge": best.at_edge, "n_lrs": len(lrs), "n_seeds": int(tried["n_seeds"].max())}
+    if others and best.position >= 0 and not given:
+        best = best._replace(at_edge=_at_edge_with(tried, best.position, others))
+    n_lrs = len(np.unique(lrs))
+    row |= {"lr_at_edge": best.at_edge, "n_lrs": n_lrs, "n_seeds": int(tried["n_seeds"].max())}
+    row |= dict.fromkeys(others) | {f"{name}_at_edge": False for name in others}
     if best.position < 0:
-        out = (tried["outcome"] == CENSORED).any()
-        return row | {"outcome": CENSORED if out else DIVERGED}
+        out = tried["outcome"] == CENSORED
+        if "steps_lower" in tried:
+            row["steps_lower"] = tried.loc[out, "steps_lower"].min()
+        return row | {"outcome": CENSORED if out.any() else DIVERGED}
     chosen = tried.iloc[best.position]
-    several = chosen["n_seeds"] > 1
-    steps_low, steps_high = percentile_interval(draws.steps[k] if several else draws.steps[k][:0])
-    lr_low, lr_high = lr_interval(lrs, best.position, draws.best[k])
+    steps_low, steps_high = _steps_interval(draws.steps[k], int(chosen["n_seeds"]))
+    grid = np.unique(lrs)
+    drawn = draws.best[k][draws.best[k] >= 0]
+    index = int(np.searchsorted(grid, lrs[best.position]))
+    lr_low, lr_high = lr_interval(grid, index, np.searchsorted(grid, lrs[drawn]))
+    refined = float(refined_lr(lrs, steps, np.array(best.position)))
+    if others:  # neighbours are of other settings
+        refined = float(lrs[best.position])
+    for name in others:
+        row |= {name: chosen[name], f"{name}_at_edge": _value_at_edge(tried[name], chosen[name])}
     return row | {
         "outcome": REACHED,
         "steps": chosen["steps"],
@@ -111,13 +160,15 @@ def _frontier_row(tried: pd.DataFrame, draws: FrontierDraws, k: int) -> dict[str
         "steps_high": float(steps_high),
         "lr_low": lr_low,
         "lr_high": lr_high,
+        "steps_lower": chosen.get("steps_lower", np.nan),
+        "steps_upper": chosen.get("steps_upper", np.nan),
+        "lr_refined": refined,
     }
 
 
-def _excess_at(steps: Floats, mean: Floats, step: float) -> float:
-    """Mean excess loss [T] at any step of the window, linear in log-log where logarithms exist."""
-    before = int(np.searchsorted(steps, step, side="right")) - 1
-    pair = slice(before, before + 2)
-    if steps[before] < 1 or (mean[pair] <= 0).any():
-        return float(np.interp(step, steps[pair], mean[pair]))
-    return float(np.exp(np.interp(np.log(step), np.log(steps[pair]), np.log(mean[pair]))))
+def _steps_interval(drawn: Floats, n_seeds: int) -> tuple[float, float]:
+    if n_seeds < FEWEST_SEEDS:
+        return np.nan, np.nan
+    wide = spread(np.log(drawn)[:, None], widening(n_seeds, n_seeds - 1))
+    low, high = np.exp(percentile_interval(wide[:, 0]))
+    return float(low), float(high)

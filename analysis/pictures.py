@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.groups import prefixed
+
 FOLDER = "images"  # where MLflow keeps the pictures of a run's slider
 
 
@@ -53,10 +55,11 @@ def read_pictures(
                 png = Path(path).read_bytes()
         except (MlflowException, OSError):
             continue  # the report is not about them
-        group = ", ".join(f"{key}={row[key]}" for key in group_by)
-        caption = (
-            f"{group + ': ' if group else ''}batch size {row['batch_size']}, lr {row['lr']:.3g}, "
-            f"after {step} steps (in the end its held-out loss is {row['last_loss']:.4g})"
+        group = {key: row[key] for key in group_by}
+        caption = prefixed(
+            group,
+            f"batch size {row['batch_size']}, lr {row['lr']:.3g}, "
+            f"after {step} steps (in the end its held-out loss is {row['last_loss']:.4g})",
         )
         found.append(Picture(caption, png))
     return found

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.groups import group_label
+
 COLUMNS = ("trials", "metric", "published", "source", "measured", "least", "most", "n", "off_by")
 
 
@@ -39,7 +41,7 @@ def compare_published(
         found = values[claim["metric"]].dropna() if claim["metric"] in values else pd.Series()
         rows.append(
             {
-                "trials": ", ".join(f"{k}={v}" for k, v in claim["where"].items()),
+                "trials": group_label(claim["where"]),
                 "metric": claim["metric"],
                 "published": float(claim["value"]),
                 "source": str(claim.get("source", "")),

@@ -7,7 +7,8 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -15,13 +16,19 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from analysis import answers, tables
+from analysis import answers, latex, tables, words
+from analysis.caveats import norm_caveats
 from analysis.errors import AnalysisError
 from analysis.figures import Drawing, draw, style
+from analysis.figures.dark import for_page
+from analysis.one_batch_size import has_one_batch_size, outcome_lead, outcome_rows
 from analysis.pictures import Picture
 from analysis.published import compare_published, published_of
+from analysis.scaling_answers import scaling_answers
 from analysis.study import StudyResult
+from analysis.trust import trust_facts, tuning_budget
 
+MIME = {"svg": "image/svg+xml", "pdf": "application/pdf", "csv": "text/csv"}
 MOST_ROWS = 60  # of a table in the page; the CSV has them all
 PACKAGES = ("batch-scaling", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "mlflow")
 _HIDDEN_TAGS = ("mlflow.", "run_id", "status", "kind", "study", "host", "published")
@@ -44,43 +51,62 @@ class Shown:
 
     drawing: Drawing
     image: str
+    downloads: dict[str, str]  # format -> data URI
     table: str
     n_rows: int
-    csv: str
     folded: list[Shown] = field(default_factory=list)
 
 
-def write_report(result: StudyResult, output_dir: str | Path, provenance: Provenance) -> Path:
+def write_report(
+    result: StudyResult, output_dir: str | Path, provenance: Provenance | None = None
+) -> Path:
     """Write report.html, summary.json, figures/*.{png,svg,pdf}, tables/*.csv; the page's path.
 
     Every file appears whole or not at all. Raises AnalysisError if output_dir cannot be written.
+
+    >>> from analysis import analyse_steps
+    >>> table = pd.DataFrame({"batch_size": [8, 32, 128, 512, 2048],
+    ...                       "steps": [461, 146, 65.6, 46.8, 41.5]})
+    >>> write_report(analyse_steps(table, n_bootstrap=5), "reports/paper").name
+    'report.html'
     """
+    if provenance is None:
+        provenance = Provenance(left_out=result.trials.attrs.get("left_out", ()))
     folder = Path(output_dir)
-    try:
+    with file_errors(output_dir):
         shown = []
         for drawing in draw(result):
             images = {kind: style.render(drawing.figure, kind) for kind in style.FORMATS}
             for kind, content in images.items():
-                _write(folder / "figures" / f"{drawing.name}.{kind}", content)
-            shown.append(_show(drawing, images["svg"]))
+                write_file(folder / "figures" / f"{drawing.name}.{kind}", content)
+            shown.append(show(drawing, images))
         every = tables.tables(result)
         claims = published(result, provenance)
         if len(claims):
             every["published"] = claims
         for name, table in every.items():
-            _write(folder / "tables" / f"{name}.csv", _csv(table))
+            write_file(folder / "tables" / f"{name}.csv", csv_bytes(table))
+        for name, text in latex.latex_tables(result).items():
+            write_file(folder / "tables" / f"{name}.tex", text.encode())
         summary = tables.summary(result)
         summary["warnings"] = caveats(result, provenance)
         text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-        _write(folder / "summary.json", text.encode())
+        write_file(folder / "summary.json", text.encode())
         page = folder / "report.html"
-        _write(page, render_page(result, shown, provenance).encode())
+        write_file(page, render_page(result, shown, provenance).encode())
+    return page
+
+
+@contextmanager
+def file_errors(output_dir: str | Path) -> Iterator[None]:
+    """What the disk refuses is a mistake in output_dir, in one line."""
+    try:
+        yield
     except OSError as error:
         raise AnalysisError(
             f"output_dir={output_dir}: cannot be written ({error.strerror or error}); "
             "choose another with output_dir=..."
         ) from None
-    return page
 
 
 def caveats(result: StudyResult, provenance: Provenance) -> list[str]:
@@ -92,76 +118,94 @@ def published(result: StudyResult, provenance: Provenance) -> pd.DataFrame:
     return compare_published(result.trials, result.curves, published_of(provenance.sweeps))
 
 
-def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provenance) -> str:
-    """The page; Jinja2 escapes every text that comes from the study."""
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Of the templates; Jinja2 escapes every text that comes from a study."""
+    found = jinja2.Environment(
         loader=jinja2.PackageLoader("analysis", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.globals |= {
+        name: getattr(words, name)
+        for name in ("rounded", "size_words", "between", "difference", "critical_words")
+    }
+    found.globals |= {"most_rows": MOST_ROWS, "versions": _versions(), "slug": tables.file_name}
+    return found
+
+
+def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provenance) -> str:
+    """The page of one study."""
     found = answers.answers(result)
-    return environment.get_template("report.html.j2").render(
-        result=result,
-        answers=found,
-        groups=list(dict.fromkeys(answer.group for answer in found)),
-        not_identified=answers.not_identified,
-        rounded=answers.rounded,
-        size_words=answers.size_words,
-        between=answers.between,
-        difference=difference,
-        caveats=caveats(result, provenance),
-        figures=_fold(shown),
-        most_rows=MOST_ROWS,
-        provenance=provenance,
-        published=published(result, provenance).to_dict("records"),
-        pictures=[(p.caption, _data_uri(p.png, "image/png")) for p in provenance.pictures],
-        sweeps=[
-            {k: v for k, v in sweep.items() if not k.startswith(_HIDDEN_TAGS)}
-            for sweep in provenance.sweeps
-        ],
-        versions=_versions(),
-        facts=_facts(result),
+    one_size = has_one_batch_size(result)
+    norms = norm_caveats(result.trials)
+    facts = trust_facts(result) | ({"Normalisation": " ".join(norms)} if norms else {})
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            result=result,
+            answers=found,
+            groups=list(dict.fromkeys(answer.group for answer in found)),
+            overview=answers.overview(result),
+            lead=outcome_lead(result) if one_size else answers.overview_lead(result),
+            outcomes=outcome_rows(result) if one_size else [],
+            one_size=one_size,
+            not_identified=answers.not_identified,
+            trust=facts,
+            caveats=[text for text in caveats(result, provenance) if text not in norms],
+            scaling=scaling_answers(result),
+            tuning=_html(tuning_budget(result)),
+            figures=fold(shown),
+            provenance=provenance,
+            published=published(result, provenance).to_dict("records"),
+            pictures=[(p.caption, _data_uri(p.png, "image/png")) for p in provenance.pictures],
+            sweeps=[
+                {k: v for k, v in sweep.items() if not k.startswith(_HIDDEN_TAGS)}
+                for sweep in provenance.sweeps
+            ],
+            facts=_facts(result),
+        )
     )
-
-
-def difference(estimate: float | None, exact: float | None) -> str:
-    """ "+3 %": how far the estimate lies above the exact value."""
-    if estimate is None or not exact:
-        return ""
-    percent = round(100 * (estimate / exact - 1))
-    return f"{percent:+d}\N{NO-BREAK SPACE}%" if percent else "0\N{NO-BREAK SPACE}%"
 
 
 def _facts(result: StudyResult) -> dict[str, str]:
-    trials = result.trials
-    sizes = trials["batch_size"]
-    seeds = trials.groupby("batch_size")["seed"].nunique()
-    lrs = trials.groupby("batch_size")["lr"].nunique()
-    return {
-        "trials": f"{len(trials):,}",
-        "batch sizes": f"{sizes.nunique()}, from {sizes.min():,} to {sizes.max():,}",
-        "learning rates": f"{_span(lrs)} a batch size",
-        "seeds": f"{_span(seeds)}",
-    }
+    """The study in numbers; what its trials do not say is absent."""
+    trials, sizes = result.trials, result.frontier["batch_size"]
+    least, most = sizes.min(), sizes.max()
+    facts = {"trials": f"{len(trials):,}"} if len(trials) else {}
+    if least == most:
+        facts["batch size"] = f"{least:,}"
+    else:
+        facts["batch sizes"] = f"{sizes.nunique()}, from {least:,} to {most:,}"
+    for column, name in (("lr", "learning rates"), ("seed", "seeds")):
+        if column in trials and trials[column].notna().any():
+            counts = trials.groupby("batch_size")[column].nunique()
+            of = " a batch size" if column == "lr" and least != most else ""
+            facts[name] = words.span_words(counts.min(), counts.max()) + of
+    return facts
 
 
-def _span(counts: pd.Series) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low}" if low == high else f"{low} to {high}"
-
-
-def _show(drawing: Drawing, svg: bytes) -> Shown:
+def show(drawing: Drawing, images: Mapping[str, bytes]) -> Shown:
+    """The drawing with its rendered images (format -> bytes; svg is needed) for a page."""
     head = drawing.table.head(MOST_ROWS)
     text = head.map(_cell)
+    kinds = {kind: _data_uri(images[kind], MIME[kind]) for kind in ("svg", "pdf") if kind in images}
     return Shown(
         drawing,
-        image=_data_uri(svg, "image/svg+xml"),
+        image=_data_uri(for_page(images["svg"]), MIME["svg"]),
+        downloads=kinds | {"csv": _data_uri(csv_bytes(drawing.table), MIME["csv"])},
         table=text.where(head.notna(), "").to_html(index=False, border=0, escape=True),
         n_rows=len(drawing.table),
-        csv=_data_uri(_csv(drawing.table), "text/csv"),
     )
+
+
+def _html(table: pd.DataFrame) -> str:
+    """A whole table, its empty columns left out; "" if there are no rows."""
+    shown = table.dropna(axis="columns", how="all")
+    text = shown.map(_cell).where(shown.notna(), "")
+    return text.to_html(index=False, border=0, escape=True) if len(table) else ""
 
 
 def _cell(value: object) -> str:
@@ -170,7 +214,7 @@ def _cell(value: object) -> str:
     return f"{value:.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:.5g}"
 
 
-def _fold(shown: Sequence[Shown]) -> list[Shown]:
+def fold(shown: Sequence[Shown]) -> list[Shown]:
     """Put further figures of a kind under the first of it."""
     top: list[Shown] = []
     for item in shown:
@@ -192,7 +236,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _csv(table: pd.DataFrame) -> bytes:
+def csv_bytes(table: pd.DataFrame) -> bytes:
     return table.to_csv(index=False, lineterminator="\n").encode()
 
 
@@ -200,7 +244,7 @@ def _data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Write through a temporary file beside it: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.stores import CURVE_METRICS, StoredRuns, read_store
+from analysis.stores import CURVE_METRICS, StoredRuns, Wanted, read_store
 from scaling import schema
 
 # A run that lacks one of these cannot be placed in the study's grid.
@@ -26,22 +27,33 @@ LEADING = ("run_id", "trial_id", "study", "sweep", "status", "outcome", "last_st
 NULLS = {"": None, "None": None, "null": None}
 
 
-def read_study(study: str, tracking_uri: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The finished trials of the experiment `study` and their evaluations, sorted.
+def read_study(
+    study: str, tracking_uri: str | None = None, filter: str | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The finished trials of this project's experiment `study` and their evaluations, sorted.
+
+    tracking_uri: the MLflow store, by default MLFLOW_TRACKING_URI, else ./mlflow.db. filter:
+    MLflow's search language, "params.lr = '0.1'".
 
     trials: run_id, trial_id, study, sweep, status, outcome, last_step (last evaluated step),
-    seconds, targets (tuple of losses, largest first) and each param under its dotted name, numbers
-    converted. Of runs with one trial_id the longest finished one counts. `trials.attrs["left_out"]`
-    says in sentences what does not count, `trials.attrs["sweeps"]` holds the tags of the study's
-    parent runs, newest first (with their run_id and status).
+    seconds, step_seconds (where steps were timed), targets (tuple of losses, largest first) and
+    each param under its dotted name, numbers converted. Of runs with one trial_id the longest
+    finished one counts. `trials.attrs["left_out"]` says in sentences what does not count,
+    `trials.attrs["probes"]` has records of steps that were timed alone (params that vary and
+    step_seconds), the newest of a shape, `trials.attrs["sweeps"]` the tags of the study's parent
+    runs, newest first (with their run_id and status).
     curves: run_id, step, loss, train_loss, examples, and accuracy where there is any, sorted by
     trial and step; finite values only.
 
     Raises AnalysisError if the store cannot be read, has no such experiment, or the experiment has
     no trials, only unfinished ones, or only diverged ones.
+
+    >>> trials, curves = read_study("small", tracking_uri)  # "sqlite:////home/me/mlflow.db"
+    >>> trials["batch_size"].tolist()
+    [1, 1, 1, 1]
     """
     uri = schema.resolve_tracking_uri(tracking_uri)
-    return tidy(read_store(study, uri), study)
+    return tidy(read_store(study, uri, Wanted(filter=filter)), study)
 
 
 def tidy(stored: StoredRuns, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -52,19 +64,27 @@ def tidy(stored: StoredRuns, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
             tags[key] = None
     runs = stored.runs.set_index("run_id").join(tags)
     trials = runs[runs[schema.KIND] == "trial"]
-    curves = _curves(stored.metrics)
+    of_curves = {key: stored.metrics[key] for key in CURVE_METRICS if key in stored.metrics}
+    curves = read_curves(replace(stored, metrics=of_curves))
     finished, left_out = _countable(trials, study, stored.params, curves)
+    strangers = int((~runs[schema.KIND].isin(["trial", "sweep", "probe"])).sum())
+    if strangers:
+        left_out.append(f"Runs of another project in the same experiment, left out: {strangers}.")
     frame = _trials(finished, study, stored.params, curves)
-    curves = curves[curves["run_id"].isin(frame["run_id"])]
-    place = curves["run_id"].map(pd.Series(frame.index, index=frame["run_id"]))
-    curves = curves.assign(place=place).sort_values(["place", "step"], ignore_index=True)
+    curves = _in_order(curves, frame)
+    timed = _step_seconds(stored)
+    if timed:
+        frame[schema.STEP_SECONDS] = frame["run_id"].map(
+            {run_id: float(np.median(values)) for run_id, values in timed.items()}
+        )
     parents = runs[runs[schema.KIND] == "sweep"].sort_values("end_time", na_position="first")[::-1]
     frame.attrs["left_out"] = left_out
+    frame.attrs["probes"] = _probes(stored, runs, frame)
     frame.attrs["sweeps"] = [
         {k: v for k, v in row.items() if isinstance(v, str)}
         for row in parents.drop(columns="end_time").reset_index().to_dict("records")
     ]
-    return frame, curves.drop(columns="place")
+    return frame, curves
 
 
 def _countable(
@@ -139,21 +159,79 @@ def _trials(
     return frame.sort_values(["batch_size", "lr", "seed", "trial_id"], ignore_index=True)
 
 
-def _curves(metrics: pd.DataFrame) -> pd.DataFrame:
-    """A row a (run, step). A point written twice (a resumed trial): the newest one counts."""
-    # an infinity stands in MLflow's databases as the largest double
-    finite = metrics["value"].astype(np.float64).abs() < np.finfo(np.float64).max
-    points = metrics[finite].sort_values(["run_id", "step", "timestamp"], kind="stable")
-    frames = [
-        points.loc[points["key"] == key, ["run_id", "step", "value"]]
-        .drop_duplicates(["run_id", "step"], keep="last")
-        .set_index(["run_id", "step"])["value"]
-        .astype(np.float64)
-        .rename(key)
-        for key in CURVE_METRICS
-        if key != "accuracy" or (points["key"] == key).any()
+def _in_order(curves: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """The curves of these trials in their order, with the examples seen."""
+    place = pd.Index(trials["run_id"]).get_indexer(pd.Index(curves["run_id"]))
+    curves, place = curves[place >= 0], place[place >= 0]
+    order = np.argsort(place, kind="stable")  # steps are in order already
+    curves = curves.take(order).reset_index(drop=True)
+    examples = trials["batch_size"].to_numpy(float)[place[order]] * curves["step"]
+    further = [
+        name for name in curves.columns if name not in ("run_id", "step", *CURVE_METRICS[:2])
     ]
-    return pd.concat(frames, axis=1).reset_index().astype({"step": np.int64})
+    return curves.assign(examples=examples)[
+        ["run_id", "step", *CURVE_METRICS[:2], "examples", *further]
+    ]
+
+
+def read_curves(stored: StoredRuns, finite: bool = True) -> pd.DataFrame:
+    """run_id, step and a column a metric, a row a (run, step), sorted by both.
+
+    A point written twice (a resumed run): the newest one counts. What is not finite is left out,
+    or infinite with finite=False. Columns of metrics without any point are left out but for the
+    first two (loss, train_loss).
+    """
+    columns, keys = {}, []
+    step_range = 1 + max(
+        (int(p["step"].max()) for p in stored.metrics.values() if len(p)), default=0
+    )
+    for index, (name, points) in enumerate(stored.metrics.items()):
+        if not len(points) and index > 1:
+            continue
+        value = points["value"].to_numpy()
+        # an infinity stands in MLflow's databases as the largest double
+        sound = np.abs(value) < np.finfo(np.float64).max
+        value = value if finite else np.where(sound, value, np.inf)
+        key = points["run"].to_numpy() * step_range + points["step"].to_numpy()
+        if finite:
+            points, key, value = points[sound], key[sound], value[sound]
+        order = np.lexsort((points["timestamp"].to_numpy(), key))
+        key, value = key[order], value[order]
+        newest = np.append(key[1:] != key[:-1], True)[: len(key)]
+        keys.append(key[newest])
+        columns[name] = pd.Series(value[newest], keys[-1])
+    union = np.sort(np.concatenate([np.empty(0, np.int64), *keys]), kind="stable")
+    union = union[np.append(union[1:] != union[:-1], True)[: len(union)]]
+    run_ids = stored.runs["run_id"].to_numpy(object)
+    frame = {name: column.reindex(union).to_numpy() for name, column in columns.items()}
+    place = {"run_id": run_ids[union // step_range], "step": union % step_range}
+    return pd.DataFrame({**place, **frame})
+
+
+def _probes(stored: StoredRuns, runs: pd.DataFrame, trials: pd.DataFrame) -> list[dict[str, Any]]:
+    """A record a probe: batch_size, the params that vary among trials, step_seconds (a tuple)."""
+    own = runs[(runs[schema.KIND] == "probe") & (runs["status"] == "FINISHED")]
+    newest = own.sort_values("end_time").drop_duplicates(schema.TRIAL_ID, keep="last")
+    wide = _wide(stored.params, newest.index).apply(_numbers)
+    # pandas copies attrs with every frame that it makes of another: few and plain values only
+    names = [n for n in wide if n in trials and n not in (schema.TARGETS, "lr", "seed")]
+    names = [n for n in names if n == "batch_size" or trials[n].astype(str).nunique() > 1]
+    seconds = _step_seconds(stored)
+    return [
+        {**{str(k): v for k, v in row.items()}, schema.STEP_SECONDS: seconds[str(run_id)]}
+        for run_id, row in wide[names].to_dict("index").items()
+        if run_id in seconds
+    ]
+
+
+def _step_seconds(stored: StoredRuns) -> dict[str, tuple[float, ...]]:
+    """What was logged as seconds of a step, by run."""
+    points = stored.metrics.get(schema.STEP_SECONDS, pd.DataFrame(columns=["run", "value"]))
+    run_ids = stored.runs["run_id"].to_numpy(object)
+    return {
+        str(run_ids[int(run)]): tuple(map(float, values))  # type: ignore[call-overload]
+        for run, values in points.groupby("run")["value"]
+    }
 
 
 def _wide(long: pd.DataFrame, run_ids: Any) -> pd.DataFrame:

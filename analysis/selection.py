@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from analysis.caveats import group_label
 from analysis.errors import AnalysisError
+from analysis.groups import prefixed
 from scaling.schema import DIVERGED
 
 # Columns of trials that are no property of the question: identity, results, and how it was run.
 _NOT_A_GROUP = {
     "run_id", "trial_id", "study", "sweep", "status", "outcome", "last_step", "batch_size", "lr",
     "seed", "irreducible_loss", "initial_loss", "targets", "seconds", "tail_factor", "device",
+    "step_seconds", "flops_per_example",
 }  # fmt: skip
 _NOT_A_GROUP_PREFIX = (
     "study", "budget", "tracking", "evaluation", "relative_targets", "divergence_factor", "hydra",
@@ -27,14 +29,18 @@ def varying_params(trials: pd.DataFrame) -> list[str]:
     `*.name` first, then other dotted params, then derived ones (model_size): of params that always
     change together (task.dimension and model_size) the first is kept.
     """
-    candidates = [
-        name
-        for name in trials.columns
-        if name not in _NOT_A_GROUP
-        and name.split(".")[0] not in _NOT_A_GROUP_PREFIX
-        and trials[name].map(str).nunique() > 1
-    ]
+    candidates = [name for name in question_params(trials) if trials[name].map(str).nunique() > 1]
     candidates.sort(key=lambda name: (not name.endswith(".name"), "." not in name))
+    return splitting(trials, candidates)
+
+
+def splitting(trials: pd.DataFrame, candidates: Sequence[str]) -> list[str]:
+    """Those of the candidates, in their order, that split the trials further than the ones before.
+
+    >>> frame = pd.DataFrame({"width": [1, 1, 2], "n_params": [10, 10, 20], "task": list("aba")})
+    >>> splitting(frame, ["width", "n_params", "task"])
+    ['width', 'task']
+    """
     kept: list[str] = []
     n_groups = 1
     for name in candidates:
@@ -42,6 +48,31 @@ def varying_params(trials: pd.DataFrame) -> list[str]:
         if finer > n_groups:
             kept, n_groups = [*kept, name], finer
     return kept
+
+
+def group_columns_of(
+    trials: pd.DataFrame, used: pd.DataFrame, tuned: Sequence[str] = ("lr",)
+) -> list[str]:
+    """What tells the used trials apart: as their source says, else the params that vary."""
+    names = trials.attrs.get("group_by")
+    if names is None:
+        names = varying_params(used.drop(columns=[n for n in tuned if n in used and n != "lr"]))
+    return [name for name in names if name not in tuned]
+
+
+def floor_of(trials: pd.DataFrame) -> float:
+    """The irreducible loss of a group; 0 where it is not known."""
+    floor = float(trials["irreducible_loss"].iloc[0])
+    return 0.0 if math.isnan(floor) else floor
+
+
+def question_params(trials: pd.DataFrame) -> list[str]:
+    """Columns that say what was trained, not which trial of it, how it was run or what came out."""
+    return [
+        name
+        for name in trials.columns
+        if name not in _NOT_A_GROUP and name.split(".")[0] not in _NOT_A_GROUP_PREFIX
+    ]
 
 
 def finished_trials(trials: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
@@ -63,9 +94,12 @@ def finished_trials(trials: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
 
 
 def one_trial_per_seed(
-    trials: pd.DataFrame, group_by: list[str], warnings: list[str]
+    trials: pd.DataFrame,
+    group_by: list[str],
+    warnings: list[str],
+    tuned: Sequence[str] = ("lr",),
 ) -> pd.DataFrame:
-    """The longest trial of each group, batch size, lr and seed.
+    """The longest trial of each group, batch size, tuned values and seed.
 
     A param that some trials do not have is "none" in them. Raises AnalysisError if trials of equal
     batch size, lr and seed differ in another param, or group_by names an unknown one.
@@ -77,12 +111,20 @@ def one_trial_per_seed(
     always = [name for name in group_by if name in _NOT_A_GROUP]
     if always:
         raise AnalysisError(f"group_by: {always[0]} cannot split trials into groups; name a param")
+    unknown = [name for name in tuned if name not in trials]
+    if unknown:
+        known = ", ".join(sorted(set(trials.columns) - _NOT_A_GROUP))
+        raise AnalysisError(f"tuned: no param named {unknown[0]}; there are lr, {known}")
+    if "batch_size" in tuned or set(tuned) & set(group_by):
+        raise AnalysisError("tuned: may hold neither batch_size nor what group_by holds")
     trials = trials.copy()
     for name in group_by:
         if trials[name].isna().any():
             trials[name] = trials[name].astype(object).where(trials[name].notna(), "none")
-    keys = [*group_by, "batch_size", "lr", "seed"]
+    keys = list(dict.fromkeys([*group_by, "batch_size", "lr", *tuned, "seed"]))
     repeated = trials[trials.duplicated(keys, keep=False)]
+    if "group_by" in trials.attrs:  # of a foreign source: it says what else may differ
+        repeated = repeated.iloc[:0]
     for _, rows in repeated.groupby(keys):
         differing = varying_params(rows)
         if differing:
@@ -106,12 +148,14 @@ def targets_of(
     recorded = [target for targets in trials["targets"] for target in targets]
     targets = sorted({float(t) for t in (recorded if wanted is None else wanted)}, reverse=True)
     low, high = float(trials["irreducible_loss"].iloc[0]), float(trials["initial_loss"].iloc[0])
+    low, high = -math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high
     if not targets:
-        raise AnalysisError(f"{group_label(group)}targets: there are none; give targets=[..]")
+        raise AnalysisError(prefixed(group, "targets: there are none; give targets=[..]"))
     for target in targets:
         if not low < target < high:
-            raise AnalysisError(
-                f"{group_label(group)}targets: {target:g} must lie above the irreducible loss "
-                f"{low:g} and below the initial loss {high:g}"
+            text = (
+                f"targets: {target:g} must lie above the irreducible loss {low:g} and below the "
+                f"initial loss {high:g}"
             )
+            raise AnalysisError(prefixed(group, text))
     return targets

@@ -9,48 +9,59 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.bootstrap import FrontierDraws, draw_frontier
-from analysis.caveats import (
-    fit_caveats,
-    group_label,
-    norm_caveats,
-    recommendation_caveats,
-    trial_caveats,
-)
-from analysis.critical_batch_size import (
-    exact_critical_batch_size,
-    find_critical_batch_size,
-    stack_draws,
-)
+from analysis.caveats import Caveat, fold, norm_caveats
+from analysis.compute_frontier import compute_frontier
+from analysis.crossings import Cell, read_cells
 from analysis.errors import AnalysisError
-from analysis.fitting import FitResult
-from analysis.frontier import example_budgets, fixed_budget_frame, frontier_frame, usable
-from analysis.lr_rules import lr_rule_frame
-from analysis.recommendations import RECOMMENDATION_COLUMNS, recommend
-from analysis.selection import finished_trials, one_trial_per_seed, targets_of, varying_params
-from analysis.steps_to_target import Cell, cell_frame, read_cells
-from analysis.theory import exact_theory
+from analysis.fitting import LIKELIHOOD, OBJECTIVES, FitResult
+from analysis.group_study import GroupResult, Settings, analyse_group, join, measure
+from analysis.groups import prefixed
+from analysis.model_size import Family, families, flops_per_example
+from analysis.scaling_laws import law_caveats, law_frame
+from analysis.selection import (
+    finished_trials,
+    floor_of,
+    group_columns_of,
+    one_trial_per_seed,
+    targets_of,
+)
+from analysis.step_time import probe_frame, step_time_frame, trial_step_seconds
+from analysis.targets import choose_targets, early_stop_caveats, targets_sentence
+from analysis.time_to_target import halve_double_frame
 
-_THEORY_STEPS = 20_000  # at least this many steps of the recursion, whatever the trials' budget
 
-
-@dataclass
+@dataclass(repr=False)
 class StudyResult:
     """The statistics of one study. Group columns (`group_by`) stand in every frame, first.
 
-    cells           target_loss, batch_size, lr, steps, outcome, n_seeds, n_diverged, last_step
+    cells           target_loss, batch_size, lr, steps, outcome, n_seeds, n_diverged, last_step,
+                    steps_lower, steps_upper (the evaluations around the crossing)
     frontier        target_loss, batch_size, steps, examples, lr, outcome, lr_at_edge, n_seeds,
-                    n_lrs, steps_low, steps_high, lr_low, lr_high
+                    n_lrs, steps_low, steps_high, lr_low, lr_high (95 % intervals), steps_lower,
+                    steps_upper (evaluations around the crossing, or the budget's end), lr_refined
+                    (other tuned columns stand after lr in both, with name_at_edge in frontier)
     theory          target_loss, batch_size, lr_choice ("same_grid" | "continuous_lr"), steps, lr
-    lr_rules        target_loss, rule ("linear" | "square_root" | "saturating"), coefficient,
-                    lr_max, batch_scale, exponent, rmse_log_lr, aicc, preferred
-                    linear: coefficient*B, square_root: coefficient*sqrt(B) (exponent 1, 0.5);
-                    saturating: lr_max / (1 + batch_scale/B)**exponent; NaN where not of the rule
-    fixed_budget    examples, batch_size, loss (held-out, seed mean), lr
+    lr_rules        target_loss, rule ("linear" | "square_root" | "saturating" | "surge"),
+                    coefficient, lr_max, batch_scale, exponent (each with .._low, .._high),
+                    rmse_log_lr, aicc, preferred, shown: see lr_rules.lr_rule_frame, predict_lr
+    fixed_budget    losses_at_examples.BUDGET_COLUMNS: loss (held-out, seed mean) of each batch size
+                    after equal examples, and how far it lies above the best one's
     recommendations target_loss, name ("economical" | "balanced" | "fast"), batch_size, steps,
                     steps_low, steps_high, examples, examples_low, examples_high, lr, lr_low,
                     lr_high, extrapolated (batch size outside the sampled ones: lr clamped)
     fits            one FitResult per group and target, identified or not
+    laws            law_fit.LAW_COLUMNS, see scaling_laws.law_frame; in laws over model size the
+                    params that measure it are None
+    loss_by_size    examples, model_size, loss: least over batch sizes and lrs at equal examples
+    compute_frontier, loss_by_compute
+                    COMPUTE_COLUMNS and LOSS_COLUMNS, see compute_frontier.ComputeFrontier; of the
+                    group params only those that are no measure of size. Empty where FLOPs of an
+                    example are not known; flops_counted says how they were counted
+    step_time       STEP_TIME_COLUMNS, see step_time.step_time_frame; empty where not measured
+    time_to_target  TIME_COLUMNS, batch_size_choices: CHOICE_COLUMNS, see
+                    time_to_target.time_to_target_frames; empty where no step was timed
+    halve_double    TRADE_COLUMNS, see time_to_target.halve_double_frame
+    families        groups that differ in model size alone, by size
     """
 
     study: str
@@ -66,6 +77,27 @@ class StudyResult:
     fixed_budget: pd.DataFrame
     recommendations: pd.DataFrame
     warnings: list[str] = field(default_factory=list)
+    laws: pd.DataFrame = field(default_factory=pd.DataFrame)
+    loss_by_size: pd.DataFrame = field(default_factory=pd.DataFrame)
+    compute_frontier: pd.DataFrame = field(default_factory=pd.DataFrame)
+    loss_by_compute: pd.DataFrame = field(default_factory=pd.DataFrame)
+    flops_counted: str = "not known"
+    step_time: pd.DataFrame = field(default_factory=pd.DataFrame)
+    time_to_target: pd.DataFrame = field(default_factory=pd.DataFrame)
+    batch_size_choices: pd.DataFrame = field(default_factory=pd.DataFrame)
+    halve_double: pd.DataFrame = field(default_factory=pd.DataFrame)
+    families: list[Family] = field(default_factory=list)
+    tuned: list[str] = field(default_factory=lambda: ["lr"])
+
+    def __repr__(self) -> str:
+        from analysis.display import as_text
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        from analysis.display import as_html
+
+        return as_html(self)
 
 
 def analyse(
@@ -77,130 +109,148 @@ def analyse(
     n_bootstrap: int = 1000,
     seed: int = 0,
     with_theory: bool = True,
+    fit_objective: str = LIKELIHOOD,
+    tuned: Sequence[str] = ("lr",),
+    jointly: bool = False,
 ) -> StudyResult:
     """Frames of trials and evaluations in, the study's statistics out.
 
-    trials, curves: as analysis.runs reads them; only finished trials are used. targets: absolute
-    held-out losses, default those recorded with the trials. group_by: params that tell groups
-    apart, default every param that varies besides batch_size, lr and seed. The same seed gives
-    the same bootstrap. Raises AnalysisError if nothing can be said: no finished trials, all
+    trials, curves: as analysis.runs and analysis.sources read them; only finished trials are used.
+    targets: absolute held-out losses, default those recorded with the trials, else chosen from the
+    curves (analysis.targets). group_by: params that tell groups apart, default every param that
+    varies besides batch_size, the tuned ones and seed. tuned: what the frontier is minimised over,
+    lr and other columns of trials. The same seed gives the same bootstrap. fit_objective: one of
+    fitting.OBJECTIVES. jointly: resample the seeds together for all batch sizes, where they share
+    initialisation or targets. Raises AnalysisError if nothing can be said: no finished trials, all
     diverged, a target outside (irreducible loss, initial loss), trials that differ in a param not
     grouped by.
+
+    >>> steps = [1, 2, 4, 8, 16, 32, 64, 128]
+    >>> frame = pd.DataFrame([
+    ...     {"batch_size": size, "lr": 0.1, "step": step, "loss": (1 + 8 / size) / step}
+    ...     for size in (1, 4, 16, 64) for step in steps
+    ... ])
+    >>> from analysis.sources.curves import tidy_curves
+    >>> result = analyse(*tidy_curves(frame), targets=[0.1], n_bootstrap=10)
+    >>> result.frontier["steps"].round(1).tolist()
+    [90.0, 30.0, 15.0, 11.2]
     """
+    if fit_objective not in OBJECTIVES:
+        raise AnalysisError(
+            f"fit.objective={fit_objective}: must be one of {', '.join(OBJECTIVES)}"
+        )
     warnings: list[str] = []
     used = finished_trials(trials, warnings)
-    names = varying_params(used) if group_by is None else list(group_by)
-    used = one_trial_per_seed(used, names, warnings)
+    names = group_columns_of(trials, used, tuned) if group_by is None else list(group_by)
+    used = one_trial_per_seed(used, names, warnings, tuned)
     curves = curves[curves["run_id"].isin(used["run_id"])]
+    used = used.assign(step_seconds=trial_step_seconds(used, curves))
     cells: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in read_cells(used, curves, names):
+    for cell in read_cells(used, curves, names, tuned):
         cells.setdefault(cell.group, []).append(cell)
-    parts: list[_GroupResult] = []
-    for index, (key, of_group) in enumerate(cells.items()):
+    if targets is None and not any(used["targets"]):
+        targets = _chosen_targets(used, cells, warnings)
+    settings = Settings(n_bootstrap, seed, fit_objective, tuple(tuned), jointly, with_theory)
+    parts: list[GroupResult] = []
+    said: list[tuple[dict[str, Any], Caveat | str]] = []
+    probes = probe_frame(trials.attrs.get("probes", ()))
+    for index, (key, own_cells) in enumerate(cells.items()):
         group = dict(zip(names, key, strict=True))
         same = [used[name].to_numpy(object) == value for name, value in group.items()]
         rows = used[np.logical_and.reduce(same)] if same else used
         if targets is None and not any(rows["targets"]) and len(cells) > 1:
-            warnings.append(group_label(group) + "left out: its trials have no target")
+            warnings.append(prefixed(group, "left out: its trials have no target."))
             continue
         wanted = targets_of(rows, targets, group)
         rng = np.random.default_rng([seed, index])
-        parts.append(_analyse_group(group, rows, of_group, wanted, n_bootstrap, rng, with_theory))
-        warnings += [group_label(group) + caveat for caveat in parts[-1].caveats]
+        measured = measure(group, rows, own_cells, wanted, rng, settings)
+        parts.append(analyse_group(group, rows, measured, own_cells, wanted, rng, settings, probes))
+        caveats = parts[-1].caveats + early_stop_caveats(rows, curves, wanted)
+        said += [(group, caveat) for caveat in caveats]
     if not parts:
         raise AnalysisError("targets: no trial has any; give targets=[..]")
-    warnings += norm_caveats(used)
+    scaling = scaling_frames(parts, used, n_bootstrap, seed)
+    warnings += fold(said, len(parts)) + norm_caveats(used) + scaling.pop("caveats")
+    return join_study(
+        str(used["study"].iloc[0]), trials, curves, names, parts, warnings, tuned, scaling
+    )
+
+
+def join_study(
+    study: str,
+    trials: pd.DataFrame,
+    curves: pd.DataFrame,
+    names: list[str],
+    parts: list[GroupResult],
+    warnings: list[str],
+    tuned: Sequence[str],
+    scaling: dict[str, Any],
+) -> StudyResult:
     return StudyResult(
-        study=str(used["study"].iloc[0]),
+        study=study,
         trials=trials,
         curves=curves,
         group_by=names,
         targets=sorted({fit.target_loss for part in parts for fit in part.fits}, reverse=True),
-        cells=_join([part.cells for part in parts]),
-        frontier=_join([part.frontier for part in parts]),
-        theory=_join([part.theory for part in parts]),
+        cells=join([part.cells for part in parts]),
+        frontier=join([part.frontier for part in parts]),
+        theory=join([part.theory for part in parts]),
         fits=[fit for part in parts for fit in part.fits],
-        lr_rules=_join([part.lr_rules for part in parts]),
-        fixed_budget=_join([part.fixed_budget for part in parts]),
-        recommendations=_join([part.recommendations for part in parts]),
+        lr_rules=join([part.lr_rules for part in parts]),
+        fixed_budget=join([part.fixed_budget for part in parts]),
+        recommendations=join([part.recommendations for part in parts]),
         warnings=warnings,
+        tuned=["lr", *(name for name in tuned if name != "lr")],
+        time_to_target=join([part.time_to_target for part in parts]),
+        batch_size_choices=join([part.batch_size_choices for part in parts]),
+        **scaling,
     )
 
 
-@dataclass
-class _GroupResult:
-    """StudyResult's frames for one group."""
-
-    cells: pd.DataFrame
-    frontier: pd.DataFrame
-    theory: pd.DataFrame
-    fits: list[FitResult]
-    lr_rules: pd.DataFrame
-    fixed_budget: pd.DataFrame
-    recommendations: pd.DataFrame
-    caveats: list[str]
-
-
-def _analyse_group(
-    group: dict[str, Any],
-    trials: pd.DataFrame,
-    cells: list[Cell],
-    targets: list[float],
-    n_bootstrap: int,
-    rng: np.random.Generator,
-    with_theory: bool,
-) -> _GroupResult:
-    floor, names = float(trials["irreducible_loss"].iloc[0]), list(group)
-    draws = _draw(cells, [target - floor for target in targets], n_bootstrap, rng)
-    rows = cell_frame(cells, targets, floor, names)
-    frontier = frontier_frame(rows, draws, targets, group)
-    max_steps = max(_THEORY_STEPS, int(trials["last_step"].max()))
-    theory = exact_theory(trials if with_theory else trials.iloc[:0], targets, max_steps)
-    optimizer = str(trials["optimizer.name"].iloc[0]) if "optimizer.name" in trials else "sgd"
-    fits, rules, advice = [], [], []
-    caveats = trial_caveats(rows[rows["target_loss"] == targets[0]], exact=len(theory) > 0)
-    for k, target in enumerate(targets):
-        points = frontier[frontier["target_loss"] == target]
-        fit = find_critical_batch_size(
-            points,
-            stack_draws(draws, points["batch_size"].tolist(), k),
-            group=group,
-            target_loss=target,
-            n_bootstrap=n_bootstrap,
-            rng=rng,
-        )
-        fit.exact = exact_critical_batch_size(theory[theory["target_loss"] == target], fit)
-        fits.append(fit)
-        rules.append(lr_rule_frame(usable(points), group, target, optimizer))
-        advised = recommend(fit, points)
-        advice += advised
-        caveats += fit_caveats(fit, points) + recommendation_caveats(advised)
-    return _GroupResult(
-        cells=rows,
-        frontier=frontier,
-        theory=theory.assign(**group)[[*names, *theory.columns]],
-        fits=fits,
-        lr_rules=_join(rules),
-        fixed_budget=fixed_budget_frame(cells, floor, example_budgets(frontier), group),
-        recommendations=pd.DataFrame(advice, columns=pd.Index([*names, *RECOMMENDATION_COLUMNS])),
-        caveats=caveats,
+def scaling_frames(
+    parts: list[GroupResult], trials: pd.DataFrame, n_bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """What takes all groups together: fields of StudyResult, and `caveats`."""
+    names = list(parts[0].curves.group)
+    fits = [fit for part in parts for fit in part.fits]
+    groups = [part.curves for part in parts]
+    found = families(groups)
+    laws, loss_by_size = law_frame(
+        fits,
+        groups,
+        found,
+        join([part.frontier for part in parts]),
+        n_bootstrap=n_bootstrap,
+        seed=seed,
     )
-
-
-def _draw(
-    cells: list[Cell], levels: list[float], n_bootstrap: int, rng: np.random.Generator
-) -> dict[int, FrontierDraws]:
-    """The bootstrap of every batch size, each with its own random stream."""
-    of_size: dict[int, list[Cell]] = {}
-    for cell in cells:
-        of_size.setdefault(cell.batch_size, []).append(cell)
+    compute = compute_frontier(found, n_bootstrap=n_bootstrap, seed=seed)
+    times = [part.time for part in parts if part.time is not None]
+    if compute.laws:
+        more = pd.DataFrame(compute.laws, columns=laws.columns)
+        laws = pd.concat([laws, more.astype(laws.dtypes[names])], ignore_index=True)
     return {
-        size: draw_frontier(tried, levels, n_bootstrap, child)
-        for (size, tried), child in zip(of_size.items(), rng.spawn(len(of_size)), strict=True)
+        "laws": laws,
+        "loss_by_size": loss_by_size,
+        "compute_frontier": compute.frontier,
+        "loss_by_compute": compute.losses,
+        "step_time": step_time_frame(times, names),
+        "halve_double": halve_double_frame(fits, times, names),
+        "families": found,
+        "flops_counted": flops_per_example(trials)[1],
+        "caveats": law_caveats(found, laws),
     }
 
 
-def _join(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """All rows; an empty frame with the columns if there are none."""
-    full = [frame for frame in frames if len(frame)]
-    return pd.concat(full, ignore_index=True) if full else frames[0]
+def _chosen_targets(
+    trials: pd.DataFrame, cells: dict[tuple[Any, ...], list[Cell]], warnings: list[str]
+) -> list[float]:
+    """The same levels for every group, so that groups can be compared."""
+    chosen = choose_targets([cell for own in cells.values() for cell in own])
+    found = [target + floor_of(trials) for target in chosen]
+    if not found:
+        raise AnalysisError(
+            "targets: the curves reach no common level (they do not fall, or have one evaluation "
+            "each); give targets=[...]"
+        )
+    warnings.append(targets_sentence(found))
+    return found

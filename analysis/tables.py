@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.crossings import interpolate_loss
 from analysis.fitting import FitResult
+from analysis.groups import group_label as group_label  # beside groups_of for its users
 from analysis.lr_rules import predict_lr
+from analysis.one_batch_size import final_loss, has_one_batch_size
 from analysis.study import StudyResult
-from scaling.schema import DIVERGED
+from analysis.trust import tuning_budget
+from scaling.schema import DIVERGED, REACHED
 
 SUMMARY_FORMAT = 1
 Group = dict[str, Any]
@@ -21,17 +25,29 @@ Group = dict[str, Any]
 
 def tables(result: StudyResult) -> dict[str, pd.DataFrame]:
     """Name -> frame of all that is written as CSV; what the figures show is among them."""
-    return {
+    special = {"final_loss": final_loss(result)} if has_one_batch_size(result) else {}
+    return special | {
         "recommendations": result.recommendations,
         "fits": fits(result),
         "steps_by_batch_size": steps_by_batch_size(result),
         "critical_batch_size": critical_batch_size(result),
+        "forms": forms(result),
+        "residuals": residuals(result),
         "best_lr": best_lr(result),
         "lr_rules": result.lr_rules,
         "steps_by_lr": result.cells,
         "loss_curves": loss_curves(result),
         "loss_at_fixed_examples": result.fixed_budget,
         "theory": result.theory,
+        "tuning_budget": tuning_budget(result),
+        "laws": result.laws,
+        "loss_by_size": result.loss_by_size,
+        "compute_frontier": result.compute_frontier,
+        "loss_by_compute": result.loss_by_compute,
+        "step_time": result.step_time,
+        "time_to_target": result.time_to_target,
+        "batch_size_choices": result.batch_size_choices,
+        "halve_double": result.halve_double,
     }
 
 
@@ -44,15 +60,9 @@ def groups_of(result: StudyResult) -> list[Group]:
     return groups or [{}]
 
 
-def group_label(group: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{k.rsplit('.', 1)[-1]} {v:g}" if _is_number(v) else f"{k.rsplit('.', 1)[-1]} {v}"
-        for k, v in group.items()
-    )
-
-
 def file_name(text: str) -> str:
     """A name safe for files and directories: letters, digits, `.`, `_`, `=`, `-`."""
+    text = text.replace(" = ", "=")
     return re.sub(r"[^A-Za-z0-9._=-]+", "_", text).strip("._") or "unnamed"
 
 
@@ -106,12 +116,57 @@ def critical_batch_size(result: StudyResult) -> pd.DataFrame:
             "overhead": overhead.get("value"),
             "overhead_from_data": overhead.get("value_from_data"),
             "overhead_reference_batch_size": overhead.get("reference_batch_size"),
+            "overhead_of_knee": overhead.get("value_of_knee"),
             "half_elasticity": fit.critical_batch_size_half_elasticity,
             "exact_same_grid": exact.get("same_grid"),
             "exact_continuous_lr": exact.get("continuous_lr"),
         }
+        for name in ("overhead", "half_elasticity"):
+            ends = fit.ci95.get(f"critical_batch_size_{name}", (None, None))
+            row[f"{name}_low"], row[f"{name}_high"] = ends
         rows.append(fit.group | {k: _float(v) for k, v in row.items()})
     return pd.DataFrame(rows)
+
+
+def forms(result: StudyResult) -> pd.DataFrame:
+    """The shapes fitted to each frontier, and what B_crit each gives; see fitting.compare_forms."""
+    rows = []
+    for fit in result.fits:
+        for form in fit.forms:
+            low, high = form.get("ci95", (None, None))
+            if form["form"] == fit.form:
+                low, high = fit.ci95.get("critical_batch_size", (None, None))
+            row = {k: v if k == "form" else _float(v) for k, v in form.items() if k != "ci95"}
+            ends = {"low": _float(low), "high": _float(high)}
+            where = fit.group | {"target_loss": fit.target_loss}
+            rows.append(where | row | ends | {"preferred": form["form"] == fit.preferred_form})
+    return pd.DataFrame(rows)
+
+
+def residuals(result: StudyResult) -> pd.DataFrame:
+    """log S minus the fit's log S at each batch size, a row for each target and batch size.
+
+    Columns: group.., target_loss, batch_size, log_residual, low, high (the 95 % interval of log S,
+    minus the fit; NaN with few seeds), outcome (a censored one's residual is at least
+    log_residual), used (in the fit).
+    """
+    rows = []
+    for fit in result.fits:
+        own = select(result.frontier, fit.group)
+        own = own[own["target_loss"] == fit.target_loss]
+        for point, fitted in zip(
+            own.to_dict("records"), fit.predict(own["batch_size"].to_numpy()), strict=True
+        ):
+            reached = point["outcome"] == REACHED
+            steps = point["steps"] if reached else point.get("steps_lower", math.nan)
+            used = fit.batch_sizes if reached else fit.bounded_batch_sizes
+            values = (steps, point["steps_low"], point["steps_high"])
+            residual = [float(np.log(value / fitted)) for value in values]
+            row = fit.group | {"target_loss": fit.target_loss, "batch_size": point["batch_size"]}
+            row |= dict(zip(("log_residual", "low", "high"), residual, strict=True))
+            rows.append(row | {"outcome": point["outcome"], "used": point["batch_size"] in used})
+    columns = [*result.group_by, "target_loss", "batch_size", "log_residual", "low", "high"]
+    return pd.DataFrame(rows, columns=pd.Index([*columns, "outcome", "used"]))
 
 
 def best_lr(result: StudyResult) -> pd.DataFrame:
@@ -132,33 +187,56 @@ def best_lr(result: StudyResult) -> pd.DataFrame:
 def loss_curves(result: StudyResult) -> pd.DataFrame:
     """Seed-mean held-out loss of each batch size at its best lr for the hardest target it reached.
 
-    loss_low and loss_high: least and greatest of the seeds; steps common to all seeds.
+    Of a study with one batch size: at the lr that ends lowest. loss_low and loss_high: least and
+    greatest of the seeds; steps common to all seeds. With accuracy where that was logged.
     """
-    reached = result.frontier[result.frontier["lr"].notna()].sort_values("target_loss")
-    best = reached.drop_duplicates([*result.group_by, "batch_size"])
+    names = [*result.group_by, "batch_size", *result.tuned]
+    columns = [*names, "step", "examples", "loss", "loss_low", "loss_high", "n_seeds"]
+    if result.curves.empty or not set(names) <= set(result.trials):  # a table of steps
+        return pd.DataFrame(columns=columns)
+    if has_one_batch_size(result):
+        best = final_loss(result)
+    else:
+        reached = result.frontier[result.frontier["lr"].notna()].sort_values("target_loss")
+        best = reached.drop_duplicates([*result.group_by, "batch_size"])
     by_run = result.curves.groupby("run_id")
     usable = result.trials[result.trials["outcome"] != DIVERGED]
-    cells = dict(list(usable.groupby([*result.group_by, "batch_size", "lr"])))
+    cells = dict(list(usable.groupby(names)))
     frames = []
     for point in best.sort_values([*result.group_by, "batch_size"]).to_dict("records"):
-        key = (*(point[name] for name in result.group_by), point["batch_size"], point["lr"])
-        if key not in cells:
-            continue
-        runs = [by_run.get_group(run).set_index("step")["loss"] for run in cells[key]["run_id"]]
-        seeds = pd.concat(runs, axis=1, join="inner").dropna().sort_index()
-        where = {name: point[name] for name in [*result.group_by, "batch_size", "lr"]}
-        frame = pd.DataFrame(where, index=seeds.index).reset_index()
-        frame["examples"] = frame["step"] * point["batch_size"]
-        frame["loss"] = seeds.mean(axis=1).to_numpy()
-        frame["loss_low"] = seeds.min(axis=1).to_numpy()
-        frame["loss_high"] = seeds.max(axis=1).to_numpy()
-        frame["n_seeds"] = seeds.shape[1]
-        frames.append(frame)
-    columns = [*result.group_by, "batch_size", "lr", "step", "examples", "loss"]
-    columns += ["loss_low", "loss_high", "n_seeds"]
-    return (
-        pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
-    )
+        key = tuple(point[name] for name in names)
+        if key in cells:
+            curves = [by_run.get_group(run).set_index("step") for run in cells[key]["run_id"]]
+            frames.append(_seed_mean(curves, {name: point[name] for name in names}))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+
+def _seed_mean(curves: list[pd.DataFrame], where: dict[str, Any]) -> pd.DataFrame:
+    """The mean of the seeds' curves (indexed by step) at the steps that all of them have."""
+    seeds = _at_common_steps([curve["loss"].dropna().sort_index() for curve in curves])
+    frame = pd.DataFrame(where, index=seeds.index).reset_index()
+    frame = frame[[*where, "step"]]
+    frame["examples"] = frame["step"] * where["batch_size"]
+    frame["loss"] = seeds.mean(axis=1).to_numpy()
+    frame["loss_low"] = seeds.min(axis=1).to_numpy()
+    frame["loss_high"] = seeds.max(axis=1).to_numpy()
+    frame["n_seeds"] = seeds.shape[1]
+    if all("accuracy" in curve for curve in curves):
+        accuracy = pd.concat([curve["accuracy"] for curve in curves], axis=1, join="inner")
+        frame["accuracy"] = accuracy.mean(axis=1).reindex(seeds.index).to_numpy()
+    return frame
+
+
+def _at_common_steps(losses: list[pd.Series]) -> pd.DataFrame:
+    """A column a seed, at the steps of all; interpolated where they were evaluated at others."""
+    seeds = pd.concat(losses, axis=1, join="inner").sort_index()
+    if 2 * len(seeds) >= min(map(len, losses)):
+        return seeds
+    first, last = max(one.index[0] for one in losses), min(one.index[-1] for one in losses)
+    union = np.unique(np.concatenate([one.index.to_numpy(float) for one in losses]))
+    union = union[(union >= first) & (union <= last)]
+    found = [interpolate_loss(one.index.to_numpy(float), one.to_numpy(), union) for one in losses]
+    return pd.DataFrame(dict(enumerate(found)), index=pd.Index(union, name="step"))
 
 
 def summary(result: StudyResult) -> dict[str, Any]:
@@ -178,10 +256,28 @@ def summary(result: StudyResult) -> dict[str, Any]:
         "study": result.study,
         "fits": [fit.summary() for fit in result.fits],
         "frontier": frontier,
-        "laws": [],
+        "laws": law_entries(result.laws, result.group_by),
         "warnings": result.warnings,
     }
     return plain(content)
+
+
+def law_entries(laws: pd.DataFrame, group_by: Sequence[str]) -> list[dict[str, Any]]:
+    """The laws of the summary: intervals as pairs, `group` only where a law is of one value."""
+    pairs = ("exponent", "coefficient", "offset")
+    flat = ("y", "definition", "x", "form", "target_loss", "batch_size", "examples", *pairs)
+    flat += ("offset_is", "rmse_log", "n", "n_left_out", "approximate_ci", "reason")
+    return [
+        {
+            "group": {key: row[key] for key in group_by if pd.notna(row[key])},
+            **{key: row[key] for key in flat},
+            "ci95": {key: [row[f"{key}_low"], row[f"{key}_high"]] for key in pairs},
+            "exponent_without_one": [
+                row["exponent_without_one_low"], row["exponent_without_one_high"]
+            ],
+        }
+        for row in laws.to_dict("records")
+    ]  # fmt: skip
 
 
 def plain(value: Any) -> Any:
@@ -216,7 +312,3 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _float(value: Any) -> float:
     return math.nan if value is None else float(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

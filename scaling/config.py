@@ -182,9 +182,11 @@ class TrackingConfig:
 
 @dataclass
 class SweepConfig:
-    """dry_run: say what a multirun would do, and do nothing."""
+    """dry_run: say what a multirun would do, and do nothing. probe: time a few steps of each
+    batch size and model, each alone, and train nothing."""
 
     dry_run: bool = False
+    probe: bool = False
 
 
 @dataclass

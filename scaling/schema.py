@@ -29,7 +29,7 @@ STEP_SECONDS, SPEED = "step_seconds", "examples_per_second"
 STEPS_TO_TARGET = "steps_to_target/"  # + target_label: this trial's own first touch, interpolated
 
 # Tags.
-KIND = "kind"  # "sweep" (parent run) or "trial" (child run)
+KIND = "kind"  # "sweep" (parent run), "trial" (child run) or "probe" (timed steps: STEP_SECONDS)
 STUDY = "study"
 SWEEP = "sweep"  # name of the sweep: its directory's name
 TRIAL_ID = "trial_id"  # identity of the trial: equal ids train the same numbers

@@ -92,7 +92,7 @@ def train(
     From `begin` on it goes as if it had never stopped, bit for bit.
     """
     first = trials[0].config
-    schedule, optimizer = first.schedule, first.optimizer.name
+    schedule = first.schedule
     task = make_task(first)
     stack = Stack.start(task, trials)
     watch = Watch(trials)
@@ -126,16 +126,8 @@ def train(
         if recorder.wants_state():
             recorder.state(_state(step, due, stack, watch))
         clock = time.perf_counter()
-        losses, gradients = task.losses_and_gradients(stack.params, stack.next_batch())
-        hyper = stack.hyper
         step += 1
-        if schedule.name != "constant":
-            hyper = {**hyper, "lr": hyper["lr"] * lr_factor(schedule, step)}
-        params, state = optimizers.update(
-            optimizer, gradients, stack.state, stack.params, hyper, step
-        )
-        non_finite = _non_finite(losses, params)
-        stack.advance(losses, params, state)
+        non_finite = take_step(task, stack, first, step)
         watch.took(time.perf_counter() - clock)
         if non_finite is not None:
             diverged = np.unique(stack.member[non_finite.numpy()])
@@ -143,6 +135,19 @@ def train(
                 recorder.outcome(number, watch.diverge(step, number))
             if not stack.drop(diverged):
                 return watch.results()
+
+
+def take_step(task: Task, stack: Stack, config: TrialConfig, step: int) -> Tensor | None:
+    """Make update number `step` (from 1) of all rows; those [R] whose update is not finite."""
+    losses, gradients = task.losses_and_gradients(stack.params, stack.next_batch())
+    hyper, schedule = stack.hyper, config.schedule
+    if schedule.name != "constant":
+        hyper = {**hyper, "lr": hyper["lr"] * lr_factor(schedule, step)}
+    name = config.optimizer.name
+    params, state = optimizers.update(name, gradients, stack.state, stack.params, hyper, step)
+    non_finite = _non_finite(losses, params)
+    stack.advance(losses, params, state)
+    return non_finite
 
 
 def _state(step: int, due: int, stack: Stack, watch: Watch) -> TrainState:

@@ -190,6 +190,8 @@ def run_single(config: DictConfig) -> float:
         trials = prepare_jobs([job])
         if trials[0].config.sweep.dry_run:
             raise ConfigError("sweep.dry_run", "true", "is for multiruns: add -m")
+        if trials[0].config.sweep.probe:
+            raise ConfigError("sweep.probe", "true", "is for multiruns: add -m")
         study = trials[0].config.study
         sweep = sweep_record(study, whole, sys.argv[1:])
         done = run_trials([job], trials, sweep, LauncherOptions())

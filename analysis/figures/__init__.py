@@ -3,50 +3,118 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from analysis import tables
 from analysis.figures.critical import plot_critical_batch_size
 from analysis.figures.curves import plot_fixed_budget, plot_loss_curves
+from analysis.figures.drawing import Drawing
 from analysis.figures.frontier import plot_pareto_front, plot_steps_against_batch_size
 from analysis.figures.learning_rate import plot_best_lr, plot_lr_heat_map
+from analysis.figures.overlaid import (
+    plot_overlaid_curves,
+    plot_overlaid_lr,
+    plot_overlaid_steps,
+)
+from analysis.figures.residuals import plot_residuals
+from analysis.figures.scaling import draw_scaling
+from analysis.one_batch_size import has_one_batch_size
 from analysis.study import StudyResult
 from scaling.schema import target_label
 
 __all__ = ["Drawing", "draw"]
 
 
-@dataclass
-class Drawing:
-    """A figure with what belongs to it; `folded`: a further one of its kind, shown on demand."""
-
-    name: str
-    title: str
-    caption: str
-    figure: Figure
-    table_name: str
-    table: pd.DataFrame
-    folded: bool = False
-
-
 def draw(result: StudyResult) -> Iterator[Drawing]:
     """Every figure of a study, group by group; what has no data is not drawn."""
     all_tables = tables.tables(result)
     groups = tables.groups_of(result)
+    if has_one_batch_size(result):
+        yield from _draw_outcomes(result, all_tables["loss_curves"], groups)
+        return
+    if len(groups) > 1:
+        if len(result.families) > 1:  # else they differ in model size alone, which has its own
+            yield from _draw_together(result, all_tables, groups)
+        yield from draw_scaling(result, all_tables)
+        yield from _draw_critical(result, all_tables, groups)
     for group in groups:
         for drawing in _draw_group(result, all_tables, group):
             if group:
-                label = tables.group_label(group)
-                drawing.name += f"_{tables.file_name(label)}"
-                drawing.title += f" ({label})"
+                drawing.group = tables.group_label(group)
+                drawing.name += f"_{tables.file_name(drawing.group)}"
+                drawing.title += f" ({drawing.group})"
             yield drawing
+    if len(groups) == 1:
+        yield from draw_scaling(result, all_tables)
+        yield from _draw_critical(result, all_tables, groups)
+
+
+def _draw_outcomes(
+    result: StudyResult, curves: pd.DataFrame, groups: list[dict[str, Any]]
+) -> Iterator[Drawing]:
+    """Of studies with one batch size: the losses of all groups in one figure."""
+    series = [
+        (tables.group_label(group) or "all trials", tables.select(curves, group))
+        for group in groups
+    ]
+    what = "Mean over the seeds, at the learning rate that ends lowest; the band spans the seeds"
+    for y, more in (("loss", ", dotted lines are the targets"), ("accuracy", "")):
+        if y in curves and curves[y].notna().any():
+            targets = result.targets if y == "loss" else ()
+            yield Drawing(
+                f"{y}_against_steps",
+                f"Held-out {y} against steps",
+                f"{what}{more}.",
+                plot_overlaid_curves(series, y, targets),
+                "loss_curves",
+                curves,
+            )
+
+
+def _draw_together(
+    result: StudyResult, all_tables: dict[str, pd.DataFrame], groups: list[dict[str, Any]]
+) -> Iterator[Drawing]:
+    """S(B) and the best lr of all groups, at the hardest target of each."""
+    steps = all_tables["steps_by_batch_size"]
+    series = []
+    for group in groups:
+        fit = tables.hardest_fit(result, group)
+        if fit is not None:
+            own = tables.select(steps, group | {"target_loss": fit.target_loss})
+            series.append((tables.group_label(group), own, fit))
+    if not any(own["steps"].notna().any() for _, own, _ in series):
+        return
+    targets = {fit.target_loss for _, _, fit in series}
+    to = f"target {targets.pop():.3g}" if len(targets) == 1 else "each group's hardest target"
+    hollow = "hollow points lie at the edge of the tried learning rates"
+    yield Drawing(
+        "steps_against_batch_size_of_all",
+        f"Steps to {to} against batch size, all groups",
+        f"Points with 95 % intervals, fits with their bands; {hollow} and are left out of the fit. "
+        "Upright strokes mark the critical batch sizes.",
+        plot_overlaid_steps(series),
+        "steps_by_batch_size",
+        steps,
+    )
+    if any(own["lr"].notna().any() for _, own, _ in series):
+        yield Drawing(
+            "best_lr_against_batch_size_of_all",
+            f"Best learning rate for {to}, all groups",
+            f"Bars are 95 % intervals; {hollow}.",
+            plot_overlaid_lr([(label, own) for label, own, _ in series]),
+            "best_lr",
+            all_tables["best_lr"],
+        )
+
+
+def _draw_critical(
+    result: StudyResult, all_tables: dict[str, pd.DataFrame], groups: list[dict[str, Any]]
+) -> Iterator[Drawing]:
     table = all_tables["critical_batch_size"]
     bounds = ["min_examples/min_steps", "at_least", "at_most"]
-    if len(table) and table[bounds].notna().any(axis=None):
+    if len(table) and (table["target_loss"] > 0).all() and table[bounds].notna().any(axis=None):
         labelled = [(tables.group_label(g), tables.select(table, g)) for g in groups]
         yield Drawing(
             "critical_batch_size_against_target",
@@ -55,10 +123,16 @@ def draw(result: StudyResult) -> Iterator[Drawing]:
             "examples. Bars are 95 % intervals; hollow arrows are one-sided (the sampled batch "
             "sizes do not bend the curve). Other definitions and, where the theory is exact, the "
             "true values stand beside the estimate.",
-            plot_critical_batch_size(table, labelled),
+            plot_critical_batch_size(table, labelled, _target_laws(result, groups)),
             "critical_batch_size",
             table,
         )
+
+
+def _target_laws(result: StudyResult, groups: list[dict[str, Any]]) -> list[pd.DataFrame]:
+    """Of each group: the laws of B_crit in the target."""
+    own = result.laws[result.laws["x"] == "target_loss"] if len(result.laws) else result.laws
+    return [tables.select(own, group) for group in groups]
 
 
 def _draw_group(
@@ -88,27 +162,40 @@ def _draw_group(
             "steps_by_batch_size",
             steps,
         )
+    residuals = own["residuals"]
+    if residuals["log_residual"].notna().any():
+        yield Drawing(
+            "residuals",
+            "Residuals of the fit",
+            "How far log S lies from the fitted hyperbola. A pattern (an arch, a wave) means that "
+            "the shape does not fit; scatter within the 95 % intervals is noise between seeds.",
+            plot_residuals(residuals),
+            "residuals",
+            residuals,
+        )
     targets = sorted(fit.target_loss for fit in fits)
     yield from _draw_lrs(own, targets)
     yield from _draw_losses(own, targets)
 
 
 def _draw_lrs(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator[Drawing]:
-    best, cells = own["best_lr"], own["steps_by_lr"]
+    best, cells = own["best_lr"], own["steps_by_lr"].dropna(subset="lr")
+    if cells.empty:  # tables of steps that do not say at which lr
+        return
     for i, target in enumerate(targets):
         if (best.loc[best["target_loss"] == target, "lr"].notna()).any():
             yield Drawing(
                 "best_lr_against_batch_size" + (f"_{target_label(target)}" if i else ""),
                 f"Best learning rate against batch size, target {target:.3g}",
                 "The learning rate that reached the target in the fewest steps, with its 95 % "
-                "interval (never narrower than half the spacing of the grid), and three rules "
+                "interval (never narrower than half the spacing of the grid), and the rules "
                 "fitted to it.",
                 plot_best_lr(best, own["lr_rules"], own["theory"], target),
                 "best_lr",
                 best,
                 folded=i > 0,
             )
-    for i, target in enumerate(targets):
+    for i, target in enumerate(targets if cells["lr"].notna().any() else []):
         yield Drawing(
             "steps_by_lr_and_batch_size" + (f"_{target_label(target)}" if i else ""),
             f"Steps to target {target:.3g} by learning rate and batch size",

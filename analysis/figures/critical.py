@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from analysis.figures import style
+from analysis.figures.laws import draw_target_laws
 
 _OTHERS = (  # column, label, marker, shift along the log axis
     ("overhead", "20 % overhead over the smallest", "s", 1.05),
@@ -21,11 +22,14 @@ _OTHERS = (  # column, label, marker, shift along the log axis
 
 
 def plot_critical_batch_size(
-    critical_batch_size: pd.DataFrame, groups: Sequence[tuple[str, pd.DataFrame]]
+    critical_batch_size: pd.DataFrame,
+    groups: Sequence[tuple[str, pd.DataFrame]],
+    laws: Sequence[pd.DataFrame] = (),
 ) -> Figure:
     """B_crit against target with 95 % intervals; the target is harder to the right.
 
-    groups: (label, rows of `critical_batch_size`) of each group. Arrows: "at least" and "at most".
+    groups: (label, rows of `critical_batch_size`) of each group; laws: their rows of the laws in
+    x = target_loss, where several targets are known. Arrows: "at least" and "at most".
     The other definitions and exact values are drawn where there is only one group.
     """
     with style.house_style():
@@ -49,7 +53,10 @@ def plot_critical_batch_size(
         ax.xaxis.set_major_locator(FixedLocator(_apart(targets)))
         if targets:
             ax.set_xlim(max(targets) * 1.6, min(targets) / 1.6)
-        style.legend_below(figure, ax)
+        for own, color in zip(laws, colors, strict=False):
+            shown = own[own["n"] > 2]  # a line through two points says nothing
+            draw_target_laws(ax, shown, targets, color, named=len(groups) == 1)
+        style.legend_below(figure, ax, columns=2 if len(groups) == 1 else 3)
     return figure
 
 
@@ -71,7 +78,10 @@ def _plot_group(
     below = (known[column] - known["low"]).clip(lower=0).fillna(0)
     above = (known["high"] - known[column]).clip(lower=0).fillna(0)
     if len(known):
-        name = label or r"$E_\mathrm{min}/S_\mathrm{min}$ from the fit, 95 % interval"
+        name = (
+            style.plain_text(label)
+            or r"$E_\mathrm{min}/S_\mathrm{min}$ from the fit, 95 % interval"
+        )
         ax.errorbar(
             known["target_loss"] * shift, known[column], [below, above], ls="-", lw=1, label=name,
             elinewidth=1.6, capsize=3, color=color, marker=marker, ms=7, zorder=3,
@@ -81,5 +91,5 @@ def _plot_group(
         if len(rows):
             ax.plot(
                 rows["target_loss"] * shift, rows[bound], ls="", marker=arrow, ms=9, color=color,
-                mfc="white", label=f"{label} {text}".strip(),
+                mfc="white", label=f"{style.plain_text(label)} {text}" if label else text,
             )  # fmt: skip

@@ -51,13 +51,16 @@ def plot_loss_curves(loss_curves: pd.DataFrame, targets: list[float], x: str) ->
 
 
 def plot_fixed_budget(fixed_budget: pd.DataFrame) -> Figure:
-    """Best seed-mean held-out loss after a fixed number of examples, against batch size."""
+    """Best seed-mean held-out loss after a fixed number of examples, against batch size, with its
+    95 % band over the seeds."""
     with style.house_style():
         figure, ax = style.new_axes()
         budgets = sorted(fixed_budget["examples"].unique())
         colors = style.ordered_colors(len(budgets))
         for i, budget in enumerate(budgets):
             own = fixed_budget[fixed_budget["examples"] == budget].sort_values("batch_size")
+            low, high = own["loss_low"], own["loss_high"]
+            ax.fill_between(own["batch_size"], low, high, color=colors[i], alpha=0.18, lw=0)
             ax.plot(
                 own["batch_size"],
                 own["loss"],

@@ -22,6 +22,7 @@ _RULE_NAMES = {
     "linear": ("linear, lr ∝ B", (0, (1, 1.4))),
     "square_root": ("square root, lr ∝ √B", (0, (5, 2))),
     "saturating": (r"saturating, $\mathrm{lr_{max}}/(1 + B_*/B)^a$", "-"),
+    "surge": ("surge, rises then falls", (0, (6, 2, 1, 2))),
 }
 
 
@@ -34,7 +35,9 @@ def plot_lr_heat_map(cells: pd.DataFrame, frontier: pd.DataFrame) -> Figure:
     with style.house_style():
         sizes, lrs = sorted(cells["batch_size"].unique()), sorted(cells["lr"].unique())
         figure, ax = style.new_axes(min(9.0, max(4.2, 1.8 + 0.22 * len(lrs))))
-        grid = cells.pivot_table(index="lr", columns="batch_size", values="steps", dropna=False)
+        grid = cells.pivot_table(
+            index="lr", columns="batch_size", values="steps", dropna=False, aggfunc="min"
+        )
         grid = grid.reindex(index=lrs, columns=sizes)
         mesh = ax.pcolormesh(
             np.ma.masked_invalid(grid.to_numpy(dtype=float)),
@@ -48,8 +51,10 @@ def plot_lr_heat_map(cells: pd.DataFrame, frontier: pd.DataFrame) -> Figure:
                 corner = (sizes.index(size), lrs.index(lr))
                 ax.add_patch(Rectangle(corner, 1, 1, fc=color, ec="#7d7d7d", hatch=hatch, lw=0))
         _mark_best(ax, cells, frontier, sizes, lrs)
-        ax.set_xticks(np.arange(len(sizes)) + 0.5, [style.number(s) for s in sizes], size=8)
-        shown = style.thinned(range(len(lrs)), 20)
+        across = style.thinned(range(len(sizes)), style.fitting(16))
+        names = [style.number(sizes[int(i)]) for i in across]
+        ax.set_xticks(np.array(across) + 0.5, names, size=8)
+        shown = style.thinned(range(len(lrs)), style.fitting(20))
         ax.set_yticks(np.array(shown) + 0.5, [f"{lrs[int(i)]:.3g}" for i in shown])
         ax.tick_params(length=0)
         ax.grid(False)
@@ -61,7 +66,8 @@ def plot_lr_heat_map(cells: pd.DataFrame, frontier: pd.DataFrame) -> Figure:
             bar.ax.yaxis.set_major_formatter(lambda value, _: style.number(value))
             bar.ax.yaxis.set_minor_formatter(lambda value, _: "")
             bar.outline.set_visible(False)  # type: ignore[operator]
-        figure.legend(handles=_heat_map_legend(), loc="outside lower center", ncols=4)
+        handles = _heat_map_legend()
+        style.figure_legend(figure, handles, [str(h.get_label()) for h in handles], 4)
     return figure
 
 
@@ -97,7 +103,7 @@ def _heat_map_legend() -> list[Any]:
 def plot_best_lr(
     best_lr: pd.DataFrame, lr_rules: pd.DataFrame, theory: pd.DataFrame, target: float
 ) -> Figure:
-    """Best lr against batch size for one target, with the three rules fitted to it.
+    """Best lr against batch size for one target, with the rules fitted to it.
 
     Hollow points lie at the edge of the tried grid and are left out of the rules.
     """
@@ -136,8 +142,8 @@ def _plot_rules(ax: Axes, own: pd.DataFrame, rules: pd.DataFrame) -> None:
     if own.empty:
         return
     dense = np.geomspace(own["batch_size"].min(), own["batch_size"].max(), 200)
-    colors = style.target_colors(4)[1:]
-    for i, rule in enumerate(rules.to_dict("records")):
+    colors = style.target_colors(5)[1:]
+    for i, rule in enumerate(rules[rules["shown"].astype(bool)].to_dict("records")):
         name, line = _RULE_NAMES.get(rule["rule"], (rule["rule"], "-"))
         label = f"{name} (preferred)" if rule["preferred"] else name
-        ax.plot(dense, predict_lr(rule, dense), color=colors[i % 3], ls=line, label=label, zorder=2)
+        ax.plot(dense, predict_lr(rule, dense), color=colors[i % 4], ls=line, label=label, zorder=2)

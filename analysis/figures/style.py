@@ -13,11 +13,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
+from analysis.figures import looks
+
 FORMATS = ("png", "svg", "pdf")
-WIDTH, HEIGHT = 7.2, 4.6  # inches
+WIDTH, HEIGHT = looks.SCREEN_WIDTH, 4.6  # inches, on the screen
 INK, MUTED = "#1a1a1a", "#6b6b6b"
 # Colour never carries a meaning alone: markers and line styles differ too, so grey prints work.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
@@ -58,19 +61,37 @@ def house_style() -> Iterator[None]:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_RC)
+        mpl.rcParams.update(looks.current().rc)
         yield
 
 
 def new_axes(height: float = HEIGHT) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    """An empty figure; height in inches counts on the screen, print has one of its own."""
+    now = looks.current()
+    if now.aspect is not None:
+        height = now.width * now.aspect * height / HEIGHT
+    figure = Figure(figsize=(now.width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
+
+
+def new_panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
+    """n axes below each other with one x axis; height as in new_axes."""
+    now = looks.current()
+    if now.aspect is not None:
+        height = now.width * height / WIDTH
+    figure = Figure(figsize=(now.width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0])
 
 
 def render(figure: Figure, file_format: str) -> bytes:
     """The figure as PNG, SVG or PDF; equal bytes for equal figures (no dates, fixed ids)."""
     buffer = io.BytesIO()
     with house_style():
+        if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine):
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out again, it would move a little each time
         figure.savefig(buffer, format=file_format, dpi=160, metadata=_METADATA[file_format])
     return buffer.getvalue()
 
@@ -123,7 +144,13 @@ def batch_size_axis(ax: Axes, batch_sizes: Iterable[float], which: str = "x") ->
     """A logarithmic axis with its ticks at (some of) the sampled batch sizes."""
     log_axis(ax, which, "batch size B (examples)", minor=False)
     axis = getattr(ax, f"{which}axis")
-    axis.set_major_locator(FixedLocator(thinned(sorted(set(batch_sizes)), 8)))
+    axis.set_major_locator(FixedLocator(thinned(sorted(set(batch_sizes)), fitting(8))))
+
+
+def size_axis(ax: Axes, sizes: Iterable[float]) -> None:
+    """A logarithmic axis of model sizes with its ticks at (some of) them."""
+    log_axis(ax, "x", "model size N", minor=False)
+    ax.xaxis.set_major_locator(FixedLocator(thinned(sorted(set(sizes)), 8)))
 
 
 def thinned(values: Sequence[float], at_most: int) -> list[float]:
@@ -136,13 +163,53 @@ def legend_below(figure: Figure, ax: Axes, columns: int = 3) -> None:
     """A legend outside the axes, where it can cover nothing."""
     handles, labels = ax.get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        figure_legend(figure, handles, labels, columns)
+
+
+def figure_legend(
+    figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int, title: str = ""
+) -> None:
+    """A legend below in as many columns as fit; in print the figure grows by its height."""
+
+    def place(n: int) -> Any:
+        where = "outside lower center"
+        return figure.legend(handles, labels, loc=where, ncols=n, title=title or None)
+
+    legend = place(columns)
+    while columns > 1 and legend.get_window_extent().width > figure.bbox.width:
+        legend.remove()
+        columns -= 1
+        legend = place(columns)
+    if looks.current().aspect is not None:
+        figure.set_figheight(
+            figure.get_figheight() + legend.get_window_extent().height / figure.dpi
+        )
 
 
 def legend_beside(figure: Figure, ax: Axes, title: str) -> None:
+    """A legend to the right; below where the figure is narrow."""
     handles, labels = ax.get_legend_handles_labels()
-    if handles:
+    if handles and looks.current().width < 5:
+        figure_legend(figure, handles, labels, 6, title)
+    elif handles:
         figure.legend(handles, labels, loc="outside right upper", title=title)
+
+
+def plain_text(name: str) -> str:
+    """A name from the study as matplotlib shows it: `$` starts no formula, `_` hides no entry."""
+    text = name.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
+def fitting(at_screen: int) -> int:
+    """How many tick labels fit along the axis where so many fit on the screen."""
+    return max(5, round(at_screen * min(1.0, looks.current().width / WIDTH)))
+
+
+def legend_right(ax: Axes) -> None:
+    """A legend of one panel, right of it."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
 
 
 def place_labels(figure: Figure, ax: Axes, labels: Sequence[Any], lines: Sequence[Any]) -> None:

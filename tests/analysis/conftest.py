@@ -11,7 +11,7 @@ import pytest
 from analysis.study import StudyResult, analyse
 from scaling.spectrum import RegressionProblem
 from tests.analysis.simulated import simulate_study
-from tests.analysis.stored import new_store, write_study
+from tests.analysis.stored import FOREIGN, new_store, write_foreign, write_study
 
 Frames = tuple[pd.DataFrame, pd.DataFrame]
 STUDY_NAME = "small"
@@ -49,4 +49,17 @@ def small_store(
     folder = tmp_path_factory.mktemp("store")
     (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
     write_study(new_store(folder), STUDY_NAME, *small_study)
+    return new_store(folder)
+
+
+@pytest.fixture(scope="session")
+def stores_of_examples(
+    small_study: Frames, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """URI of a store with a small study and an experiment of another project, for docstrings."""
+    folder = tmp_path_factory.mktemp("examples")
+    (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
+    trials, curves = small_study
+    write_study(new_store(folder), STUDY_NAME, trials.head(4), curves)
+    write_foreign(new_store(folder), "theirs", FOREIGN)
     return new_store(folder)

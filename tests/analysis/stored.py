@@ -69,3 +69,36 @@ def _write_trial(
     if len(points) > 900:
         client.log_batch(run_id, points[900:])
     return run_id
+
+
+# Runs of another project: (params, metrics: key -> [(step, value)], status)
+Foreign = tuple[dict[str, Any], dict[str, list[tuple[int, float]]], str]
+FOREIGN: list[Foreign] = [
+    ({"train.bs": 8, "lr": 0.1}, {"eval/loss": [(1, 2.0), (2, 1.5), (4, 1.0)]}, "FINISHED"),
+    ({"train.bs": 16, "lr": 0.1}, {"eval/loss": [(1, 1.9), (2, 1.2), (4, 0.8)]}, "FINISHED"),
+]
+
+
+def write_foreign(uri: str, experiment: str, runs: list[Foreign]) -> list[str]:
+    """An experiment as another project's code may have logged it; the runs' ids."""
+    client = MlflowClient(uri)
+    folder = Path(uri.removeprefix("sqlite:///")).parent / "artifacts"
+    known = client.get_experiment_by_name(experiment)
+    number = (
+        known.experiment_id
+        if known
+        else client.create_experiment(experiment, artifact_location=folder.as_uri())
+    )
+    ids = []
+    for params, metrics, status in runs:
+        run_id = client.create_run(number).info.run_id
+        points = [
+            Metric(key, float(value), START + i, step)
+            for key, values in metrics.items()
+            for i, (step, value) in enumerate(values)
+        ]
+        logged = [Param(key, str(value)) for key, value in params.items()]
+        client.log_batch(run_id, points, logged)
+        client.set_terminated(run_id, status)
+        ids.append(run_id)
+    return ids

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.best_lr import best_lr, lr_at, lr_interval
+from analysis.best_lr import best_lr, lr_at, lr_interval, refined_lr
 
 LRS = np.array([0.1, 0.2, 0.4, 0.8])
 
@@ -50,3 +50,17 @@ def test_lr_between_batch_sizes_is_log_log():
     assert lr_at(frontier, 16) == pytest.approx((0.4, 0.2, 0.8, False))
     assert lr_at(frontier, 1) == pytest.approx((0.2, 0.1, 0.4, True))
     assert lr_at(frontier, 1000) == pytest.approx((0.8, 0.4, 1.6, True))
+
+
+def test_refined_lr_is_the_vertex_of_a_parabola_in_logs():
+    lrs = np.array([0.1, 0.2, 0.5, 1.0])  # unequal spacing
+    steps = 10 * np.exp(0.3 * np.log(lrs / 0.23) ** 2)
+    assert refined_lr(lrs, steps, np.array(1)) == pytest.approx(0.23)
+    open_above = np.where(lrs > 0.3, np.inf, steps)
+    assert refined_lr(lrs, open_above, np.array(1)) == 0.2  # a cliff
+    assert refined_lr(lrs, steps, np.array(0)) == 0.1
+    flat = np.array([10.0, 9.999, 9.999, 12.0])
+    assert refined_lr(lrs, flat, np.array(1)) <= 0.2 * np.sqrt(0.5 / 0.2)
+    assert np.isnan(refined_lr(lrs, np.full(4, np.inf), np.array(-1)))
+    several = refined_lr(lrs, np.stack([steps, open_above]), np.array([1, 1]))
+    assert several == pytest.approx([0.23, 0.2])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.bootstrap import draw_frontier, percentile_interval
-from analysis.steps_to_target import Cell, isotonic_crossing
+from analysis.bootstrap import draw_frontier, least_of_lrs, percentile_interval
+from analysis.crossings import Cell, isotonic_crossing
 
 STEPS = np.arange(1.0, 41)
 
@@ -56,3 +56,40 @@ def test_percentile_interval():
     assert low == pytest.approx(25, abs=1)
     assert np.isnan(high)
     assert np.isnan(percentile_interval(np.empty((0, 2)))).all()
+
+
+def test_draws_know_the_evaluations_around_them():
+    draws = draw_frontier([cell(0.1, [0.8, 0.9])], [1.0, 1e-3], 50, np.random.default_rng(0))
+    assert draws.steps_lower is not None
+    assert draws.steps_upper is not None
+    assert (draws.steps_lower[0] < draws.steps[0]).all()
+    assert (draws.steps[0] <= draws.steps_upper[0]).all()
+    assert (draws.steps_upper[0] - draws.steps_lower[0] == 1).all()
+    assert (draws.steps_lower[1] == 40).all()  # where the budget ended
+    assert np.isnan(draws.steps_upper[1]).all()
+
+
+def test_draws_refine_their_lr():
+    cells = [cell(0.1, [0.80, 0.82]), cell(0.2, [0.90, 0.92]), cell(0.4, [0.85, 0.87])]
+    draws = draw_frontier(cells, [1.0, 1e-3], 50, np.random.default_rng(0))
+    assert draws.lr is not None
+    assert ((draws.lr[0] > 0.2) & (draws.lr[0] < 0.283)).all()
+    assert np.isnan(draws.lr[1]).all()
+
+
+def test_equal_streams_resample_jointly():
+    seeds = np.arange(4)
+    cells = [cell(0.1, [0.7, 0.8, 0.9, 1.0]), cell(0.1, [0.8, 0.9, 1.0, 1.1])]
+    one, two = (
+        draw_frontier([each], [1.0], 200, np.random.default_rng(5), seeds).steps[0]
+        for each in cells
+    )
+    assert np.corrcoef(one, two)[0, 1] > 0.99
+
+
+def test_the_bound_is_the_first_budget_to_end():
+    steps = np.array([[[np.inf, np.inf], [30.0, np.inf], [np.inf, np.inf]]])
+    ends = np.array([[[50.0, 40.0], [np.inf, 40.0], [np.inf, np.inf]]])
+    found = least_of_lrs(steps, ends, np.array([0.1, 0.2]))
+    np.testing.assert_array_equal(found.steps_lower, [[40.0, np.nan, np.nan]])
+    np.testing.assert_array_equal(found.best, [[-1, 0, -1]])

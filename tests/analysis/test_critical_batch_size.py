@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.critical_batch_size import (
-    exact_critical_batch_size,
-    find_critical_batch_size,
+from analysis.bootstrap import StepDraws
+from analysis.caveats import fit_caveats
+from analysis.critical_batch_size import exact_critical_batch_size, find_critical_batch_size
+from analysis.fitting import LIKELIHOOD, LOG_STEPS, OBJECTIVES
+from analysis.readings import (
     half_elasticity,
     measured_overhead_batch_size,
     overhead_batch_size,
@@ -44,16 +46,34 @@ def frontier_of(sizes, *, noise=0.0, n_seeds=8, seed=0, **changes):
     return frame
 
 
-def find(frontier, noise=0.02, n_bootstrap=400, seed=1):
+def find(frontier, noise=0.02, n_bootstrap=400, seed=1, objective=LIKELIHOOD):
     rng = np.random.default_rng(seed)
     steps = frontier["steps"].to_numpy()
-    draws = steps * np.exp(noise * rng.standard_normal((n_bootstrap, len(steps))))
+    drawn = steps * np.exp(noise * rng.standard_normal((n_bootstrap, len(steps))))
+    nothing = np.full(drawn.shape, np.nan)
+    lower = nothing
+    if "steps_lower" in frontier:
+        lower = np.where(np.isnan(drawn), frontier["steps_lower"].to_numpy(), np.nan)
     return find_critical_batch_size(
-        frontier, draws, group={}, target_loss=0.1, n_bootstrap=n_bootstrap, rng=rng
+        frontier,
+        StepDraws(drawn, lower, nothing, nothing),
+        group={},
+        target_loss=0.1,
+        n_bootstrap=n_bootstrap,
+        rng=rng,
+        objective=objective,
     )
 
 
 SIZES = 2 ** np.arange(13)
+
+
+def ends_of(fit, name="critical_batch_size") -> tuple[float, float]:
+    """A closed interval."""
+    low, high = fit.ci95[name]
+    assert low is not None
+    assert high is not None
+    return low, high
 
 
 def test_planted_answer_by_all_definitions():
@@ -184,6 +204,101 @@ def test_few_seeds_have_approximate_intervals(n_seeds):
     assert low is not None
     assert high is not None
     assert low < 84 < high
+
+
+def test_censored_rows_count_as_lower_bounds_by_likelihood_only():
+    frontier = frontier_of(SIZES[2:], noise=0.01)
+    frontier["steps_lower"] = np.nan
+    frontier.loc[0, ["steps", "outcome", "steps_lower"]] = [np.nan, "censored", 1500.0]  # true 880
+    fits = {objective: find(frontier, objective=objective) for objective in OBJECTIVES}
+    assert fits["likelihood"].bounded_batch_sizes == (4,)
+    assert fits["log_steps"].bounded_batch_sizes == ()
+    assert {fit.n_censored for fit in fits.values()} == {1}
+    examples = {name: fit.min_examples or 0.0 for name, fit in fits.items()}
+    assert examples["likelihood"] > 1.02 * examples["log_steps"]
+    frontier.loc[0, "lr_at_edge"] = True
+    assert find(frontier).min_examples == pytest.approx(examples["log_steps"], rel=1e-3)
+
+
+def test_few_seeds_with_censored_rows():
+    frontier = frontier_of(SIZES[2:], noise=0.05, n_seeds=1)
+    frontier["steps_lower"] = np.nan
+    frontier.loc[0, ["steps", "outcome", "steps_lower"]] = [np.nan, "censored", 1300.0]
+    held, free = find(frontier), find(frontier, objective=LOG_STEPS)
+    assert held.approximate_ci
+    ends = [ends_of(fit, "min_examples")[0] for fit in (held, free)]
+    assert ends[0] > ends[1]
+
+
+def test_few_seeds_are_widened():
+    ends = {}
+    for n_seeds in (3, 8):
+        low, high = ends_of(find(frontier_of(SIZES, n_seeds=n_seeds)))
+        ends[n_seeds] = np.log(high / low)
+    assert 1.2 < ends[3] / ends[8] < 1.6  # sqrt(3/2)/sqrt(8/7) = 1.15, and Student's t
+
+
+def test_resamples_that_mostly_fail_are_not_used():
+    frontier = frontier_of(SIZES[:4] * 32, noise=0.01)
+    fit = find(frontier)
+    assert not fit.approximate_ci
+    steps = frontier["steps"].to_numpy()
+    drawn = np.tile(steps, (100, 1))
+    drawn[:50, 1:] = np.nan
+    nothing = np.full(drawn.shape, np.nan)
+    fit = find_critical_batch_size(
+        frontier, StepDraws(drawn, nothing, nothing, nothing), group={}, target_loss=0.1,
+        n_bootstrap=100, rng=np.random.default_rng(0),
+    )  # fmt: skip
+    assert fit.approximate_ci
+    assert "50 % of the resamples" in fit.notes[0]
+
+
+def test_the_three_definitions_have_intervals():
+    fit = find(frontier_of(SIZES, noise=0.01))
+    low, high = ends_of(fit, "critical_batch_size_half_elasticity")
+    assert low < 84 < high < 2 * low
+    low, high = ends_of(fit, "critical_batch_size_overhead")
+    value = fit.critical_batch_size_overhead["value"]
+    assert value is not None
+    assert low < value < high
+    assert low == pytest.approx(1.2 + 0.2 * ends_of(fit)[0])
+    assert fit.critical_batch_size_overhead["value_of_knee"] == pytest.approx(18, rel=0.2)
+    knee = fit.forms[1]
+    assert knee["ci95"][0] < knee["critical_batch_size"] < knee["ci95"][1]
+    steep = find(frontier_of([1, 2, 4, 8])).ci95["critical_batch_size_half_elasticity"]
+    assert steep[0] is not None
+    assert steep[1] is None
+
+
+def test_overhead_of_the_knee_is_where_it_exceeds_perfect_scaling():
+    def steps(size, g=2.0):
+        return (40.0**g + (3360 / size) ** g) ** (1 / g)
+
+    size = overhead_batch_size(84.0, 4.0, knee=2.0)
+    assert steps(size) * size / (steps(4.0) * 4.0) == pytest.approx(1.2)
+
+
+def test_the_form_matters_where_the_knee_is_elsewhere():
+    frontier = frontier_of(SIZES)
+    said = fit_caveats(find(frontier), frontier)
+    assert not any("depends on the form" in caveat.sentence for caveat in said)
+    frontier["steps"] = np.maximum(40.0, 3360.0 / SIZES) * (1 + 2.0 * (SIZES > 1000))
+    fit = find(frontier, noise=0.005)
+    said = fit_caveats(fit, frontier)
+    assert any("depends on the form" in caveat.sentence for caveat in said)
+
+
+def test_caveats_tell_bounds_from_what_is_left_out():
+    frontier = frontier_of(SIZES)
+    frontier["steps_lower"] = np.nan
+    for row in (0, 1):
+        frontier.loc[row, ["steps", "outcome", "steps_lower"]] = [np.nan, "censored", 900.0]
+    frontier.loc[1, "lr_at_edge"] = True
+    found = {caveat.where[:12]: caveat.sentence for caveat in fit_caveats(find(frontier), frontier)}
+    assert "lower bound" in found["batch size 1"]
+    assert "left out" in found["batch size 2"]
+    assert not any("smallest or largest that was tried" in text for text in found.values())
 
 
 def test_recommendations_cost_what_their_names_promise():

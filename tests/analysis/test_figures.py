@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Annotation
+from matplotlib.colors import to_hex
+from matplotlib.text import Annotation, Text
 
 from analysis import tables
 from analysis.figures import Drawing, draw, style
+from analysis.figures.dark import contrast, dark_color, for_page
 from analysis.figures.learning_rate import plot_lr_heat_map
 from analysis.study import StudyResult
 
 KINDS = (
     "steps_against_batch_size",
     "pareto_front",
+    "residuals",
     "best_lr_against_batch_size",
     "steps_by_lr_and_batch_size",
     "loss_against_steps",
@@ -142,3 +146,53 @@ def test_figures_need_no_display_and_ignore_the_users_style(small_result: StudyR
 )
 def test_numbers_on_axes(value: float, text: str) -> None:
     assert style.number(value) == text
+
+
+def _shows(color: str, paper: str = "#15181c") -> bool:
+    return contrast(color, paper) >= 4
+
+
+def test_colours_show_on_dark_paper() -> None:
+    colors = [to_hex(c) for c in [*style.target_colors(10), *style.ordered_colors(9)]]
+    assert not all(_shows(color) for color in colors)
+    assert all(_shows(dark_color(color)) for color in colors)
+    assert dark_color("#ffffff") == "#15181c"
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+
+
+def test_dark_rules_leave_the_cells_of_a_heat_map_alone(drawings: list[Drawing]) -> None:
+    figure = next(d.figure for d in drawings if d.name == "steps_by_lr_and_batch_size")
+    svg = style.render(figure, "svg")
+    page = for_page(svg).decode()
+    rules = page.split("@media (prefers-color-scheme: dark)")[1].split("</style>")[0]
+    cells = set(re.findall(r"fill: (#[0-9a-f]{6}); stroke: #ffffff; stroke-width: 0.6", page))
+    assert len(cells) > 5
+    assert not any(f"fill: {color}" in rules for color in cells - {"#ffffff"})
+    assert ET.fromstring(page).tag.endswith("svg")
+    assert len(page) < len(svg)
+
+
+@pytest.mark.parametrize(("name", "width"), [("paper", 3.25), ("paper_wide", 6.75)])
+def test_figures_for_print(small_result: StudyResult, name: str, width: float) -> None:
+    with style.looks.look(name):
+        figures = [drawing.figure for drawing in draw(small_result)]
+        pdf = style.render(figures[0], "pdf")
+    assert b"CIDFontType2" in pdf  # TrueType, not type 3
+    assert b"/Type3" not in pdf
+    for figure in figures:
+        assert figure.get_figwidth() == pytest.approx(width)
+        sizes = {
+            float(text.get_fontsize()) for text in figure.findobj(Text) if text.get_text().strip()
+        }
+        assert min(sizes) >= 7
+        assert max(sizes) <= 9
+    assert style.new_axes()[0].get_figwidth() == pytest.approx(style.WIDTH)
+
+
+def test_names_are_not_formulas() -> None:
+    with style.house_style():
+        figure, ax = style.new_axes()
+        ax.plot([1, 2], [1, 2], label=style.plain_text("_$x_{$"))
+        style.legend_below(figure, ax)
+    assert b"<svg" in style.render(figure, "svg")
+    assert len(figure.legends) == 1

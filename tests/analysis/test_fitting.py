@@ -7,15 +7,20 @@ import pytest
 from scipy.optimize import least_squares
 
 from analysis.fitting import (
-    OPEN,
+    LIKELIHOOD,
+    LOG_STEPS,
     FitResult,
     aicc,
     compare_forms,
+    fit_frontier,
     fit_hyperbola,
     hyperbola,
     preferred_form,
-    residual_draws,
 )
+from analysis.forms import OPEN
+from analysis.likelihood import Observations
+from analysis.theory import continuous_lr_frontier
+from scaling.spectrum import RegressionProblem
 
 SIZES = 2.0 ** np.arange(13)
 PLANTED = np.log([40.0, 40.0 * 84.0])
@@ -62,37 +67,25 @@ def test_fewer_than_two_points_give_no_fit():
     assert np.isnan(fit_hyperbola(SIZES, steps)).all()
 
 
-@pytest.mark.parametrize("n_sizes", [5, 9])
-def test_residual_intervals_cover(n_sizes):
-    rng = np.random.default_rng(2)
-    sizes = 4.0 ** np.arange(n_sizes)
-    covered = 0
-    for _ in range(200):
-        steps = hyperbola(sizes, *PLANTED) * np.exp(0.05 * rng.standard_normal(n_sizes))
-        draws = residual_draws(sizes, steps, 1000, rng)
-        low, high = np.percentile(draws[:, 1] - draws[:, 0], [2.5, 97.5])
-        covered += low <= np.log(84.0) <= high
-    assert 180 <= covered <= 199
-
-
-def test_two_points_have_no_residuals_to_draw_from():
-    assert residual_draws([1, 2], [9, 5], 10, np.random.default_rng(0)).shape == (0, 2)
+def forms_of(sizes, steps, objective=LOG_STEPS):
+    return compare_forms(Observations.of(sizes, steps), objective)
 
 
 def test_forms_are_told_apart():
     rng = np.random.default_rng(3)
     noise = np.exp(0.01 * rng.standard_normal(len(SIZES)))
     sharp = (40.0**2 + (3360 / SIZES) ** 2) ** 0.5 * noise
-    forms = compare_forms(SIZES, sharp)
+    forms = forms_of(SIZES, sharp)
     assert [form["form"] for form in forms] == ["hyperbola", "knee", "power"]
     assert forms[1]["knee"] == pytest.approx(2.0, rel=0.1)
     assert forms[1]["critical_batch_size"] == pytest.approx(84.0, rel=0.05)
     assert preferred_form(forms) == "knee"
-    assert preferred_form(compare_forms(SIZES, 900 * SIZES**-0.6 * noise)) in ("power", "knee")
-    assert preferred_form(compare_forms(SIZES, hyperbola(SIZES, *PLANTED) * noise)) == "hyperbola"
-    exact = compare_forms(SIZES, hyperbola(SIZES, *PLANTED))
+    assert preferred_form(forms_of(SIZES, 900 * SIZES**-0.6 * noise)) in ("power", "knee")
+    assert preferred_form(forms_of(SIZES, hyperbola(SIZES, *PLANTED) * noise)) == "hyperbola"
+    exact = forms_of(SIZES, hyperbola(SIZES, *PLANTED))
     assert preferred_form(exact) == "hyperbola"
-    few = compare_forms(SIZES[:4], sharp[:4])
+    assert forms_of(SIZES, sharp, LIKELIHOOD)[1] == pytest.approx(forms[1])
+    few = forms_of(SIZES[:4], sharp[:4])
     assert few[1]["aicc"] is None
     assert preferred_form(few) == "hyperbola"
 
@@ -123,3 +116,34 @@ def test_summary_holds_the_contract_and_no_more():
     assert entry["ci95"] == {"min_steps": [1.0, None]}
     assert list(entry)[-1] == "exact"
     assert "draws" not in entry
+
+
+@pytest.mark.parametrize("objective", [LOG_STEPS, LIKELIHOOD])
+def test_exact_regression_frontiers_give_the_direct_fit(objective):
+    problem = RegressionProblem.power_law(64)
+    targets = [share * problem.initial_risk for share in (0.1, 0.03)]
+    exact = continuous_lr_frontier(problem, [4**k for k in range(7)], targets, 20_000)
+    for _, own in exact.groupby("target_loss"):
+        sizes, steps = own["batch_size"].to_numpy(float), own["steps"].to_numpy(float)
+
+        def residuals(p, sizes=sizes, steps=steps):
+            return np.log((np.exp(p[0]) + np.exp(p[1]) / sizes) / steps)
+
+        expected = least_squares(residuals, np.log([10.0, 500.0]), xtol=1e-12, ftol=1e-12).x
+        found, converged = fit_frontier(Observations.of(sizes, steps), objective)
+        assert converged.all()
+        np.testing.assert_allclose(np.exp(found[0]), np.exp(expected), rtol=1e-3)
+
+
+def test_a_fit_prints_what_is_known_and_what_is_not():
+    fit = FitResult({"model": "<b>"}, 0.1, critical_batch_size=84.4, n_batch_sizes=7)
+    fit.ci95 = {"critical_batch_size": (70.0, 100.0), "min_steps": (None, 50.0)}
+    fit.reason, fit.approximate_ci = "no bend", True
+    text = repr(fit)
+    assert "model=<b>, target loss 0.1" in text
+    assert "critical batch size: 84.4 (70 to 100)" in text
+    assert "fewest steps:        at most 50" in text
+    assert "half elasticity at:  not known" in text
+    assert "approximate; no bend" in text
+    assert "&lt;b&gt;" in fit._repr_html_()
+    assert "70 to 100" in fit._repr_html_()

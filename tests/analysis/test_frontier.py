@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.bootstrap import FrontierDraws
-from analysis.frontier import example_budgets, fixed_budget_frame, frontier_frame, usable
-from analysis.steps_to_target import Cell
+from analysis.bootstrap import FrontierDraws, StepDraws
+from analysis.crossings import Cell
+from analysis.frontier import bounded, frontier_frame, lr_draws, usable
+from analysis.intervals import widening
+from analysis.losses_at_examples import example_budgets, fixed_budget_frame
 
 LRS = [0.1, 0.2, 0.4]
 
@@ -37,7 +39,9 @@ def row_of(cells, draws=None):
 def test_minimum_over_lr():
     row = row_of(cells_of([30.0, 20.0, 25.0], ["reached"] * 3))
     assert (row["steps"], row["examples"], row["lr"], row["outcome"]) == (20, 80, 0.2, "reached")
-    assert (row["steps_low"], row["steps_high"]) == (18, 22)
+    wide = float(widening(8, 7))  # around the median, 20
+    ends = [20 * (18 / 20) ** wide, 20 * (22 / 20) ** wide]
+    assert [row["steps_low"], row["steps_high"]] == pytest.approx(ends)
     assert (row["n_seeds"], row["n_lrs"], row["model_size"]) == (8, 3, 64)
     assert not row["lr_at_edge"]
     assert row["lr_low"] < 0.2 < row["lr_high"]
@@ -66,8 +70,9 @@ def test_batch_sizes_that_never_reach_the_target(outcomes, outcome):
     assert usable(pd.DataFrame([row])).empty
 
 
-def test_one_seed_has_no_interval():
-    row = row_of(cells_of([30.0, 20.0, 25.0], ["reached"] * 3, n_seeds=1))
+@pytest.mark.parametrize("n_seeds", [1, 2])
+def test_fewer_than_three_seeds_have_no_interval(n_seeds):
+    row = row_of(cells_of([30.0, 20.0, 25.0], ["reached"] * 3, n_seeds=n_seeds))
     assert np.isnan(row["steps_low"])
     assert np.isnan(row["steps_high"])
 
@@ -75,8 +80,54 @@ def test_one_seed_has_no_interval():
 def test_resamples_that_do_not_reach_open_the_interval():
     draws = FrontierDraws(np.r_[[np.nan] * 10, np.full(90, 20.0)][None, :], np.ones((1, 100), int))
     row = row_of(cells_of([30.0, 20.0, 25.0], ["reached"] * 3), draws)
-    assert row["steps_low"] == 20
+    assert row["steps_low"] == pytest.approx(20)
     assert np.isnan(row["steps_high"])
+
+
+def test_censored_rows_carry_the_least_of_their_budgets():
+    cells = cells_of([np.nan] * 3, ["censored", "diverged", "censored"])
+    row = row_of(cells.assign(steps_lower=[90.0, np.nan, 70.0]))
+    assert row["steps_lower"] == 70
+    assert bounded(pd.DataFrame([row])).index.tolist() == [0]
+    assert bounded(pd.DataFrame([row]).assign(lr_at_edge=True)).empty
+    assert bounded(pd.DataFrame([row]).drop(columns="steps_lower")).empty
+
+
+@pytest.mark.parametrize(
+    ("best", "edge"), [([30.0, 20.0, 25.0], False), ([20.0, 25.0, 30.0], True)]
+)
+def test_censored_rows_count_only_if_the_best_lr_was_among_those_tried(best, edge):
+    """At batch size 8 only lrs around .2 were tried; the best lr at 4 is .2 or (lrs/4) below."""
+    reached = cells_of(best, ["reached"] * 3)
+    if edge:
+        reached = pd.concat([reached.assign(lr=[0.02, 0.04, 0.08]), reached.iloc[:1]])
+        reached["steps"] = [30.0, 20.0, 25.0, 40.0]
+    censored = cells_of([np.nan] * 3, ["censored"] * 3).assign(batch_size=8, steps_lower=90.0)
+    cells = pd.concat([reached.assign(steps_lower=np.nan), censored], ignore_index=True)
+    draws = FrontierDraws(np.full((1, 3), 20.0), np.ones((1, 3), int))
+    frontier = frontier_frame(cells, {4: draws, 8: draws}, [0.5], {})
+    assert frontier["lr_at_edge"].tolist() == [False, edge]
+    assert len(bounded(frontier)) == (not edge)
+
+
+def test_a_given_frontier_has_no_edge():
+    cells = cells_of([30.0, 20.0, 25.0], ["reached"] * 3).iloc[:1]
+    draws = FrontierDraws(np.full((1, 3), 20.0), np.zeros((1, 3), int))
+    for given in (False, True):
+        frontier = frontier_frame(cells, {4: draws}, [0.5], {}, given=given)
+        assert frontier["lr_at_edge"].tolist() == [not given]
+
+
+def test_the_lr_is_refined_and_drawn():
+    row = row_of(cells_of([30.0, 20.0, 25.0], ["reached"] * 3))
+    assert 0.2 < row["lr_refined"] < 0.2 * 2**0.5
+    frame = pd.DataFrame([row], index=[0])
+    nothing = np.full((3, 1), np.nan)
+    drawn = StepDraws(nothing, nothing, nothing, np.array([[0.1], [0.2], [0.4]]))
+    wide = lr_draws(frame, drawn)
+    assert wide is not None
+    assert wide[:, 0] == pytest.approx(0.2 * 2.0 ** (np.array([-1, 0, 1]) * (8 / 7) ** 0.5))
+    assert lr_draws(frame.assign(n_seeds=2), drawn) is None
 
 
 def cell(batch_size, lr, last, power, n_diverged=0):

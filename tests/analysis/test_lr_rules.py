@@ -1,4 +1,4 @@
-"""The three rules of lr against batch size: planted rules come back and are preferred."""
+"""The rules of lr against batch size: planted rules come back and are preferred."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def preferred(rules):
 
 def test_saturating_rule():
     rules = rules_for(0.9 / (1 + 40 / SIZES))
-    assert list(rules) == ["linear", "square_root", "saturating"]
+    assert list(rules) == ["linear", "square_root", "saturating", "surge"]
+    assert [rule["shown"] for rule in rules.values()] == [True, True, True, False]
     assert preferred(rules) == ["saturating"]
     found = rules["saturating"]
     assert found["lr_max"] == pytest.approx(0.9, rel=0.05)
@@ -50,12 +51,52 @@ def test_power_rules(rule, exponent):
 
 def test_predictions_invert_the_rules():
     rules = rules_for(0.9 / (1 + 40 / SIZES))
-    linear, root, saturating = rules.values()
+    linear, root, saturating, _ = rules.values()
     assert predict_lr(linear, 8.0) == pytest.approx(8 * linear["coefficient"])
     assert predict_lr(root, 16.0) == pytest.approx(4 * root["coefficient"])
     assert predict_lr(saturating, saturating["batch_scale"]) == pytest.approx(
         saturating["lr_max"] / 2
     )
+
+
+def test_surge_rises_and_falls():
+    ratio = np.sqrt(SIZES / 64)
+    rules = rules_for(0.02 / (ratio + 1 / ratio), "adam")
+    assert preferred(rules) == ["surge"]
+    assert rules["surge"]["lr_max"] == pytest.approx(0.01, rel=0.05)
+    assert rules["surge"]["batch_scale"] == pytest.approx(64, rel=0.1)
+    assert rules["surge"]["shown"]
+    assert predict_lr(rules["surge"], rules["surge"]["batch_scale"]) == pytest.approx(
+        rules["surge"]["lr_max"]
+    )
+
+
+def test_another_exponent_than_sgds_needs_evidence():
+    assert rules_for(0.9 / (1 + 40 / SIZES) ** 0.5)["saturating"]["exponent"] == pytest.approx(
+        0.5, abs=0.06
+    )
+    assert rules_for(0.9 / (1 + 40 / SIZES))["saturating"]["exponent"] == 1
+
+
+def test_intervals_come_from_the_draws():
+    rng = np.random.default_rng(1)
+    lrs = 0.9 / (1 + 40 / SIZES)
+    frontier = pd.DataFrame({"batch_size": SIZES, "lr": lrs, "lr_refined": lrs})
+    drawn = lrs * np.exp(0.05 * rng.standard_normal((300, len(SIZES))))
+    drawn[0, 0] = np.nan  # a resample that does not reach the target somewhere
+    row = lr_rule_frame(frontier, {}, 0.1, "sgd", drawn).iloc[2]
+    assert row["lr_max_low"] < 0.9 < row["lr_max_high"] < 1.05
+    assert row["batch_scale_low"] < 40 < row["batch_scale_high"] < 55
+    assert np.isnan(row["exponent_low"])  # fixed at 1
+    free = lr_rule_frame(frontier, {}, 0.1, "adam", drawn).iloc[2]
+    assert 0.7 < free["exponent_low"] < 1 < free["exponent_high"] < 1.4
+    assert lr_rule_frame(frontier, {}, 0.1).iloc[2][["lr_max_low", "lr_max_high"]].isna().all()
+
+
+def test_the_refined_lr_is_fitted_where_there_is_one():
+    frontier = pd.DataFrame({"batch_size": SIZES, "lr": 1.0, "lr_refined": 0.01 * SIZES})
+    frontier.loc[3, ["lr", "lr_refined"]] = [0.08, np.nan]
+    assert lr_rule_frame(frontier, {}, 0.1).iloc[0]["coefficient"] == pytest.approx(0.01)
 
 
 def test_few_points():

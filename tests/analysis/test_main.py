@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from analysis.__main__ import AnalysisConfig, report
+from analysis.__main__ import AnalysisConfig, FigureConfig, SourceConfig, report
 from analysis.errors import AnalysisError
-from tests.analysis.conftest import STUDY_NAME
+from tests.analysis.conftest import STUDY_NAME, Frames
+from tests.analysis.stored import new_store, write_study
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,6 +103,10 @@ def test_options_and_a_store_that_refuses_the_note(
         ({"group_by": ["nothing"]}, "group_by: no param named nothing"),
         ({"n_bootstrap": 0}, "n_bootstrap=0: must be at least 1"),
         ({"seed": -1}, "seed=-1: must not be negative"),
+        ({"figures": FigureConfig("pdf")}, "figures.style=pdf: must be one of screen, paper"),
+        ({"compare": ["a", "b"]}, "compare and study: give one of them"),
+        ({"study": "???", "compare": ["a"]}, r"compare=\[a\]: needs two or more"),
+        ({"study": "???", "compare": ["a", "a"]}, r"compare=\[a,a\]: needs two or more"),
         ({"output_dir": "mlflow.db"}, "output_dir=mlflow.db: cannot be written"),
         ({"tracking_uri": "sqlite:///no.db"}, "tracking_uri=.*no.db: there is no such file"),
     ],
@@ -124,12 +130,39 @@ def test_a_mistake_is_one_line_and_exit_code_2(work: Path) -> None:
     assert {path.name for path in work.iterdir()} == {"mlflow.db"}
 
 
-@pytest.mark.parametrize("argument", ["stud=x", "n_bootstrap=many"])
-def test_hydra_refuses_unknown_keys_and_wrong_types(work: Path, argument: str) -> None:
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("studdy=x", r"there is no option studdy; did you mean study\? Options: study, compare"),
+        ("n_bootstrap=many", "n_bootstrap=many: Value 'many' .* could not be converted to Integer"),
+        ("targets=[1", r"targets=\[1: cannot be read as option=value"),
+    ],
+)
+def test_unknown_options_and_wrong_types_are_one_line(work: Path, argument: str, says: str) -> None:
     done = run_analysis(work, f"study={STUDY_NAME}", argument)
-    assert done.returncode != 0
-    assert argument.split("=")[0] in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert re.match(f"error: .*{says}", done.stderr), done.stderr
+
+
+def test_compare_two_studies(
+    work: Path,
+    small_study: Frames,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(work)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
+    trials, curves = (frame.copy() for frame in small_study)
+    few = trials[(trials["seed"] == 0) & (trials["lr"] > 0.1)].assign(**{"optimizer.name": "adam"})
+    write_study(new_store(work), "other", few, curves[curves["run_id"].isin(few["run_id"])])
+    config = _config(study="???", compare=[STUDY_NAME, "other"])
+    assert report(config, ["compare=[small,other]"]) == Path("reports/small_vs_other/report.html")
+    assert "differ in optimizer.name: sgd and adam" in capsys.readouterr().out
+    summary = json.loads(Path("reports/small_vs_other/summary.json").read_text())
+    assert summary["compare"] == ["small", "other"]
+    assert len(summary["rows"]) == 4
 
 
 def test_no_torch_is_imported() -> None:
@@ -141,3 +174,69 @@ def test_no_torch_is_imported() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+STEPS = sorted({round(5 * 1.1**k) for k in range(60)})
+CURVES = "bs,learning_rate,iter,val_loss\n" + "".join(
+    f"{size},{lr},{step},{(4 * (1 + 50 / size) * slower / step) ** 0.5:.6g}\n"
+    for size in (4, 16, 64, 256, 1024)
+    for lr, slower in ((0.1, 1.5), (0.2, 1.0), (0.4, 1.4))
+    for step in STEPS
+)
+NAMES = ("batch_size=bs", "lr=learning_rate", "step=iter", "loss=val_loss")
+
+
+def test_curves_of_another_project_need_no_store(tmp_path: Path) -> None:
+    (tmp_path / "theirs.csv").write_text(CURVES)
+    done = run_analysis(
+        tmp_path, "source=curves_csv", "source.path=theirs.csv", "n_bootstrap=10", "targets=[0.5]",
+        *(f"source.columns.{name}" for name in NAMES),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"theirs.csv", "reports"}
+    summary = json.loads((tmp_path / "reports" / "theirs" / "summary.json").read_text())
+    assert summary["study"] == "theirs"
+    assert summary["fits"][0]["critical_batch_size"] == pytest.approx(50, rel=0.1)
+    assert "browse" not in done.stdout
+
+
+def test_an_experiment_of_another_project(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.analysis.stored import Foreign, write_foreign
+
+    runs: list[Foreign] = []
+    for size in (4, 16, 64, 256, 1024):
+        loss = [(step, (4 * (1 + 50 / size) / step) ** 0.5) for step in STEPS]
+        runs.append(({"train.bs": size, "lr": 0.1}, {"eval/loss": loss}, "FINISHED"))
+    uri = f"sqlite:///{work / 'mlflow.db'}"
+    write_foreign(uri, "theirs", runs)
+    columns = {"batch_size": "train.bs", "loss": "eval/loss"}
+    source = SourceConfig(experiment="theirs", columns=columns)
+    config = _config(
+        study="mine", tracking_uri=uri, targets=[0.5], source=source, output_dir=str(work / "out")
+    )
+    report(config, [])
+    summary = json.loads((work / "out" / "summary.json").read_text())
+    assert summary["study"] == "mine"
+    assert summary["fits"][0]["critical_batch_size"] == pytest.approx(50, rel=0.1)
+    assert "lr is taken" not in capsys.readouterr().out
+    assert any("taken for its best" in text for text in summary["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("stud=x", "there is no option stud; did you mean study?"),
+        ("source.pth=x", "there is no option source.pth; did you mean source.path?"),
+        ("n_bootstrap=many", "Value 'many' of type 'str' could not be converted to Integer"),
+        ("source=curve_csv", "Could not find 'source/curve_csv'"),
+        ("source.path=t.csv", "source.path=t.csv: files are read by source=curves_csv or"),
+        ("source=steps_csv", "source.path: missing; source=steps_csv reads a CSV file"),
+    ],
+)
+def test_mistyped_arguments_are_one_line(tmp_path: Path, argument: str, says: str) -> None:
+    done = run_analysis(tmp_path, argument)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert says in done.stderr
+    assert not list(tmp_path.iterdir())

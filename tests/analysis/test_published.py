@@ -43,7 +43,7 @@ def test_the_last_evaluation_counts() -> None:
     assert (first["measured"], first["least"], first["most"], first["n"]) == (0.6, 0.5, 0.7, 2)
     assert first["off_by"] == pytest.approx(0.1)
     assert (second["trials"], second["measured"], second["off_by"]) == (
-        "model.name=unet, batch_size=8",
+        "unet, batch_size = 8",
         2.0,
         -0.5,
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
+import os
 import re
 import stat
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,11 +21,13 @@ from analysis.attach import attach_report
 from analysis.errors import AnalysisError
 from analysis.figures import draw
 from analysis.fitting import FitResult
-from analysis.report import Provenance, difference, write_report
+from analysis.report import Provenance, write_report
 from analysis.study import StudyResult
-from tests.analysis.conftest import STUDY_NAME
+from analysis.words import difference
+from tests.analysis.conftest import STUDY_NAME, Frames
 from tests.analysis.stored import new_store
 
+ROOT = Path(__file__).parent.parent.parent
 EVIL = "<script>alert(1)</script>"
 
 
@@ -48,6 +54,8 @@ class _Page(HTMLParser):
         self.open: list[str] = []
         self.tags: set[str] = set()
         self.links: list[str] = []
+        self.ids: set[str] = set()
+        self.downloads: dict[str, str] = {}
         self.words = ""
         self.feed(text)
         assert not self.open
@@ -55,6 +63,10 @@ class _Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        held = dict(attrs)
+        self.ids |= {held["id"] or ""} if "id" in held else set()
+        if "download" in held:
+            self.downloads[held["download"] or ""] = held["href"] or ""
         if tag not in self.void:
             self.open.append(tag)
 
@@ -69,7 +81,8 @@ def test_all_files_are_written_and_nothing_else(folder: Path, small_result: Stud
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     figures = {f"figures/{d.name}.{kind}" for d in draw(small_result) for kind in _KINDS}
     csvs = {f"tables/{name}.csv" for name in tables.tables(small_result)}
-    assert found == {"report.html", "summary.json"} | figures | csvs
+    latex = {f"tables/{name}.tex" for name in ("fits", "frontier", "recommendations")}
+    assert found == {"report.html", "summary.json"} | figures | csvs | latex
     modes = {stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}
     assert modes == {0o644}
 
@@ -80,12 +93,34 @@ _KINDS = ("png", "svg", "pdf")
 def test_page_is_one_file_without_links_or_scripts(folder: Path) -> None:
     page = _Page((folder / "report.html").read_text())
     assert page.links
-    assert all(link.startswith("data:") for link in page.links)
+    inside = [link[1:] for link in page.links if link.startswith("#")]
+    assert {"answer", "trust", "figures", "pareto_front", "made"} <= set(inside) <= page.ids
+    assert all(link.startswith(("data:", "#")) for link in page.links)
     assert not page.tags & {"script", "link", "iframe", "object", "form"}
 
 
+def test_every_figure_can_be_taken_out_of_the_page(folder: Path) -> None:
+    page = _Page((folder / "report.html").read_text())
+    written = sorted((folder / "figures").glob("*.[sp][vd][gf]"))
+    assert len(written) == 2 * len(list((folder / "figures").glob("*.png")))
+    for path in written:
+        content = base64.b64decode(page.downloads[path.name].partition("base64,")[2])
+        assert content == path.read_bytes()
+    assert page.downloads["pareto_front.csv"].startswith("data:text/csv;base64,")
+
+
+def test_figures_follow_dark_pages_and_downloads_do_not(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    image = re.findall(r'<img src="data:image/svg\+xml;base64,([^"]+)"', text)[0]
+    shown = base64.b64decode(image).decode()
+    assert "@media (prefers-color-scheme: dark)" in shown
+    assert '[style*="fill: #ffffff"]' in shown
+    assert b"prefers-color-scheme" not in (folder / "figures" / "pareto_front.svg").read_bytes()
+
+
 def test_page_answers_first(folder: Path, small_result: StudyResult) -> None:
-    words = _Page((folder / "report.html").read_text()).words
+    text = (folder / "report.html").read_text()
+    words = _Page(text[text.index("</header>") + 9 : text.index("</main>")]).words
     places = [words.index(name) for name in ("The answer", "How far to trust it", "Figures")]
     assert places == sorted(places)
     answer = words[places[0] : places[1]]
@@ -95,6 +130,8 @@ def test_page_answers_first(folder: Path, small_result: StudyResult) -> None:
         assert f"{row['batch_size']:,}" in answer
         assert answers.rounded(row["steps"]) in answer
     trust = words[places[1] : places[2]]
+    for topic in ("Edges", "Censoring", "Seeds", "Tuning", "Misfit"):
+        assert topic in trust
     for caveat in [*small_result.warnings, "did not finish: 1 FAILED"]:
         assert caveat in trust
     for fit in small_result.fits:
@@ -130,6 +167,32 @@ def test_equal_input_gives_an_equal_page(small_result: StudyResult, tmp_path: Pa
         write_report(small_result, tmp_path / name, Provenance()).read_bytes() for name in "ab"
     )
     assert one == other
+
+
+@pytest.mark.long
+def test_equal_input_gives_equal_files_in_any_process(small_study: Frames, tmp_path: Path) -> None:
+    for frame, name in zip(small_study, ("trials", "curves"), strict=True):
+        frame.to_pickle(tmp_path / name)
+    code = (
+        "import sys, pandas as pd; from pathlib import Path; from analysis.study import analyse;"
+        "from analysis.report import Provenance, write_report; here = Path(sys.argv[1]);"
+        "frames = [pd.read_pickle(here / name) for name in ('trials', 'curves')];"
+        "write_report(analyse(*frames, n_bootstrap=5), here / sys.argv[2], Provenance())"
+    )
+    for seed in "12":
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", code, str(tmp_path), seed]
+        subprocess.run(command, env=environment, check=True, cwd=ROOT)
+    one, other = (
+        {
+            str(path.relative_to(tmp_path / seed)): path.read_bytes()
+            for path in (tmp_path / seed).rglob("*")
+            if path.is_file()
+        }
+        for seed in "12"
+    )
+    assert len(one) > 40
+    assert [name for name in one if one[name] != other.get(name)] == []
 
 
 @pytest.mark.usefixtures("quick")

@@ -65,6 +65,30 @@ def test_database_and_client_give_equal_frames(small_store: str) -> None:
         assert one.attrs == other.attrs
 
 
+def test_probes_and_step_seconds(store: Store) -> None:
+    uri = store(4)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(STUDY_NAME)
+    assert experiment is not None
+    (first, *_) = client.search_runs([experiment.experiment_id], "tags.kind = 'trial'")
+    client.log_metric(first.info.run_id, "step_seconds", 0.25, step=7)
+    for end, seconds in ((1, 0.5), (2, 0.125)):  # the same shape, timed twice
+        tags = {"kind": "probe", "trial_id": "shape"}
+        run_id = client.create_run(experiment.experiment_id, tags=tags).info.run_id
+        client.log_param(run_id, "batch_size", 8)
+        for step in (3, 4):
+            client.log_metric(run_id, "step_seconds", seconds, step=step)
+        client.set_terminated(run_id, end_time=end)
+    for read in (read_database, read_client):
+        trials, curves = tidy(read(STUDY_NAME, uri), STUDY_NAME)
+        assert len(trials) == 4
+        timed = trials.set_index("run_id")["step_seconds"].dropna()
+        assert timed.to_dict() == {first.info.run_id: 0.25}
+        assert curves["loss"].notna().all()
+        assert "step_seconds" not in curves
+        assert trials.attrs["probes"] == [{"batch_size": 8, "step_seconds": (0.125, 0.125)}]
+
+
 def test_newest_finished_run_of_a_trial_counts(store: Store, small_study: Frames) -> None:
     again, failed = small_study[0]["trial_id"].head(2)
 

@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.compute_frontier import COMPUTE_COLUMNS
 from analysis.errors import AnalysisError
+from analysis.law_fit import LAW_COLUMNS
+from analysis.losses_at_examples import BUDGET_COLUMNS
 from analysis.selection import varying_params
 from analysis.study import analyse
 from scaling.spectrum import RegressionProblem
@@ -59,14 +62,20 @@ def test_steps_are_near_the_exact_ones(result):
 def test_frames_have_the_columns_of_the_contract(result):
     assert list(result.cells.columns) == [
         "target_loss", "batch_size", "lr", "steps", "outcome", "n_seeds", "n_diverged", "last_step",
+        "steps_lower", "steps_upper",
     ]  # fmt: skip
     assert list(result.frontier.columns) == [
         "target_loss", "batch_size", "steps", "examples", "lr", "outcome", "lr_at_edge", "n_seeds",
-        "n_lrs", "steps_low", "steps_high", "lr_low", "lr_high",
+        "n_lrs", "steps_low", "steps_high", "lr_low", "lr_high", "steps_lower", "steps_upper",
+        "lr_refined",
     ]  # fmt: skip
-    assert list(result.fixed_budget.columns) == ["examples", "batch_size", "loss", "lr"]
+    assert list(result.fixed_budget.columns) == BUDGET_COLUMNS
+    assert list(result.laws.columns) == LAW_COLUMNS
+    assert list(result.compute_frontier.columns) == COMPUTE_COLUMNS
+    assert result.step_time.empty
+    assert result.time_to_target.empty
     assert result.recommendations["name"].tolist() == ["economical", "balanced", "fast"] * 2
-    assert len(result.lr_rules) == 6
+    assert len(result.lr_rules) == 8
     assert len(result.cells) == len(SIZES) * len(LRS) * 2
     assert result.targets == TARGETS
     assert result.group_by == []
@@ -96,6 +105,22 @@ def test_the_order_of_rows_does_not_matter(frames, result):
     pd.testing.assert_frame_equal(shuffled.frontier, result.frontier)
 
 
+def test_objectives(frames, result):
+    plain = analyse(*frames, n_bootstrap=400, with_theory=False, fit_objective="log_steps")
+    for ours, theirs in zip(result.fits, plain.fits, strict=True):
+        assert (ours.objective, theirs.objective) == ("likelihood", "log_steps")
+        assert ours.critical_batch_size == pytest.approx(theirs.critical_batch_size, rel=0.05)
+    with pytest.raises(AnalysisError, match=r"fit.objective=huber: must be one of likelihood, log"):
+        analyse(*frames, fit_objective="huber")
+
+
+def test_seeds_can_be_resampled_jointly(frames, result):
+    joint = analyse(*frames, n_bootstrap=400, with_theory=False, jointly=True)
+    ours, theirs = joint.fits[0], result.fits[0]
+    assert ours.critical_batch_size == pytest.approx(theirs.critical_batch_size, rel=1e-6)
+    assert ours.ci95["critical_batch_size"] != theirs.ci95["critical_batch_size"]
+
+
 def test_own_targets(frames):
     found = analyse(*frames, targets=[0.5], n_bootstrap=20, with_theory=False)
     assert found.targets == [0.5]
@@ -121,7 +146,7 @@ def test_a_budget_that_is_too_short_censors(frames):
     found = analyse(trials, curves[curves["step"] <= 40], n_bootstrap=50)
     reached = found.frontier["outcome"] == "reached"
     assert not reached[found.frontier["batch_size"] == 1].any()
-    assert any("did not reach it within" in warning for warning in found.warnings)
+    assert any("was not reached within" in warning for warning in found.warnings)
     nothing = analyse(trials, curves[curves["step"] <= 2], n_bootstrap=50)
     assert (nothing.frontier["outcome"] != "reached").all()
     assert [fit.identified for fit in nothing.fits] == [False, False]
@@ -136,7 +161,7 @@ def test_small_batch_sizes_only(frames):
     for fit in found.fits:
         assert not fit.identified
         assert fit.at_least is not None
-    assert any("not identified, it is at least" in warning for warning in found.warnings)
+    assert any("not identified: at least" in warning for warning in found.warnings)
 
 
 def test_lr_edges_are_marked(frames):

@@ -87,7 +87,7 @@ def test_summary_says_the_groups(hard_result: StudyResult) -> None:
     assert {fit["group"]["task.dimension"] for fit in summary["fits"]} == {4, 16}
     assert {point["group"]["task.dimension"] for point in summary["frontier"]} == {4, 16}
     assert tables.groups_of(hard_result) == [{"task.dimension": 4}, {"task.dimension": 16}]
-    assert tables.group_label({"task.dimension": 4, "a": "b"}) == "dimension 4, a b"
+    assert tables.group_label({"task.dimension": 4, "a": "b"}) == "dimension = 4, a = b"
 
 
 def test_plain_has_only_json_types() -> None:
@@ -120,6 +120,29 @@ def test_steps_by_batch_size_has_fit_and_theory(small_result: StudyResult) -> No
     assert (table["steps"] / table["fitted_steps"]).between(0.7, 1.4).all()
     assert (table["fitted_steps_low"] <= table["fitted_steps_high"]).all()
     assert (table["exact_steps_continuous_lr"] <= table["exact_steps_same_grid"] * 1.001).all()
+
+
+def test_residuals_are_the_logs_of_steps_over_fit(small_result: StudyResult) -> None:
+    table = tables.residuals(small_result)
+    both = table.merge(tables.steps_by_batch_size(small_result), on=["target_loss", "batch_size"])
+    ratio = np.log(both["steps"] / both["fitted_steps"])
+    assert len(table) == len(small_result.frontier)
+    np.testing.assert_allclose(both["log_residual"], ratio)
+    for fit in small_result.fits:
+        own = table[(table["target_loss"] == fit.target_loss) & table["used"]]
+        assert own["batch_size"].tolist() == list(fit.batch_sizes)
+        rmse = float(np.sqrt((own["log_residual"] ** 2).mean()))
+        assert rmse == pytest.approx(fit.rmse_log_steps)
+
+
+def test_forms_say_what_each_makes_of_the_critical_batch_size(small_result: StudyResult) -> None:
+    table = tables.forms(small_result)
+    assert table["form"].tolist() == ["hyperbola", "knee", "power"] * 2
+    assert (table.groupby("target_loss")["preferred"].sum() == 1).all()
+    hyperbola = table[table["form"] == "hyperbola"]
+    fitted = [fit.critical_batch_size or 0.0 for fit in small_result.fits]
+    np.testing.assert_allclose(hyperbola["critical_batch_size"], fitted, rtol=1e-4)
+    assert table.loc[table["form"] == "power", "critical_batch_size"].isna().all()
 
 
 def test_rules_give_their_lr() -> None:

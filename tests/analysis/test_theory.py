@@ -8,6 +8,7 @@ import pytest
 
 from analysis.critical_batch_size import half_elasticity
 from analysis.fitting import compare_forms, fit_hyperbola, hyperbola
+from analysis.likelihood import Observations
 from analysis.theory import (
     continuous_lr_frontier,
     exact_risk,
@@ -120,7 +121,7 @@ def test_critical_batch_sizes_of_the_textbook_problem():
         assert np.exp(fit[1] - fit[0]) == pytest.approx(critical, rel=0.005)
         assert half_elasticity(sizes, steps).value == pytest.approx(half, rel=0.005)
         assert np.abs(np.log(steps / hyperbola(sizes, *fit))).max() < misfit
-        found.append(compare_forms(sizes, steps)[1])
+        found.append(compare_forms(Observations.of(sizes, steps))[1])
     for knee, (critical, _, _) in zip(found, expected.values(), strict=True):
         assert 1.07 < knee["knee"] < 1.15
         assert knee["critical_batch_size"] == pytest.approx(critical, rel=0.03)

@@ -53,6 +53,11 @@ class GridSweeper(BasicSweeper):
         if self.config.sweep.dry_run:
             dry_run(self.hydra_context.config_loader, self.config, self._jobs(arguments))
             return []
+        if self.config.sweep.probe:
+            from sweeps.probe import probe
+
+            probe(self.hydra_context.config_loader, self.config, self._jobs(arguments))
+            return []
         claim_sweep_directory(self.config)
         jobs = self._jobs(arguments)
         size = self.max_batch_size or max(1, len(jobs))

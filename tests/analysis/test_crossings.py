@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import isotonic_regression
 
-from analysis.steps_to_target import cell_frame, isotonic_crossing, read_cells
+from analysis.crossings import cell_frame, isotonic_crossing, read_cells
 from scaling.target import interpolate_crossing
 
 

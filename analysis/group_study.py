@@ -1,0 +1,194 @@
+"""One group of a study: its frontier, fits, rules, advice and times."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.bootstrap import FrontierDraws, draw_frontier, stack_draws
+from analysis.caveats import (
+    Caveat,
+    fit_caveats,
+    recommendation_caveats,
+    trial_caveats,
+    value_edge_caveats,
+)
+from analysis.critical_batch_size import exact_critical_batch_size, find_critical_batch_size
+from analysis.crossings import Cell, cell_frame
+from analysis.fitting import LIKELIHOOD, FitResult
+from analysis.frontier import frontier_frame, lr_draws, usable
+from analysis.losses_at_examples import example_budgets, fixed_budget_frame
+from analysis.lr_rules import lr_rule_frame
+from analysis.model_size import GroupCurves, flops_per_example, the_one
+from analysis.recommendations import RECOMMENDATION_COLUMNS, recommend
+from analysis.selection import floor_of
+from analysis.step_time import StepTime, of_group, read_step_time, step_time_caveats
+from analysis.theory import exact_theory
+from analysis.time_to_target import time_to_target_frames
+
+_THEORY_STEPS = 20_000  # at least this many steps of the recursion, whatever the trials' budget
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of every group alike; the arguments of study.analyse."""
+
+    n_bootstrap: int
+    seed: int
+    objective: str = LIKELIHOOD
+    tuned: Sequence[str] = ("lr",)
+    jointly: bool = False
+    with_theory: bool = True
+
+
+@dataclass
+class GroupResult:
+    """StudyResult's frames for one group."""
+
+    cells: pd.DataFrame
+    frontier: pd.DataFrame
+    theory: pd.DataFrame
+    fits: list[FitResult]
+    lr_rules: pd.DataFrame
+    fixed_budget: pd.DataFrame
+    recommendations: pd.DataFrame
+    caveats: list[Caveat | str]
+    curves: GroupCurves
+    time: StepTime | None
+    time_to_target: pd.DataFrame
+    batch_size_choices: pd.DataFrame
+
+
+@dataclass
+class Measured:
+    """Cells of one group, their bootstrap by batch size, and the frontier; given: see there."""
+
+    rows: pd.DataFrame
+    draws: dict[int, FrontierDraws]
+    frontier: pd.DataFrame
+    given: bool
+
+
+def measure(
+    group: dict[str, Any],
+    trials: pd.DataFrame,
+    cells: list[Cell],
+    targets: list[float],
+    rng: np.random.Generator,
+    settings: Settings,
+) -> Measured:
+    floor = floor_of(trials)
+    levels = [target - floor for target in targets]
+    draws = _draw(cells, levels, settings.n_bootstrap, rng, settings.jointly)
+    rows = cell_frame(cells, targets, floor, list(group), settings.tuned)
+    return measured_frontier(rows, draws, targets, group, settings.tuned)
+
+
+def measured_frontier(
+    rows: pd.DataFrame,
+    draws: dict[int, FrontierDraws],
+    targets: list[float],
+    group: dict[str, Any],
+    tuned: Sequence[str],
+) -> Measured:
+    """One setting at each batch size was chosen before: it is the frontier, with no grid's edge."""
+    given = bool((rows.groupby(["target_loss", "batch_size"]).size() == 1).all())
+    frontier = frontier_frame(rows, draws, targets, group, given=given, tuned=tuned)
+    return Measured(rows, draws, frontier, given)
+
+
+def analyse_group(
+    group: dict[str, Any],
+    trials: pd.DataFrame,
+    measured: Measured,
+    cells: list[Cell],
+    targets: list[float],
+    rng: np.random.Generator,
+    settings: Settings,
+    probes: pd.DataFrame,
+) -> GroupResult:
+    """Fits, rules, advice and times of one group; cells are empty where a table was given."""
+    n_bootstrap, seed = settings.n_bootstrap, settings.seed
+    floor, names = floor_of(trials), list(group)
+    rows, draws, frontier = measured.rows, measured.draws, measured.frontier
+    max_steps = max(_THEORY_STEPS, int(trials["last_step"].max()))
+    theory = exact_theory(trials if settings.with_theory else trials.iloc[:0], targets, max_steps)
+    optimizer = str(trials["optimizer.name"].iloc[0]) if "optimizer.name" in trials else "sgd"
+    size = the_one(trials["model_size"])
+    timed = of_group(trials, probes, group)
+    time = read_step_time(timed, group, size, n_bootstrap, [seed])
+    fits, rules, advice = [], [], []
+    caveats = trial_caveats(rows[rows["target_loss"] == targets[0]], exact=len(theory) > 0)
+    caveats += value_edge_caveats(frontier)
+    for k, target in enumerate(targets):
+        points = frontier[frontier["target_loss"] == target]
+        drawn = stack_draws(draws, points["batch_size"].tolist(), k)
+        fit = find_critical_batch_size(
+            points,
+            drawn,
+            group=group,
+            target_loss=target,
+            n_bootstrap=n_bootstrap,
+            rng=rng,
+            objective=settings.objective,
+        )
+        fit.exact = exact_critical_batch_size(theory[theory["target_loss"] == target], fit)
+        fits.append(fit)
+        sound, lrs = usable(points), lr_draws(points, drawn)
+        if sound["lr"].isna().all():  # a table of steps without lrs
+            sound, lrs = sound.iloc[:0], None
+        rules.append(lr_rule_frame(sound, group, target, optimizer, lrs))
+        advised = recommend(fit, points)
+        advice += advised
+        caveats += fit_caveats(fit, points) + recommendation_caveats(advised)
+    caveats += step_time_caveats(time) if time is not None else []
+    in_seconds, choices = time_to_target_frames(frontier, draws, targets, time, fits, group)
+    budgets = example_budgets(frontier)
+    return GroupResult(
+        cells=rows,
+        frontier=frontier,
+        theory=theory.assign(**group)[[*names, *theory.columns]],
+        fits=fits,
+        lr_rules=join(rules),
+        fixed_budget=fixed_budget_frame(cells, floor, budgets, group, n_bootstrap, [seed]),
+        recommendations=pd.DataFrame(advice, columns=pd.Index([*names, *RECOMMENDATION_COLUMNS])),
+        caveats=caveats,
+        curves=GroupCurves(
+            group, floor, targets, cells, draws, size, the_one(flops_per_example(trials)[0])
+        ),
+        time=time,
+        time_to_target=in_seconds,
+        batch_size_choices=choices,
+    )
+
+
+def _draw(
+    cells: list[Cell],
+    levels: list[float],
+    n_bootstrap: int,
+    rng: np.random.Generator,
+    jointly: bool,
+) -> dict[int, FrontierDraws]:
+    """The bootstrap of every batch size, each with its own random stream unless jointly."""
+    of_size: dict[int, list[Cell]] = {}
+    for cell in cells:
+        of_size.setdefault(cell.batch_size, []).append(cell)
+    children = rng.spawn(len(of_size))
+    seeds = np.unique(np.concatenate([cell.seeds for cell in cells])) if jointly else None
+    if jointly:
+        children = [copy.deepcopy(children[0]) for _ in children]
+    return {
+        size: draw_frontier(tried, levels, n_bootstrap, child, seeds)
+        for (size, tried), child in zip(of_size.items(), children, strict=True)
+    }
+
+
+def join(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """All rows; an empty frame with the columns if there are none."""
+    full = [frame for frame in frames if len(frame)]
+    return pd.concat(full, ignore_index=True) if full else frames[0]

@@ -1,0 +1,39 @@
+"""How the groups of a study (model sizes, networks, optimizers) are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Group = Mapping[str, Any]
+
+
+def group_label(group: Group) -> str:
+    """What tells a group from the others, as it is read; "" for the only group.
+
+    The value alone says enough of a name ("unet" for model.name=unet), the last part of the dotted
+    param and its value of anything else ("num_filters = 8").
+    """
+    return ", ".join(_part(name, value) for name, value in group.items())
+
+
+def prefixed(group: Group, text: str) -> str:
+    """text, with the group it speaks of in front."""
+    return f"{group_label(group)}: {text}" if group else text
+
+
+def listed(labels: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"; with semicolons where a label holds a comma."""
+    comma = "; " if any("," in label for label in labels) else ", "
+    head = comma.join(labels[:-1])
+    return f"{head} and {labels[-1]}" if head else "".join(labels)
+
+
+def _part(name: str, value: Any) -> str:
+    last = name.rsplit(".", 1)[-1]
+    if last == "name":
+        return str(value)
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return f"{last} = {value:,g}" if number else f"{last} = {value}"

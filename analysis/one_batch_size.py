@@ -1,0 +1,100 @@
+"""Studies of one batch size (five networks, say): what was left of the loss in the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from analysis.groups import group_label
+from analysis.study import StudyResult
+from analysis.words import between, bracketed, rounded
+from scaling.schema import DIVERGED, REACHED
+
+FINAL_LOSS_COLUMNS = [
+    "batch_size", "lr", "n_lrs", "n_seeds", "step", "loss", "loss_low", "loss_high", "best_loss",
+]  # fmt: skip
+
+
+def has_one_batch_size(result: StudyResult) -> bool:
+    return result.frontier["batch_size"].nunique() == 1
+
+
+def final_loss(result: StudyResult) -> pd.DataFrame:
+    """Held-out loss at the last evaluation of each group, at the lr at which it is least.
+
+    Columns: group.., batch_size, lr, n_lrs, n_seeds, step (least last step of the seeds), loss
+    (mean over the seeds of the last evaluation; loss_low and loss_high: least and greatest),
+    best_loss (mean of each seed's lowest), and accuracy (mean of the last) where it was logged.
+    Trials that diverged do not count. Lowest loss first.
+    """
+    points = result.curves.dropna(subset="loss").sort_values("step")
+    measured = ["accuracy"] if "accuracy" in points and points["accuracy"].notna().any() else []
+    columns = [*result.group_by, *FINAL_LOSS_COLUMNS, *measured]
+    if points.empty:
+        return pd.DataFrame(columns=columns)
+    last = points.groupby("run_id")[["step", "loss", *measured]].last()
+    last["best_loss"] = points.groupby("run_id")["loss"].min()
+    sound = result.trials[result.trials["outcome"] != DIVERGED]
+    trials = sound.drop(columns=[c for c in last if c in sound]).join(last, "run_id", "inner")
+    keys = [*result.group_by, "batch_size"]
+    cells = trials.groupby([*keys, "lr"], dropna=False, as_index=False).agg(
+        n_seeds=("run_id", "size"), step=("step", "min"), loss=("loss", "mean"),
+        loss_low=("loss", "min"), loss_high=("loss", "max"), best_loss=("best_loss", "mean"),
+        **{name: (name, "mean") for name in measured},
+    )  # fmt: skip
+    cells["n_lrs"] = cells.groupby(keys)["loss"].transform("size")
+    best = cells.sort_values("loss", kind="stable").drop_duplicates(keys)
+    return best[columns].reset_index(drop=True)
+
+
+def outcome_rows(result: StudyResult) -> list[dict[str, Any]]:
+    """The answer's table for one batch size, a row a group, as text: label, steps to targets.."""
+    frame = final_loss(result)
+    rows = []
+    for row in frame.to_dict("records"):
+        group = {name: row[name] for name in result.group_by}
+        span = between(row["loss_low"], row["loss_high"]) if row["n_seeds"] > 1 else ""
+        accuracy = row.get("accuracy")
+        rows.append(
+            {
+                "label": group_label(group) or "all trials",
+                "lr": rounded(row["lr"]) or "not known",
+                "loss": f"{row['loss']:.4g}",
+                "loss_range": span,
+                "best_loss": f"{row['best_loss']:.4g}",
+                "accuracy": ""
+                if accuracy is None or pd.isna(accuracy)
+                else f"{100 * accuracy:.1f} %",
+                "step": f"{row['step']:,}",
+                "n_seeds": row["n_seeds"],
+                "steps": [_steps(result, group, target) for target in result.targets],
+            }
+        )
+    return rows
+
+
+def outcome_lead(result: StudyResult) -> str:
+    """One sentence: which group ends with the lowest loss."""
+    rows = outcome_rows(result)
+    size = f"{result.frontier['batch_size'].iloc[0]:,}"
+    if not rows:
+        return f"All trials have batch size {size}, and no curve of theirs is on record."
+    best = rows[0]
+    of = f"{best['label']} ends" if len(rows) > 1 else "Training ends"
+    lowest = "with the lowest held-out loss," if len(rows) > 1 else "with a held-out loss of"
+    accuracy = f" and an accuracy of {best['accuracy']}" if best["accuracy"] else ""
+    text = f"{of} {lowest} {best['loss']}{bracketed(best['loss_range'])}{accuracy}"
+    return f"{text}, after {best['step']} steps of batch size {size}."
+
+
+def _steps(result: StudyResult, group: dict[str, Any], target: float) -> str:
+    rows = result.frontier[result.frontier["target_loss"] == target]
+    for name, value in group.items():
+        rows = rows[rows[name] == value]
+    if rows.empty:
+        return ""
+    row = rows.iloc[0]
+    if row["outcome"] != REACHED:
+        return "diverged" if row["outcome"] == DIVERGED else "not reached"
+    return rounded(row["steps"]) + bracketed(between(row["steps_low"], row["steps_high"]))

@@ -1,0 +1,1 @@
+"""Anybody's runs: curves and tables of steps in files, experiments of other projects in MLflow."""

@@ -1,0 +1,104 @@
+"""Cells of somebody's table as numbers, and one line with row and value for those that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import AnalysisError
+
+_NOT_FINITE = {"nan", "inf", "-inf", "+inf", "infinity", "-infinity", "+infinity"}
+
+
+class Where:
+    """Names a table, its columns as the user wrote them, and its rows, for messages."""
+
+    def __init__(self, table: str, columns: Mapping[str, str] | None = None) -> None:
+        self.table = table
+        self._columns = columns or {}
+
+    def column(self, name: str) -> str:
+        theirs = self._columns.get(name, name)
+        return f"column {name}" if theirs == name else f"column {theirs} ({name})"
+
+    def mistake(self, name: str, value: object, row: object, allowed: str) -> AnalysisError:
+        shown = value if isinstance(value, (int, float, np.number)) else repr(str(value)[:60])
+        if isinstance(shown, (float, np.floating)):
+            shown = f"{shown:g}"
+        return AnalysisError(
+            f"{self.table}: {self.column(name)} is {shown} in row {row}; {allowed}"
+        )
+
+
+def first_row(wrong: pd.Series) -> Any:
+    """The row of the first True."""
+    return wrong.index[int(wrong.to_numpy(bool).argmax())]
+
+
+def numbers(column: pd.Series, name: str, where: Where) -> pd.Series:
+    """Float64; missing cells stay NaN, and a written-out nan or inf becomes inf.
+
+    Raises AnalysisError for the first cell that is no number.
+    """
+    if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
+        text = column.astype("string").str.strip()
+        values = pd.to_numeric(text, errors="coerce").astype("Float64").astype(float)
+        not_finite = text.str.lower().isin(_NOT_FINITE).fillna(False).astype(bool)
+        values[not_finite] = np.inf
+        wrong = values.isna() & text.notna() & (text != "")
+        if wrong.any():
+            row = first_row(wrong)
+            raise where.mistake(name, column[row], row, "it must be a number")
+        return values
+    return column.astype(float)
+
+
+def finite(column: pd.Series, name: str, where: Where) -> pd.Series:
+    """As `numbers`; AnalysisError for an infinite one."""
+    values = numbers(column, name, where)
+    wrong = values.abs() == np.inf
+    if wrong.any():
+        raise where.mistake(name, "inf", first_row(wrong), "it must be a finite number")
+    return values
+
+
+def positive(column: pd.Series, name: str, where: Where, or_zero: bool = False) -> pd.Series:
+    """As `finite`; AnalysisError for one that is negative (or zero)."""
+    values = finite(column, name, where)
+    wrong = (values < 0) if or_zero else (values <= 0)
+    if wrong.any():
+        row = first_row(wrong)
+        least = "must not be negative" if or_zero else "must be greater than 0"
+        raise where.mistake(name, values[row], row, f"it {least}")
+    return values
+
+
+def whole(column: pd.Series, name: str, where: Where) -> pd.Series:
+    """As `positive`; AnalysisError for one that is no whole number."""
+    values = positive(column, name, where)
+    wrong = values.notna() & (values != np.floor(values))
+    if wrong.any():
+        row = first_row(wrong)
+        raise where.mistake(name, values[row], row, "it must be a whole number")
+    return values
+
+
+def labels(column: pd.Series) -> pd.Series:
+    """Numbers where every known cell is one, else texts; for columns that only tell apart."""
+    if not (pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)):
+        return column
+    values = pd.to_numeric(column, errors="coerce")
+    if values.notna().sum() == column.notna().sum() and np.isfinite(values.dropna()).all():
+        return values
+    return column.astype(object)
+
+
+def seeds(column: pd.Series) -> pd.Series:
+    """Int64; other labels than whole numbers are numbered in their order."""
+    values = labels(column)
+    if pd.api.types.is_numeric_dtype(values) and (values == np.floor(values)).all():
+        return values.astype(np.int64)
+    return pd.Series(pd.factorize(values.astype(str), sort=True)[0], values.index).astype(np.int64)

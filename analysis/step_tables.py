@@ -1,0 +1,153 @@
+"""Steps to target from a table of steps instead of curves: the same cells, the same bootstrap.
+
+A row is one trial, or one published value. Columns: any group.., batch_size, steps, and optionally
+target_loss, lr, seed, outcome (reached, censored, diverged; default reached), steps_lower,
+steps_upper (evaluations around the crossing). A censored row's steps are where its budget ended.
+
+A cell is all seeds of one group, target, batch size and lr:
+    all reached      steps = geometric mean over the seeds (and of their bounds)
+    any censored     the cell is right-censored: steps_lower = geometric mean with the censored
+                     seeds at their budget's end, which the mean cannot be below
+    any diverged     diverged
+Without seeds a row is a cell of one seed; without lrs the frontier itself is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.bootstrap import FrontierDraws, least_of_lrs, resample_seeds
+from analysis.crossings import CELL_COLUMNS
+from scaling.schema import CENSORED, DIVERGED, REACHED
+
+Floats = NDArray[np.float64]
+
+BOUNDS = ["steps_lower", "steps_upper"]
+
+
+def complete_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with every optional column: target_loss, lr and bounds NaN, outcome reached,
+    seed 0. Not checked: see fit_table."""
+    full = table.reset_index(drop=True).copy()
+    for name in ("target_loss", "lr", *BOUNDS):
+        full[name] = full[name].astype(float) if name in full else np.nan
+    full["outcome"] = full["outcome"].fillna(REACHED) if "outcome" in full else REACHED
+    if "seed" not in full:
+        full["seed"] = 0
+    return full
+
+
+def frontier_is_given(table: pd.DataFrame) -> bool:
+    """Whether each batch size has at most one lr: it was chosen before, and no edge is known."""
+    return bool((table.groupby("batch_size")["lr"].nunique() <= 1).all())
+
+
+def table_cells(table: pd.DataFrame, group_by: Sequence[str] = ()) -> pd.DataFrame:
+    """The cells of a complete table, a row each, as crossings.cell_frame gives them.
+
+    Columns: group_by.., CELL_COLUMNS, steps_lower, steps_upper; last_step is the least of the
+    seeds' steps that did not reach the target, NaN where all did.
+    """
+    keys = [*group_by, "target_loss", "batch_size", "lr"]
+    rows = [
+        (*(key if isinstance(key, tuple) else (key,)), *_cell(own))
+        for key, own in table.groupby(keys, dropna=False, sort=True)
+    ]
+    names = [*keys, "steps", "outcome", "n_seeds", "n_diverged", "last_step", *BOUNDS]
+    frame = pd.DataFrame(rows, columns=pd.Index(names))
+    return frame[[*group_by, *dict.fromkeys([*CELL_COLUMNS, *BOUNDS])]]
+
+
+def draw_table(
+    table: pd.DataFrame,
+    target_losses: Sequence[float],
+    n_bootstrap: int,
+    rng: np.random.Generator,
+    *,
+    jointly: bool = False,
+) -> dict[int, FrontierDraws]:
+    """The bootstrap of every batch size of one group of a complete table.
+
+    Seeds are resampled per batch size, the same for all its lrs and targets; jointly: the same for
+    all batch sizes as well (seeds that share initialisation or data between batch sizes).
+    """
+    sizes = sorted(table["batch_size"].unique())
+    everywhere = np.unique(table["seed"])
+    shared = resample_seeds(len(everywhere), n_bootstrap, rng) if jointly else None
+    draws = {}
+    for size, child in zip(sizes, rng.spawn(len(sizes)), strict=True):
+        own = table[table["batch_size"] == size]
+        seeds = everywhere if jointly else np.unique(own["seed"])
+        counts = resample_seeds(len(seeds), n_bootstrap, child) if shared is None else shared
+        draws[int(size)] = _draw_size(own, target_losses, seeds, counts)
+    return draws
+
+
+def _cell(own: pd.DataFrame) -> tuple[object, ...]:
+    """steps, outcome, n_seeds, n_diverged, last_step, steps_lower, steps_upper."""
+    outcome, log_steps = own["outcome"].to_numpy(str), np.log(own["steps"].to_numpy(float))
+    n_diverged = int((outcome == DIVERGED).sum())
+    seeds = (own["seed"].nunique(), n_diverged)
+    ends = own.loc[own["outcome"] != REACHED, "steps"].min()
+    if n_diverged:
+        return (np.nan, DIVERGED, *seeds, ends, np.nan, np.nan)
+    mean = float(np.exp(log_steps.mean()))
+    if (outcome == CENSORED).any():
+        return (np.nan, CENSORED, *seeds, ends, mean, np.nan)
+    lower, upper = (float(np.exp(np.log(own[name].to_numpy(float)).mean())) for name in BOUNDS)
+    return (mean, REACHED, *seeds, ends, lower, upper)
+
+
+def _draw_size(
+    own: pd.DataFrame, target_losses: Sequence[float], seeds: NDArray, counts: NDArray
+) -> FrontierDraws:
+    """counts [n_boot, n_seeds]: how often each of `seeds` stands in each resample."""
+    lrs = sorted(own["lr"].dropna().unique()) or [np.nan]
+    shape = (len(target_losses), len(counts), len(lrs))
+    steps, ends = np.full(shape, np.inf), np.full(shape, np.inf)
+    lower, upper = np.full(shape, np.nan), np.full(shape, np.nan)
+    for k, target in enumerate(target_losses):
+        for i, lr in enumerate(lrs):
+            cell = own[_same(own["target_loss"], target) & _same(own["lr"], lr)]
+            if not len(cell) or (cell["outcome"] == DIVERGED).any():
+                continue
+            weight = counts[:, np.searchsorted(seeds, cell["seed"])].astype(float)
+            total = weight.sum(axis=1)
+            mean = [_mean(cell[name], weight, total) for name in ("steps", *BOUNDS)]
+            out = weight @ (cell["outcome"] == CENSORED).to_numpy(float) > 0
+            steps[k, :, i] = np.where(out | (total == 0), np.inf, mean[0])
+            ends[k, :, i] = np.where(out & (total > 0), mean[0], np.inf)
+            lower[k, :, i], upper[k, :, i] = mean[1:]
+    drawn = least_of_lrs(steps, ends, np.array(lrs))
+    at = np.maximum(drawn.best, 0)[:, :, None]
+    reached = drawn.best >= 0
+    lower, upper = (np.take_along_axis(part, at, axis=2)[:, :, 0] for part in (lower, upper))
+    assert drawn.steps_lower is not None
+    below = np.where(reached, lower, drawn.steps_lower)
+    return replace(drawn, steps_lower=below, steps_upper=np.where(reached, upper, np.nan))
+
+
+def _mean(values: pd.Series, weight: Floats, total: Floats) -> Floats:
+    """Geometric mean [n_boot] with weight [n_boot, n_rows]."""
+    return np.exp(weight @ np.log(values.to_numpy(float)) / np.maximum(total, 1))
+
+
+def _same(column: pd.Series, value: float) -> NDArray[np.bool_]:
+    return (column.isna() if np.isnan(value) else column == value).to_numpy(bool)
+
+
+def group_tables(
+    table: pd.DataFrame, group_by: Sequence[str]
+) -> list[tuple[Mapping[str, object], pd.DataFrame]]:
+    """(group, its rows) of a table, in the order of the groups' values."""
+    if not group_by:
+        return [({}, table)]
+    return [
+        (dict(zip(group_by, key, strict=True)), own)
+        for key, own in table.groupby(list(group_by), dropna=False, sort=True)
+    ]

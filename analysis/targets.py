@@ -1,0 +1,117 @@
+"""Target losses chosen from the curves, and whether curves went on long enough beyond theirs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.caveats import Caveat
+from analysis.crossings import Cell, isotonic_crossing
+from scaling.schema import DIVERGED
+
+REACHED_BY = 0.75  # share of the batch sizes that a chosen target is reached by
+TAIL = 2.0  # a curve should go on to this many times its crossing: see analysis.crossings
+SHORTEST_TAIL = 1.5
+_FEWEST_STEPS = 10  # a target reached in fewer steps is resolved badly
+_WORTH_SAYING = 0.1  # share of trials
+_STOPPED = (
+    f"Trials that touched the target ended before {SHORTEST_TAIL:g} times that step: where curves "
+    "stop at first touch, steps are read too early"
+)
+_THEN_LOW = (
+    " and the critical batch size comes out low (by 6 to 10 % with 8 seeds, by 30 % or more with "
+    "one)"
+)
+
+
+def choose_targets(cells: Sequence[Cell]) -> list[float]:
+    """Up to three levels of excess loss that most batch sizes reach, largest first.
+
+    The hardest: the least level that 3 of 4 batch sizes reach at their best lr in the first half
+    of their curves, so that these go on to twice the crossing. The others: the median over batch
+    sizes of the loss at a half and at a quarter of the steps to it, where these are 10 or more.
+    Three digits, rounded up. Empty if the curves do not fall.
+    """
+    of_size: dict[tuple, list[Cell]] = {}
+    for cell in cells:
+        if not cell.n_diverged and len(cell.mean_curve()[0]) > 1:
+            of_size.setdefault((cell.group, cell.batch_size), []).append(cell)
+    if not of_size:
+        return []
+    levels = sorted(min(_level_at(cell, 1 / TAIL) for cell in own) for own in of_size.values())
+    hardest = _rounded_up(levels[math.ceil(REACHED_BY * len(levels)) - 1])
+    best = [found for own in of_size.values() if (found := _fastest(own, hardest)) is not None]
+    chosen = [hardest] if best else []
+    for share in (0.5, 0.25):
+        if not best or min(steps for _, steps in best) * share < _FEWEST_STEPS:
+            break
+        level = float(np.median([_running_mean(cell, steps * share) for cell, steps in best]))
+        if _rounded_up(level) > chosen[-1] * 1.02:
+            chosen.append(_rounded_up(level))
+    return chosen[::-1]
+
+
+def targets_sentence(targets: Sequence[float]) -> str:
+    listed = ", ".join(f"{target:g}" for target in targets)
+    return (
+        f"No target was named, so {listed} {'was' if len(targets) == 1 else 'were'} chosen from "
+        "the curves: levels that at least 3 of 4 batch sizes reach in the first half of their "
+        "curves. Name your own with targets=[...]."
+    )
+
+
+def early_stop_caveats(
+    trials: pd.DataFrame, curves: pd.DataFrame, targets: Sequence[float]
+) -> list[Caveat]:
+    """What to say of targets that trials touched and then hardly went on from.
+
+    The isotonic regression of a curve that ends where it first touches a target has nothing to
+    pull it back with: the crossing is read too early.
+    """
+    sound = trials.loc[trials["outcome"] != DIVERGED, "run_id"]
+    own = curves[curves["run_id"].isin(sound) & curves["loss"].notna()]
+    last = own.groupby("run_id")["step"].max()
+    then = _THEN_LOW if trials["batch_size"].nunique() > 1 else ""
+    found = []
+    for target in targets:
+        touch = own[(own["loss"] <= target) & (own["step"] > 0)].groupby("run_id")["step"].min()
+        early = last.reindex(touch.index) < SHORTEST_TAIL * touch
+        if len(touch) and early.mean() >= _WORTH_SAYING:
+            share = f"{100 * early.mean():.0f} % at target loss {target:.4g}"
+            found.append(Caveat(_STOPPED + then, share, "answer"))
+    return found
+
+
+def _level_at(cell: Cell, share: float) -> float:
+    """The least excess loss that the mean curve has crossed by this share of its steps."""
+    steps, mean = cell.mean_curve()
+    n = max(int((steps <= share * steps[-1]).sum()), 1)
+    # the isotonic fit ends at the least mean of an end piece
+    ends = np.cumsum(mean[:n][::-1]) / np.arange(1, n + 1)
+    return float(ends.min())
+
+
+def _fastest(cells: Sequence[Cell], level: float) -> tuple[Cell, float] | None:
+    found = []
+    for cell in cells:
+        steps, mean = cell.mean_curve()
+        crossing = float(isotonic_crossing(steps, mean[None, :], [level])[0, 0])
+        if not math.isnan(crossing):
+            found.append((crossing, len(found), cell))
+    return (min(found)[2], min(found)[0]) if found else None
+
+
+def _running_mean(cell: Cell, step: float) -> float:
+    steps, mean = cell.mean_curve()
+    near = (steps >= step / 1.1) & (steps <= step * 1.1)
+    return float(mean[near].mean()) if near.any() else float(np.interp(step, steps, mean))
+
+
+def _rounded_up(level: float) -> float:
+    if level == 0:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(abs(level))) - 2)
+    return float(f"{math.ceil(level / unit - 1e-9) * unit:.6g}")

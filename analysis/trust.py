@@ -1,0 +1,92 @@
+"""What the answer stands on: tuning budget, seeds, censoring, edges and misfit, in numbers."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.study import StudyResult
+from analysis.words import span_words
+from scaling.schema import CENSORED, DIVERGED
+
+
+def tuning_budget(result: StudyResult) -> pd.DataFrame:
+    """What was spent on each batch size, a row a group and batch size.
+
+    Columns: group.., batch_size, n_lrs, n_seeds, n_trials, n_diverged, steps and examples (sums
+    over the trials), seconds (of training, where every trial has them). The least of more trials
+    is lower: each batch size should have the same number. No rows where trials are not known.
+    """
+    trials = result.trials
+    columns = [*result.group_by, "batch_size", "n_lrs", "n_seeds", "n_trials", "n_diverged"]
+    columns += ["steps", "examples", "seconds"]
+    if trials.empty or not {"batch_size", "last_step", "outcome"} <= set(trials):
+        return pd.DataFrame(columns=columns)
+    known = trials.assign(
+        **{name: None for name in ("lr", "seed", "seconds") if name not in trials}
+    )
+    spent = known.groupby([*result.group_by, "batch_size"], as_index=False, dropna=False).agg(
+        n_lrs=("lr", "nunique"), n_seeds=("seed", "nunique"), n_trials=("outcome", "size"),
+        n_diverged=("outcome", lambda of: int((of == DIVERGED).sum())), steps=("last_step", "sum"),
+        seconds=("seconds", lambda of: pd.to_numeric(of).sum(skipna=False)),
+    )  # fmt: skip
+    spent["examples"] = spent["steps"] * spent["batch_size"]
+    return spent[columns]
+
+
+def trust_facts(result: StudyResult) -> dict[str, str]:
+    """Topic -> a short statement in numbers; what is not known is absent."""
+    facts = {"Edges": _edges(result), "Censoring": _censoring(result), "Seeds": _seeds(result)}
+    facts |= {"Tuning": _tuning(result), "Misfit": _misfit(result)}
+    return {topic: text for topic, text in facts.items() if text}
+
+
+def _edges(result: StudyResult) -> str:
+    points = result.frontier[result.frontier["lr"].notna()]
+    several = points[points["n_lrs"] > 1]
+    n = int(several["lr_at_edge"].astype(bool).sum())
+    if several.empty:
+        return "one learning rate a batch size: not tuned" if len(points) else ""
+    if not n:
+        return "no best learning rate lies at the edge of its grid"
+    return f"{n} of {len(several)} best learning rates lie at the edge of their grid"
+
+
+def _censoring(result: StudyResult) -> str:
+    outcome = result.frontier["outcome"]
+    out, diverged = int((outcome == CENSORED).sum()), int((outcome == DIVERGED).sum())
+    if not out + diverged:
+        return "every batch size reached every target"
+    parts = [f"{n} {what}" for n, what in ((out, "ran out of budget"), (diverged, "diverged")) if n]
+    return f"of {len(outcome)} pairs of batch size and target, {' and '.join(parts)}"
+
+
+def _seeds(result: StudyResult) -> str:
+    seeds = result.cells["n_seeds"].dropna() if "n_seeds" in result.cells else pd.Series()
+    return f"{span_words(seeds.min(), seeds.max())} a cell" if len(seeds) else ""
+
+
+def _tuning(result: StudyResult) -> str:
+    spent = tuning_budget(result)
+    if spent.empty:
+        return ""
+    lrs = span_words(spent["n_lrs"].min(), spent["n_lrs"].max())
+    n = span_words(spent["n_trials"].min(), spent["n_trials"].max())
+    text = f"{lrs} learning rate{'' if lrs == '1' else 's'} and {n} trial{'' if n == '1' else 's'} "
+    text += "a batch size"
+    steps = {int(b): int(of["steps"].sum()) for b, of in spent.groupby("batch_size")}  # type: ignore[arg-type]
+    most, least = max(steps, key=lambda b: steps[b]), min(steps, key=lambda b: steps[b])
+    if most == least:
+        return f"{text}, {sum(steps.values()):,} steps in all"
+    return (
+        f"{text}; most steps were spent on batch size {most:,} ({steps[most]:,}), fewest on "
+        f"{least:,} ({steps[least]:,})"
+    )
+
+
+def _misfit(result: StudyResult) -> str:
+    rmse = [fit.rmse_log_steps for fit in result.fits if fit.rmse_log_steps is not None]
+    if not rmse:
+        return ""
+    low, high = (f"{100 * value:.1f}" for value in (min(rmse), max(rmse)))
+    amount = f"{low} %" if low == high else f"{low} to {high} %"
+    return f"the fitted curve misses the measured steps by {amount} (root mean square)"

@@ -1,0 +1,90 @@
+"""Seconds of a step at each batch size and model of a multirun: timed alone, kept in MLflow.
+
+Trials that train in stacks share their steps, so that nobody knows what a step of one alone costs.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import configure_log, setup_globals
+from omegaconf import DictConfig
+
+from scaling import schema
+from scaling.config import ConfigError
+from scaling.step_time import Block, time_steps
+from scaling.tracking import Store, StoreError, store_message
+from scaling.trial import Trial
+from sweeps.jobs import prepare_jobs
+from sweeps.launch import compose_jobs, refuse_impossible
+from sweeps.messages import one_line_errors
+from sweeps.record import sweep_record
+from sweeps.units import Job, trial_params
+
+log = logging.getLogger(__name__)
+
+
+def probe(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequence[str]]) -> None:
+    """Time every distinct batch size, model, task and optimizer of the jobs; a run each."""
+    setup_globals()
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    refuse_impossible(loader, config, job_overrides)
+    with one_line_errors():
+        jobs = compose_jobs(loader, config, job_overrides, 0)
+        trials = prepare_jobs(jobs)
+        shapes = distinct_shapes(trials)
+        study = trials[0].config.study
+        uri = trials[0].config.tracking.uri
+        if uri == schema.NO_STORE:
+            allowed = "the probe keeps what it measures in a store; name one"
+            raise ConfigError("tracking.uri", uri, allowed)
+        resolved = schema.resolve_tracking_uri(uri)
+        with _store_errors(resolved):
+            store = Store(resolved, study.name, study.question)
+        record = sweep_record(study, Path.cwd(), sys.argv[1:])["tags"]
+        tags = {key: record[key] for key in ("command", "host", "versions")}
+        tags |= {schema.STUDY: study.name, schema.KIND: "probe"}
+        for number in shapes:
+            blocks = time_steps(trials[number])
+            with _store_errors(resolved):
+                _write(store, jobs[number], trials[number], blocks, tags)
+    log.info("report: python -m analysis study=%s", study.name)
+
+
+def distinct_shapes(trials: Sequence[Trial]) -> list[int]:
+    """Positions of one trial of each shape, that of the smallest lr: it does not diverge."""
+    least: dict[str, int] = {}
+    for number, trial in enumerate(trials):
+        known = least.get(trial.stack_key)
+        if known is None or trial.config.lr < trials[known].config.lr:
+            least[trial.stack_key] = number
+    return list(least.values())
+
+
+def _write(
+    store: Store, job: Job, trial: Trial, blocks: Sequence[Block], tags: dict[str, str]
+) -> None:
+    """A run with the params of the trial and a point of STEP_SECONDS a block."""
+    size, now = trial.config.batch_size, time.time()
+    name = f"step time B={size} N={trial.model_size}"
+    run_id = store.create_run(name, now, {**tags, schema.TRIAL_ID: trial.stack_key})
+    points = [(schema.STEP_SECONDS, value, now, step) for step, value in blocks]
+    store.log(run_id, points, trial_params(trial, job.content))
+    store.set_status(run_id, "FINISHED", time.time())
+    seconds = statistics.median(value for _, value in blocks)
+    log.info("batch size %d, model size %d: %.3g s a step", size, trial.model_size, seconds)
+
+
+@contextmanager
+def _store_errors(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise StoreError(store_message(uri, error)) from None

@@ -1,0 +1,247 @@
+"""Curves of other projects: their names, any order, and one line for what contradicts itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.crossings import steps_to_target
+from analysis.errors import AnalysisError
+from analysis.sources.curves import read_curves_csv, tidy_curves
+from analysis.study import analyse
+
+SIZES, MIN_STEPS, MIN_EXAMPLES = [8, 32, 128, 512, 2048, 8192], 40.0, 8000.0
+TWO_PROJECTS = [
+    {"batch_size": "bs", "lr": "learning_rate", "step": "iter", "loss": "val_loss"},
+    {
+        "batch_size": "train.batch_size",
+        "lr": "optimizer.peak_lr",
+        "step": "global_step",
+        "loss": "eval/loss",
+    },
+]
+
+
+def curves_table() -> pd.DataFrame:
+    """Exact curves: the loss halves whenever the steps grow 4 times; S(B) = 40 + 8000/B at 0.1."""
+    rows = []
+    for size in SIZES:
+        for lr in (0.5, 1.0, 2.0):
+            slower = 1 + np.log(lr) ** 2
+            to_target = (MIN_STEPS + MIN_EXAMPLES / size) * slower
+            for step in np.unique(np.geomspace(1, 3 * to_target, 80).astype(int)):
+                loss = 0.1 * (to_target / step) ** 0.5
+                rows.append({"batch_size": size, "lr": lr, "step": step, "loss": loss})
+    return pd.DataFrame(rows)
+
+
+def write(folder: Path, text: str, name: str = "runs.csv") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("names", TWO_PROJECTS)
+@pytest.mark.parametrize("kind", ["csv", "parquet", "semicolons"])
+def test_column_names_of_two_other_projects(
+    tmp_path: Path, names: dict[str, str], kind: str
+) -> None:
+    theirs = curves_table().rename(columns=names).sample(frac=1, random_state=0)
+    path = tmp_path / ("mine.parquet" if kind == "parquet" else "mine.csv")
+    if kind == "parquet":
+        theirs.to_parquet(path)
+    else:
+        theirs.to_csv(path, index=False, sep=";" if kind == "semicolons" else ",")
+    trials, curves = read_curves_csv(path, names)
+    assert len(trials) == len(SIZES) * 3
+    assert set(trials["study"]) == {"mine"}
+    assert len(curves) == len(theirs)
+    result = analyse(trials, curves, targets=[0.1], n_bootstrap=10)
+    expected = MIN_EXAMPLES / MIN_STEPS
+    exact = MIN_STEPS + MIN_EXAMPLES / result.frontier["batch_size"]
+    np.testing.assert_allclose(result.frontier["steps"], exact, rtol=1e-9)
+    assert result.fits[0].critical_batch_size == pytest.approx(expected, rel=0.03)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.sampled_from([1e-3, 1.0, 700.0]), again=st.booleans())
+def test_order_repetition_and_units_do_not_matter(seed: int, scale: float, again: bool) -> None:
+    table = curves_table()
+    table = table[table["batch_size"] <= 128]
+    changed = pd.concat([table, table.sample(20, random_state=seed)]) if again else table
+    changed = changed.sample(frac=1, random_state=seed, ignore_index=True)
+    changed = changed.assign(loss=changed["loss"] * scale, lr=changed["lr"] * scale)
+    before = steps_to_target(*tidy_curves(table), targets=[0.1, 0.2])
+    after = steps_to_target(*tidy_curves(changed), targets=[0.1 * scale, 0.2 * scale])
+    for name in ("steps", "steps_lower", "steps_upper"):
+        np.testing.assert_allclose(before[name], after[name], rtol=1e-9)
+    assert before["outcome"].tolist() == after["outcome"].tolist()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    steps=st.lists(st.integers(1, 2000), min_size=2, max_size=30, unique=True),
+    level=st.floats(0.02, 1.2),
+)
+def test_a_crossing_lies_between_its_bounds(steps: list[int], level: float) -> None:
+    steps = sorted(steps)
+    frame = pd.DataFrame({"batch_size": 8, "lr": 1.0, "step": steps, "loss": 1.0 / np.sqrt(steps)})
+    cell = steps_to_target(*tidy_curves(frame), targets=[level]).iloc[0]
+    if cell["outcome"] == "censored":
+        assert (cell["steps_lower"], level < frame["loss"].min()) == (steps[-1], True)
+        return
+    assert cell["steps_lower"] < cell["steps"] <= cell["steps_upper"] * (1 + 1e-9)
+    assert cell["steps_upper"] in steps
+    assert cell["steps_lower"] in [0, *steps]
+
+
+def test_seeds_at_other_steps_are_interpolated() -> None:
+    rows = [
+        {"batch_size": 8, "lr": 1.0, "seed": seed, "step": step, "loss": 10.0 / step}
+        for seed, steps in ((0, [1, 4, 16, 64]), (1, [2, 8, 32, 128]))
+        for step in steps
+    ]
+    cell = steps_to_target(*tidy_curves(pd.DataFrame(rows)), targets=[1.0]).iloc[0]
+    assert cell["steps"] == pytest.approx(10.0)  # a power law is exact in log-log
+    assert (cell["steps_lower"], cell["steps_upper"]) == (4, 32)  # where each seed was evaluated
+    assert cell["n_seeds"] == 2
+
+
+def test_a_gap_widens_the_bounds_and_a_written_nan_is_a_divergence(tmp_path: Path) -> None:
+    text = "batch_size,lr,step,loss\n"
+    text += "".join(f"8,0.1,{step},{10 / step}\n" for step in (1, 2, 4))
+    gap = write(tmp_path, text + "8,0.1,8,\n8,0.1,16,0.625\n")
+    cell = steps_to_target(*read_curves_csv(gap), targets=[1.0]).iloc[0]
+    assert (cell["steps_lower"], cell["steps_upper"]) == (4, 16)
+    assert cell["steps"] == pytest.approx(10)
+    broken = write(tmp_path, text + "8,0.1,8,nan\n8,0.1,16,0.625\n")
+    trials, curves = read_curves_csv(broken)
+    assert trials["outcome"].tolist() == ["diverged"]
+    assert curves["step"].max() == 4
+    assert steps_to_target(trials, curves, targets=[1.0])["outcome"].tolist() == ["diverged"]
+
+
+def test_runs_without_a_run_id_and_groups() -> None:
+    table = curves_table()
+    both = pd.concat(
+        [
+            table.assign(optimizer="sgd", warmup=table["batch_size"] * 2),
+            table.assign(optimizer="adam", warmup=table["batch_size"] * 2, step=2 * table["step"]),
+        ],
+        ignore_index=True,
+    )
+    trials, curves = tidy_curves(both)
+    assert len(trials) == 2 * 3 * len(SIZES)
+    assert trials.attrs["group_by"] == ["optimizer"]
+    assert any("are not taken for groups" in text for text in trials.attrs["left_out"])
+    result = analyse(trials, curves, targets=[0.1], n_bootstrap=5)
+    assert {fit.group["optimizer"] for fit in result.fits} == {"sgd", "adam"}
+
+
+def test_further_tuned_columns_and_their_best_values() -> None:
+    table = curves_table()
+    runs = [
+        table.assign(momentum=momentum, step=np.ceil(table["step"] * slower).astype(int))
+        for momentum, slower in ((0.0, 2.0), (0.5, 1.0), (0.9, 1.5), (0.99, 3.0))
+    ]
+    both = pd.concat(runs).drop_duplicates(["batch_size", "lr", "momentum", "step"])
+    both = both.reset_index(drop=True)
+    frames = tidy_curves(both, tuned=["lr", "momentum"])
+    result = analyse(*frames, targets=[0.1], tuned=["lr", "momentum"], n_bootstrap=5)
+    assert result.group_by == []
+    assert set(result.frontier["momentum"]) == {0.5}
+    assert set(result.frontier["lr"]) == {1.0}
+    assert not result.frontier[["lr_at_edge", "momentum_at_edge"]].any(axis=None)
+    assert result.fits[0].critical_batch_size == pytest.approx(200, rel=0.03)
+    ends = both[both["momentum"] <= 0.5].assign(momentum=lambda f: f["momentum"] - 0.5)
+    ends = pd.concat([ends, both[both["momentum"] > 0.9]], ignore_index=True)
+    result = analyse(
+        *tidy_curves(ends, tuned=["lr", "momentum"]),
+        targets=[0.1], tuned=["lr", "momentum"], n_bootstrap=5,
+    )  # fmt: skip
+    assert not result.frontier["momentum_at_edge"].any()  # 0 is between -0.5 and 0.99
+    with pytest.raises(AnalysisError, match="tuned: no param named momentun"):
+        analyse(*frames, targets=[0.1], tuned=["lr", "momentun"])
+
+
+GOOD = "batch_size,lr,step,loss\n8,0.1,1,2\n8,0.1,2,1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "bs,lr,step,loss\n8,0.1,1,2\n",
+            "no column batch_size; did you mean bs.*There are bs, ",
+        ),
+        ("batch_size,lr,iter,loss\n8,0.1,1,2\n", "no column step; did you mean iter"),
+        (GOOD + "8,0.1,three,1\n", "column step is 'three' in row 4; it must be a number"),
+        (GOOD + "8,0.1,-3,1\n", "column step is -3 in row 4; it must not be negative"),
+        (GOOD + "-8,0.1,3,1\n", "column batch_size is -8 in row 4; it must be greater than 0"),
+        (GOOD + "0,0.1,3,1\n", "column batch_size is 0 in row 4; it must be greater than 0"),
+        (GOOD + "8.5,0.1,3,1\n", "column batch_size is 8.5 in row 4; it must be a whole number"),
+        (GOOD + "8,inf,3,1\n", "column lr is 'inf' in row 4; it must be a finite number"),
+        (GOOD + "8,0.1,2,1.5\n", r"rows 3 and 4 contradict each other: column loss is 1 and 1.5"),
+        (GOOD + "8,0.1,2,1,9\n", "is no CSV table .*line 4"),
+        ("batch_size,lr,step,loss\n", "the table has no rows"),
+        ("", "the file is empty"),
+        (" \n\n", "the file is empty"),
+        ("batch_size,lr,step,loss\n,,1,2\n", "no row has a batch_size, an lr and a step"),
+    ],
+)
+def test_one_line_says_what_is_wrong(tmp_path: Path, text: str, says: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(AnalysisError, match=f"^source.path={re.escape(str(path))}.*{says}") as told:
+        read_curves_csv(path)
+    assert "\n" not in str(told.value)
+
+
+def test_one_run_with_two_batch_sizes() -> None:
+    frame = pd.DataFrame(
+        {"run_id": "a", "batch_size": [8, 16], "lr": 0.1, "step": [1, 2], "loss": [2.0, 1.0]}
+    )
+    with pytest.raises(AnalysisError, match=r"rows 0 and 1 of run a .* batch_size is 8.0 and 16.0"):
+        tidy_curves(frame)
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"loss": "val"}, "source.columns.loss=val: .* did you mean val_loss"),
+        ({"los": "val_loss"}, "source.columns.los: there is no such column here; .* loss"),
+    ],
+)
+def test_mappings_that_name_nothing(columns: dict[str, str], says: str) -> None:
+    frame = pd.DataFrame({"batch_size": [8], "lr": 0.1, "step": 1, "val_loss": 1.0})
+    with pytest.raises(AnalysisError, match=f"^{says}"):
+        tidy_curves(frame, columns)
+
+
+def test_rows_that_lack_something_are_left_out_and_said(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD + "8,,3,0.5\n16,0.1,1,2\n")
+    trials, curves = read_curves_csv(path)
+    assert trials["batch_size"].tolist() == [8, 16]
+    assert curves["step"].tolist() == [1, 2, 1]
+    said = ["Rows left out because they lack lr: 1 (the first: row 4)."]
+    assert trials.attrs["left_out"] == said
+
+
+def _curve(loss: Any) -> pd.DataFrame:
+    return pd.DataFrame({"batch_size": 8, "lr": 0.1, "step": [1, 2, 4], "loss": loss})
+
+
+def test_studies_that_say_nothing() -> None:
+    with pytest.raises(AnalysisError, match="all 1 finished trials diverged"):
+        analyse(*tidy_curves(_curve([2.0, np.inf, np.inf])))
+    one = analyse(*tidy_curves(_curve([2.0, 1.0, 0.5])), targets=[0.7], n_bootstrap=5)
+    assert any("only one batch size" in text for text in one.warnings)
+    never = analyse(*tidy_curves(_curve([2.0, 1.0, 0.5])), targets=[0.1], n_bootstrap=5)
+    assert never.frontier["outcome"].tolist() == ["censored"]
+    assert not never.fits[0].identified

@@ -1,0 +1,48 @@
+"""Caveats: sentences that groups share are said once, naming the groups, in a fixed order."""
+
+from __future__ import annotations
+
+from analysis.caveats import Caveat, fold
+from analysis.groups import group_label, listed, prefixed
+
+UNET, POOL, THIRD = ({"model.name": name} for name in ("unet", "pool", "third"))
+
+
+def test_labels_read() -> None:
+    assert group_label({"model.name": "unet", "model.num_filters": 8}) == "unet, num_filters = 8"
+    assert group_label({"task.label_noise": 0.5, "flag": True}) == "label_noise = 0.5, flag = True"
+    assert group_label({}) == ""
+    assert prefixed({}, "text") == "text"
+    assert prefixed(UNET, "text") == "unet: text"
+
+
+def test_lists_of_labels() -> None:
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert listed(["a, b", "c", "d"]) == "a, b; c and d"
+    assert listed([]) == ""
+
+
+def test_what_is_true_of_all_groups_names_none() -> None:
+    said = Caveat("One seed")
+    assert fold([(UNET, said), (POOL, said)], 2) == ["One seed."]
+    assert fold([(UNET, said), (POOL, said)], 3) == ["One seed (unet and pool)."]
+    assert fold([({}, said)], 1) == ["One seed."]
+
+
+def test_places_are_gathered_by_group() -> None:
+    edge = [Caveat("At the edge", f"batch size {size}", "edges") for size in (4, 8)]
+    assert fold([({}, edge[0]), ({}, edge[1])], 1) == ["At the edge: batch size 4; batch size 8."]
+    found = fold([(UNET, edge[0]), (UNET, edge[1]), (POOL, edge[0])], 3)
+    assert found == ["At the edge: unet (batch size 4; batch size 8); pool (batch size 4)."]
+
+
+def test_order_is_by_topic_and_plain_sentences_come_last() -> None:
+    found = [
+        (UNET, "A sentence."),
+        (UNET, Caveat("Seeds", topic="seeds")),
+        (POOL, Caveat("Edges", topic="edges")),
+        (POOL, Caveat("Not identified", topic="answer")),
+    ]
+    words = [text.split(" (")[0] for text in fold(found, 2)]
+    assert words == ["Not identified", "Edges", "Seeds", "A sentence"]

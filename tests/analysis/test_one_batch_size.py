@@ -1,0 +1,122 @@
+"""One batch size, and several groups: the answer is a table, figures show all groups together."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import answers
+from analysis.figures import draw
+from analysis.one_batch_size import final_loss, has_one_batch_size, outcome_lead, outcome_rows
+from analysis.report import Provenance, write_report
+from analysis.study import StudyResult, analyse
+from analysis.trust import trust_facts, tuning_budget
+from tests.analysis.conftest import Frames
+
+NETS = ("$net_", "unet", "<b>net</b>")
+
+
+@pytest.fixture(scope="module")
+def networks(small_study: Frames) -> StudyResult:
+    """Three networks at batch size 16 whose loss is 1, 2 and 4 times that of the simulation."""
+    trials, curves = small_study
+    own = trials[trials["batch_size"] == 16].drop(columns="task.dimension")
+    found = []
+    for i, name in enumerate(NETS):
+        ids = own["run_id"] + name
+        rows = own.assign(run_id=ids, trial_id=ids, **{"model.name": name, "task.name": "own"})
+        points = curves[curves["run_id"].isin(own["run_id"])]
+        points = points.assign(run_id=points["run_id"] + name, loss=points["loss"] * 2**i)
+        found.append((rows, points.assign(accuracy=1 / (1 + points["loss"]))))
+    frames = [pd.concat(pair, ignore_index=True) for pair in zip(*found, strict=True)]
+    return analyse(*frames, n_bootstrap=5)
+
+
+def test_lowest_final_loss_first(networks: StudyResult) -> None:
+    assert has_one_batch_size(networks)
+    frame = final_loss(networks)
+    assert frame["model.name"].tolist() == list(NETS)
+    np.testing.assert_allclose(frame["loss"] / frame["loss"].iloc[0], [1, 2, 4])
+    assert (frame["best_loss"] <= frame["loss"]).all()
+    assert (frame["loss_low"] <= frame["loss"]).all()
+    sound = networks.trials[networks.trials["outcome"] != "diverged"]
+    ids = sound.loc[sound["model.name"] == "unet", ["run_id", "lr"]].set_index("run_id")["lr"]
+    last = networks.curves.groupby("run_id")["loss"].last()
+    assert frame["loss"].iloc[1] == pytest.approx(last.groupby(ids).mean().min())
+
+
+def test_the_answer_is_a_table_and_no_batch_size_is_spoken_of(
+    networks: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
+    assert answers.answer_lines(networks) == [outcome_lead(networks)]
+    page = write_report(networks, tmp_path, Provenance()).read_text()
+    assert "critical batch size" not in page.split('id="figures"')[0]
+    assert "<b>net</b>" not in page
+    for row in outcome_rows(networks):
+        assert row["loss"] in page
+        assert row["accuracy"] in page
+    assert sum("only one batch size" in text for text in networks.warnings) == 1
+    note = answers.markdown(networks, [])
+    assert "<b>" not in note
+    assert note.count("\n| ") == 1 + len(NETS)
+    assert [drawing.name for drawing in draw(networks)] == [
+        "loss_against_steps", "accuracy_against_steps",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sizes(small_study: Frames) -> StudyResult:
+    trials, curves = small_study
+    twins = [trials.assign(study="sizes", width=1), trials.assign(study="sizes", width=2)]
+    for i, twin in enumerate(twins):
+        twin["run_id"] += f"-{i}"
+    copies = [curves.assign(run_id=curves["run_id"] + f"-{i}") for i in range(2)]
+    frames = pd.concat(twins, ignore_index=True), pd.concat(copies, ignore_index=True)
+    return analyse(*frames, targets=[0.338], n_bootstrap=10, with_theory=False)
+
+
+def test_groups_stand_in_one_table_first(
+    sizes: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
+    rows = answers.overview(sizes)
+    assert [row["label"] for row in rows] == ["width = 1", "width = 2"]
+    assert len(answers.answer_lines(sizes)) == 2
+    page = write_report(sizes, tmp_path, Provenance()).read_text()
+    assert page.index("All groups, at the hardest") < page.index("width = 1: batch sizes to use")
+    assert page.count('<h3 class="group"') == 2
+    names = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert {"steps_against_batch_size_of_all", "best_lr_against_batch_size_of_all"} <= names
+    assert {"pareto_front_width=1", "pareto_front_width=2"} <= names
+    assert len(sizes.warnings) == len({re.sub("[0-9]", "", text) for text in sizes.warnings})
+
+
+def test_what_was_spent(sizes: StudyResult) -> None:
+    spent = tuning_budget(sizes)
+    trials = sizes.trials
+    assert spent["steps"].sum() == trials["last_step"].sum()
+    assert spent["n_trials"].sum() == len(trials)
+    assert spent["examples"].sum() == (trials["last_step"] * trials["batch_size"]).sum()
+    assert spent["n_diverged"].sum() == (trials["outcome"] == "diverged").sum()
+    assert "8 learning rates and 16 trials a batch size" in trust_facts(sizes)["Tuning"]
+
+
+def test_params_that_are_not_known_are_absent(sizes: StudyResult, tmp_path: Path) -> None:
+    bare = sizes.trials[["run_id", "batch_size", "width", "outcome"]]
+    result = dataclasses.replace(
+        sizes, trials=bare.head(0), curves=sizes.curves.head(0),
+        frontier=sizes.frontier.assign(lr=np.nan, lr_low=np.nan, lr_high=np.nan),
+        cells=sizes.cells.assign(lr=np.nan),
+        fixed_budget=sizes.fixed_budget.head(0),
+    )  # fmt: skip
+    assert tuning_budget(result).empty
+    assert "Edges" not in trust_facts(result)
+    assert all(row["best_lr"] == "not known" for row in answers.overview(result))
+    page = write_report(result, tmp_path, Provenance()).read_text()
+    assert "width = 2" in page

@@ -1,0 +1,128 @@
+"""A study of three model sizes with timed steps: its figures, tables, summary and words."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import tables
+from analysis.figures import style
+from analysis.figures.scaling import draw_scaling
+from analysis.report import Provenance, render_page
+from analysis.scaling_answers import scaling_answers
+from analysis.study import StudyResult, analyse
+from scaling.spectrum import RegressionProblem
+from tests.analysis.simulated import simulate_study
+
+SIZES = (4, 8, 16)
+
+
+@pytest.fixture(scope="module")
+def result() -> StudyResult:
+    lrs = 2.0 ** np.arange(-7.0, 0.5)
+    pairs = [
+        simulate_study(
+            RegressionProblem.power_law(size), [1, 4, 16, 64, 256], lrs, range(3), [0.6, 0.3],
+            max_steps=800, noise=0.05,
+        )
+        for size in SIZES
+    ]  # fmt: skip
+    trials, curves = (pd.concat(pair, ignore_index=True) for pair in zip(*pairs, strict=True))
+    trials["step_seconds"] = 1e-3 + 1e-5 * trials["batch_size"]
+    return analyse(trials, curves, n_bootstrap=60, with_theory=False)
+
+
+def test_every_figure_has_a_table_that_is_written(result: StudyResult) -> None:
+    written = tables.tables(result)
+    drawings = list(draw_scaling(result, written))
+    names = [drawing.name for drawing in drawings]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not re.search(r"_0\.\d+$", name)] == [
+        "steps_of_all_model_sizes", "best_lr_of_all_model_sizes", "laws_in_model_size",
+        "loss_against_model_size", "loss_against_compute", "compute_allocation", "step_time",
+        "time_to_target",
+    ]  # fmt: skip
+    for drawing in drawings:
+        assert len(drawing.table)
+        assert set(drawing.table.columns) == set(written[drawing.table_name].columns)
+        assert style.render(drawing.figure, "png").startswith(b"\x89PNG")
+
+
+def test_model_sizes_are_told_apart_without_colour(result: StudyResult) -> None:
+    drawings = {d.name: d for d in draw_scaling(result, tables.tables(result))}
+    ax = drawings["steps_of_all_model_sizes"].figure.axes[0]
+    lines = [line for line in ax.lines if str(line.get_label()) in {"4", "8", "16"}]
+    assert [line.get_label() for line in lines] == ["4", "8", "16"]
+    assert len({str(line.get_marker()) for line in lines}) == 3
+    assert len({str(line.get_linestyle()) + str(line._dash_pattern) for line in lines}) == 3  # type: ignore[attr-defined]
+    luminance = [np.dot(line.get_color()[:3], [0.3, 0.59, 0.11]) for line in lines]  # type: ignore[index]
+    assert np.diff(luminance).min() > 0.15
+
+
+def test_laws_stand_in_the_summary(result: StudyResult) -> None:
+    summary = json.loads(json.dumps(tables.summary(result), allow_nan=False))
+    laws = summary["laws"]
+    assert len(laws) == len(result.laws)
+    law = next(
+        law for law in laws
+        if law["y"] == "min_steps" and law["x"] == "model_size" and law["target_loss"] == 0.3
+    )  # fmt: skip
+    assert law["definition"] == "fit"
+    assert law["form"] == "power"
+    assert law["group"] == {}
+    assert law["ci95"]["exponent"][0] < law["exponent"] < law["ci95"]["exponent"][1]
+    assert law["n"] == 3
+    low, high = law["exponent_without_one"]
+    assert low <= high
+    in_target = [law for law in laws if law["x"] == "target_loss"]
+    assert [law["group"] for law in in_target] == [{"task.dimension": size} for size in SIZES]
+
+
+def test_few_sizes_are_warned_of(result: StudyResult) -> None:
+    assert any("stand on 3 sizes" in warning for warning in result.warnings)
+
+
+def test_the_words(result: StudyResult) -> None:
+    found = scaling_answers(result)
+    assert found.has_seconds
+    assert {row["change"] for row in found.trades} == {"halve", "double"}
+    assert {row["target"] for row in found.trades} == {"0.3"}
+    assert all(re.fullmatch(r"[+-][\d.]+\N{NO-BREAK SPACE}%", row["steps"]) for row in found.trades)
+    names = {row["name"] for row in found.times}
+    assert any(name.startswith("fastest (least time)") for name in names)
+    assert any(name.startswith("cheapest (fewest examples)") for name in names)
+    (compute,) = found.compute
+    assert re.search(
+        r"at 0 of \d+ budgets the best model size lies inside what was trained", compute
+    )
+
+
+def test_the_sections_are_on_the_page_and_absent_without_data(
+    result: StudyResult, small_result: StudyResult
+) -> None:
+    page = render_page(result, [], Provenance())
+    for title in ("Half or twice the batch size", "Time on this device", "Laws"):
+        assert f">{title}</h2>" in page
+    alone = render_page(small_result, [], Provenance())
+    assert ">Half or twice the batch size</h2>" in alone
+    assert ">Time on this device</h2>" not in alone
+    trades = alone.split('id="halve-double"')[1].split("</section>")[0]
+    assert "<th>seconds</th>" not in trades
+
+
+def test_losses_at_equal_examples_have_bands_and_an_increase(result: StudyResult) -> None:
+    frame = result.fixed_budget
+    assert (frame["loss_low"] <= frame["loss"] + 1e-12).all()
+    assert (frame["loss"] <= frame["loss_high"] + 1e-12).all()
+    of_budget = frame.groupby(["task.dimension", "examples"])
+    several = frame[of_budget["batch_size"].transform("size") > 1]
+    best = several.loc[several.groupby(["task.dimension", "examples"])["loss"].idxmin()]
+    assert (best["loss_increase_percent"] == 0).all()
+    assert (several["loss_increase_percent"] >= 0).all()
+    assert (several["loss_increase_percent_high"] >= several["loss_increase_percent_low"]).all()
+    single = frame[of_budget["batch_size"].transform("size") == 1]
+    assert single["loss_increase_percent"].isna().all()

@@ -1,0 +1,85 @@
+"""Targets chosen from curves, and curves that stop at first touch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.crossings import read_cells
+from analysis.errors import AnalysisError
+from analysis.sources.curves import tidy_curves
+from analysis.study import analyse
+from analysis.targets import choose_targets, early_stop_caveats
+
+SIZES = [8, 32, 128, 512]
+
+
+def study(tail: float, noise: float = 0.0, slow: float = 1.0) -> pd.DataFrame:
+    """Power laws that end at `tail` times the step at which they first touch a loss of 0.1."""
+    rows = []
+    for size in SIZES:
+        for seed in range(2):
+            to_target = (100 + 8000 / size) * (slow if size == 8 else 1)
+            steps = np.unique(np.geomspace(1, 4 * to_target, 120).astype(int))
+            rng = np.random.default_rng([size, seed])
+            loss = 0.1 * (to_target / steps) ** 0.5 * np.exp(rng.normal(0, noise, len(steps)))
+            end = tail * steps[np.argmax(loss <= 0.1)]
+            rows += [
+                {"batch_size": size, "lr": 0.1, "seed": seed, "step": step, "loss": value}
+                for step, value in zip(steps, loss, strict=True)
+                if step <= end
+            ]
+    return pd.DataFrame(rows)
+
+
+def test_chosen_levels_are_reached_by_most_with_room_beyond() -> None:
+    trials, curves = tidy_curves(study(tail=2.0))
+    chosen = choose_targets(read_cells(trials, curves, []))
+    assert chosen == sorted(chosen, reverse=True)
+    # at half of its curve a run is where it touches 0.1
+    assert chosen[-1] == pytest.approx(0.1, rel=0.05)
+    # the loss falls by sqrt(2) from a half of the steps on: 0.1 * sqrt(2), 0.1 * 2
+    assert chosen[1] == pytest.approx(chosen[-1] * 2**0.5, rel=0.05)
+    assert chosen[0] == pytest.approx(chosen[-1] * 2, rel=0.05)
+    result = analyse(trials, curves, n_bootstrap=5)
+    assert result.targets == chosen
+    assert any(text.startswith("No target was named, so") for text in result.warnings)
+    assert not any("first touch" in text for text in result.warnings)
+    assert (result.frontier["outcome"] == "reached").all()
+
+
+def test_one_slow_batch_size_does_not_decide() -> None:
+    table = study(tail=2.0)
+    cut = table[(table["batch_size"] > 8) | (table["step"] <= 20)]
+    (hardest, *_) = choose_targets(read_cells(*tidy_curves(cut), []))[::-1]
+    assert hardest == pytest.approx(0.1, rel=0.05)
+
+
+def test_curves_that_do_not_fall_have_no_targets() -> None:
+    flat = study(tail=2.0)
+    flat = flat[flat["step"] == 1]
+    with pytest.raises(AnalysisError, match="targets: the curves reach no common level"):
+        analyse(*tidy_curves(flat))
+
+
+@pytest.mark.parametrize(("tail", "flagged"), [(1.0, True), (1.3, True), (2.0, False)])
+def test_curves_that_stop_at_first_touch_are_used_and_flagged(tail: float, flagged: bool) -> None:
+    trials, curves = tidy_curves(study(tail))
+    result = analyse(trials, curves, targets=[0.1], n_bootstrap=5)
+    told = [text for text in result.warnings if "stop at first touch" in text]
+    assert bool(told) == flagged
+    if flagged:
+        assert "100 % at target loss 0.1" in told[0]
+        assert (result.frontier["outcome"] == "reached").all()
+
+
+def test_a_share_below_one_in_ten_is_not_worth_a_sentence() -> None:
+    trials = pd.DataFrame({"run_id": [str(i) for i in range(20)], "outcome": None})
+    rows = [
+        {"run_id": str(i), "step": step, "loss": 1.0 / step}
+        for i in range(20)
+        for step in ((1, 2, 4, 8) if i else (1, 2))
+    ]
+    assert early_stop_caveats(trials, pd.DataFrame(rows), [0.5]) == []
+    assert len(early_stop_caveats(trials.head(5), pd.DataFrame(rows), [0.5])) == 1
