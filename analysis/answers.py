@@ -12,6 +12,7 @@ from analysis.fitting import FitResult
 from analysis.frontier import usable
 from analysis.groups import group_label, listed
 from analysis.one_batch_size import has_one_batch_size, outcome_lead, outcome_rows
+from analysis.sources.steps import NO_TARGET
 from analysis.study import StudyResult
 from analysis.tables import groups_of, select
 from analysis.words import between, bracketed, critical_words, rounded, size_words
@@ -122,7 +123,7 @@ def overview_lead(result: StudyResult) -> str:
     rows = overview(result)
     known = [row for row in rows if not row["critical"].startswith("not")]
     targets = {row["target"] for row in rows}
-    of = f"a held-out loss of {targets.pop()}" if len(targets) == 1 else "its hardest target"
+    of = goal(targets.pop()) if len(targets) == 1 else "its hardest target"
     start = f"To reach {of}, the critical batch size is "
     said = listed([f"{row['critical']} for {row['label']}" for row in known[:_MOST_NAMED]])
     if len(known) > _MOST_NAMED:
@@ -152,6 +153,11 @@ def _with_interval(fit: FitResult, name: str) -> str:
     return f"{value}{bracketed(interval)}" if value else interval or "not known"
 
 
+def goal(target: str) -> str:
+    """What is to be reached; a table of steps may not say at which loss (it stands as 0)."""
+    return f"a held-out loss of {target}" if target != rounded(NO_TARGET) else "the target"
+
+
 def answer_lines(result: StudyResult) -> list[str]:
     """Lines for a terminal: the named batch sizes of the hardest target, or a line a group."""
     found = answers(result)
@@ -162,16 +168,16 @@ def answer_lines(result: StudyResult) -> list[str]:
     first = found[0]
     if len({answer.group for answer in found}) > 1:
         return [
-            f"{row['label']}: critical batch size {row['critical']} for target loss {row['target']}"
+            f"{row['label']}: critical batch size {row['critical']} for {goal(row['target'])}"
             for row in overview(result)
         ]
     if not first.options:
-        critical = f"critical batch size for target loss {first.target}: {first.critical}"
+        critical = f"critical batch size for {goal(first.target)}: {first.critical}"
         return [critical, not_identified(first.fit)]
     return [
         f"{option.name + ':':<12}batch size {option.batch_size:>6}, lr {option.lr}: "
         f"{option.steps} steps{bracketed(option.steps_range)}, {option.examples} examples"
-        f"{bracketed(option.examples_range)} to loss {first.target}"
+        f"{bracketed(option.examples_range)} to {goal(first.target)}"
         for option in first.options
     ]
 

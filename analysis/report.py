@@ -153,6 +153,7 @@ def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provena
             outcomes=outcome_rows(result) if one_size else [],
             one_size=one_size,
             not_identified=answers.not_identified,
+            goal=answers.goal,
             trust=facts,
             caveats=[text for text in caveats(result, provenance) if text not in norms],
             scaling=scaling_answers(result),

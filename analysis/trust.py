@@ -67,7 +67,7 @@ def _seeds(result: StudyResult) -> str:
 
 def _tuning(result: StudyResult) -> str:
     spent = tuning_budget(result)
-    if spent.empty:
+    if spent.empty or spent["n_lrs"].max() == 0:  # a table without lrs does not say
         return ""
     lrs = span_words(spent["n_lrs"].min(), spent["n_lrs"].max())
     n = span_words(spent["n_trials"].min(), spent["n_trials"].max())

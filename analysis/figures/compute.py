@@ -35,7 +35,7 @@ def plot_loss_against_compute(loss_by_compute: pd.DataFrame, frontier: pd.DataFr
         ax.plot(own["compute"], own["loss"], color=style.INK, lw=3.2, alpha=0.35, zorder=2)
         ax.plot([], [], color=style.INK, lw=3.2, alpha=0.35, label="the lowest")
         style.log_axis(ax, "x", "training compute C (FLOPs)")
-        style.log_axis(ax, "y", "held-out loss, best batch size and lr")
+        style.log_axis(ax, "y", "held-out loss (best B, lr)")
         style.legend_beside(figure, ax, "model size")
     return figure
 

@@ -181,7 +181,7 @@ def plot_loss_against_model_size(laws: pd.DataFrame, points: pd.DataFrame) -> Fi
                 label += f": {exponent_words({**row, 'exponent_low': np.nan})}"
             ax.plot(own["model_size"], own["loss"], **{**shown, "ls": ""}, label=label, zorder=3)
         style.size_axis(ax, points["model_size"].unique())
-        style.log_axis(ax, "y", "held-out loss, best batch size and lr")
+        style.log_axis(ax, "y", "held-out loss (best B, lr)")
         style.legend_beside(figure, ax, "examples seen")
     return figure
 

@@ -278,7 +278,7 @@ def test_without_named_batch_sizes_the_report_says_why(
 def test_answer_lines(small_result: StudyResult) -> None:
     lines = answers.answer_lines(small_result)
     assert [line.split(":")[0] for line in lines] == ["economical", "balanced", "fast"]
-    hardest = f"to loss {answers.rounded(small_result.targets[-1])}"
+    hardest = f"to a held-out loss of {answers.rounded(small_result.targets[-1])}"
     assert all(line.endswith(hardest) for line in lines)
 
 

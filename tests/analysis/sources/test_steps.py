@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.answers import answer_lines
 from analysis.errors import AnalysisError
 from analysis.sources.steps import read_steps_csv, tidy_steps
 from analysis.step_study import analyse_steps
+from analysis.trust import trust_facts
 
 SIZES = [16, 64, 256, 1024, 4096]
 
@@ -142,3 +144,11 @@ def test_what_can_be_analysed_is() -> None:
         AnalysisError, match=r"no row of the table reached its target \(5 censored\)"
     ):
         analyse_steps(published().assign(outcome="censored"))
+
+
+def test_a_target_that_the_table_does_not_name_is_not_called_a_loss() -> None:
+    table = pd.DataFrame({"batch_size": [8, 32, 128, 512, 2048], "steps": [461, 146, 66, 47, 41]})
+    nameless, named = analyse_steps(table), analyse_steps(table.assign(target_loss=0.5))
+    assert all(line.endswith("to the target") for line in answer_lines(nameless))
+    assert all(line.endswith("to a held-out loss of 0.5") for line in answer_lines(named))
+    assert "Tuning" not in trust_facts(nameless)
