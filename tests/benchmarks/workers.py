@@ -18,7 +18,8 @@ from tests.benchmarks.linear_regression import timed
 
 TRIALS = [
     *("-m", "task=colourization", "optimizer=adam", "model.num_filters=8", "data.side=16"),
-    *("batch_size=32", "lr=0.001,0.002,0.004,0.008", "seed=range(0,6)", "budget.max_steps=250"),
+    *("batch_size=32", "lr=0.002,0.004", "seed=range(0,4)", "budget.max_steps=500"),
+    *("evaluation.every_step_until=1", "evaluation.ratio=5"),
     *("relative_targets=[]", "tracking.uri=none", "picture_ratio=null", "study.name=speed"),
 ]
 ROUNDS = 3
