@@ -71,6 +71,7 @@ class AnalysisConfig:
     source: SourceConfig = field(default_factory=SourceConfig)
 
 
+SOURCES = ("mlflow", "curves_csv", "steps_csv")
 WITHOUT_PICTURES = {"linear_regression", "finite_regression"}
 
 ConfigStore.instance().store(name="analysis_schema", node=AnalysisConfig)
@@ -184,9 +185,8 @@ def _analysed(
 def name_study(config: AnalysisConfig) -> None:
     """A study that is not named is called as its experiment or its file."""
     source, named = config.source, not OmegaConf.is_missing(config, "study")
-    kinds = ("mlflow", "curves_csv", "steps_csv")
-    if source.kind not in kinds:
-        raise AnalysisError(f"source={source.kind}: must be one of {', '.join(kinds)}")
+    if source.kind not in SOURCES:
+        raise AnalysisError(f"source={source.kind}: must be one of {', '.join(SOURCES)}")
     if source.kind == "mlflow":
         if source.path is not None:
             raise AnalysisError(
@@ -277,6 +277,9 @@ def _one_line(error: Exception) -> str:
         near = difflib.get_close_matches(unknown[1], options, n=1)
         hint = f"; did you mean {near[0]}?" if near else "."
         return f"there is no option {unknown[1]}{hint} Options: {', '.join(options)}"
+    missing = re.search(r"Could not find 'source/([^']+)'", first)
+    if missing:
+        return f"source={missing[1]}: must be one of {', '.join(SOURCES)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as option=value ({first})"
     cause = error.__cause__

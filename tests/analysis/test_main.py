@@ -135,6 +135,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(work: Path) -> None:
     [
         ("studdy=x", r"there is no option studdy; did you mean study\? Options: study, compare"),
         ("n_bootstrap=many", "n_bootstrap=many: Value 'many' .* could not be converted to Integer"),
+        ("source=curvs_csv", "source=curvs_csv: must be one of mlflow, curves_csv, steps_csv"),
         ("targets=[1", r"targets=\[1: cannot be read as option=value"),
     ],
 )
