@@ -125,6 +125,7 @@ def test_half_elasticity_intervals_are_open_where_draws_do_not_cross():
     assert half_elasticity_interval(sizes, gaps)[0] is not None
 
 
+@pytest.mark.long
 def test_planted_studies_are_covered():
     """A fast look; the whole of it: python -m tests.benchmarks.coverage planted."""
     found = simulate_planted(50, np.random.default_rng(1), seeds=(3, 8), n_bootstrap=200)

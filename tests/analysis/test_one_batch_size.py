@@ -107,6 +107,7 @@ def test_what_was_spent(sizes: StudyResult) -> None:
     assert "8 learning rates and 16 trials a batch size" in trust_facts(sizes)["Tuning"]
 
 
+@pytest.mark.long
 def test_params_that_are_not_known_are_absent(sizes: StudyResult, tmp_path: Path) -> None:
     bare = sizes.trials[["run_id", "batch_size", "width", "outcome"]]
     result = dataclasses.replace(

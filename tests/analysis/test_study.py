@@ -249,6 +249,7 @@ def test_varying_params():
     assert varying_params(frame) == ["optimizer.name"]
 
 
+@pytest.mark.long
 def test_a_study_of_full_size_takes_seconds():
     problem = RegressionProblem.power_law(64)
     targets = [share * problem.initial_risk for share in (0.1, 0.03, 0.01)]

@@ -75,7 +75,7 @@ def test_curves_that_stop_at_first_touch_are_used_and_flagged(tail: float, flagg
 
 
 def test_a_share_below_one_in_ten_is_not_worth_a_sentence() -> None:
-    trials = pd.DataFrame({"run_id": [str(i) for i in range(20)], "outcome": None})
+    trials = pd.DataFrame({"run_id": [str(i) for i in range(20)], "batch_size": 8, "outcome": None})
     rows = [
         {"run_id": str(i), "step": step, "loss": 1.0 / step}
         for i in range(20)

@@ -139,7 +139,7 @@ def test_two_sweeps_of_one_study_in_the_same_second(undisturbed: Path, tmp_path:
     errors = [process.communicate(timeout=120)[1].decode() for process in both]
     assert sorted(process.returncode for process in both) == [0, 2]
     [line] = [error for error in errors if error]
-    assert line.startswith("error: study.name=small: a sweep of this study is alive (host ")
+    assert line.startswith("error: study.name=small: a sweep of this study is alive (")
     assert_equal_studies(tmp_path, undisturbed)
 
 
