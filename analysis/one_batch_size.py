@@ -25,12 +25,14 @@ def final_loss(result: StudyResult) -> pd.DataFrame:
 
     Columns: group.., batch_size, lr, n_lrs, n_seeds, step (least last step of the seeds), loss
     (mean over the seeds of the last evaluation; loss_low and loss_high: least and greatest),
-    best_loss (mean of each seed's lowest), and accuracy (mean of the last) where it was logged.
+    best_loss (mean of each seed's lowest); where they were logged, accuracy (mean of the last) and
+    parameters (of the network).
     Trials that diverged do not count. Lowest loss first.
     """
     points = result.curves.dropna(subset="loss").sort_values("step")
     measured = ["accuracy"] if "accuracy" in points and points["accuracy"].notna().any() else []
-    columns = [*result.group_by, *FINAL_LOSS_COLUMNS, *measured]
+    counted = ["parameters"] if "parameters" in result.trials else []
+    columns = [*result.group_by, *FINAL_LOSS_COLUMNS, *measured, *counted]
     if points.empty:
         return pd.DataFrame(columns=columns)
     last = points.groupby("run_id")[["step", "loss", *measured]].last()
@@ -42,6 +44,7 @@ def final_loss(result: StudyResult) -> pd.DataFrame:
         n_seeds=("run_id", "size"), step=("step", "min"), loss=("loss", "mean"),
         loss_low=("loss", "min"), loss_high=("loss", "max"), best_loss=("best_loss", "mean"),
         **{name: (name, "mean") for name in measured},
+        **{name: (name, "first") for name in counted},
     )  # fmt: skip
     cells["n_lrs"] = cells.groupby(keys)["loss"].transform("size")
     best = cells.sort_values("loss", kind="stable").drop_duplicates(keys)
@@ -55,7 +58,7 @@ def outcome_rows(result: StudyResult) -> list[dict[str, Any]]:
     for row in frame.to_dict("records"):
         group = {name: row[name] for name in result.group_by}
         span = between(row["loss_low"], row["loss_high"]) if row["n_seeds"] > 1 else ""
-        accuracy = row.get("accuracy")
+        accuracy, parameters = row.get("accuracy"), row.get("parameters")
         rows.append(
             {
                 "label": group_label(group) or "all trials",
@@ -66,6 +69,9 @@ def outcome_rows(result: StudyResult) -> list[dict[str, Any]]:
                 "accuracy": ""
                 if accuracy is None or pd.isna(accuracy)
                 else f"{100 * accuracy:.1f} %",
+                "parameters": ""
+                if parameters is None or pd.isna(parameters)
+                else f"{parameters:,.0f}",
                 "step": f"{row['step']:,}",
                 "n_seeds": row["n_seeds"],
                 "steps": [_steps(result, group, target) for target in result.targets],

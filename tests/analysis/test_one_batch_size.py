@@ -13,7 +13,7 @@ import pytest
 from analysis import answers
 from analysis.figures import draw
 from analysis.one_batch_size import final_loss, has_one_batch_size, outcome_lead, outcome_rows
-from analysis.report import Provenance, write_report
+from analysis.report import Provenance, render_page, write_report
 from analysis.study import StudyResult, analyse
 from analysis.trust import trust_facts, tuning_budget
 from tests.analysis.conftest import Frames
@@ -121,3 +121,13 @@ def test_params_that_are_not_known_are_absent(sizes: StudyResult, tmp_path: Path
     assert all(row["best_lr"] == "not known" for row in answers.overview(result))
     page = write_report(result, tmp_path, Provenance()).read_text()
     assert "width = 2" in page
+
+
+def test_networks_are_shown_with_their_numbers_of_parameters(networks: StudyResult) -> None:
+    of = {"$net_": 49_728, "<b>net</b>": 49_728}
+    trials = networks.trials.assign(parameters=networks.trials["model.name"].map(of).fillna(56_856))
+    counted = dataclasses.replace(networks, trials=trials)
+    assert {row["parameters"] for row in outcome_rows(counted)} == {"49,728", "56,856"}
+    page = render_page(counted, [], Provenance())
+    assert "<th>parameters</th>" in page
+    assert "<th>parameters</th>" not in render_page(networks, [], Provenance())
