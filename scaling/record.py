@@ -30,8 +30,9 @@ class TrialRecord:
     losses: list[float] = field(default_factory=list)
     diverged_step: int | None = None
     seconds: float = 0.0
-    begun_at: float = 0.0  # the last times that it began and failed
+    begun_at: float = 0.0  # the last times that it began, failed and came to its end
     failed_at: float = 0.0
+    ended_at: float = 0.0
 
     @property
     def failed(self) -> bool:
@@ -105,6 +106,7 @@ def _take(
         trial = named[journal, line["trial"]]
         trial.diverged_step = line["diverged_step"]
         trial.seconds = max(trial.seconds, line["seconds"])
+        trial.ended_at = max(trial.ended_at, line["time"])
     elif kind == "failure":
         trial = named[journal, line["trial"]]
         trial.failed_at = max(trial.failed_at, line["time"])
@@ -120,8 +122,11 @@ def finished(trial: Trial, record: TrialRecord) -> TrialResult | None:
     """The result that training `trial` would have, if the recorded curve reaches its end.
 
     The rules of ending are those of training (scaling.outcome): a longer budget, a harder target
-    or a longer tail than the record's may need more steps; then None.
+    or a longer tail than the record's may need more steps; then None. Also where the curve has its
+    last point but no outcome followed (killed in between, a full disk): it would stay without one.
     """
+    if record.ended_at < record.begun_at:
+        return None
     watch = Watch([trial])
     number = np.array([0])
     for step, loss in zip(record.steps, record.losses, strict=True):

@@ -74,6 +74,13 @@ def test_an_interrupted_curve_is_no_answer() -> None:
     assert finished(trial, cut) is None
 
 
+def test_a_whole_curve_without_its_outcome_is_no_answer() -> None:
+    record, _ = recorded(CONFIG)
+    [trial] = prepare([CONFIG])
+    assert finished(trial, replace(record, begun_at=2.0, ended_at=3.0)) is not None
+    assert finished(trial, replace(record, begun_at=2.0, ended_at=1.0)) is None
+
+
 def test_journals_are_merged_by_identity(tmp_path: Path) -> None:
     [trial] = prepare([CONFIG])
     for name, n_steps in (("1", 5), ("2", 8)):

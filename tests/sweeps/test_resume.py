@@ -130,6 +130,16 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
     assert_equal_studies(tmp_path, undisturbed)
 
 
+def test_trials_whose_outcome_was_not_recorded_get_one(undisturbed: Path, tmp_path: Path) -> None:
+    assert sweeps(*ARGUMENTS, "tracking.uri=none", cwd=tmp_path).returncode == 0
+    for path in tmp_path.glob("runs/small/*.jsonl"):  # killed after the last evaluations
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if '"record":"outcome"' not in line))
+    done = sweeps(*ARGUMENTS, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_equal_studies(tmp_path, undisturbed)
+
+
 def test_two_sweeps_of_one_study_in_the_same_second(undisturbed: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sweeps", *ARGUMENTS]
     both = [
