@@ -29,15 +29,6 @@ def hyperbola(
     return np.exp(log_min_steps) + np.exp(log_min_examples) / np.asarray(batch_size, float)
 
 
-def log_knee(
-    log_size: Floats, log_min_steps: ArrayLike, log_min_examples: ArrayLike, log_g: ArrayLike
-) -> Floats:
-    """log S of the knee, broadcast over its arguments."""
-    g = np.exp(log_g)
-    early = np.subtract(log_min_examples, log_size)
-    return np.logaddexp(g * np.asarray(log_min_steps), g * early) / g
-
-
 def log_steps_of(form: str, parameters: Floats, log_size: Floats) -> tuple[Floats, Floats]:
     """log S [n, B] and its derivatives [n, B, P]; parameters [n, P], log_size [B]."""
     first, second = parameters[:, :1], parameters[:, 1:2]

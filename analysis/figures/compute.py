@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures import style
-from analysis.figures.laws import exponent_words, law_curve, look
+from analysis.figures.laws import exponent_words, law_curve
+from analysis.figures.series import bars, ordered_look
 
 _SPENT_ON = (
     ("model_size", "model size"),
@@ -26,7 +27,7 @@ def plot_loss_against_compute(loss_by_compute: pd.DataFrame, frontier: pd.DataFr
         sizes = sorted(loss_by_compute["model_size"].unique())
         for i, size in enumerate(sizes):
             own = loss_by_compute[loss_by_compute["model_size"] == size].sort_values("compute")
-            shown = {**look(i, len(sizes)), "lw": 1.2, "ms": 4.5}
+            shown = {**ordered_look(i, len(sizes)), "lw": 1.2, "ms": 4.5}
             ax.plot(own["compute"], own["loss"], **shown, label=style.number(size), zorder=3)
         own = frontier.sort_values("compute")
         ax.fill_between(
@@ -62,8 +63,7 @@ def plot_compute_allocation(frontier: pd.DataFrame, laws: pd.DataFrame) -> Figur
             best = own[f"best_{name}"]
             low, high = own[f"best_{name}_low"], own[f"best_{name}_high"]
             ax.errorbar(
-                own["compute"], best, [(best - low).clip(lower=0).fillna(0),
-                (high - best).clip(lower=0).fillna(0)], ls="", color=color, lw=1.1,
+                own["compute"], best, bars(best, low, high), ls="", color=color, lw=1.1,
             )  # fmt: skip
             for where, fill, words in ((~edge, color, "best"), (edge, "white", "at an edge")):
                 if where.any():

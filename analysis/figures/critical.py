@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator
 
 from analysis.figures import style
 from analysis.figures.laws import draw_target_laws
+from analysis.figures.series import bars
 
 _OTHERS = (  # column, label, marker, shift along the log axis
     ("overhead", "20 % overhead over the smallest", "s", 1.05),
@@ -75,15 +76,14 @@ def _plot_group(
 ) -> None:
     column = "min_examples/min_steps"
     known = own.dropna(subset=column)
-    below = (known[column] - known["low"]).clip(lower=0).fillna(0)
-    above = (known["high"] - known[column]).clip(lower=0).fillna(0)
     if len(known):
         name = (
             style.plain_text(label)
             or r"$E_\mathrm{min}/S_\mathrm{min}$ from the fit, 95 % interval"
         )
         ax.errorbar(
-            known["target_loss"] * shift, known[column], [below, above], ls="-", lw=1, label=name,
+            known["target_loss"] * shift, known[column],
+            bars(known[column], known["low"], known["high"]), ls="-", lw=1, label=name,
             elinewidth=1.6, capsize=3, color=color, marker=marker, ms=7, zorder=3,
         )  # fmt: skip
     for bound, arrow, text in (("at_least", "^", "at least"), ("at_most", "v", "at most")):

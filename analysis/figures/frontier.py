@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import style
+from analysis.figures.series import Look, bars_of, look
 from analysis.fitting import FitResult
 
 # The knee: from 20 % more examples than the minimum (B_crit/5) to 20 % more steps (5 B_crit).
@@ -32,7 +33,7 @@ def plot_steps_against_batch_size(
         dense = np.geomspace(sizes.min(), sizes.max(), 200) if len(sizes) else sizes
         for i, (fit, color) in enumerate(zip(fits, style.target_colors(len(fits)), strict=True)):
             own = steps_by_batch_size[steps_by_batch_size["target_loss"] == fit.target_loss]
-            _plot_target(ax, own, fit, dense, _look(i, color))
+            _plot_target(ax, own, fit, dense, look(i, color))
         exact = steps_by_batch_size.dropna(subset="exact_steps_same_grid")
         if len(exact):
             ax.plot(
@@ -49,14 +50,12 @@ def plot_steps_against_batch_size(
 
 
 def _plot_target(
-    ax: Axes, own: pd.DataFrame, fit: FitResult, dense: np.ndarray, look: dict[str, Any]
+    ax: Axes, own: pd.DataFrame, fit: FitResult, dense: np.ndarray, shown: Look
 ) -> None:
     """Points with intervals, fit and band; a hollow point stands at the edge of the lr grid."""
     own = own.dropna(subset="steps")
-    below = (own["steps"] - own["steps_low"]).clip(lower=0).fillna(0)
-    above = (own["steps_high"] - own["steps"]).clip(lower=0).fillna(0)
-    color, points = look["color"], {**look, "ls": "", "zorder": 3}
-    ax.errorbar(own["batch_size"], own["steps"], [below, above], ls="", color=color, lw=1.2)
+    color, points = shown["color"], {**shown, "ls": "", "zorder": 3}
+    ax.errorbar(own["batch_size"], own["steps"], bars_of(own, "steps"), ls="", color=color, lw=1.2)
     edge = own["lr_at_edge"].astype(bool)
     ax.plot(own.loc[~edge, "batch_size"], own.loc[~edge, "steps"], **points)
     target = f"target {fit.target_loss:.3g}"
@@ -66,8 +65,8 @@ def _plot_target(
         low, high = fit.predict_interval(dense)
         if np.isfinite(low).all():
             ax.fill_between(dense, low, high, color=color, alpha=0.2, lw=0, zorder=1)
-        ax.plot(dense, fit.predict(dense), color=color, ls=look["ls"], zorder=2)
-        ax.plot([], [], **look, label=f"{target}, fit and 95 % band")
+        ax.plot(dense, fit.predict(dense), color=color, ls=shown["ls"], zorder=2)
+        ax.plot([], [], **shown, label=f"{target}, fit and 95 % band")
     if edge.any():
         hollow = own[edge]
         label = f"{target}, best lr at the grid's edge"
@@ -135,13 +134,13 @@ def plot_pareto_front(steps_by_batch_size: pd.DataFrame, fits: Sequence[FitResul
         for i, (fit, color) in enumerate(zip(fits, style.target_colors(len(fits)), strict=True)):
             own = steps_by_batch_size[steps_by_batch_size["target_loss"] == fit.target_loss]
             own = own.dropna(subset="steps")
-            look = _look(i, color)
+            shown = look(i, color)
             if len(own) and fit.log_parameters is not None:
                 dense = np.geomspace(own["batch_size"].min(), own["batch_size"].max(), 400)
                 lines.append(np.column_stack([fit.predict(dense) * dense, fit.predict(dense)]))
-                ax.plot(*lines[-1].T, color=color, ls=look["ls"], lw=1.3, zorder=2)
-            ax.plot(own["examples"], own["steps"], **{**look, "ls": ""}, zorder=3)
-            ax.plot([], [], **look, label=f"target {fit.target_loss:.3g} and its hyperbola")
+                ax.plot(*lines[-1].T, color=color, ls=shown["ls"], lw=1.3, zorder=2)
+            ax.plot(own["examples"], own["steps"], **{**shown, "ls": ""}, zorder=3)
+            ax.plot([], [], **shown, label=f"target {fit.target_loss:.3g} and its hyperbola")
             labels += _label_points(ax, own, fit, color)
         style.log_axis(ax, "x", "examples to target E = B S")
         style.log_axis(ax, "y", "steps to target S")
@@ -149,12 +148,6 @@ def plot_pareto_front(steps_by_batch_size: pd.DataFrame, fits: Sequence[FitResul
         style.legend_below(figure, ax)
         style.place_labels(figure, ax, labels, lines)
     return figure
-
-
-def _look(i: int, color: Any) -> dict[str, Any]:
-    """Colour, marker and line of the i-th target, the same in every figure of the frontier."""
-    marker, line = style.MARKERS[i % len(style.MARKERS)], style.LINES[i % len(style.LINES)]
-    return {"color": color, "marker": marker, "ls": line}
 
 
 def _label_points(ax: Axes, own: pd.DataFrame, fit: FitResult, color: Any) -> list[Any]:

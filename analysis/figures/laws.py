@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import style
+from analysis.figures.series import look, ordered_look
 from analysis.fitting import FitResult
 from analysis.law_fit import predict
 
@@ -19,15 +20,6 @@ _QUANTITIES = (
     ("min_steps", r"fewest steps $S_\mathrm{min}$"),
     ("min_examples", r"fewest examples $E_\mathrm{min}$"),
 )
-
-
-def look(i: int, n: int) -> dict[str, Any]:
-    """Colour (ordered, dark to light), marker and line of the i-th of n model sizes."""
-    return {
-        "color": style.ordered_colors(n)[i],
-        "marker": style.MARKERS[i % len(style.MARKERS)],
-        "ls": style.LINES[i % len(style.LINES)],
-    }
 
 
 def law_curve(law: Mapping[Any, Any], x: np.ndarray) -> np.ndarray:
@@ -67,7 +59,7 @@ def plot_laws_in_model_size(
         for ax, (name, label) in zip(axes, _QUANTITIES, strict=True):
             for i, target in enumerate(targets):
                 own = [(size, fit) for size, fit in sized_fits if fit.target_loss == target]
-                shown = {**look(i, len(targets)), "color": style.target_colors(len(targets))[i]}
+                shown = look(i, style.target_colors(len(targets))[i])
                 of_target = laws[(laws["y"] == name) & (laws["target_loss"] == target)]
                 _plot_quantity(ax, own, name, of_target, shown)
             style.log_axis(ax, "y", label)
@@ -109,57 +101,6 @@ def _plot_quantity(
                 ax.plot(size, bound, ls="", marker=arrow, ms=8, color=shown["color"], mfc="white")
 
 
-def plot_steps_of_all_sizes(
-    curves: Sequence[tuple[float, pd.DataFrame, FitResult]], target: float
-) -> Figure:
-    """S(B) of every model size at one target, with its fit.
-
-    curves: (model size, rows of steps_by_batch_size, fit) by size. Hollow: best lr at an edge.
-    """
-    with style.house_style():
-        figure, ax = style.new_axes(5.0)
-        for i, (size, own, fit) in enumerate(curves):
-            own = own.dropna(subset="steps")
-            shown = look(i, len(curves))
-            _error_bars(ax, own, "steps", shown["color"])
-            edge = own["lr_at_edge"].astype(bool)
-            points = {**shown, "ls": "", "zorder": 3}
-            ax.plot(own.loc[~edge, "batch_size"], own.loc[~edge, "steps"], **points)
-            ax.plot(own.loc[edge, "batch_size"], own.loc[edge, "steps"], **points, mfc="white")
-            if fit.log_parameters is not None and len(fit.batch_sizes):
-                dense = np.geomspace(min(fit.batch_sizes), max(fit.batch_sizes), 100)
-                ax.plot(dense, fit.predict(dense), color=shown["color"], ls=shown["ls"])
-            ax.plot([], [], **shown, label=style.number(size))
-        sizes = {size for _, own, _ in curves for size in own["batch_size"]}
-        style.batch_size_axis(ax, sizes)
-        style.log_axis(ax, "y", f"steps to target {target:.3g}")
-        style.legend_beside(figure, ax, "model size")
-    return figure
-
-
-def plot_best_lr_of_all_sizes(
-    curves: Sequence[tuple[float, pd.DataFrame]], target: float
-) -> Figure:
-    """Best lr against batch size of every model size. Hollow: at the edge of the tried grid."""
-    with style.house_style():
-        figure, ax = style.new_axes(4.6)
-        for i, (size, own) in enumerate(curves):
-            own = own.dropna(subset="lr").sort_values("batch_size")
-            # a little apart, so that equal values of several sizes stay visible
-            shift = 1.05 ** (i - (len(curves) - 1) / 2)
-            own = own.assign(batch_size=own["batch_size"] * shift)
-            shown = look(i, len(curves))
-            _error_bars(ax, own, "lr", shown["color"])
-            ax.plot(own["batch_size"], own["lr"], **shown, lw=1, zorder=3, label=style.number(size))
-            edge = own[own["lr_at_edge"].astype(bool)]
-            hollow = {**shown, "ls": "", "mfc": "white", "zorder": 4}
-            ax.plot(edge["batch_size"], edge["lr"], **hollow)
-        style.batch_size_axis(ax, {size for _, own in curves for size in own["batch_size"]})
-        style.log_axis(ax, "y", f"best learning rate, target {target:.3g}")
-        style.legend_beside(figure, ax, "model size")
-    return figure
-
-
 def plot_loss_against_model_size(laws: pd.DataFrame, points: pd.DataFrame) -> Figure:
     """Least loss after equal examples against model size, a colour a budget, with its power law.
 
@@ -171,7 +112,7 @@ def plot_loss_against_model_size(laws: pd.DataFrame, points: pd.DataFrame) -> Fi
         budgets = sorted(points["examples"].unique())
         for i, budget in enumerate(budgets):
             own = points[points["examples"] == budget]
-            shown = look(i, len(budgets))
+            shown = ordered_look(i, len(budgets))
             law = laws[(laws["examples"] == budget) & laws["exponent"].notna()]
             label = style.number(budget)
             if len(law):
@@ -209,9 +150,3 @@ def _law_words(law: Mapping[Any, Any]) -> str:
     how = "fitted" if law["offset_is"] == "free" else "recorded"
     floor = rf"$L_\infty$ = {style.number(law['offset'])} {how}"
     return rf"$\propto (L - L_\infty)^k$, $k$ = {_with_interval(law)}, {floor}"
-
-
-def _error_bars(ax: Axes, own: pd.DataFrame, name: str, color: Any) -> None:
-    below = (own[name] - own[f"{name}_low"]).clip(lower=0).fillna(0)
-    above = (own[f"{name}_high"] - own[name]).clip(lower=0).fillna(0)
-    ax.errorbar(own["batch_size"], own[name], [below, above], ls="", color=color, lw=1.1)

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from analysis.figures import style
+from analysis.figures.series import bars_of
 from analysis.lr_rules import predict_lr
 from scaling.schema import CENSORED, DIVERGED, REACHED
 
@@ -112,10 +113,8 @@ def plot_best_lr(
         own = best_lr[(best_lr["target_loss"] == target) & best_lr["lr"].notna()]
         own = own[own["outcome"] == REACHED]
         edge = own["lr_at_edge"].astype(bool)
-        below = (own["lr"] - own["lr_low"]).clip(lower=0).fillna(0)
-        above = (own["lr_high"] - own["lr"]).clip(lower=0).fillna(0)
         color = style.target_colors(1)[0]
-        ax.errorbar(own["batch_size"], own["lr"], [below, above], ls="", color=color, lw=1.2)
+        ax.errorbar(own["batch_size"], own["lr"], bars_of(own, "lr"), ls="", color=color, lw=1.2)
         for where, fill, label in ((~edge, color, "best lr"), (edge, "white", "at grid edge")):
             if where.any():
                 points = own.loc[where]

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures import style
+from analysis.figures.series import bars
 
 
 def plot_residuals(residuals: pd.DataFrame) -> Figure:
@@ -26,9 +27,10 @@ def plot_residuals(residuals: pd.DataFrame) -> Figure:
             # targets side by side where they share a batch size
             x = own["batch_size"] * 1.06 ** (i - (len(targets) - 1) / 2)
             y = own["log_residual"]
-            bars = [(y - own["low"]).clip(lower=0).fillna(0), (own["high"] - y).fillna(0)]
-            ax.errorbar(x, y, bars, ls="", color=color, lw=1.2, zorder=2)
-            look = {"ls": "", "color": color, "zorder": 3}
+            ax.errorbar(
+                x, y, bars(y, own["low"], own["high"]), ls="", color=color, lw=1.2, zorder=2
+            )
+            shown = {"ls": "", "color": color, "zorder": 3}
             for outcome, used, marker, fill, label in (
                 ("reached", True, style.MARKERS[i % len(style.MARKERS)], color, ""),
                 ("reached", False, style.MARKERS[i % len(style.MARKERS)], "white", ", left out"),
@@ -37,7 +39,7 @@ def plot_residuals(residuals: pd.DataFrame) -> Figure:
                 rows = (own["outcome"] == outcome) & (own["used"] == used)
                 if rows.any():
                     name = f"target {target:.3g}{label}"
-                    ax.plot(x[rows], y[rows], marker=marker, mfc=fill, label=name, **look)
+                    ax.plot(x[rows], y[rows], marker=marker, mfc=fill, label=name, **shown)
         style.batch_size_axis(ax, residuals["batch_size"])
         ax.set_ylabel("residual of log S")
         reach = np.nanmax(np.abs(residuals[["log_residual", "low", "high"]].to_numpy(float)))

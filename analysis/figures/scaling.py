@@ -12,11 +12,10 @@ from analysis.figures import style
 from analysis.figures.compute import plot_compute_allocation, plot_loss_against_compute
 from analysis.figures.drawing import Drawing
 from analysis.figures.laws import (
-    plot_best_lr_of_all_sizes,
     plot_laws_in_model_size,
     plot_loss_against_model_size,
-    plot_steps_of_all_sizes,
 )
+from analysis.figures.overlaid import plot_overlaid_lr, plot_overlaid_steps
 from analysis.figures.time import plot_step_time, plot_time_to_target
 from analysis.model_size import Family
 from analysis.study import StudyResult
@@ -89,35 +88,33 @@ def _overlays(
 ) -> Iterator[Drawing]:
     """S(B) and the best lr of all sizes at one target."""
     suffix = f"_{target_label(target)}" if folded else ""
-    rows = {name: _at(all_tables[name], target) for name in ("steps_by_batch_size", "best_lr")}
+    rows = _at(all_tables["steps_by_batch_size"], target)
     curves = [
-        (size, tables.select(rows["steps_by_batch_size"], fit.group), fit)
+        (style.number(size), tables.select(rows, fit.group), fit)
         for size, fit in sized
         if fit.target_loss == target
     ]
     curves = [curve for curve in curves if curve[1]["steps"].notna().any()]
     if len(curves) < 2:
         return
-    own = tables.select(rows["steps_by_batch_size"], family.others)
     yield Drawing(
         "steps_of_all_model_sizes" + suffix,
         f"Steps against batch size of all model sizes, target {target:.3g}",
         "One curve a model size, dark is small; hollow points have their best learning rate at the "
         "edge of the tried ones.",
-        plot_steps_of_all_sizes(curves, target),
+        plot_overlaid_steps(curves, "model size"),
         "steps_by_batch_size",
-        own,
+        tables.select(rows, family.others),
         folded=folded,
     )
-    lrs = [(size, tables.select(rows["best_lr"], fit.group)) for size, _, fit in curves]
     yield Drawing(
         "best_lr_of_all_model_sizes" + suffix,
         f"Best learning rate of all model sizes, target {target:.3g}",
         "With 95 % intervals, never narrower than half the spacing of the grid; hollow: at the "
         "edge of the tried learning rates.",
-        plot_best_lr_of_all_sizes(lrs, target),
+        plot_overlaid_lr([(size, own) for size, own, _ in curves], "model size"),
         "best_lr",
-        tables.select(rows["best_lr"], family.others),
+        tables.select(_at(all_tables["best_lr"], target), family.others),
         folded=folded,
     )
 

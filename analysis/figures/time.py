@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures import style
-from analysis.figures.laws import look
+from analysis.figures.series import bars_of, ordered_look
 
 
 def plot_step_time(groups: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
@@ -17,11 +17,9 @@ def plot_step_time(groups: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
     with style.house_style():
         figure, ax = style.new_axes(4.4)
         for i, (label, own) in enumerate(groups):
-            shown = look(i, len(groups))
-            below = (own["step_seconds"] - own["step_seconds_low"]).clip(lower=0).fillna(0)
-            above = (own["step_seconds_high"] - own["step_seconds"]).clip(lower=0).fillna(0)
+            shown = ordered_look(i, len(groups))
             ax.errorbar(
-                own["batch_size"], own["step_seconds"], [below, above], ls="", lw=1.1,
+                own["batch_size"], own["step_seconds"], bars_of(own, "step_seconds"), ls="", lw=1.1,
                 color=shown["color"],
             )  # fmt: skip
             ax.plot(own["batch_size"], own["step_seconds"], **{**shown, "ls": ""}, zorder=3)
@@ -47,13 +45,11 @@ def plot_time_to_target(
     with style.house_style():
         figure, ax = style.new_axes(4.8)
         for i, (label, own, choices) in enumerate(groups):
-            shown = look(i, len(groups))
+            shown = ordered_look(i, len(groups))
             own = own.sort_values("batch_size")
-            below = (own["seconds"] - own["seconds_low"]).clip(lower=0).fillna(0)
-            above = (own["seconds_high"] - own["seconds"]).clip(lower=0).fillna(0)
             ax.errorbar(
-                own["batch_size"], own["seconds"], [below, above], lw=1.1, elinewidth=1.1, **shown,
-                ms=4.5,
+                own["batch_size"], own["seconds"], bars_of(own, "seconds"), lw=1.1, elinewidth=1.1,
+                ms=4.5, **shown,
             )  # fmt: skip
             ax.plot([], [], **shown, lw=1.1, ms=4.5, label=label or "measured")
             for name, marker, size in (("fastest", "*", 14), ("cheapest", "o", 13)):
