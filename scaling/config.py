@@ -183,10 +183,14 @@ class TrackingConfig:
 @dataclass
 class SweepConfig:
     """dry_run: say what a multirun would do, and do nothing. probe: time a few steps of each
-    batch size and model, each alone, and train nothing."""
+    batch size and model, each alone, and train nothing.
+
+    round: of the search that asked for the trial, which sets it itself.
+    """
 
     dry_run: bool = False
     probe: bool = False
+    round: int | None = None
 
 
 @dataclass

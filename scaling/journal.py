@@ -13,6 +13,7 @@ Everything else (MLflow too) is made from it. Every line is one object; the firs
     {"record": "outcome", "time": .., "trial": n, ..}       (the fields of outcome.TrialResult)
     {"record": "failure", "time": .., "trial": n, "error": first line, "log": path}
     {"record": "notice", "time": .., "text": one line for whoever watches}
+    {"record": "sweep", "time": .., "tags": {..}, "files": {name: text}}     (of the sweep itself)
     {"record": "end", "time": .., "status": "FINISHED" | "FAILED" | "KILLED"}
 
 One process writes one journal: each worker its own, and the sweep's process one that holds the

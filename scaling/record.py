@@ -69,14 +69,31 @@ class StudyRecord:
 
 def read_record(folder: Path) -> StudyRecord:
     """Merge the journals in `folder`; JournalError for one that is none or of another format."""
-    record = StudyRecord()
-    named: dict[tuple[str, int], TrialRecord] = {}
-    with FolderReader(folder) as reader:
-        while lines := reader.read():
+    with RecordReader(folder) as reader:
+        return reader.read()
+
+
+class RecordReader:
+    """Merges the journals in a folder as they grow: each `read` takes in what is new."""
+
+    def __init__(self, folder: Path) -> None:
+        self._reader = FolderReader(folder)
+        self._record = StudyRecord()
+        self._named: dict[tuple[str, int], TrialRecord] = {}
+
+    def read(self) -> StudyRecord:
+        """The record so far, one object; JournalError for what is no journal of trials."""
+        while lines := self._reader.read():
             for journal, line in lines:
-                _take(record, named, journal, line)
-        record.torn = reader.torn()
-    return record
+                _take(self._record, self._named, journal, line)
+        self._record.torn = self._reader.torn()
+        return self._record
+
+    def __enter__(self) -> RecordReader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._reader.__exit__()
 
 
 def _take(

@@ -37,6 +37,10 @@ OUTCOME = "outcome"  # of the hardest target; "outcome/<target_label>" of each
 ERROR = "error"  # of a failed trial: the first line
 GIT_COMMITS = "git_commits"  # all of them, where a trial was gone on with at another commit
 LAST_STEP = "last_step"
+ROUND = "round"  # of the search that first asked for the trial; absent in a grid
+SEARCH_ROUNDS = "search_rounds"  # of a sweep that searched: how many
+TUNED_CELLS = "tuned_cells"  # of such a sweep: cells that ended with a best lr at every target
+FRONTIER_FILE = "frontier.json"  # of such a sweep: best lrs, why they are, and the tuning budget
 SECONDS = "seconds"  # wall seconds of the stack's training divided by its trials
 
 NO_STORE = "none"  # as tracking.uri: record now, synchronise later

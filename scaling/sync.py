@@ -69,6 +69,7 @@ class Sync:
             self._noted.note(look_up=True)
         self._journals: dict[str, dict[str, Any]] = {}  # their first lines
         self._ends: dict[str, str] = {}  # status by sweep
+        self._said: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # what sweeps say last
         self._named: dict[tuple[str, int], _Trial] = {}
         self._trials: dict[str, _Trial] = {}
         self._ended: deque[_Trial] = deque()
@@ -122,12 +123,29 @@ class Sync:
         for trial in self._trials.values():
             if trial.end is None and trial.last["sweep"]["name"] == sweep:
                 self._close_trial(trial, status)
+        for opened, line in self._said.values():
+            self._write_said(opened, line)
         key = _sweep_key(sweep)
         if key in self._noted.runs:
             self._close_run(key, status)
         self.close_left_over(sweep)
         self._reader.__exit__()
         self._noted.close()
+
+    def _write_said(self, opened: dict[str, Any], line: dict[str, Any]) -> None:
+        """What a sweep says of itself, once: tags and files of its parent run."""
+        name = opened["sweep"]["name"]
+        key = _sweep_key(name)
+        if self._noted.ended.get(key, 0.0) >= line["time"]:
+            return
+        known = key in self._noted.runs
+        run_id = self._parent({**opened["sweep"], "time": opened["time"]})
+        self._store.log(run_id, [], tags=line["tags"])
+        for file, text in line["files"].items():
+            self._store.log_text(run_id, text, file)
+        if not known:
+            self._close_run(key, self._ends.get(name, "FINISHED"))
+        self._noted.note(ended=line["time"], trial_id=key)
 
     def _close_trial(self, trial: _Trial, status: str) -> None:
         key = _trial_key(trial.trial_id)
@@ -155,6 +173,8 @@ class Sync:
             self._named[journal, line["trial"]].models[line["kind"]] = line["path"]
         elif kind == "picture":
             self._named[journal, line["trial"]].pictures[line["step"]] = line["path"]
+        elif kind == "sweep":
+            self._said[self._journals[journal]["sweep"]["name"]] = (self._journals[journal], line)
         elif kind == "end":
             self._ends[self._journals[journal]["sweep"]["name"]] = line["status"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from scaling.writer import Destination, NoWriter, Writer
 from sweeps.executors import Executor, HereExecutor, WorkerExecutor
 from sweeps.messages import StoppedAtOnce
 from sweeps.progress import Count, progress_display
+from sweeps.record import sweep_record
 from sweeps.study_folder import live_sweep
 from sweeps.training import Failure, LauncherOptions, Training, stop_requests
 from sweeps.units import Job, Unit, make_units
@@ -130,6 +132,26 @@ def _finish_writing(writer: Writer, status: str, n_trials: int, folder: Path) ->
                 f"{error}. All that was trained is on record; {written.done} of the {n_trials} "
                 f"trials trained now are in the store; the rest: python -m sweeps.sync {folder}"
             ) from None
+
+
+def write_last_word(
+    config: TrialConfig, directory: Path, tags: dict[str, str], files: dict[str, str]
+) -> None:
+    """What a sweep says of itself at its end: tags and files (name: text) of its own run."""
+    folder = Path(config.record_dir).absolute()
+    sweep = sweep_record(config.study, directory, sys.argv[1:])
+    place = Place(folder, config.study.name, sweep, config.checkpoint.interval_seconds)
+    with live_sweep(folder, place.study):
+        with place.new_journal() as journal:
+            journal.write("sweep", tags=tags, files=files)
+            journal.write("end", status="FINISHED")
+        writer = _writer(config, place)
+        try:
+            writer.wait_until_open()
+            _finish_writing(writer, "FINISHED", 0, folder)
+        except BaseException:
+            writer.abandon()
+            raise
 
 
 def _writer(config: TrialConfig, place: Place) -> Writer:

@@ -128,6 +128,7 @@ def trial_names(jobs: Sequence[Job], trials: Sequence[Trial]) -> list[str]:
 
 
 def _header(trial: Trial, job: Job, name: str) -> dict[str, Any]:
+    search_round = trial.config.sweep.round
     return {
         "trial_id": trial.trial_id,
         "name": name,
@@ -135,6 +136,7 @@ def _header(trial: Trial, job: Job, name: str) -> dict[str, Any]:
         "tags": {
             "overrides": without_password(" ".join(job.overrides)),
             "job_directory": str(job.directory),
+            **({} if search_round is None else {schema.ROUND: str(search_round)}),
         },
         "config": job.yaml,
         **({"files": trial.files} if trial.files else {}),

@@ -1,4 +1,4 @@
-"""Hydra's two doors to this project: the `grid` sweeper and the `stacked` launcher.
+"""Hydra's doors to this project: the `grid` and `frontier` sweepers, the `stacked` launcher.
 
 Every Hydra application of this environment imports this module: heavy imports wait in functions.
 Its scan does so outside of sys.modules, where postponed annotations do not resolve.
@@ -20,6 +20,31 @@ from omegaconf import DictConfig
 @dataclass
 class GridConf:
     _target_: str = "hydra_plugins.batch_scaling.GridSweeper"
+    max_batch_size: int | None = None
+    params: dict[str, str] | None = None
+
+
+@dataclass
+class FrontierConf:
+    """Everything swept in params or on the command line, but lr and seed, makes the cells.
+
+    lr_base, lr_ratio: learning rates are base * ratio^k; base null: the trial's lr, where the
+    search begins. lr_range: [lowest, highest]; null: 10,000 times to either side of the base.
+    stride: of the first scan, in lattice steps, then halved. cap_factor: trials stop at this many
+    times the fewest steps known in their cell. search_seeds: the first so many seeds search, all
+    of them are trained at the best lr and its neighbours. give_up_after: learning rates that a
+    cell tries in vain at a target. tune_for: all targets, or the hardest only.
+    """
+
+    _target_: str = "hydra_plugins.batch_scaling.FrontierSweeper"
+    lr_base: float | None = None
+    lr_ratio: float = 1.09
+    lr_range: list[float] | None = None
+    stride: int = 8
+    cap_factor: float = 2.0
+    search_seeds: int = 1
+    give_up_after: int = 16
+    tune_for: str = "all"
     max_batch_size: int | None = None
     params: dict[str, str] | None = None
 
@@ -82,6 +107,32 @@ class GridSweeper(BasicSweeper):
         refuse_impossible(self.hydra_context.config_loader, self.config, batch)
 
 
+class FrontierSweeper(BasicSweeper):
+    """Finds the best lr of every cell in rounds; each is one launch."""
+
+    def __init__(
+        self, max_batch_size: int | None, params: dict[str, str] | None = None, **settings: Any
+    ) -> None:
+        super().__init__(max_batch_size, params)
+        self.settings = settings
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        from sweeps.frontier import sweep_frontier
+        from sweeps.frontier_settings import split_swept
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        given = [*self._parse_config(), *arguments]
+        return sweep_frontier(
+            self.hydra_context.config_loader,
+            self.config,
+            lambda: split_swept(given, lambda rest: self.split_arguments(rest, None)[0]),
+            self.settings,
+            self.launcher.launch,
+        )
+
+
 class StackedLauncher(Launcher):
     """Trains the jobs of a multirun in stacks, in worker processes."""
 
@@ -105,4 +156,5 @@ class StackedLauncher(Launcher):
 
 store = ConfigStore.instance()
 store.store(group="hydra/sweeper", name="grid", node=GridConf, provider="batch-scaling")
+store.store(group="hydra/sweeper", name="frontier", node=FrontierConf, provider="batch-scaling")
 store.store(group="hydra/launcher", name="stacked", node=StackedConf, provider="batch-scaling")

@@ -1,0 +1,207 @@
+"""A sweep that finds its frontier: rounds of trials that frontier_search asks for, each one launch,
+read back from the journals. What a killed sweep had on record leads it the same way again."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig
+
+from scaling import schema
+from scaling.checkpoint import read_headers
+from scaling.config import ConfigError
+from scaling.record import RecordReader, StudyRecord, describe, finished, plan
+from scaling.result import TrialResult
+from scaling.trial import Trial
+from sweeps.frontier_cells import Asked, Cell, found
+from sweeps.frontier_readings import CellCurves
+from sweeps.frontier_search import Observed, decide
+from sweeps.frontier_settings import FrontierSettings, Lattice, Swept
+from sweeps.jobs import prepare_jobs, write_last_word
+from sweeps.launch import claim_sweep_directory, compose_jobs, fail_after_all, refuse_impossible
+from sweeps.messages import one_line_errors
+
+log = logging.getLogger(__name__)
+Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
+
+
+@dataclass
+class FrontierSweep:
+    """All cells of a study, searched together: rounds are the only points of decision."""
+
+    loader: ConfigLoader
+    config: DictConfig
+    swept: Swept
+    settings: FrontierSettings
+    lattice: Lattice = field(init=False)
+    cells: list[Cell] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """ConfigError for what cannot be searched; nothing is written yet."""
+        self.settings.check()
+        overrides = [[*cell, "sweep.round=0"] for cell in self.swept.cells]
+        refuse_impossible(self.loader, self.config, overrides)
+        jobs = compose_jobs(self.loader, self.config, overrides, 0)
+        trials = prepare_jobs(jobs)
+        if not all(trial.targets for trial in trials):
+            raise ConfigError("targets", "[]", "a frontier needs a target: its steps are searched")
+        base = self.settings.lr_base
+        self.lattice = Lattice(
+            trials[0].config.lr if base is None else base, self.settings.lr_ratio
+        )
+        self.options = self.settings.search(self.lattice, self.swept.seeds)
+        shared = set.intersection(*map(set, self.swept.cells))
+        self.cells = [
+            Cell(_name(given, shared), given, trial, self._curves(trial))
+            for given, trial in zip(self.swept.cells, trials, strict=True)
+        ]
+        self.folder = Path(trials[0].config.record_dir).absolute()
+
+    def _curves(self, trial: Trial) -> CellCurves:
+        targets = trial.targets if self.settings.tune_for == "all" else trial.targets[-1:]
+        return CellCurves(targets, trial.irreducible_loss, trial.max_steps)
+
+    def run(self, launch: Launch) -> list[Sequence[JobReturn]]:
+        """Rounds until every cell is done, or a trial fails."""
+        returned: list[Sequence[JobReturn]] = []
+        number = n_jobs = 0
+        with RecordReader(self.folder) as reader:
+            while asked := self._ask(number := number + 1):
+                trials = self._compose(asked)
+                results = self._results(trials, reader.read())
+                if None in results:
+                    self._say_round(number, asked)
+                    returned.append(launch([one.overrides for one in asked], n_jobs))
+                    n_jobs += len(asked)
+                    if any(job.status == JobStatus.FAILED for job in returned[-1]):
+                        return returned
+                    results = self._results(trials, reader.read())
+                self._take(asked, trials, results, reader.read())
+        self._say_end(number - 1)
+        return returned
+
+    def dry_run(self) -> list[str]:
+        """What the next round would do; what comes after depends on it."""
+        number = 0
+        with RecordReader(self.folder) as reader:
+            record = reader.read()
+            while asked := self._ask(number := number + 1):
+                trials = self._compose(asked)
+                results = self._results(trials, record)
+                if None in results:
+                    saved = read_headers(self.folder / "checkpoints", move=False)[0]
+                    lines = describe(plan(trials, record, saved), trials, record)
+                    return [f"round {number}; what comes after it depends on it", *lines]
+                self._take(asked, trials, results, record)
+        return [f"all {number - 1} rounds are on record, nothing to train"]
+
+    def _ask(self, number: int) -> list[Asked]:
+        """The trials of round `number`, of all cells."""
+        asked = []
+        for cell in self.cells:
+            before = cell.done
+            decision = decide(cell.curves.observations, self.options)
+            cell.states = decision.states
+            for (index, seed), cap in decision.trials.items():
+                asked.append(self._asked(cell, index, seed, cell.up_to_evaluation(cap), number))
+            if cell.done and not before:
+                for line in cell.describe(self.lattice):
+                    log.info("%s", line)
+        return asked
+
+    def _asked(self, cell: Cell, index: int, seed: int, cap: int, number: int) -> Asked:
+        values = [f"lr={self.lattice.lr(index)}", f"seed={seed}", f"sweep.round={number}"]
+        if cap < cell.curves.budget:
+            values.append(f"budget.max_steps={cap}")
+        return Asked(cell, index, seed, cap, [*cell.overrides, *values])
+
+    def _compose(self, asked: Sequence[Asked]) -> list[Trial]:
+        overrides = [one.overrides for one in asked]
+        return prepare_jobs(compose_jobs(self.loader, self.config, overrides, 0))
+
+    def _results(self, trials: Sequence[Trial], record: StudyRecord) -> list[TrialResult | None]:
+        """What is on record of these trials, up to their caps."""
+        known = [(trial, record.trials.get(trial.trial_id)) for trial in trials]
+        return [None if one is None else finished(trial, one) for trial, one in known]
+
+    def _take(
+        self,
+        asked: Sequence[Asked],
+        trials: Sequence[Trial],
+        results: Sequence[TrialResult | None],
+        record: StudyRecord,
+    ) -> None:
+        for one, trial, result in zip(asked, trials, results, strict=True):
+            if result is None:
+                raise RuntimeError(f"no journal has the trial {' '.join(one.overrides)}")
+            diverged = result.diverged_step is not None
+            observed = Observed(
+                last_step=result.last_step,
+                ended=diverged or result.last_step < one.cap or one.cap >= one.cell.curves.budget,
+                diverged=result.outcome == schema.DIVERGED,
+            )
+            curve = record.trials[trial.trial_id].curve_to(result.last_step)
+            one.cell.curves.take(one.index, one.seed, observed, curve)
+
+    def _say_round(self, number: int, asked: Sequence[Asked]) -> None:
+        done = sum(cell.done for cell in self.cells)
+        log.info(
+            "round %d: %d trials in %d cells; %d of %d cells are done",
+            *(number, len(asked), len({id(one.cell) for one in asked}), done, len(self.cells)),
+        )
+        if number > 1:
+            label = schema.target_label(self.cells[0].curves.targets[-1])
+            log.info("so far, at target %s: %s", label, "; ".join(self._so_far()))
+
+    def _so_far(self) -> list[str]:
+        """The frontier as it forms, at the hardest target of each cell."""
+        return [
+            f"{cell.name} {found(state, self.lattice)}{'' if state.reason else ' (open)'}"
+            for cell, state in ((cell, cell.states[-1]) for cell in self.cells)
+        ]
+
+    def _say_end(self, rounds: int) -> None:
+        """The frontier and what it took, on the sweep's own run."""
+        whole = [cell for cell in self.cells if all(s.index is not None for s in cell.states)]
+        frontier = {
+            "format": 1,
+            "lr_base": self.lattice.base,
+            "lr_ratio": self.lattice.ratio,
+            "rounds": rounds,
+            "cells": [cell.as_json(self.lattice) for cell in self.cells],
+        }
+        tags = {schema.SEARCH_ROUNDS: str(rounds), schema.TUNED_CELLS: str(len(whole))}
+        files = {schema.FRONTIER_FILE: json.dumps(frontier, indent=1)}
+        directory = Path(str(self.config.hydra.sweep.dir))
+        write_last_word(self.cells[0].trial.config, directory, tags, files)
+
+
+def _name(overrides: Sequence[str], shared: set[str]) -> str:
+    return " ".join(one for one in overrides if one not in shared) or "the only cell"
+
+
+def sweep_frontier(
+    loader: ConfigLoader,
+    config: DictConfig,
+    swept: Callable[[], Swept],
+    settings: dict[str, Any],
+    launch: Launch,
+) -> list[Sequence[JobReturn]]:
+    """The body of the `frontier` sweeper."""
+    with one_line_errors():
+        sweep = FrontierSweep(loader, config, swept(), FrontierSettings(**settings))
+        if config.sweep.dry_run:
+            print("\n".join(sweep.dry_run()))
+            return []
+    claim_sweep_directory(config)
+    with one_line_errors():
+        returned = sweep.run(launch)
+    fail_after_all(returned)
+    return returned
