@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.crossings import steps_to_target as steps_to_target
+    from analysis.cells import steps_to_target as steps_to_target
     from analysis.errors import AnalysisError as AnalysisError
     from analysis.fit_table import fit_critical_batch_size as fit_critical_batch_size
     from analysis.fit_table import fit_critical_batch_sizes as fit_critical_batch_sizes
@@ -41,7 +41,7 @@ _PUBLIC = {
     "read_mlflow": "analysis.sources.experiments",
     "read_steps_csv": "analysis.sources.steps",
     "read_study": "analysis.runs",
-    "steps_to_target": "analysis.crossings",
+    "steps_to_target": "analysis.cells",
     "tidy_curves": "analysis.sources.curves",
     "tidy_steps": "analysis.sources.steps",
     "write_report": "analysis.report",

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.best_lr import refined_lr
-from analysis.crossings import Cell, isotonic_crossing
+from analysis.cells import Cell
+from analysis.crossings import isotonic_crossing
 
 Floats = NDArray[np.float64]
 
@@ -26,10 +27,11 @@ class FrontierDraws:
     """Bootstrap of one batch size. K targets.
 
     steps [K, n_boot]: least steps over the lrs, NaN where no lr reached the target;
-    best [K, n_boot]: index of that lr among the cells' lrs, -1 where none reached;
+    best [K, n_boot]: index of that lr, -1 where none reached;
     steps_lower, steps_upper [K, n_boot]: the evaluations around a crossing, or the budget's end
     and NaN where none reached; NaN where not known, None where never known;
-    lr [K, n_boot]: the best lr, refined between those tried; NaN where none reached.
+    lr [K, n_boot]: the best lr, refined between those tried; NaN where none reached;
+    lrs: those that `best` counts (None: the compared ones of the cells).
     """
 
     steps: Floats
@@ -37,6 +39,7 @@ class FrontierDraws:
     steps_lower: Floats | None = None
     steps_upper: Floats | None = None
     lr: Floats | None = None
+    lrs: Floats | None = None
 
 
 class StepDraws(NamedTuple):
@@ -57,9 +60,9 @@ def draw_frontier(
 ) -> FrontierDraws:
     """Resample the seeds of one batch size's cells n_bootstrap times.
 
-    cells: all lrs of one group and batch size, lrs increasing; levels [K] of excess loss; seeds: to
-    resample, default those of the cells. Batch sizes drawn with the same seeds and an equal rng are
-    resampled jointly.
+    cells: the compared ones of one group and batch size, lrs increasing; levels [K] of excess
+    loss; seeds: to resample, default those of the cells. Batch sizes drawn with the same seeds and
+    an equal rng are resampled jointly.
     """
     if seeds is None:
         seeds = np.unique(np.concatenate([cell.seeds for cell in cells]))
@@ -106,7 +109,7 @@ def least_of_lrs(steps: Floats, ends: Floats, lrs: Floats) -> FrontierDraws:
     lower = np.where(reached | ~np.isfinite(end), np.nan, end)
     best = np.where(reached, best, -1)
     lr = refined_lr(lrs, steps, best)
-    return FrontierDraws(np.where(reached, least, np.nan), best, lower, lr=lr)
+    return FrontierDraws(np.where(reached, least, np.nan), best, lower, lr=lr, lrs=lrs)
 
 
 def stack_draws(draws: Mapping[int, FrontierDraws], sizes: Sequence[int], k: int) -> StepDraws:

@@ -19,6 +19,7 @@ ONE_LR = (
     "Each batch size has one lr, which is taken for its best: if it was not tuned, what looks like "
     "a critical batch size may be that lr"
 )
+_SAME_SPACING = 1.02  # of lrs, as a ratio of ratios
 _SAME_VALUE = 1.1  # critical batch sizes by two forms within this ratio are taken as equal
 _FEW_STEPS = 10  # a target reached in fewer steps is resolved badly
 # Order in which sentences are shown: what the answer lacks, then what may have bent it.
@@ -63,28 +64,29 @@ def _sentence(text: str, places: Mapping[str, Sequence[str]], n_groups: int) -> 
 def trial_caveats(cells: pd.DataFrame, exact: bool = False) -> list[Caveat]:
     """Seeds, batch sizes, lr spacing and divergence of one group; cells of one of its targets."""
     found = []
-    sizes, seeds = cells["batch_size"].nunique(), cells["n_seeds"]
+    sizes, seeds = cells["batch_size"].nunique(), cells.loc[cells["compared"], "n_seeds"]
     n_lrs = cells.groupby("batch_size")["lr"].nunique()
+    spacing = [_spacing_at_best(own) for _, own in cells.groupby("batch_size")]
     if sizes == 1:
         text = "There is only one batch size, so nothing is said about scaling"
         found.append(Caveat(text, topic="answer"))
     if n_lrs.max() == 1 and sizes > 1:
         found.append(Caveat(ONE_LR, topic="tuning"))
     found += _seed_caveats(seeds, sizes)
-    if n_lrs.min() != n_lrs.max():
+    if n_lrs.min() != n_lrs.max() and not _alike(spacing):
         text = (
             "Batch sizes were not tuned equally: the least of more trials is lower, so give each "
             "the same number of lrs"
         )
         found.append(Caveat(text, f"{n_lrs.min()} to {n_lrs.max()} lrs", "tuning"))
-    ratio = _lr_ratio(cells)
+    ratio = max((r for r in spacing if r is not None), default=1.0)
     if ratio > _FINE_RATIO and sizes > 1 and not exact:  # exact values say what this grid costs
         text = (
             f"Tried lrs lie a factor {ratio:.2f} apart: against a continuous lr the critical batch "
             "size comes out low (by 6 to 10 % at a factor 1.41, by 17 to 22 % at 2)"
         )
         found.append(Caveat(text, topic="tuning"))
-    mixed = int(((cells["n_diverged"] > 0) & (cells["n_diverged"] < seeds)).sum())
+    mixed = int(((cells["n_diverged"] > 0) & (cells["n_diverged"] < cells["n_seeds"])).sum())
     if mixed:
         text = "Cells in which only some seeds diverged count as diverged"
         found.append(Caveat(text, f"{mixed} of {len(cells)}", "diverged"))
@@ -234,10 +236,26 @@ def recommendation_caveats(rows: Iterable[Mapping[str, Any]]) -> list[Caveat]:
     ]
 
 
-def _lr_ratio(cells: pd.DataFrame) -> float:
-    """Largest over batch sizes of the median ratio between neighbouring lrs; 1 with single lrs."""
-    lrs = [np.unique(rows["lr"]) for _, rows in cells.groupby("batch_size")]
-    return max((float(np.median(lr[1:] / lr[:-1])) for lr in lrs if len(lr) > 1), default=1.0)
+def _spacing_at_best(cells: pd.DataFrame) -> float | None:
+    """Ratio of the best lr of a batch size to its nearest compared neighbours, the larger one.
+
+    Of all neighbours the median where nothing reached the target; None with a single lr.
+    """
+    own = cells[cells["compared"]].sort_values("lr").drop_duplicates("lr")
+    lrs, steps = own["lr"].to_numpy(float), own["steps"].to_numpy(float)
+    if len(lrs) < 2:
+        return None
+    ratios = lrs[1:] / lrs[:-1]
+    if np.isnan(steps).all():
+        return float(np.median(ratios))
+    best = int(np.nanargmin(steps))
+    return float(ratios[max(best - 1, 0) : best + 1].max())
+
+
+def _alike(spacing: Sequence[float | None]) -> bool:
+    """Every batch size has its best lr resolved as finely as the others: it may have taken more."""
+    known = [ratio for ratio in spacing if ratio is not None]
+    return len(known) == len(spacing) and max(known) < _SAME_SPACING * min(known)
 
 
 def _sizes(rows: pd.DataFrame) -> str:

@@ -33,8 +33,9 @@ def frontier_frame(
 ) -> pd.DataFrame:
     """A row per target and batch size of one group: the raw minimum over lr and its interval.
 
-    cells: cell_frame of the group; draws: bootstrap of each batch size (its targets in the order of
-    target_losses, its lrs increasing). outcome is reached, censored (no lr reached the target in
+    cells: cell_frame of the group, of which the compared ones enter the minimum and all the edges;
+    draws: bootstrap of each batch size (its targets in the order of target_losses, its compared lrs
+    increasing). outcome is reached, censored (no lr reached the target in
     its budget) or diverged (all lrs did). steps_lower, steps_upper: the evaluations around the
     crossing, or the least of the censored lrs' ends; lr_refined: see refined_lr. Intervals
     (steps_low, steps_high) are 95 % percentiles with the correction of analysis.intervals; NaN with
@@ -124,27 +125,30 @@ def _value_at_edge(values: pd.Series, best: object) -> bool:
 def _frontier_row(
     tried: pd.DataFrame, draws: FrontierDraws, k: int, given: bool, others: Sequence[str] = ()
 ) -> dict[str, object]:
+    all_lrs, n_lrs = tried["lr"], tried["lr"].nunique(dropna=False)
+    everything, tried = tried, tried[tried["compared"]]
     lrs, steps = tried["lr"].to_numpy(float), tried["steps"].to_numpy(float)
     best = best_lr(lrs, steps)
     if given:
         best = best._replace(at_edge=False)
-    row: dict[str, object] = dict.fromkeys(FRONTIER_COLUMNS[2:], np.nan)
-    if others and best.position >= 0 and not given:
+    elif others and best.position >= 0:
         best = best._replace(at_edge=_at_edge_with(tried, best.position, others))
-    n_lrs = len(np.unique(lrs))
+    elif best.at_edge:  # of those compared; others may lie around it
+        best = best._replace(at_edge=bool(lrs[best.position] in (all_lrs.min(), all_lrs.max())))
+    row: dict[str, object] = dict.fromkeys(FRONTIER_COLUMNS[2:], np.nan)
     row |= {"lr_at_edge": best.at_edge, "n_lrs": n_lrs, "n_seeds": int(tried["n_seeds"].max())}
     row |= dict.fromkeys(others) | {f"{name}_at_edge": False for name in others}
     if best.position < 0:
-        out = tried["outcome"] == CENSORED
-        if "steps_lower" in tried:
-            row["steps_lower"] = tried.loc[out, "steps_lower"].min()
+        out = everything["outcome"] == CENSORED
+        if "steps_lower" in everything:
+            row["steps_lower"] = everything.loc[out, "steps_lower"].min()
         return row | {"outcome": CENSORED if out.any() else DIVERGED}
     chosen = tried.iloc[best.position]
     steps_low, steps_high = _steps_interval(draws.steps[k], int(chosen["n_seeds"]))
     grid = np.unique(lrs)
-    drawn = draws.best[k][draws.best[k] >= 0]
+    drawn = (lrs if draws.lrs is None else draws.lrs)[draws.best[k][draws.best[k] >= 0]]
     index = int(np.searchsorted(grid, lrs[best.position]))
-    lr_low, lr_high = lr_interval(grid, index, np.searchsorted(grid, lrs[drawn]))
+    lr_low, lr_high = lr_interval(grid, index, np.searchsorted(grid, drawn))
     refined = float(refined_lr(lrs, steps, np.array(best.position)))
     if others:  # neighbours are of other settings
         refined = float(lrs[best.position])

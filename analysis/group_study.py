@@ -18,8 +18,8 @@ from analysis.caveats import (
     trial_caveats,
     value_edge_caveats,
 )
+from analysis.cells import Cell, cell_frame, compared
 from analysis.critical_batch_size import exact_critical_batch_size, find_critical_batch_size
-from analysis.crossings import Cell, cell_frame
 from analysis.fitting import LIKELIHOOD, FitResult
 from analysis.frontier import frontier_frame, lr_draws, usable
 from analysis.losses_at_examples import example_budgets, fixed_budget_frame
@@ -84,7 +84,7 @@ def measure(
 ) -> Measured:
     floor = floor_of(trials)
     levels = [target - floor for target in targets]
-    draws = _draw(cells, levels, settings.n_bootstrap, rng, settings.jointly)
+    draws = _draw(compared(cells), levels, settings.n_bootstrap, rng, settings.jointly)
     rows = cell_frame(cells, targets, floor, list(group), settings.tuned)
     return measured_frontier(rows, draws, targets, group, settings.tuned)
 
@@ -147,6 +147,7 @@ def analyse_group(
         advice += advised
         caveats += fit_caveats(fit, points) + recommendation_caveats(advised)
     caveats += step_time_caveats(time) if time is not None else []
+    in_minimum = compared(cells)
     in_seconds, choices = time_to_target_frames(frontier, draws, targets, time, fits, group)
     budgets = example_budgets(frontier)
     return GroupResult(
@@ -155,11 +156,11 @@ def analyse_group(
         theory=theory.assign(**group)[[*names, *theory.columns]],
         fits=fits,
         lr_rules=join(rules),
-        fixed_budget=fixed_budget_frame(cells, floor, budgets, group, n_bootstrap, [seed]),
+        fixed_budget=fixed_budget_frame(in_minimum, floor, budgets, group, n_bootstrap, [seed]),
         recommendations=pd.DataFrame(advice, columns=pd.Index([*names, *RECOMMENDATION_COLUMNS])),
         caveats=caveats,
         curves=GroupCurves(
-            group, floor, targets, cells, draws, size, the_one(flops_per_example(trials)[0])
+            group, floor, targets, in_minimum, draws, size, the_one(flops_per_example(trials)[0])
         ),
         time=time,
         time_to_target=in_seconds,

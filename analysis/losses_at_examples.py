@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.bootstrap import percentile_interval
-from analysis.crossings import Cell
+from analysis.cells import Cell
 from scaling.schema import REACHED
 
 Floats = NDArray[np.float64]

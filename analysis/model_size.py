@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.bootstrap import FrontierDraws
-from analysis.crossings import Cell
+from analysis.cells import Cell
 from scaling.schema import MODEL_SIZE
 
 # What an example costs forward, in multiply-adds, by the first of these that all trials have.

@@ -142,7 +142,8 @@ def _decoded_draws(
     for size, drawn in draws.items():
         codes = sorted(table.loc[table["batch_size"] == size, "lr"].unique())
         lrs = settings.loc[codes, "lr"].to_numpy(float)
-        found[size] = replace(drawn, lr=np.where(drawn.best >= 0, lrs[drawn.best], np.nan))
+        best = np.where(drawn.best >= 0, lrs[drawn.best], np.nan)
+        found[size] = replace(drawn, lr=best, lrs=lrs)
     return found
 
 

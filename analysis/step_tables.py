@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.bootstrap import FrontierDraws, least_of_lrs, resample_seeds
-from analysis.crossings import CELL_COLUMNS
+from analysis.cells import CELL_COLUMNS, mark_compared
 from scaling.schema import CENSORED, DIVERGED, REACHED
 
 Floats = NDArray[np.float64]
@@ -48,10 +48,10 @@ def frontier_is_given(table: pd.DataFrame) -> bool:
 
 
 def table_cells(table: pd.DataFrame, group_by: Sequence[str] = ()) -> pd.DataFrame:
-    """The cells of a complete table, a row each, as crossings.cell_frame gives them.
+    """The cells of a complete table, a row each, as cells.cell_frame gives them.
 
-    Columns: group_by.., CELL_COLUMNS, steps_lower, steps_upper; last_step is the least of the
-    seeds' steps that did not reach the target, NaN where all did.
+    Columns: group_by.., CELL_COLUMNS; last_step is the least of the seeds' steps that did not reach
+    the target, NaN where all did.
     """
     keys = [*group_by, "target_loss", "batch_size", "lr"]
     rows = [
@@ -59,8 +59,8 @@ def table_cells(table: pd.DataFrame, group_by: Sequence[str] = ()) -> pd.DataFra
         for key, own in table.groupby(keys, dropna=False, sort=True)
     ]
     names = [*keys, "steps", "outcome", "n_seeds", "n_diverged", "last_step", *BOUNDS]
-    frame = pd.DataFrame(rows, columns=pd.Index(names))
-    return frame[[*group_by, *dict.fromkeys([*CELL_COLUMNS, *BOUNDS])]]
+    frame = mark_compared(pd.DataFrame(rows, columns=pd.Index(names)), keys[:-1])
+    return frame[[*group_by, *CELL_COLUMNS]]
 
 
 def draw_table(
@@ -113,8 +113,11 @@ def _draw_size(
     lower, upper = np.full(shape, np.nan), np.full(shape, np.nan)
     for k, target in enumerate(target_losses):
         for i, lr in enumerate(lrs):
-            cell = own[_same(own["target_loss"], target) & _same(own["lr"], lr)]
-            if not len(cell) or (cell["outcome"] == DIVERGED).any():
+            of_target = own[_same(own["target_loss"], target)]
+            cell = of_target[_same(of_target["lr"], lr)]
+            most = of_target.groupby("lr", dropna=False)["seed"].nunique().max()
+            few = 2 * cell["seed"].nunique() <= most  # not compared: see cells.compared
+            if not len(cell) or few or (cell["outcome"] == DIVERGED).any():
                 continue
             weight = counts[:, np.searchsorted(seeds, cell["seed"])].astype(float)
             total = weight.sum(axis=1)

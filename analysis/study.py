@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.caveats import Caveat, fold, norm_caveats
+from analysis.cells import Cell, read_cells
 from analysis.compute_frontier import compute_frontier
-from analysis.crossings import Cell, read_cells
 from analysis.errors import AnalysisError
 from analysis.fitting import LIKELIHOOD, OBJECTIVES, FitResult
 from analysis.group_study import GroupResult, Settings, analyse_group, join, measure
@@ -35,7 +35,8 @@ class StudyResult:
     """The statistics of one study. Group columns (`group_by`) stand in every frame, first.
 
     cells           target_loss, batch_size, lr, steps, outcome, n_seeds, n_diverged, last_step,
-                    steps_lower, steps_upper (the evaluations around the crossing)
+                    steps_lower, steps_upper (the evaluations around the crossing), compared (may be
+                    the best of its batch size: see cells.compared)
     frontier        target_loss, batch_size, steps, examples, lr, outcome, lr_at_edge, n_seeds,
                     n_lrs, steps_low, steps_high, lr_low, lr_high (95 % intervals), steps_lower,
                     steps_upper (evaluations around the crossing, or the budget's end), lr_refined
@@ -165,7 +166,7 @@ def analyse(
         rng = np.random.default_rng([seed, index])
         measured = measure(group, rows, own_cells, wanted, rng, settings)
         parts.append(analyse_group(group, rows, measured, own_cells, wanted, rng, settings, probes))
-        caveats = parts[-1].caveats + early_stop_caveats(rows, curves, wanted)
+        caveats = parts[-1].caveats + early_stop_caveats(rows, curves, measured.frontier)
         said += [(group, caveat) for caveat in caveats]
     if not parts:
         raise AnalysisError("targets: no trial has any; give targets=[..]")

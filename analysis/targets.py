@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.caveats import Caveat
-from analysis.crossings import Cell, isotonic_crossing
-from scaling.schema import DIVERGED
+from analysis.cells import Cell
+from analysis.crossings import isotonic_crossing
+from scaling.schema import REACHED
 
 REACHED_BY = 0.75  # share of the batch sizes that a chosen target is reached by
-TAIL = 2.0  # a curve should go on to this many times its crossing: see analysis.crossings
+TAIL = 2.0  # a curve should go on to this many times its crossing: see analysis.cells
 SHORTEST_TAIL = 1.5
 _FEWEST_STEPS = 10  # a target reached in fewer steps is resolved badly
 _WORTH_SAYING = 0.1  # share of trials
@@ -64,25 +65,26 @@ def targets_sentence(targets: Sequence[float]) -> str:
 
 
 def early_stop_caveats(
-    trials: pd.DataFrame, curves: pd.DataFrame, targets: Sequence[float]
+    trials: pd.DataFrame, curves: pd.DataFrame, frontier: pd.DataFrame
 ) -> list[Caveat]:
-    """What to say of targets that trials touched and then hardly went on from.
+    """What to say of best lrs whose trials touched their target and then hardly went on from it.
 
     The isotonic regression of a curve that ends where it first touches a target has nothing to
-    pull it back with: the crossing is read too early.
+    pull it back with: the crossing is read too early. frontier: of the same group; other lrs did
+    not win, so their curves may be short (those of a search are).
     """
-    sound = trials.loc[trials["outcome"] != DIVERGED, "run_id"]
-    own = curves[curves["run_id"].isin(sound) & curves["loss"].notna()]
-    last = own.groupby("run_id")["step"].max()
+    last = curves[curves["loss"].notna()].groupby("run_id")["step"].max()
     then = _THEN_LOW if trials["batch_size"].nunique() > 1 else ""
     found = []
-    for target in targets:
+    for target, points in frontier[frontier["outcome"] == REACHED].groupby("target_loss"):
+        best = trials.merge(points[["batch_size", "lr"]], on=["batch_size", "lr"])
+        own = curves[curves["run_id"].isin(best["run_id"])]
         touch = own[(own["loss"] <= target) & (own["step"] > 0)].groupby("run_id")["step"].min()
         early = last.reindex(touch.index) < SHORTEST_TAIL * touch
         if len(touch) and early.mean() >= _WORTH_SAYING:
             share = f"{100 * early.mean():.0f} % at target loss {target:.4g}"
             found.append(Caveat(_STOPPED + then, share, "answer"))
-    return found
+    return found[::-1]  # the easiest first
 
 
 def _level_at(cell: Cell, share: float) -> float:

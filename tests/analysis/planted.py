@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from analysis.bootstrap import FrontierDraws
-from analysis.crossings import Cell
+from analysis.cells import Cell
 from analysis.fitting import FitResult
 from analysis.model_size import GroupCurves
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from analysis.bootstrap import draw_frontier, least_of_lrs, percentile_interval
-from analysis.crossings import Cell, isotonic_crossing
+from analysis.cells import Cell
+from analysis.crossings import isotonic_crossing
 
 STEPS = np.arange(1.0, 41)
 

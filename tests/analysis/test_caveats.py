@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from analysis.caveats import Caveat, fold
+import numpy as np
+import pandas as pd
+
+from analysis.caveats import Caveat, fold, trial_caveats
 from analysis.groups import group_label, listed, prefixed
 
 UNET, POOL, THIRD = ({"model.name": name} for name in ("unet", "pool", "third"))
@@ -46,3 +49,24 @@ def test_order_is_by_topic_and_plain_sentences_come_last() -> None:
     ]
     words = [text.split(" (")[0] for text in fold(found, 2)]
     assert words == ["Not identified", "Edges", "Seeds", "A sentence"]
+
+
+def search_cells(lrs_of: dict[int, list[float]], compared: dict[int, list[float]]) -> pd.DataFrame:
+    """Steps fall to the middle one of the compared lrs; 8 seeds there, one elsewhere."""
+    rows = [
+        {"batch_size": size, "lr": lr, "compared": lr in compared[size],
+         "n_seeds": 8 if lr in compared[size] else 1, "n_diverged": 0,
+         "steps": 100 * (1 + abs(np.log(lr / compared[size][1])))}
+        for size, lrs in lrs_of.items() for lr in lrs
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_a_search_tunes_alike_with_other_numbers_of_lrs() -> None:
+    near = {1: [0.1, 0.11, 0.121], 8: [0.2, 0.22, 0.242]}
+    cells = search_cells({1: [0.05, *near[1]], 8: [0.05, 0.1, *near[8], 0.4]}, near)
+    assert trial_caveats(cells) == []
+    coarse = near | {8: [0.1, 0.2, 0.4]}
+    (caveat, wide) = trial_caveats(search_cells({1: near[1], 8: [0.05, *coarse[8]]}, coarse))
+    assert "not tuned equally" in caveat.sentence
+    assert "a factor 2.00 apart" in wide.sentence

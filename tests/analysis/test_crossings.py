@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import isotonic_regression
 
-from analysis.crossings import cell_frame, isotonic_crossing, read_cells
+from analysis.cells import cell_frame, read_cells
+from analysis.crossings import isotonic_crossing
 from scaling.target import interpolate_crossing
 
 

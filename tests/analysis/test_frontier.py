@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.bootstrap import FrontierDraws, StepDraws
-from analysis.crossings import Cell
+from analysis.cells import Cell
 from analysis.frontier import bounded, frontier_frame, lr_draws, usable
 from analysis.intervals import widening
 from analysis.losses_at_examples import example_budgets, fixed_budget_frame
@@ -15,7 +15,7 @@ from analysis.losses_at_examples import example_budgets, fixed_budget_frame
 LRS = [0.1, 0.2, 0.4]
 
 
-def cells_of(steps, outcomes, n_seeds=8):
+def cells_of(steps, outcomes, n_seeds: int | list[int] = 8):
     return pd.DataFrame(
         {
             "target_loss": 0.5,
@@ -26,6 +26,7 @@ def cells_of(steps, outcomes, n_seeds=8):
             "n_seeds": n_seeds,
             "n_diverged": 0,
             "last_step": 100,
+            "compared": True,
         }
     )
 
@@ -157,3 +158,12 @@ def test_budgets_span_what_the_targets_cost():
     budgets = example_budgets(frontier)
     assert (budgets[0], budgets[-1], len(budgets)) == (50, 3000, 6)
     assert example_budgets(frontier.iloc[3:]) == []
+
+
+def test_a_lucky_seed_of_a_search_is_not_the_best() -> None:
+    """Most lrs of a search have one seed: only those with all seeds compete, all tell of edges."""
+    cells = cells_of([18.0, 20.0, 25.0], ["reached"] * 3, n_seeds=[1, 8, 8])
+    row = row_of(cells.assign(compared=[False, True, True]))
+    assert (row["lr"], row["steps"], row["n_seeds"], row["n_lrs"]) == (0.2, 20.0, 8, 3)
+    assert not row["lr_at_edge"]  # the first of those compared; a smaller one was tried
+    assert row_of(cells.iloc[1:])["lr_at_edge"]

@@ -13,6 +13,7 @@ from analysis.bootstrap import stack_draws
 from analysis.errors import AnalysisError
 from analysis.fit_table import fit_critical_batch_size, fit_critical_batch_sizes
 from analysis.forms import hyperbola
+from analysis.step_study import analyse_steps
 from analysis.step_tables import complete_table, draw_table, frontier_is_given, table_cells
 
 SIZES = 4 ** np.arange(1, 9)
@@ -84,6 +85,16 @@ def test_draws_choose_the_lr_and_leave_out_diverged_ones():
     assert set(draws.best[0]) == {0, 1}
     # the seeds are shared: seed 1 twice is 40 at lr .1 and 22 at .2
     assert set(draws.steps[0].round(6)) == {10.0, 20.0, 22.0}
+
+
+def test_an_lr_with_one_seed_among_several_is_not_compared() -> None:
+    table = cell([10.0, 12.0, 11.0, 13.0, 5.0], ["reached"] * 5)
+    table["lr"], table["seed"] = [0.1, 0.1, 0.2, 0.2, 0.4], [0, 1, 0, 1, 0]
+    assert table_cells(table)["compared"].tolist() == [True, True, False]
+    drawn = draw_table(table, [np.nan], 50, np.random.default_rng(0))[8]
+    assert set(drawn.best[0]) == {0}
+    found = analyse_steps(table.assign(target_loss=1.0), n_bootstrap=20).frontier.iloc[0]
+    assert (found["lr"], found["lr_at_edge"]) == (0.1, True)
 
 
 def test_seeds_are_resampled_for_each_batch_size_or_jointly():

@@ -62,7 +62,7 @@ def test_steps_are_near_the_exact_ones(result):
 def test_frames_have_the_columns_of_the_contract(result):
     assert list(result.cells.columns) == [
         "target_loss", "batch_size", "lr", "steps", "outcome", "n_seeds", "n_diverged", "last_step",
-        "steps_lower", "steps_upper",
+        "steps_lower", "steps_upper", "compared",
     ]  # fmt: skip
     assert list(result.frontier.columns) == [
         "target_loss", "batch_size", "steps", "examples", "lr", "outcome", "lr_at_edge", "n_seeds",

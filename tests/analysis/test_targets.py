@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.crossings import read_cells
+from analysis.cells import read_cells
 from analysis.errors import AnalysisError
 from analysis.sources.curves import tidy_curves
 from analysis.study import analyse
@@ -75,11 +75,27 @@ def test_curves_that_stop_at_first_touch_are_used_and_flagged(tail: float, flagg
 
 
 def test_a_share_below_one_in_ten_is_not_worth_a_sentence() -> None:
-    trials = pd.DataFrame({"run_id": [str(i) for i in range(20)], "batch_size": 8, "outcome": None})
+    same = {"batch_size": 8, "lr": 0.1}
+    best = pd.DataFrame({"target_loss": [0.5], "outcome": ["reached"]}).assign(**same)
+    trials = pd.DataFrame({"run_id": [str(i) for i in range(20)], "seed": range(20), **same})
     rows = [
         {"run_id": str(i), "step": step, "loss": 1.0 / step}
         for i in range(20)
         for step in ((1, 2, 4, 8) if i else (1, 2))
     ]
-    assert early_stop_caveats(trials, pd.DataFrame(rows), [0.5]) == []
-    assert len(early_stop_caveats(trials.head(5), pd.DataFrame(rows), [0.5])) == 1
+    assert early_stop_caveats(trials, pd.DataFrame(rows), best) == []
+    assert len(early_stop_caveats(trials.head(5), pd.DataFrame(rows), best)) == 1
+
+
+def test_only_the_best_lrs_need_a_tail() -> None:
+    """Trials of a search end early where another lr is better."""
+    trials = pd.DataFrame({"run_id": ["a", "b"], "batch_size": 8, "lr": [0.1, 0.2]})
+    rows = [
+        {"run_id": run, "step": step, "loss": 1.0 / step}
+        for run, end in (("a", 8), ("b", 2))
+        for step in (1, 2, 4, 8)
+        if step <= end
+    ]
+    best = pd.DataFrame({"target_loss": [0.5], "outcome": "reached", "batch_size": 8, "lr": 0.1})
+    assert early_stop_caveats(trials, pd.DataFrame(rows), best) == []
+    assert len(early_stop_caveats(trials, pd.DataFrame(rows), best.assign(lr=0.2))) == 1

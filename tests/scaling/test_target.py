@@ -66,6 +66,8 @@ def test_isotonic_crossing_at_a_mean_equal_to_the_level() -> None:
         crossing = isotonic_crossing(steps, np.array(losses), level)
         assert crossing is not None
         assert 0 <= crossing <= 3
+        (expected,) = of_the_report(steps, np.array([losses]), [level])[0]
+        assert crossing == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_lucky_touch_is_not_a_crossing() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.crossings import steps_to_target
+from analysis.cells import steps_to_target
 from analysis.errors import AnalysisError
 from analysis.sources.curves import read_curves_csv, tidy_curves
 from analysis.study import analyse

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.crossings import steps_to_target
+from analysis.cells import steps_to_target
 from analysis.errors import AnalysisError
 from analysis.runs import read_curves, read_study
 from analysis.sources.experiments import is_ours, read_mlflow
