@@ -20,13 +20,21 @@ from scaling.config import ConfigError
 from scaling.record import RecordReader, StudyRecord, describe, finished, plan
 from scaling.result import TrialResult
 from scaling.trial import Trial
-from sweeps.frontier_cells import Asked, Cell, found
+from sweeps.frontier_cells import ROW, Asked, Cell, found
 from sweeps.frontier_readings import CellCurves
 from sweeps.frontier_search import Observed, decide
 from sweeps.frontier_settings import FrontierSettings, Lattice, Swept
 from sweeps.jobs import prepare_jobs, write_last_word
-from sweeps.launch import claim_sweep_directory, compose_jobs, fail_after_all, refuse_impossible
+from sweeps.launch import (
+    claim_sweep_directory,
+    compose_jobs,
+    fail_after_all,
+    refuse_impossible,
+    say_report,
+)
 from sweeps.messages import one_line_errors
+from sweeps.probe import probe
+from sweeps.progress import Display, progress_display
 
 log = logging.getLogger(__name__)
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
@@ -72,19 +80,21 @@ class FrontierSweep:
         """Rounds until every cell is done, or a trial fails."""
         returned: list[Sequence[JobReturn]] = []
         number = n_jobs = 0
-        with RecordReader(self.folder) as reader:
+        with RecordReader(self.folder) as reader, progress_display() as display:
             while asked := self._ask(number := number + 1):
                 trials = self._compose(asked)
                 results = self._results(trials, reader.read())
                 if None in results:
-                    self._say_round(number, asked)
+                    self._say_round(number, asked, display)
                     returned.append(launch([one.overrides for one in asked], n_jobs))
                     n_jobs += len(asked)
                     if any(job.status == JobStatus.FAILED for job in returned[-1]):
                         return returned
                     results = self._results(trials, reader.read())
                 self._take(asked, trials, results, reader.read())
-        self._say_end(number - 1)
+            if display is not None:
+                self._show("done", display)
+            self._say_end(number - 1)
         return returned
 
     def dry_run(self) -> list[str]:
@@ -150,15 +160,25 @@ class FrontierSweep:
             curve = record.trials[trial.trial_id].curve_to(result.last_step)
             one.cell.curves.take(one.index, one.seed, observed, curve)
 
-    def _say_round(self, number: int, asked: Sequence[Asked]) -> None:
+    def _say_round(self, number: int, asked: Sequence[Asked], display: Display | None) -> None:
+        """What is asked for, and the frontier as it forms: a table on a terminal, else a line."""
         done = sum(cell.done for cell in self.cells)
         log.info(
             "round %d: %d trials in %d cells; %d of %d cells are done",
             *(number, len(asked), len({id(one.cell) for one in asked}), done, len(self.cells)),
         )
-        if number > 1:
-            label = schema.target_label(self.cells[0].curves.targets[-1])
-            log.info("so far, at target %s: %s", label, "; ".join(self._so_far()))
+        if display is not None:
+            self._show(f"round {number}", display)
+        elif number > 1:
+            log.info("so far, at %s: %s", self._hardest_target, "; ".join(self._so_far()))
+
+    @property
+    def _hardest_target(self) -> str:
+        return f"target {schema.target_label(self.cells[0].curves.targets[-1])}"
+
+    def _show(self, what: str, display: Display) -> None:
+        rows = [cell.as_row(self.lattice) for cell in self.cells]
+        display.show_table([f"{what}, {self._hardest_target}", *ROW], rows)
 
     def _so_far(self) -> list[str]:
         """The frontier as it forms, at the hardest target of each cell."""
@@ -181,6 +201,12 @@ class FrontierSweep:
         files = {schema.FRONTIER_FILE: json.dumps(frontier, indent=1)}
         directory = Path(str(self.config.hydra.sweep.dir))
         write_last_word(self.cells[0].trial.config, directory, tags, files)
+        trials = [trial for cell in self.cells for trial in cell.curves.trials.values()]
+        log.info(
+            "%d cells are done after %d rounds: %d trials, %d steps",
+            *(len(self.cells), rounds, len(trials), sum(one.last_step for one in trials)),
+        )
+        say_report(self.cells[0].trial.config.study.name)
 
 
 def _name(overrides: Sequence[str], shared: set[str]) -> str:
@@ -196,6 +222,9 @@ def sweep_frontier(
 ) -> list[Sequence[JobReturn]]:
     """The body of the `frontier` sweeper."""
     with one_line_errors():
+        if config.sweep.probe:
+            probe(loader, config, swept().cells)
+            return []
         sweep = FrontierSweep(loader, config, swept(), FrontierSettings(**settings))
         if config.sweep.dry_run:
             print("\n".join(sweep.dry_run()))

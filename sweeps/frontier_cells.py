@@ -19,6 +19,9 @@ ADVICE = {
 }
 
 
+ROW = ("steps", "best lr", "lrs", "")  # the heads of Cell.as_row, but for the first
+
+
 @dataclass
 class Cell:
     """Everything swept but lr and seed, at one value each. name: what tells it from the others.
@@ -53,6 +56,15 @@ class Cell:
             best = found(state, lattice)
             lines.append(f"{self.name}, target {label}: {best} ({tried}{advice})")
         return lines
+
+    def as_row(self, lattice: Lattice) -> list[str]:
+        """The cell at its hardest target, for a table."""
+        if not self.states:
+            return [self.name, "", "", "", "open"]
+        state = self.states[-1]
+        steps = "" if state.steps is None else f"{state.steps:.1f}"
+        lr = "" if state.index is None else f"{lattice.lr(state.index):.4g}"
+        return [self.name, steps, lr, str(state.n_tried), state.reason or "open"]
 
     def as_json(self, lattice: Lattice) -> dict[str, Any]:
         targets = [

@@ -93,6 +93,7 @@ def _run_units(
             with progress_display() as display, place.new_journal() as journal:
                 count = Count("training", n_trials, display)
                 training = Training(jobs, trials, place, options, journal, executor, count)
+                training.n_skipped = len(planned.results)
                 with stop_requests(training.stop):
                     training.run(units)
                 journal.write("end", status=training.status)
@@ -122,7 +123,6 @@ def _run_units(
 def _finish_writing(writer: Writer, status: str, n_trials: int, folder: Path) -> None:
     if isinstance(writer, NoWriter):
         return
-    log.info("writing to MLflow what is not written yet")
     with progress_display() as display:
         written = Count("writing to MLflow", n_trials, display)
         try:
@@ -187,6 +187,7 @@ def _say(
         "new": len(planned.to_do) - len(planned.failed) - len(planned.interrupted),
     }
     counts = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
-    log.info("%d trials: %s", len(trials), counts)
+    if trials[0].config.sweep.round is None:  # a search goes on with what its caps interrupted
+        log.info("%d trials: %s", len(trials), counts)
     for line in differences(trials, record, tags):
         log.warning("%s", line)

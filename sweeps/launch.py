@@ -107,9 +107,13 @@ def launch(
             job.write_directory()
         study = trials[0].config.study
         sweep = sweep_record(study, directory, sys.argv[1:])
-        log.info("%s: %d trials in %s", study.name, len(trials), directory)
+        of_search = trials[0].config.sweep.round is not None  # which says how many rounds it takes
+        if not of_search:
+            log.info("%s: %d trials in %s", study.name, len(trials), directory)
         done = run_trials(jobs, trials, sweep, options)
-    _say_what_came_out(done, len(trials), study.name)
+    _say_what_came_out(done, len(trials))
+    if not of_search:
+        say_report(study.name)
     errors = {number: failure.error for failure in done.failures for number in failure.numbers}
     return [
         _job_return(job, done.results.get(number), errors.get(number, NOT_TRAINED))
@@ -203,7 +207,11 @@ def run_single(config: DictConfig) -> float:
     return result.main_loss
 
 
-def _say_what_came_out(done: SweepResult, n_trials: int, study: str) -> None:
+def say_report(study: str) -> None:
+    log.info("report: python -m analysis study=%s", study)
+
+
+def _say_what_came_out(done: SweepResult, n_trials: int) -> None:
     counts = Counter(result.outcome for result in done.results.values())
     ended = [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES]
     n_failed = sum(len(failure.numbers) for failure in done.failures)
@@ -213,7 +221,6 @@ def _say_what_came_out(done: SweepResult, n_trials: int, study: str) -> None:
     log.info("%d trials: %s (their hardest target)", n_trials, ", ".join(ended))
     if done.failures:
         _say_failures(done.failures)
-    log.info("report: python -m analysis study=%s", study)
 
 
 def _say_failures(failures: Sequence[Failure]) -> None:

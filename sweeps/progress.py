@@ -1,58 +1,124 @@
-"""Progress of long work: a bar with ETA on a terminal, plain lines elsewhere."""
+"""Progress of long work: one live display with ETA on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
+from rich.table import Table
 
 log = logging.getLogger(__name__)
 LINE_SECONDS = 10.0
 
 
 class Count:
-    """Counts done items of one piece of work and shows them."""
+    """Counts done items of one piece of work and shows them. state: what else there is to say."""
 
-    def __init__(self, what: str, total: int, bar: Progress | None) -> None:
-        self._what, self.total, self._bar = what, total, bar
-        self._task = None if bar is None else bar.add_task(what, total=total)
+    def __init__(self, what: str, total: int, display: Display | None) -> None:
+        self._what, self.total = what, total
+        self._bars = None if display is None or not total else display.bars
+        self._task = self._bars.add_task(what, total=total, state="") if self._bars else None
         self._begin = self._shown = time.monotonic()
         self.done = 0
+        self.state = ""
 
     def add(self, n: int = 1) -> None:
         self.set(self.done + n)
 
     def set(self, done: int) -> None:
         self.done = done
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done)
+        self.show()
+
+    def show(self) -> None:
+        """On a terminal at once, elsewhere a line now and then."""
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, completed=self.done, state=self.state)
             return
         now = time.monotonic()
-        if now - self._shown >= LINE_SECONDS and 0 < done < self.total:
+        if now - self._shown >= LINE_SECONDS and 0 < self.done < self.total:
             self._shown = now
-            left = (now - self._begin) * (self.total - done) / done
-            log.info("%s: %d of %d, about %.0f s left", self._what, done, self.total, left)
+            left = (now - self._begin) * (self.total - self.done) / self.done
+            state = f"{self.state}, " if self.state else ""
+            counts = f"{self._what}: {self.done} of {self.total}"
+            log.info("%s, %sabout %.0f s left", counts, state, left)
+
+
+class Display:
+    """The live display of a sweep: bars of what is under way, under a table of what was found."""
+
+    def __init__(self) -> None:
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeLeft(),
+            TextColumn("{task.fields[state]}"),
+        )
+        self.live = Live(
+            self.bars, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()
+        )
+
+    def show_table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+        for row in rows:
+            table.add_row(*row)
+        self.live.update(Group(table, self.bars))
+
+    @contextmanager
+    def own_bars(self) -> Iterator[Display]:
+        """Bars that are made inside go at the end."""
+        before = set(self.bars.task_ids)
+        try:
+            yield self
+        finally:
+            for task in set(self.bars.task_ids) - before:
+                self.bars.remove_task(task)
+
+
+_shown: Display | None = None
 
 
 @contextmanager
-def progress_display() -> Iterator[Progress | None]:
-    """A live display where stderr is a terminal, else None: `Count` then writes lines."""
+def progress_display() -> Iterator[Display | None]:
+    """The live display where stderr is a terminal, else None: `Count` then writes lines.
+
+    One that is shown already is used by what goes on inside of it.
+    """
+    global _shown
+    if _shown is not None:
+        with _shown.own_bars():
+            yield _shown
+        return
     if not sys.stderr.isatty():
         yield None
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeLeft(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as display:
-        yield display
+    _shown = Display()
+    try:
+        with _shown.live, _logging_above(), _shown.own_bars():
+            yield _shown
+    finally:
+        _shown = None
+
+
+@contextmanager
+def _logging_above() -> Iterator[None]:
+    """Log lines go through the display, which is redrawn below them."""
+    handlers = [one for one in logging.root.handlers if type(one) is logging.StreamHandler]
+    before = [handler.stream for handler in handlers]
+    for handler in handlers:
+        shown = {sys.__stdout__: sys.stdout, sys.__stderr__: sys.stderr}
+        handler.setStream(shown.get(handler.stream, handler.stream))
+    try:
+        yield
+    finally:
+        for handler, stream in zip(handlers, before, strict=True):
+            handler.setStream(stream)

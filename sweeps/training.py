@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,7 +53,10 @@ class Failure:
 
 @dataclass
 class Training:
-    """A sweep while it trains. results and failures grow; stopped: not everything was trained."""
+    """A sweep while it trains. results and failures grow; stopped: not everything was trained.
+
+    n_skipped: trials of the sweep that were finished before.
+    """
 
     jobs: Sequence[Job]
     trials: Sequence[Trial]
@@ -66,6 +69,7 @@ class Training:
     results: dict[int, TrialResult] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     stopped: bool = False
+    n_skipped: int = 0
 
     def run(self, units: Sequence[Unit]) -> None:
         """Until every unit has ended, or `stop`; RecordError if nothing more can be recorded."""
@@ -78,6 +82,7 @@ class Training:
                     running[self.executor.submit(unit)] = unit
                 done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
                 self._hear(journals)
+                self._show(running.values())
                 for future in done:
                     waiting.extend(self._ended(running.pop(future), future))
             self._hear(journals)
@@ -104,6 +109,14 @@ class Training:
                 self.trained.add()
             elif line["record"] == "notice":
                 log.warning("%s", line["text"])
+
+    def _show(self, running: Iterable[Unit]) -> None:
+        """How many trials train, failed, and were done before."""
+        n_running = sum(n not in self.results for unit in running for n in unit.numbers)
+        n_failed = sum(len(failure.numbers) for failure in self.failures)
+        counts = {"running": n_running, "failed": n_failed, "skipped": self.n_skipped}
+        self.trained.state = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+        self.trained.show()
 
     def _ended(self, unit: Unit, future: Future[Ended]) -> list[Unit]:
         """Units to do instead: those of a unit that is tried again."""
