@@ -36,9 +36,9 @@ def read_study(
     MLflow's search language, "params.lr = '0.1'".
 
     trials: run_id, trial_id, study, sweep, status, outcome, last_step (last evaluated step),
-    seconds, step_seconds (where steps were timed), targets (tuple of losses, largest first) and
-    each param under its dotted name, numbers converted. Of runs with one trial_id the longest
-    finished one counts. `trials.attrs["left_out"]` says in sentences what does not count,
+    seconds, round (of a search), step_seconds (where steps were timed), targets (tuple of losses,
+    largest first) and each param under its dotted name, numbers converted. Of runs with one
+    trial_id the longest finished one counts. `trials.attrs["left_out"]` says in sentences what does not count,
     `trials.attrs["probes"]` has records of steps that were timed alone (params that vary and
     step_seconds), the newest of a shape, `trials.attrs["sweeps"]` the tags of the study's parent
     runs, newest first (with their run_id and status).
@@ -150,6 +150,8 @@ def _trials(
     frame[["trial_id", "sweep", "status", "outcome"]] = finished[
         [schema.TRIAL_ID, schema.SWEEP, "status", schema.OUTCOME]
     ]
+    if schema.ROUND in finished:
+        frame[schema.ROUND] = pd.to_numeric(finished[schema.ROUND], errors="coerce")
     frame["study"] = study
     frame["last_step"] = curves.dropna(subset="loss").groupby("run_id")["step"].max()
     frame["seconds"] = pd.to_numeric(finished[schema.SECONDS], errors="coerce")

@@ -16,7 +16,7 @@ from scaling.schema import DIVERGED
 _NOT_A_GROUP = {
     "run_id", "trial_id", "study", "sweep", "status", "outcome", "last_step", "batch_size", "lr",
     "seed", "irreducible_loss", "initial_loss", "targets", "seconds", "tail_factor", "device",
-    "step_seconds", "flops_per_example",
+    "step_seconds", "flops_per_example", "round",
 }  # fmt: skip
 _NOT_A_GROUP_PREFIX = (
     "study", "budget", "tracking", "evaluation", "relative_targets", "divergence_factor", "hydra",

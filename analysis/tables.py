@@ -15,6 +15,7 @@ from analysis.fitting import FitResult
 from analysis.groups import group_label as group_label  # beside groups_of for its users
 from analysis.lr_rules import predict_lr
 from analysis.one_batch_size import final_loss, has_one_batch_size
+from analysis.search import search_frame
 from analysis.study import StudyResult
 from analysis.trust import tuning_budget
 from scaling.schema import DIVERGED, REACHED
@@ -40,6 +41,7 @@ def tables(result: StudyResult) -> dict[str, pd.DataFrame]:
         "loss_at_fixed_examples": result.fixed_budget,
         "theory": result.theory,
         "tuning_budget": tuning_budget(result),
+        "search": search_frame(result),
         "laws": result.laws,
         "loss_by_size": result.loss_by_size,
         "compute_frontier": result.compute_frontier,

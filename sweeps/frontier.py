@@ -85,6 +85,8 @@ class FrontierSweep:
                 trials = self._compose(asked)
                 results = self._results(trials, reader.read())
                 if None in results:
+                    if not returned and number > 1:
+                        log.info("rounds 1 to %d are on record", number - 1)
                     self._say_round(number, asked, display)
                     returned.append(launch([one.overrides for one in asked], n_jobs))
                     n_jobs += len(asked)

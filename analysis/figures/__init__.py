@@ -20,6 +20,7 @@ from analysis.figures.overlaid import (
 )
 from analysis.figures.residuals import plot_residuals
 from analysis.figures.scaling import draw_scaling
+from analysis.figures.search import plot_search
 from analysis.one_batch_size import has_one_batch_size
 from analysis.study import StudyResult
 from scaling.schema import target_label
@@ -209,6 +210,17 @@ def _draw_lrs(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator[Dr
             cells[cells["target_loss"] == target].reset_index(drop=True),
             folded=i > 0,
         )
+    if len(own["search"]):
+        yield Drawing(
+            "search",
+            "How the sweep decided",
+            "Every learning rate that the search tried, and in which round: first wide apart with "
+            "few seeds, then ever closer around the best, there with all seeds. Only those with "
+            "all seeds are compared.",
+            plot_search(own["search"], own["steps_by_batch_size"]),
+            "search",
+            own["search"],
+        )
 
 
 def _draw_losses(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator[Drawing]:
@@ -225,12 +237,17 @@ def _draw_losses(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator
                 curves,
             )
     budget = own["loss_at_fixed_examples"]
+    tuned_for = (
+        " The search tuned learning rates for the targets: between them losses are a little high."
+        if len(own["search"])
+        else ""
+    )
     if len(budget):
         yield Drawing(
             "loss_at_fixed_examples",
             "Held-out loss at a fixed number of examples",
             "The lowest mean loss over the learning rates once so many examples are used up: flat "
-            "where a larger batch costs nothing, rising where it wastes examples.",
+            f"where a larger batch costs nothing, rising where it wastes examples.{tuned_for}",
             plot_fixed_budget(budget),
             "loss_at_fixed_examples",
             budget,

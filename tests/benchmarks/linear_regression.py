@@ -1,4 +1,4 @@
-"""Times the linear-regression study and compares its answers with the exact ones.
+"""Times the linear-regression study on its grid and compares its answers with the exact ones.
 
     python -m tests.benchmarks.linear_regression [study|one_by_one]
 
@@ -40,16 +40,16 @@ def timed(folder: Path, *command: str) -> float:
 
 
 def study(folder: Path) -> None:
-    sweep = timed(folder, "sweeps", "-m", "study=linear_regression")
-    resumed = timed(folder, "sweeps", "-m", "study=linear_regression")
+    sweep = timed(folder, "sweeps", "-m", "study=linear_regression_grid")
+    resumed = timed(folder, "sweeps", "-m", "study=linear_regression_grid")
     many = ["seed=range(0,49)", "sweep.dry_run=true"]
-    dry = timed(folder, "sweeps", "-m", "study=linear_regression", *many)
-    report = timed(folder, "analysis", "study=linear_regression")
+    dry = timed(folder, "sweeps", "-m", "study=linear_regression_grid", *many)
+    report = timed(folder, "analysis", "study=linear_regression_grid")
     print(f"sweep of 1,664 trials   {sweep:6.1f} s   (composed in {composing(folder):.1f} s)")
     print(f"the same again          {resumed:6.1f} s   (trains nothing)")
     print(f"dry run of 10,192       {dry:6.1f} s")
     print(f"report                  {report:6.1f} s")
-    summary = json.loads((folder / "reports/linear_regression/summary.json").read_text())
+    summary = json.loads((folder / "reports/linear_regression_grid/summary.json").read_text())
     print("target   critical batch size (95 %)    exact, same grid   off by   inside")
     for fit in summary["fits"]:
         value, (low, high) = fit["critical_batch_size"], fit["ci95"]["critical_batch_size"]
@@ -62,7 +62,7 @@ def study(folder: Path) -> None:
 
 def composing(folder: Path) -> float:
     """Seconds between the making of the sweep's directory and of its last job's."""
-    sweep, *_ = sorted(p for p in (folder / "runs/linear_regression").iterdir() if p.is_dir())
+    sweep, *_ = sorted(p for p in (folder / "runs/linear_regression_grid").iterdir() if p.is_dir())
     begin = (sweep / "multirun.yaml").stat().st_mtime
     return (sweep / "1663" / ".hydra" / "overrides.yaml").stat().st_mtime - begin
 

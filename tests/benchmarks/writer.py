@@ -27,8 +27,8 @@ SEEDS = (8, 16)
 
 
 def linear(folder: Path) -> None:
-    timed(folder, "sweeps", "-m", "study=linear_regression", "tracking.uri=none")
-    record = str(folder / "runs" / "linear_regression")
+    timed(folder, "sweeps", "-m", "study=linear_regression_grid", "tracking.uri=none")
+    record = str(folder / "runs" / "linear_regression_grid")
     begin = time.perf_counter()
     timed(folder, "sweeps.sync", record)
     first = time.perf_counter() - begin

@@ -22,7 +22,10 @@ OURS = [  # (arguments, what the line says)
     (["-m", "study.name=../x", "lr=1,2"], "error: study.name=../x: letters, digits"),
     (["tracking.uri=sqlite:////proc/mlflow.db"], "error: tracking.uri=sqlite:////proc/mlflow.db"),
     (["-m", "study.name=a,b"], "error: study.name=a,b: one sweep has one of these"),
-    (["-m", "study=linear_regression,scratch", "lr=1", "seed=0"], "error: study.name=linear_reg"),
+    (
+        ["-m", "study=linear_regression_grid,scratch", "lr=1", "seed=0"],
+        "error: study.name=linear_reg",
+    ),
     (["-m", "hydra.launcher.stack_size=0"], "error: hydra.launcher.stack_size=0: must be at least"),
     (["optimizer.name=adam"], "error: optimizer.name=adam: choose the group instead: optimizer="),
     (["task.name=finite_regression"], "error: task.name=finite_regression: choose the group"),

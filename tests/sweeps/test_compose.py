@@ -56,7 +56,7 @@ def test_every_group_and_kind_of_value() -> None:
         ["task=finite_regression", "task.data_examples=3"],
         ["task=finite_regression", "task.data_examples=4"],
         ["schedule=cosine", "schedule.total_steps=50", "task.dimension=2"],
-        ["study=linear_regression", "lr=0.5"],
+        ["study=linear_regression_grid", "lr=0.5"],
         ["lr=0.1", "batch_size=4"],
     ]
     with multirun() as (loader, master):
@@ -64,8 +64,8 @@ def test_every_group_and_kind_of_value() -> None:
 
 
 def test_the_study() -> None:
-    with multirun("study=linear_regression") as (loader, master):
-        jobs = jobs_of(master, ["study=linear_regression"])
+    with multirun("study=linear_regression_grid") as (loader, master):
+        jobs = jobs_of(master, ["study=linear_regression_grid"])
         assert len(jobs) == 13 * 16 * 8
         assert master.budget == {"max_steps": 24000, "max_examples": 500000}
         assert master.tail_factor == 3  # the study's, not the defaults

@@ -1,0 +1,82 @@
+"""How a search for the frontier decided: what it tried, round by round."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.figures import style
+from scaling.schema import ROUND
+
+_ONE_SEED, _SEVERAL = 26, 78  # areas of markers
+_LINES = ("-", "--", ":", "-.")
+
+
+def plot_search(search: pd.DataFrame, frontier: pd.DataFrame) -> Figure:
+    """Trials over batch size and lr, dark to light by round; lines follow the best lrs.
+
+    search: search.search_frame of one group; frontier: of the same. Small marks were tried with few
+    seeds, large ones with the most; crosses diverged.
+    """
+    with style.house_style():
+        figure, ax = style.new_axes(5.4)
+        rounds = search[ROUND].to_numpy(int)
+        n = int(rounds.max())
+        colors = ListedColormap(style.ordered_colors(n))
+        shade: dict[str, Any] = {
+            "cmap": colors,
+            "norm": BoundaryNorm(np.arange(0.5, n + 1), n) if n > 1 else None,
+        }
+        most = search.groupby("batch_size")["n_seeds"].transform("max")
+        whole = (search["n_seeds"] == most).to_numpy()
+        diverged = (search["n_diverged"] > 0).to_numpy()
+        for where, marker, size in (
+            (~diverged & ~whole, "o", _ONE_SEED),
+            (~diverged & whole, "o", _SEVERAL),
+            (diverged, "x", _ONE_SEED),
+        ):
+            own = search[where]
+            edges = {} if marker == "x" else {"edgecolors": "white", "linewidths": 0.5}
+            drawn = ax.scatter(
+                own["batch_size"], own["lr"], s=size, c=rounds[where], marker=marker, zorder=3,
+                **edges, **shade,
+            )  # fmt: skip
+        _plot_best(ax, frontier)
+        style.batch_size_axis(ax, search["batch_size"])
+        style.log_axis(ax, "y", "learning rate")
+        if n > 1:
+            shown = style.thinned(range(1, n + 1), 12)
+            bar = figure.colorbar(drawn, ax=ax, label="round", pad=0.02, ticks=shown)
+            bar.ax.minorticks_off()
+            bar.outline.set_visible(False)  # type: ignore[operator]
+        handles, _ = ax.get_legend_handles_labels()
+        handles = [*_legend(bool(diverged.any()), bool((~whole).any())), *handles]
+        style.figure_legend(figure, handles, [str(h.get_label()) for h in handles], 3)
+    return figure
+
+
+def _plot_best(ax: Any, frontier: pd.DataFrame) -> None:
+    """A line through the best lrs of each target, the easiest first."""
+    known = frontier[frontier["lr"].notna()]
+    for i, target in enumerate(sorted(known["target_loss"].unique(), reverse=True)):
+        own = known[known["target_loss"] == target].sort_values("batch_size")
+        label = f"best lr, target {target:.3g}"
+        ax.plot(
+            own["batch_size"], own["lr"], color=style.INK, lw=0.9, ls=_LINES[i % 4], label=label,
+            zorder=2,
+        )  # fmt: skip
+
+
+def _legend(diverged: bool, few: bool) -> list[Line2D]:
+    def mark(label: str, marker: str, area: float) -> Line2D:
+        grey = "#6b6b6b"
+        return Line2D([], [], ls="", marker=marker, ms=area**0.5, color=grey, label=label)
+
+    handles = [mark("with all seeds", "o", _SEVERAL)]
+    handles += [mark("with the searching seeds", "o", _ONE_SEED)] if few else []
+    return handles + ([mark("diverged", "x", _ONE_SEED)] if diverged else [])
