@@ -38,7 +38,8 @@ def read_study(
     trials: run_id, trial_id, study, sweep, status, outcome, last_step (last evaluated step),
     seconds, round (of a search), step_seconds (where steps were timed), targets (tuple of losses,
     largest first) and each param under its dotted name, numbers converted. Of runs with one
-    trial_id the longest finished one counts. `trials.attrs["left_out"]` says in sentences what does not count,
+    trial_id the longest finished one counts. `trials.attrs["left_out"]` says in sentences what
+    does not count,
     `trials.attrs["probes"]` has records of steps that were timed alone (params that vary and
     step_seconds), the newest of a shape, `trials.attrs["sweeps"]` the tags of the study's parent
     runs, newest first (with their run_id and status).
