@@ -114,7 +114,9 @@ def array_of(slurm: Cluster) -> str:
 
 def steps_trained(folder: Path) -> int:
     """Evaluations on record, those that were made twice counted twice."""
-    lines = [line for path in folder.glob("runs/small/*.jsonl") for line in path.open()]
+    lines = [
+        line for path in folder.glob("runs/small/*.jsonl") for line in path.read_text().splitlines()
+    ]
     records = [json.loads(line) for line in lines]
     return sum(len(line["trials"]) for line in records if line["record"] == "evaluation")
 
@@ -129,7 +131,7 @@ def test_two_tasks_at_once_give_the_numbers_of_the_local_run(
     assert "6 stacks in 2 tasks" in done.stdout
     assert_equal_studies(tmp_path / "slurm", tmp_path / "here")
     spans = [
-        sorted(json.loads(line)["time"] for line in path.open())
+        sorted(json.loads(line)["time"] for line in path.read_text().splitlines())
         for path in (tmp_path / "slurm").glob("runs/small/*.jsonl")
         if '"outcome"' in path.read_text()
     ]
