@@ -18,6 +18,7 @@ from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaling.writer import interrupts_blocked
 from sweeps.slurm_options import SlurmOptions
 from sweeps.slurm_queue import (
     SlurmError,
@@ -100,7 +101,8 @@ class SlurmExecutor:
         name = job_name(self._place.folder)
         try:
             executor.update_parameters(**self._options.sbatch_parameters(name, len(tasks)))
-            with redirect_stderr(io.StringIO()), executor.batch():  # it prints what it raises too
+            hushed = redirect_stderr(io.StringIO())  # it prints what it raises too
+            with interrupts_blocked(), hushed, executor.batch():
                 return [executor.submit(task) for task in tasks]
         except FailedJobError as error:
             raise SlurmError(f"{self._asked()}: sbatch: {one_line(str(error))}") from None
@@ -169,6 +171,8 @@ class SlurmExecutor:
             went = number in begun or not any_begun or kind == "cancelled"
             task.futures[number].set_result(Ended(kind, text) if went else Ended("unbegun"))
         self._tasks.pop(task.name, None)
+        with suppress(SlurmError):  # should Slurm mean to start it again: others do its work
+            cancel([task.name])
 
     def stop(self) -> None:
         self._stopping = True  # `poll` does it: this may be a signal's handler

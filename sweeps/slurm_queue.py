@@ -108,9 +108,15 @@ def _named(name: str) -> list[str]:
 
 
 def _ask(*command: str) -> str:
+    """start_new_session: a terminal's Ctrl-C is the sweep's to handle."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
+            start_new_session=True,
         )
     except subprocess.TimeoutExpired:
         text = f"did not answer within {PATIENCE_SECONDS:.0f} seconds"

@@ -41,8 +41,11 @@ class Said:
 
 def read_said(path: Path) -> Said:
     begun, ended, paused = set(), {}, None
-    for text in path.read_bytes().split(b"\n")[:-1]:  # the last one may not be whole
-        line = json.loads(text)
+    for text in path.read_bytes().split(b"\n"):
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue  # not whole: it is being written, or its node went down
         if "begun" in line:
             begun.add(line["unit"])
             paused = None  # by an earlier run of the task

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import shutil
+import subprocess
 import sys
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from scaling.config import ConfigError
+from scaling.config import ConfigError, OwnTaskConfig, StudyConfig
 from scaling.journal import is_alive, this_process
+from scaling.record import StudyRecord, plan, read_record
 from scaling.trial import prepare
 from sweeps.slurm import end_of_task, share_out
 from sweeps.slurm_options import SlurmOptions, slurm_options
 from sweeps.slurm_queue import SlurmError, TaskState, one_line, read_states
-from sweeps.slurm_task import Said, read_said
-from sweeps.units import Unit
-from sweeps.worker import Ended
+from sweeps.slurm_task import Said, Task, Work, read_said
+from sweeps.units import Job, Unit, make_units
+from sweeps.worker import Ended, Place
 from tests.command_line import sweeps
 from tests.scaling.trials import regression_trial
 
@@ -79,7 +85,7 @@ def test_what_a_task_said_may_be_torn_and_starts_anew(tmp_path: Path) -> None:
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"un')
     assert read_said(path) == Said(frozenset([0, 1]), {0: Ended("done")}, "SIGTERM")
-    path.write_text(path.read_text()[:-4] + '{"unit":1,"begun":true}\n')
+    path.write_text(path.read_text() + '\n{"unit":1,"begun":true}\n')
     assert read_said(path).paused is None
 
 
@@ -156,3 +162,77 @@ def test_an_executor_that_there_is_not(tmp_path: Path) -> None:
     done = sweeps(*FEW, "hydra.launcher.executor=cloud", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "error: hydra.launcher.executor=cloud: must be one of local, slurm\n"
+
+
+def work_of(folder: Path, task: dict, timeout_seconds: float | None) -> Work:
+    """Two trials of a user's own task, as a task of an array gets them."""
+    changes = {"task": OwnTaskConfig(**task), "relative_targets": []}
+    base = regression_trial(max_steps=60, **changes)
+    configs = [replace(base, study=StudyConfig(name="small"), lr=lr) for lr in (0.05, 0.1)]
+    jobs = [Job(asdict(config), [], folder / str(config.lr)) for config in configs]
+    trials = prepare(configs)
+    for job in jobs:
+        job.directory.mkdir()
+    units = make_units(jobs, trials, plan(trials, StudyRecord()), StudyRecord(), stack_size=1)
+    place = Place(folder, "small", {"name": "sweep", "tags": {}}, interval_seconds=0.0)
+    (folder / "said").touch()
+    return Work(place, units, 1, timeout_seconds, folder / "said")
+
+
+def start(work: Work, folder: Path) -> subprocess.Popen:
+    (folder / "task").write_bytes(pickle.dumps(Task(work)))
+    code = "import pickle; pickle.load(open('task', 'rb'))()"
+    return subprocess.Popen([sys.executable, "-c", code], cwd=folder)
+
+
+def steps_in(journal: Path, number: int) -> list[int]:
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    kept = [line for line in lines if line["record"] == "evaluation" and number in line["trials"]]
+    return [line["step"] for line in kept]
+
+
+@pytest.fixture
+def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("fragile", "patient"):
+        shutil.copy(Path(__file__).parent / f"{name}.py", tmp_path)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_a_task_told_to_save_goes_on_when_it_is_started_again(user_folder: Path) -> None:
+    work = work_of(user_folder, {"path": "patient.Patient"}, None)
+    (user_folder / "slow.txt").touch()
+    with start(work, user_folder) as process:
+        deadline = time.monotonic() + 60
+        while not list(user_folder.glob("checkpoints/*.ckpt")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(timeout=60) == 0
+    assert read_said(work.said) == Said(frozenset([0]), {}, "SIGTERM")
+    (user_folder / "slow.txt").unlink()
+    with start(work, user_folder) as process:
+        assert process.wait(timeout=60) == 0
+    said = read_said(work.said)
+    assert said.paused is None
+    assert [ended.kind for ended in said.ended.values()] == ["done", "done"]
+    record = read_record(user_folder)
+    for unit in work.units:
+        [trial] = unit.trials
+        assert record.trials[trial.trial_id].covers(trial.config.evaluation, 60)
+    [first, second] = sorted(user_folder.glob("*.jsonl"))
+    number = work.units[0].numbers[0]
+    assert min(steps_in(second, number)) > max(steps_in(first, number)) > 0
+
+
+def test_a_trial_that_hangs_ends_its_task(user_folder: Path) -> None:
+    options = {"path": "fragile.Fragile", "options": {"trouble": "hang"}}
+    work = work_of(user_folder, options, timeout_seconds=1.0)
+    with start(work, user_folder) as process:
+        assert process.wait(timeout=60) == 1
+    said = read_said(work.said)
+    text = "took longer than hydra.launcher.trial_timeout_seconds=1 for each of 1 trials"
+    assert said.ended == {0: Ended("timeout", text)}
+    assert said.begun == {0}
