@@ -3,7 +3,7 @@
 Everything else (MLflow too) is made from it. Every line is one object; the first names the format:
 
     {"record": "journal", "time": .., "format": 2, "study": .., "sweep": {name, note, tags, ..},
-     "host": .., "pid": .., "process_started": ..}
+     "host": .., "pid": .., "process_started": .., "slurm_job": ..}      (the last one in a job)
     {"record": "trial", "time": .., "trial": n, "trial_id": .., "name": .., "params": {..},
      "tags": {..}, "config": yaml, "files": {name: text}}            (files where there are any)
     {"record": "evaluation", "time": .., "step": s, "trials": [n, ..], "loss": [..],
@@ -36,6 +36,7 @@ from typing import Any
 import psutil
 
 from scaling.durable import LineFile
+from scaling.slurm_job import slurm_job_is_alive, this_slurm_job
 
 JOURNAL_FORMAT = 2
 SUFFIX = ".jsonl"
@@ -85,13 +86,18 @@ class Journal:
 def this_process() -> dict[str, Any]:
     """What tells this process from every other one, now and later."""
     started = round(psutil.Process().create_time(), 2)
-    return {"host": socket.gethostname(), "pid": os.getpid(), "process_started": started}
+    here = {"host": socket.gethostname(), "pid": os.getpid(), "process_started": started}
+    job = this_slurm_job()
+    return here if job is None else {**here, "slurm_job": job}
 
 
 def is_alive(process: dict[str, Any]) -> bool:
-    """The process of `this_process` runs on this machine; False for those of other machines."""
+    """The process of `this_process` runs on this machine, or in a Slurm job on another one.
+
+    False for what else ran on other machines: nobody here can know.
+    """
     if process["host"] != socket.gethostname():
-        return False
+        return "slurm_job" in process and slurm_job_is_alive(process["slurm_job"])
     try:
         started = psutil.Process(process["pid"]).create_time()
     except psutil.Error:
@@ -142,17 +148,18 @@ def journal_path(folder: Path, sweep: str) -> Path:
 
 
 class FolderReader:
-    """Follows the journals of a folder that were begun after `since_ns`, later ones too."""
+    """Follows the journals of a folder, later ones too, but for those that `new` finds there."""
 
-    def __init__(self, folder: Path, since_ns: int = 0) -> None:
+    def __init__(self, folder: Path, new: bool = False) -> None:
+        """new: by what is there, not by time: other machines have other clocks."""
         self._folder = folder
-        self._first = f"{since_ns}" if since_ns else ""
+        self._passed = set(folder.glob(f"*{SUFFIX}")) if new else set()
         self._readers: dict[Path, JournalReader] = {}
 
     def read(self) -> list[tuple[str, dict[str, Any]]]:
         """Complete lines since the last call, each with its journal's name, journals in order."""
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-            if path not in self._readers and path.name >= self._first:
+            if path not in self._readers and path not in self._passed:
                 self._readers[path] = JournalReader(path)
         lines = []
         for path, reader in self._readers.items():

@@ -172,16 +172,14 @@ def plan(
     trials: Sequence[Trial],
     record: StudyRecord,
     checkpoints: Sequence[Header] = (),
-    positions: Sequence[int] | None = None,
 ) -> Plan:
-    """Sort trials (those at `positions`; all) into those on record and those to train."""
+    """Sort trials into those on record and those to train."""
     planned = Plan()
     of_trial: dict[str, list[Header]] = defaultdict(list)
     for header in sorted(checkpoints, key=lambda header: -header.step):
         for trial_id in header.trial_ids:
             of_trial[trial_id].append(header)
-    for position in range(len(trials)) if positions is None else positions:
-        trial = trials[position]
+    for position, trial in enumerate(trials):
         known = record.trials.get(trial.trial_id)
         result = finished(trial, known) if known else None
         if result is not None:

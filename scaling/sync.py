@@ -295,7 +295,8 @@ class Sync:
 
 def _tags(trial: _Trial) -> dict[str, str]:
     """What is known of a trial only once it trains, and how it ended."""
-    tags = {key: str(trial.last[key]) for key in ("host", "pid", "process_started")}
+    process = ("host", "pid", "process_started", "slurm_job")
+    tags = {key: str(trial.last[key]) for key in process if key in trial.last}
     if len(trial.commits) > 1:
         tags[schema.GIT_COMMITS] = ", ".join(trial.commits)
     if trial.end is None:

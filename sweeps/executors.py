@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Protocol
@@ -20,7 +21,7 @@ NO_NEW_WORKER_SECONDS = 0.2  # after this long a pool that is told to stop start
 
 
 class Executor(Protocol):
-    """capacity: how many units train at once."""
+    """capacity: how many units it takes at once."""
 
     capacity: int
 
@@ -28,7 +29,11 @@ class Executor(Protocol):
         """Have it ready while other things are being prepared."""
         ...
 
-    def submit(self, unit: Unit) -> Future[Ended]: ...
+    def submit(self, units: Sequence[Unit]) -> list[Future[Ended]]: ...
+
+    def poll(self) -> None:
+        """Look after what trains elsewhere; called again and again while something does."""
+        ...
 
     def stop(self) -> None:
         """Have every unit saved and ended soon."""
@@ -49,10 +54,16 @@ class HereExecutor:
     def start(self) -> None:
         return
 
-    def submit(self, unit: Unit) -> Future[Ended]:
+    def submit(self, units: Sequence[Unit]) -> list[Future[Ended]]:
+        return [self._train(unit) for unit in units]
+
+    def _train(self, unit: Unit) -> Future[Ended]:
         future: Future[Ended] = Future()
         future.set_result(train_logged(self._trainer, unit))
         return future
+
+    def poll(self) -> None:
+        return
 
     def stop(self) -> None:
         self._stopping = True
@@ -79,10 +90,16 @@ class WorkerExecutor:
         with interrupts_blocked():
             self._pool.schedule(os.getpid)
 
-    def submit(self, unit: Unit) -> Future[Ended]:
+    def submit(self, units: Sequence[Unit]) -> list[Future[Ended]]:
+        return [self._schedule(unit) for unit in units]
+
+    def _schedule(self, unit: Unit) -> Future[Ended]:
         limit = self._timeout_seconds
         timeout = None if limit is None else limit * len(unit.trials)
         return self._pool.schedule(run_unit, args=[unit], timeout=timeout)
+
+    def poll(self) -> None:
+        return
 
     def stop(self) -> None:
         self._stop.value = 1
@@ -106,10 +123,14 @@ def end_of(future: Future[Ended], unit: Unit, timeout_seconds: float | None) -> 
     except ProcessExpired as expired:
         return Ended("lost", _death(expired.exitcode))
     except FutureTimeout:
-        limit = f"trial_timeout_seconds={timeout_seconds:g} for each of {len(unit.trials)} trials"
-        return Ended("timeout", f"took longer than hydra.launcher.{limit}")
+        return took_too_long(unit, timeout_seconds)
     except OSError as error:
         return Ended("record", f"{error.filename}: {error.strerror}")
+
+
+def took_too_long(unit: Unit, timeout_seconds: float | None) -> Ended:
+    limit = f"trial_timeout_seconds={timeout_seconds:g} for each of {len(unit.trials)} trials"
+    return Ended("timeout", f"took longer than hydra.launcher.{limit}")
 
 
 def _death(exitcode: int | None) -> str:

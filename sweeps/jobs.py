@@ -24,6 +24,7 @@ from sweeps.executors import Executor, HereExecutor, WorkerExecutor
 from sweeps.messages import StoppedAtOnce
 from sweeps.progress import Count, progress_display
 from sweeps.record import sweep_record
+from sweeps.slurm import SlurmExecutor, end_left_over
 from sweeps.study_folder import live_sweep
 from sweeps.training import Failure, LauncherOptions, Training, stop_requests
 from sweeps.units import Job, Unit, make_units
@@ -58,25 +59,25 @@ def run_trials(
     """The results of all trials: those on record, and the others trained and tracked.
 
     Trials of equal shapes train as stacks. StoreError before anything is trained if the store
-    cannot be used; ConfigError if another sweep of the study is alive; KeyboardInterrupt when it
-    was told to stop and everything is saved.
+    cannot be used; ConfigError if another sweep of the study is alive; SlurmError if Slurm refuses
+    the job; KeyboardInterrupt when it was told to stop and everything is saved.
     """
     config = trials[0].config
     folder = Path(config.record_dir).absolute()
     place = Place(folder, config.study.name, sweep, config.checkpoint.interval_seconds)
     with live_sweep(folder, place.study):
+        end_left_over(folder)
         headers, refused = read_headers(place.checkpoints)
         tidy(place.checkpoints, headers)
         record = read_record(folder)
         planned = plan(trials, record, [h for h in headers if h.path.exists()])
         _say(planned, trials, record, sweep["tags"], refused)
         units = make_units(jobs, trials, planned, record, options.stack_size)
-        return _run_units(units, jobs, trials, planned, place, options)
+        return _run_units(units, trials, planned, place, options)
 
 
 def _run_units(
     units: Sequence[Unit],
-    jobs: Sequence[Job],
     trials: Sequence[Trial],
     planned: Plan,
     place: Place,
@@ -92,7 +93,7 @@ def _run_units(
         if units:
             with progress_display() as display, place.new_journal() as journal:
                 count = Count("training", n_trials, display)
-                training = Training(jobs, trials, place, options, journal, executor, count)
+                training = Training(place, options, journal, executor, count)
                 training.n_skipped = len(planned.results)
                 with stop_requests(training.stop):
                     training.run(units)
@@ -165,6 +166,9 @@ def _writer(config: TrialConfig, place: Place) -> Writer:
 
 
 def _executor(units: Sequence[Unit], place: Place, options: LauncherOptions) -> Executor:
+    if options.slurm is not None:
+        seconds, size = options.trial_timeout_seconds, options.stack_size
+        return SlurmExecutor(place, options.slurm, size, seconds)
     n_workers = min(options.workers, len(units))
     if n_workers == 0:
         return HereExecutor(place)

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,12 @@ from sweeps.jobs import SweepResult, prepare_jobs, run_trials
 from sweeps.messages import interruptible_between, one_line_errors
 from sweeps.progress import Count, progress_display
 from sweeps.record import sweep_record
+from sweeps.slurm_options import slurm_options
 from sweeps.training import Failure, LauncherOptions
 from sweeps.units import Job
 
 log = logging.getLogger(__name__)
+EXECUTORS = ("local", "slurm")
 OUTCOMES = (REACHED, CENSORED, DIVERGED)
 NOT_TRAINED = "not trained: the sweep stopped at its first failure (hydra.launcher.fail_fast)"
 
@@ -127,6 +129,8 @@ def launcher_options(
     trial_timeout_seconds: float | None,
     retries: int,
     fail_fast: bool,
+    executor: str,
+    slurm: Mapping[str, Any],
 ) -> LauncherOptions:
     """The launcher's configuration, checked."""
     with one_line_errors():
@@ -141,7 +145,11 @@ def launcher_options(
         if isinstance(n_workers, bool) or not isinstance(n_workers, int) or n_workers < 0:
             allowed = "must be auto (one a core) or a whole number; 0: train in this process"
             raise ConfigError("hydra.launcher.workers", workers, allowed)
-    return LauncherOptions(stack_size, n_workers, trial_timeout_seconds, retries, fail_fast)
+        if executor not in EXECUTORS:
+            allowed = f"must be one of {', '.join(EXECUTORS)}"
+            raise ConfigError("hydra.launcher.executor", executor, allowed)
+        on = slurm_options(slurm) if executor == "slurm" else None
+    return LauncherOptions(stack_size, n_workers, trial_timeout_seconds, retries, fail_fast, on)
 
 
 def dry_run(

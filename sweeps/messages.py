@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from scaling.config import ConfigError
 from scaling.journal import JournalError, RecordError
 from scaling.tracking import StoreError
+from sweeps.slurm_queue import SlurmError
 
 OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -21,7 +22,7 @@ OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.E
 def one_line_errors() -> Iterator[None]:
     try:
         yield
-    except (ConfigError, JournalError, StoreError) as error:
+    except (ConfigError, JournalError, SlurmError, StoreError) as error:
         message = str(error)
     except RecordError as error:
         message = f"{error}; what is recorded is safe: mend this and start the same command again"

@@ -11,34 +11,35 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scaling.checkpoint import read_headers
 from scaling.journal import FolderReader, Journal, RecordError
-from scaling.record import plan, read_record
 from scaling.result import TrialResult
-from scaling.trial import Trial
 from sweeps.executors import Executor, end_of
 from sweeps.progress import Count
-from sweeps.units import Job, Unit, make_units
+from sweeps.slurm_options import SlurmOptions
+from sweeps.units import Unit, rest_of
 from sweeps.worker import Ended, Place
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 RETRIED = ("lost", "timeout", "memory")  # an error of the code itself would come again
+LEFT = ("unbegun", "paused", "cancelled", *RETRIED)  # if the sweep is told to stop
+SHOWN_SECONDS = 90.0  # after this a shared folder shows everywhere what one machine wrote
 
 
 @dataclass(frozen=True)
 class LauncherOptions:
     """workers: processes, 0 for none but this one. trial_timeout_seconds: of one trial, in a stack
-    times its trials."""
+    times its trials. slurm: train there, not in workers."""
 
     stack_size: int = 1024
     workers: int = 0
     trial_timeout_seconds: float | None = None
     retries: int = 1
     fail_fast: bool = False
+    slurm: SlurmOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -58,34 +59,38 @@ class Training:
     n_skipped: trials of the sweep that were finished before.
     """
 
-    jobs: Sequence[Job]
-    trials: Sequence[Trial]
     place: Place
     options: LauncherOptions
     journal: Journal
     executor: Executor
     trained: Count
-    since_ns: int = field(default_factory=time.time_ns)
     results: dict[int, TrialResult] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     stopped: bool = False
     n_skipped: int = 0
+    _trained: set[int] = field(default_factory=set)
 
     def run(self, units: Sequence[Unit]) -> None:
         """Until every unit has ended, or `stop`; RecordError if nothing more can be recorded."""
         waiting, running = deque(units), {}
-        with FolderReader(self.place.folder, self.since_ns) as journals:
+        with FolderReader(self.place.folder, new=True) as journals:
             while running or (waiting and not self.stopped):
-                while waiting and len(running) < self.executor.capacity and not self.stopped:
-                    unit = waiting.popleft()
-                    unit.log.parent.mkdir(parents=True, exist_ok=True)
-                    running[self.executor.submit(unit)] = unit
+                if waiting and len(running) < self.executor.capacity and not self.stopped:
+                    room = self.executor.capacity - len(running)
+                    n = min(room, len(waiting))
+                    running |= self._submit([waiting.popleft() for _ in range(n)])
+                self.executor.poll()
                 done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
                 self._hear(journals)
                 self._show(running.values())
                 for future in done:
                     waiting.extend(self._ended(running.pop(future), future))
-            self._hear(journals)
+            self._hear_the_last(journals)
+
+    def _submit(self, units: Sequence[Unit]) -> dict[Future[Ended], Unit]:
+        for unit in units:
+            unit.log.parent.mkdir(parents=True, exist_ok=True)
+        return dict(zip(self.executor.submit(units), units, strict=True))
 
     @property
     def left(self) -> int:
@@ -118,39 +123,57 @@ class Training:
         self.trained.state = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
         self.trained.show()
 
+    def _hear_the_last(self, journals: FolderReader) -> None:
+        """Outcomes that were written on another machine may take a while to be seen here."""
+        deadline = time.monotonic() + SHOWN_SECONDS
+        self._hear(journals)
+        while not self._trained <= self.results.keys() and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+            self._hear(journals)
+
     def _ended(self, unit: Unit, future: Future[Ended]) -> list[Unit]:
         """Units to do instead: those of a unit that is tried again."""
         ended = end_of(future, unit, self.options.trial_timeout_seconds)
         if ended.kind == "record":
             self.stop()
             raise RecordError(ended.text)
+        if ended.kind == "done":
+            self._trained.update(unit.numbers)
         if ended.kind in ("done", "stopped"):
             return []
-        if ended.kind in RETRIED and not self.stopped:
-            with unit.log.open("a", encoding="utf-8") as file:
-                file.write(f"{unit.name}: {ended.text}\n")
-            if unit.attempt <= self.options.retries:
-                log.warning("%s: %s; tried again", unit.name, ended.text)
-                return self._again(unit)
-        if ended.kind in RETRIED and self.stopped:
+        if self.stopped and ended.kind in LEFT:
             return []  # interrupted like the others: nobody knows what it would have done
+        if ended.kind == "unbegun":
+            return [unit]
+        if ended.kind in ("paused", *RETRIED):
+            return self._tried_again(unit, ended)
         self._fail(unit, ended.text)
         return []
 
-    def _again(self, unit: Unit) -> list[Unit]:
-        record = read_record(self.place.folder)
-        headers, _ = read_headers(self.place.checkpoints)
-        planned = plan(self.trials, record, headers, unit.numbers)
-        self.results |= planned.results
-        size = self.options.stack_size
-        return make_units(self.jobs, self.trials, planned, record, size, unit.attempt + 1)
+    def _tried_again(self, unit: Unit, ended: Ended) -> list[Unit]:
+        """What a unit left, from what it saved; one that was paused and came further does not
+        use up a retry by that."""
+        with unit.log.open("a", encoding="utf-8") as file:
+            file.write(f"{unit.name}: {ended.text}\n")
+        rest = rest_of(unit, self.place.folder, self.options.stack_size)
+        self.results |= rest.results
+        if not rest.units:
+            return []  # its worker died when all was done
+        paused = ended.kind == "paused" and rest.gained
+        if not paused and unit.attempt > self.options.retries:
+            self._fail(unit, ended.text)
+            return []
+        how = "gone on with" if paused else "tried again"
+        log.warning("%s: %s; %s", unit.name, ended.text, how)
+        attempt = unit.attempt if paused else unit.attempt + 1
+        return [replace(part, attempt=attempt) for part in rest.units]
 
     def _fail(self, unit: Unit, error: str) -> None:
-        ended = plan(self.trials, read_record(self.place.folder), (), unit.numbers).results
+        ended = rest_of(unit, self.place.folder, self.options.stack_size).results
         self.results |= ended
         failed = [number for number in unit.numbers if number not in ended]
         if not failed:
-            return  # its worker died when all was done
+            return
         headers = dict(zip(unit.numbers, unit.headers, strict=True))
         for number in failed:
             self.journal.write("trial", trial=number, **headers[number])

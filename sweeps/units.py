@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from scaling import schema
-from scaling.checkpoint import Header
+from scaling.checkpoint import Header, read_headers
 from scaling.outcome import Curve
-from scaling.record import Plan, StudyRecord
+from scaling.record import Plan, StudyRecord, plan, read_record
+from scaling.result import TrialResult
 from scaling.stack import group_into_stacks
 from scaling.tracking import without_password
 from scaling.trial import Trial
@@ -80,21 +81,11 @@ def make_units(
     planned: Plan,
     record: StudyRecord,
     stack_size: int,
-    attempt: int = 1,
 ) -> list[Unit]:
     """The units of all trials to do, longest first."""
-    to_do = planned.to_do
-    begins = [planned.saved.get(number, ()) for number in to_do]
-    groups = group_into_stacks(
-        [trials[number] for number in to_do],
-        stack_size,
-        [tuple(header.path for header in headers) for headers in begins],
-    )
     names = trial_names(jobs, trials)
     units = []
-    for group in groups:
-        numbers = [to_do[position] for position in group]
-        saved = begins[group[0]]
+    for numbers, saved in _groups(trials, planned, stack_size):
         unit = Unit(
             numbers=numbers,
             trials=[trials[number] for number in numbers],
@@ -102,10 +93,54 @@ def make_units(
             saved=saved,
             curves=[_curve(trials[number], record, saved) for number in numbers],
             log=(jobs[numbers[0]].directory / "train.log").absolute(),
-            attempt=attempt,
         )
         units.append(unit)
     return sorted(units, key=lambda unit: -unit.work)
+
+
+def _groups(
+    trials: Sequence[Trial], planned: Plan, stack_size: int
+) -> list[tuple[list[int], tuple[Header, ...]]]:
+    """Positions of the trials to do that form a stack, and what it goes on from."""
+    to_do = planned.to_do
+    begins = [planned.saved.get(position, ()) for position in to_do]
+    paths = [tuple(header.path for header in headers) for headers in begins]
+    stacks = group_into_stacks([trials[position] for position in to_do], stack_size, paths)
+    return [([to_do[row] for row in stack], begins[stack[0]]) for stack in stacks]
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What a unit left that was not trained to its end. results: of those that were, by number.
+
+    units: of the others. gained: it came further than it began.
+    """
+
+    results: dict[int, TrialResult]
+    units: list[Unit]
+    gained: bool
+
+
+def rest_of(unit: Unit, folder: Path, stack_size: int) -> Rest:
+    """From the record in `folder` and the checkpoints there."""
+    record = read_record(folder)
+    headers, _ = read_headers(folder / "checkpoints")
+    planned = plan(unit.trials, record, headers)
+    rest = []
+    for rows, saved in _groups(unit.trials, planned, stack_size):
+        part = replace(
+            unit,
+            numbers=[unit.numbers[row] for row in rows],
+            trials=[unit.trials[row] for row in rows],
+            headers=[unit.headers[row] for row in rows],
+            saved=saved,
+            curves=[_curve(unit.trials[row], record, saved) for row in rows],
+        )
+        rest.append(part)
+    begun = unit.saved[0].step if unit.saved else 0
+    furthest = max((saved[0].step for saved in planned.saved.values()), default=0)
+    results = {unit.numbers[row]: result for row, result in planned.results.items()}
+    return Rest(results, rest, bool(results) or furthest > begun)
 
 
 def _curve(trial: Trial, record: StudyRecord, saved: Sequence[Header]) -> Curve:

@@ -209,7 +209,8 @@ def as_png(picture: np.ndarray) -> bytes:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a unit came out of a worker. kind: done, stopped, error, record or memory."""
+    """How a unit came out of a worker. kind: done, stopped, error, record or memory; where the
+    worker cannot say: lost, timeout, cancelled, paused (saved, to be gone on with) or unbegun."""
 
     kind: str
     text: str = ""
@@ -251,7 +252,7 @@ def run_unit(unit: Unit) -> Ended:
     assert _trainer is not None
     _busy = True
     try:
-        with _output_to(unit.log):
+        with output_to(unit.log):
             ended = train_logged(_trainer, unit)
     finally:
         _busy = False
@@ -282,7 +283,7 @@ def _line_of(error: Exception) -> str:
 
 
 @contextmanager
-def _output_to(log: Path) -> Iterator[None]:
+def output_to(log: Path) -> Iterator[None]:
     """What this process prints, and where it is when it crashes, is appended to a file."""
     kept = [os.dup(number) for number in (1, 2)]
     handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

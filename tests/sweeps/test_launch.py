@@ -104,8 +104,8 @@ def test_results_come_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 class LosesItsWorkerAtTheEnd(HereExecutor):
     """Everything is recorded, and then the process is gone before it can say so."""
 
-    def submit(self, unit):
-        super().submit(unit)
+    def _train(self, unit):
+        super()._train(unit)
         future: Future[Ended] = Future()
         future.set_result(Ended("lost", "its worker process was ended"))
         return future

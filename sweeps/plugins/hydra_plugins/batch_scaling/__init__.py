@@ -5,7 +5,7 @@ Its scan does so outside of sys.modules, where postponed annotations do not reso
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 @dataclass
@@ -50,12 +50,33 @@ class FrontierConf:
 
 
 @dataclass
+class SlurmConf:
+    """What is asked of Slurm; null: as the cluster has it. Explained in sweeps/slurm_options.py."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    time_minutes: int = 60
+    memory_gb: float | None = None
+    cpus: int = 1
+    gpus: int = 0
+    max_tasks: int = 16
+    parallel_tasks: int | None = None
+    grace_seconds: int = 60
+    poll_seconds: float = 5.0
+    setup: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class StackedConf:
     """stack_size: trials that train together at most (bounds memory, changes no number).
     workers: processes of one thread each that train stacks; auto: one a core; 0: this process.
     trial_timeout_seconds: a trial that takes longer fails (a stack: times its trials); null: none.
     retries: how often a trial is gone on with whose worker died or took too long.
     fail_fast: stop at the first trial that fails.
+    executor: local, where the workers are processes here, or slurm, where stacks are shared out to
+    array tasks of one thread each.
     """
 
     _target_: str = "hydra_plugins.batch_scaling.StackedLauncher"
@@ -64,6 +85,8 @@ class StackedConf:
     trial_timeout_seconds: float | None = None
     retries: int = 1
     fail_fast: bool = False
+    executor: str = "local"
+    slurm: SlurmConf = field(default_factory=SlurmConf)
 
 
 class GridSweeper(BasicSweeper):
@@ -137,7 +160,10 @@ class StackedLauncher(Launcher):
     """Trains the jobs of a multirun in stacks, in worker processes."""
 
     def __init__(self, **options: Any) -> None:
-        self.options = options
+        self.options: dict[str, Any] = {
+            key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            for key, value in options.items()
+        }
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
