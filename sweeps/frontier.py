@@ -20,6 +20,7 @@ from scaling.config import ConfigError
 from scaling.record import RecordReader, StudyRecord, describe, finished, plan
 from scaling.result import TrialResult
 from scaling.trial import Trial
+from sweeps.crew import kept_crew
 from sweeps.frontier_cells import ROW, Asked, Cell, found
 from sweeps.frontier_readings import CellCurves
 from sweeps.frontier_search import Observed, decide
@@ -78,6 +79,13 @@ class FrontierSweep:
 
     def run(self, launch: Launch) -> list[Sequence[JobReturn]]:
         """Rounds until every cell is done, or a trial fails."""
+        with kept_crew():
+            returned = self._rounds(launch)
+        if not _failed(returned):
+            self._say_end()
+        return returned
+
+    def _rounds(self, launch: Launch) -> list[Sequence[JobReturn]]:
         returned: list[Sequence[JobReturn]] = []
         number = n_jobs = 0
         with RecordReader(self.folder) as reader, progress_display() as display:
@@ -90,13 +98,13 @@ class FrontierSweep:
                     self._say_round(number, asked, display)
                     returned.append(launch([one.overrides for one in asked], n_jobs))
                     n_jobs += len(asked)
-                    if any(job.status == JobStatus.FAILED for job in returned[-1]):
+                    if _failed(returned):
                         return returned
                     results = self._results(trials, reader.read())
                 self._take(asked, trials, results, reader.read())
             if display is not None:
                 self._show("done", display)
-            self._say_end(number - 1)
+            self._write_end(number - 1)
         return returned
 
     def dry_run(self) -> list[str]:
@@ -189,7 +197,7 @@ class FrontierSweep:
             for cell, state in ((cell, cell.states[-1]) for cell in self.cells)
         ]
 
-    def _say_end(self, rounds: int) -> None:
+    def _write_end(self, rounds: int) -> None:
         """The frontier and what it took, on the sweep's own run."""
         whole = [cell for cell in self.cells if all(s.index is not None for s in cell.states)]
         frontier = {
@@ -203,12 +211,16 @@ class FrontierSweep:
         files = {schema.FRONTIER_FILE: json.dumps(frontier, indent=1)}
         directory = Path(str(self.config.hydra.sweep.dir))
         write_last_word(self.cells[0].trial.config, directory, tags, files)
+
+    def _say_end(self) -> None:
         trials = [trial for cell in self.cells for trial in cell.curves.trials.values()]
-        log.info(
-            "%d cells are done after %d rounds: %d trials, %d steps",
-            *(len(self.cells), rounds, len(trials), sum(one.last_step for one in trials)),
-        )
+        steps = sum(one.last_step for one in trials)
+        log.info("%d cells are done: %d trials, %d steps", len(self.cells), len(trials), steps)
         say_report(self.cells[0].trial.config.study.name)
+
+
+def _failed(returned: Sequence[Sequence[JobReturn]]) -> bool:
+    return any(job.status == JobStatus.FAILED for batch in returned for job in batch)
 
 
 def _name(overrides: Sequence[str], shared: set[str]) -> str:

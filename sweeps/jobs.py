@@ -5,33 +5,26 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from scaling import schema
 from scaling.checkpoint import read_headers, tidy
 from scaling.config import ConfigError, TrialConfig, trial_config
-from scaling.journal import RecordError
 from scaling.record import Plan, StudyRecord, differences, plan, read_record, saved_among
 from scaling.result import TrialResult
-from scaling.tracking import StoreError
 from scaling.trial import Trial, prepare
-from scaling.writer import Destination, NoWriter, Writer
-from sweeps.executors import Executor, HereExecutor, WorkerExecutor
-from sweeps.messages import StoppedAtOnce
+from sweeps.crew import crew_for, new_executor
 from sweeps.progress import Count, progress_display
 from sweeps.record import sweep_record
-from sweeps.slurm import SlurmExecutor, end_left_over
+from sweeps.slurm import end_left_over
 from sweeps.study_folder import live_sweep
 from sweeps.training import Failure, LauncherOptions, Training, stop_requests
 from sweeps.units import Job, Unit, make_units
 from sweeps.worker import Place
 
 log = logging.getLogger(__name__)
-PATIENCE_WITHOUT_RECORD = 3.0  # seconds for the store when the record's disk is full
 
 
 def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
@@ -83,35 +76,21 @@ def _run_units(
     place: Place,
     options: LauncherOptions,
 ) -> SweepResult:
-    n_trials = len(planned.to_do)
-    writer = _writer(trials[0].config, place)
-    executor = _executor(units, place, options)
+    crew = crew_for(trials[0].config, place)
     training = None
-    try:
-        executor.start()
-        writer.wait_until_open()
+    executor = None if crew.has_executor or not units else new_executor(len(units), place, options)
+    with crew.at_work(executor):
         if units:
+            n_trials = len(planned.to_do)
+            crew.n_trials += n_trials
             with progress_display() as display, place.new_journal() as journal:
                 count = Count("training", n_trials, display)
-                training = Training(place, options, journal, executor, count)
+                training = Training(place, options, journal, crew.executor, count)
                 training.n_skipped = len(planned.results)
                 with stop_requests(training.stop):
                     training.run(units)
                 journal.write("end", status=training.status)
-        executor.close()
-        _finish_writing(writer, training.status if training else "FINISHED", n_trials, place.folder)
-    except KeyboardInterrupt:
-        executor.close(at_once=True)
-        raise StoppedAtOnce from None  # the writer ends by itself
-    except RecordError:
-        executor.close(at_once=True)
-        with suppress(StoreError):  # a full disk is often the store's too
-            writer.close("FAILED", patience_seconds=PATIENCE_WITHOUT_RECORD)
-        raise
-    except BaseException:
-        executor.close(at_once=True)
-        writer.abandon()  # it would wait for us, and we at our end for it
-        raise
+                crew.status = training.status
     if training is None:
         return SweepResult(planned.results, [])
     if training.left and not training.failures:
@@ -119,20 +98,6 @@ def _run_units(
         log.info("interrupted: %d trials ended, %d are left to do", done, left)
         raise KeyboardInterrupt
     return SweepResult(planned.results | training.results, training.failures)
-
-
-def _finish_writing(writer: Writer, status: str, n_trials: int, folder: Path) -> None:
-    if isinstance(writer, NoWriter):
-        return
-    with progress_display() as display:
-        written = Count("writing to MLflow", n_trials, display)
-        try:
-            writer.close(status, written.set)
-        except StoreError as error:
-            raise StoreError(
-                f"{error}. All that was trained is on record; {written.done} of the {n_trials} "
-                f"trials trained now are in the store; the rest: python -m sweeps.sync {folder}"
-            ) from None
 
 
 def write_last_word(
@@ -146,33 +111,8 @@ def write_last_word(
         with place.new_journal() as journal:
             journal.write("sweep", tags=tags, files=files)
             journal.write("end", status="FINISHED")
-        writer = _writer(config, place)
-        try:
-            writer.wait_until_open()
-            _finish_writing(writer, "FINISHED", 0, folder)
-        except BaseException:
-            writer.abandon()
-            raise
-
-
-def _writer(config: TrialConfig, place: Place) -> Writer:
-    if config.tracking.uri == schema.NO_STORE:
-        log.info("tracking.uri=none: to write it later, python -m sweeps.sync %s", place.folder)
-        return NoWriter()
-    uri = schema.resolve_tracking_uri(config.tracking.uri)
-    question, sweep = config.study.question, place.sweep["name"]
-    patience = config.tracking.patience_seconds
-    return Writer(Destination(uri, place.study, question, place.folder, sweep, patience))
-
-
-def _executor(units: Sequence[Unit], place: Place, options: LauncherOptions) -> Executor:
-    if options.slurm is not None:
-        seconds, size = options.trial_timeout_seconds, options.stack_size
-        return SlurmExecutor(place, options.slurm, size, seconds)
-    n_workers = min(options.workers, len(units))
-    if n_workers == 0:
-        return HereExecutor(place)
-    return WorkerExecutor(n_workers, place, options.trial_timeout_seconds)
+        with crew_for(config, place).at_work(None):
+            pass
 
 
 def _say(

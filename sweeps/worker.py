@@ -68,6 +68,7 @@ class Trainer:
         self.place = place
         self.told_to_stop = told_to_stop
         self._journal: Journal | None = None
+        self._round: int | None = None
 
     @property
     def journal(self) -> Journal:
@@ -78,12 +79,20 @@ class Trainer:
     def train(self, unit: Unit) -> list[TrialResult]:
         """The unit's results; Interrupted, RecordError, or whatever the task's code raises."""
         torch.set_num_threads(1)  # the number of threads changes bits
+        self._begin_round(unit)
         recorder = JournalRecorder(self, unit)
         for number, header in zip(unit.numbers, unit.headers, strict=True):
             recorder.write("trial", trial=number, **header)
         results = train(unit.trials, recorder, self._begin(unit, recorder))
         recorder.drop_checkpoints(all(result.diverged_step is not None for result in results))
         return results
+
+    def _begin_round(self, unit: Unit) -> None:
+        """A journal numbers the trials of one launch: each round of a search has its own."""
+        search_round = unit.trials[0].config.sweep.round
+        if search_round != self._round:
+            self.close()
+            self._journal, self._round = None, search_round
 
     def _begin(self, unit: Unit, recorder: JournalRecorder) -> Begin | None:
         """The newest saved state that is whole."""

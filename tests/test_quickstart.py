@@ -23,7 +23,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quickstart")
     done = sweeps("-m", "study=linear_regression", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "13 cells are done after" in done.stdout
+    assert "13 cells are done:" in done.stdout
     done = analysis("study=linear_regression", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "reports" / "linear_regression"
