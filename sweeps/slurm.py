@@ -45,7 +45,7 @@ READ_SECONDS = 0.5  # how often tasks' files are read
 class _ArrayTask:
     name: str  # as Slurm has it: <array>_<number>
     said: Path
-    logs: list[Path]
+    log: Path
     units: list[Unit]
     futures: list[Future[Ended]]
 
@@ -83,9 +83,10 @@ class SlurmExecutor:
             size, seconds = self._stack_size, self._timeout_seconds
             works.append(Work(self._place, share, size, seconds, said))
         for work, job in zip(works, self._submit([Task(work) for work in works]), strict=True):
-            logs = [job.paths.stderr, job.paths.stdout]
             its = [futures[id(unit)] for unit in work.units]
-            self._tasks[job.job_id] = _ArrayTask(job.job_id, work.said, logs, work.units, its)
+            self._tasks[job.job_id] = _ArrayTask(
+                job.job_id, work.said, job.paths.stderr, work.units, its
+            )
         array, n = next(reversed(self._tasks)).partition("_")[0], len(works)
         log.info(
             "Slurm job %s: %d stacks in %d tasks; logs in %s", array, len(units), n, self._folder
@@ -164,7 +165,7 @@ class SlurmExecutor:
         """Its last words first, then what follows from Slurm's state for the units it left."""
         said = read_said(task.said)
         self._resolve(task, said)
-        kind, text = end_of_task(task.name, state, said, self._options, last_words(task.logs))
+        kind, text = end_of_task(task.name, state, said, self._options, last_words(task.log))
         begun = said.begun - set(said.ended)
         any_begun = bool(begun) or bool(said.ended)
         for number in task.left:
@@ -222,11 +223,10 @@ def end_of_task(
     return "lost", f"{task} ended{on} ({state.state}{reason}){words}"
 
 
-def last_words(logs: Sequence[Path]) -> str:
-    """The last line that a task printed, where it is, for one that could not say more."""
-    for path in logs:
-        with suppress(OSError):
-            lines = path.read_text(errors="replace").strip().splitlines()
-            if lines:
-                return f": {lines[-1].strip()[:300]} (log: {path})"
-    return ""
+def last_words(path: Path) -> str:
+    """The last line that a task printed as an error, for one that could not say more."""
+    try:
+        lines = path.read_text(errors="replace").strip().splitlines()
+    except OSError:  # it never came to run
+        return ""
+    return f": {lines[-1].strip()[:300]} (log: {path})" if lines else ""
