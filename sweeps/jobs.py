@@ -24,7 +24,8 @@ from sweeps.executors import Executor, HereExecutor, WorkerExecutor
 from sweeps.messages import StoppedAtOnce
 from sweeps.progress import Count, progress_display
 from sweeps.record import sweep_record
-from sweeps.slurm import SlurmExecutor, end_left_over
+from sweeps.slurm import SlurmExecutor
+from sweeps.slurm_queue import end_left_over
 from sweeps.study_folder import live_sweep
 from sweeps.training import Failure, LauncherOptions, Training, stop_requests
 from sweeps.units import Job, Unit, make_units

@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
@@ -25,7 +25,6 @@ from sweeps.slurm_queue import (
     TaskState,
     ask_to_save,
     cancel,
-    end_left_over,
     job_name,
     one_line,
     read_states,
@@ -34,7 +33,6 @@ from sweeps.slurm_task import Said, Task, Work, read_said
 from sweeps.units import Unit
 from sweeps.worker import Ended, Place
 
-__all__ = ["SlurmExecutor", "end_left_over"]
 log = logging.getLogger(__name__)
 STOP_AGAIN_SECONDS = 3.0  # a task that just started has not heard the first signal
 SAID_SECONDS = 10.0  # what tasks do is said this often at most
@@ -128,7 +126,7 @@ class SlurmExecutor:
             self._asked_at = now
             self._tell("what its tasks do is not known", self._ask)
 
-    def _tell(self, otherwise: str, action) -> None:
+    def _tell(self, otherwise: str, action: Callable[[], None]) -> None:
         """A controller that is away for a while changes nothing for tasks that run."""
         try:
             action()
