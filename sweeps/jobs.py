@@ -18,7 +18,7 @@ from scaling.trial import Trial, prepare
 from sweeps.crew import crew_for, new_executor
 from sweeps.progress import Count, progress_display
 from sweeps.record import sweep_record
-from sweeps.slurm import end_left_over
+from sweeps.slurm_queue import end_left_over
 from sweeps.study_folder import live_sweep
 from sweeps.training import Failure, LauncherOptions, Training, stop_requests
 from sweeps.units import Job, Unit, make_units

@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
@@ -25,7 +25,6 @@ from sweeps.slurm_queue import (
     TaskState,
     ask_to_save,
     cancel,
-    end_left_over,
     job_name,
     one_line,
     read_states,
@@ -34,7 +33,6 @@ from sweeps.slurm_task import Said, Task, Work, read_said
 from sweeps.units import Unit
 from sweeps.worker import Ended, Place
 
-__all__ = ["SlurmExecutor", "end_left_over"]
 log = logging.getLogger(__name__)
 STOP_AGAIN_SECONDS = 3.0  # a task that just started has not heard the first signal
 SAID_SECONDS = 10.0  # what tasks do is said this often at most
@@ -45,7 +43,7 @@ READ_SECONDS = 0.5  # how often tasks' files are read
 class _ArrayTask:
     name: str  # as Slurm has it: <array>_<number>
     said: Path
-    logs: list[Path]
+    log: Path
     units: list[Unit]
     futures: list[Future[Ended]]
 
@@ -83,9 +81,10 @@ class SlurmExecutor:
             size, seconds = self._stack_size, self._timeout_seconds
             works.append(Work(self._place, share, size, seconds, said))
         for work, job in zip(works, self._submit([Task(work) for work in works]), strict=True):
-            logs = [job.paths.stderr, job.paths.stdout]
             its = [futures[id(unit)] for unit in work.units]
-            self._tasks[job.job_id] = _ArrayTask(job.job_id, work.said, logs, work.units, its)
+            self._tasks[job.job_id] = _ArrayTask(
+                job.job_id, work.said, job.paths.stderr, work.units, its
+            )
         array, n = next(reversed(self._tasks)).partition("_")[0], len(works)
         log.info(
             "Slurm job %s: %d stacks in %d tasks; logs in %s", array, len(units), n, self._folder
@@ -127,7 +126,7 @@ class SlurmExecutor:
             self._asked_at = now
             self._tell("what its tasks do is not known", self._ask)
 
-    def _tell(self, otherwise: str, action) -> None:
+    def _tell(self, otherwise: str, action: Callable[[], None]) -> None:
         """A controller that is away for a while changes nothing for tasks that run."""
         try:
             action()
@@ -164,7 +163,7 @@ class SlurmExecutor:
         """Its last words first, then what follows from Slurm's state for the units it left."""
         said = read_said(task.said)
         self._resolve(task, said)
-        kind, text = end_of_task(task.name, state, said, self._options, last_words(task.logs))
+        kind, text = end_of_task(task.name, state, said, self._options, last_words(task.log))
         begun = said.begun - set(said.ended)
         any_begun = bool(begun) or bool(said.ended)
         for number in task.left:
@@ -222,11 +221,10 @@ def end_of_task(
     return "lost", f"{task} ended{on} ({state.state}{reason}){words}"
 
 
-def last_words(logs: Sequence[Path]) -> str:
-    """The last line that a task printed, where it is, for one that could not say more."""
-    for path in logs:
-        with suppress(OSError):
-            lines = path.read_text(errors="replace").strip().splitlines()
-            if lines:
-                return f": {lines[-1].strip()[:300]} (log: {path})"
-    return ""
+def last_words(path: Path) -> str:
+    """The last line that a task printed as an error, for one that could not say more."""
+    try:
+        lines = path.read_text(errors="replace").strip().splitlines()
+    except OSError:  # it never came to run
+        return ""
+    return f": {lines[-1].strip()[:300]} (log: {path})" if lines else ""

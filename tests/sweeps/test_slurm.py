@@ -100,9 +100,10 @@ class Sweep:
         assert "Traceback" not in out + errors
         return out, errors
 
-    def go_on(self) -> str:
+    def go_on(self, hurry: bool = True) -> str:
         """The same command again, undisturbed; what it printed."""
-        (self.folder / "slow.txt").unlink(missing_ok=True)
+        if hurry:
+            (self.folder / "slow.txt").unlink(missing_ok=True)
         done = sweeps(*SLOW, *SLURM, cwd=self.folder)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -141,8 +142,20 @@ def test_two_tasks_at_once_give_the_numbers_of_the_local_run(
     assert sum('"slurm_job":' in first for first in jobs) == 2
 
 
+def was_started_again(folder: Path) -> bool:
+    """A task began a unit twice: Slurm started the same task again."""
+    said = [path.read_text() for path in folder.glob("runs/small/slurm/*/*.said")]
+    return any(text.count('{"unit":0,"begun":true}') == 2 for text in said)
+
+
 def requeue(slurm: Cluster) -> None:
-    slurm.command("scontrol", "requeue", f"{array_of(slurm)}_0")
+    task = f"{array_of(slurm)}_0"
+    slurm.command("scontrol", "requeue", task)
+    deadline = time.monotonic() + 30  # Slurm would wait two minutes
+    while slurm.command("squeue", "-h", "-r", "-j", task, "-o", "%T") != "PENDING":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    slurm.command("scontrol", "update", f"JobId={task}", "StartTime=now")
 
 
 def kill_a_task(slurm: Cluster) -> None:
@@ -182,12 +195,14 @@ def test_a_task_that_is_disturbed_goes_on_from_its_checkpoint(
     time.sleep(2)
     sweep.hurry()
     out, _ = sweep.end(0)
-    assert said in out
-    assert_equal_studies(tmp_path, undisturbed)
-    assert steps_trained(tmp_path) < 1.3 * steps_trained(undisturbed)
     if befalls is lose_a_node:
         slurm.start_node(NODES[0])
     slurm.wait_until_idle()
+    assert said in out
+    assert_equal_studies(tmp_path, undisturbed)
+    assert steps_trained(tmp_path) < 1.3 * steps_trained(undisturbed)
+    if befalls is requeue:
+        assert was_started_again(tmp_path)
 
 
 def test_a_time_limit_costs_nothing(slurm: Cluster, undisturbed: Path, tmp_path: Path) -> None:
@@ -245,8 +260,8 @@ def test_tasks_of_a_sweep_that_was_killed_are_ended_and_gone_on_with(
     sweep.process.communicate()
     wait_for_writer(tmp_path)
     assert slurm.command("squeue", "-h")  # they train on
-    out = sweep.go_on()
-    assert "of a sweep that is gone still train this study" in out
+    out = sweep.go_on(hurry=False)
+    assert "2 Slurm jobs of a sweep that is gone still train this study" in out
     assert_equal_studies(tmp_path, undisturbed)
     slurm.wait_until_idle()
 
@@ -273,12 +288,14 @@ def test_what_sbatch_refuses_is_one_line(
 
 def test_the_frontier_sweeper_asks_the_same_on_slurm(slurm: Cluster, tmp_path: Path) -> None:
     search = [
-        *("-m", "hydra/sweeper=frontier", "study.name=small", "batch_size=1,16"),
-        *("relative_targets=[0.1]", "hydra.sweeper.lr_ratio=1.5", "hydra.sweeper.stride=2"),
-        *("seed=range(0,2)", "budget.max_steps=300", "task.dimension=8"),
+        *("-m", "hydra/sweeper=frontier", "study.name=small", "batch_size=16", "seed=0"),
+        *("relative_targets=[0.1]", "hydra.sweeper.lr_ratio=3", "hydra.sweeper.stride=1"),
+        "hydra.sweeper.lr_base=0.003",
+        *("budget.max_steps=300", "task.dimension=8"),
     ]
     for name, options in (("here", ["hydra.launcher.workers=0"]), ("slurm", SLURM)):
         (tmp_path / name).mkdir()
         done = sweeps(*search, *options, cwd=tmp_path / name)
         assert done.returncode == 0, done.stderr
+    assert "round 2" in done.stdout
     assert_equal_studies(tmp_path / "slurm", tmp_path / "here")
