@@ -16,6 +16,7 @@ import json
 import pickle
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,3 +152,10 @@ def tidy(folder: Path, headers: Sequence[Header]) -> None:
         if all(seen[trial_id] >= KEPT for trial_id in header.trial_ids):
             header.path.unlink(missing_ok=True)
         seen.update(header.trial_ids)
+
+
+def drop_checkpoints(folder: Path, trial_ids: AbstractSet[str]) -> None:
+    """Remove those of these trials alone: nothing more is asked of them."""
+    for header in read_headers(folder, move=False)[0]:
+        if trial_ids >= set(header.trial_ids):
+            header.path.unlink(missing_ok=True)

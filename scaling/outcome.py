@@ -74,6 +74,12 @@ class Watch:
         self._training[ended] = False
         return ended
 
+    def capped(self, numbers: np.ndarray) -> np.ndarray:
+        """Those of them that ended for want of budget alone."""
+        last = self._last_step[numbers]
+        alive = (self._diverged_step[numbers] < 0) & (last < self._end[numbers])
+        return numbers[alive & (last >= self.limit[numbers])]
+
     def _touch(self, step: int, number: int, loss: float, target: int) -> None:
         self._crossing[number, target] = interpolate_crossing(
             self._last_step[number],

@@ -82,9 +82,13 @@ class Stack:
             train_loss_sum=torch.zeros(len(member), dtype=torch.float64),
         )
 
-    def saved(self) -> StackState:
-        """All that the next steps depend on, a row a trial, with the trials' numbers [N]."""
-        rows = np.flatnonzero(self.counted)
+    def saved(self, numbers: np.ndarray | None = None) -> StackState:
+        """All that the next steps depend on, a row a trial, with the trials' numbers [N].
+
+        numbers: of these trials alone.
+        """
+        wanted = self.counted if numbers is None else self.counted & np.isin(self.member, numbers)
+        rows = np.flatnonzero(wanted)
         streams = self.streams.state()
         of_row = [self.stream_of_tile[row // self.tile_width] for row in rows]
         index = torch.from_numpy(rows)

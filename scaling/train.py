@@ -61,6 +61,10 @@ class Recorder(Protocol):
         """Given where it was wanted; what it raises ends the training."""
         ...
 
+    def capped(self, state: TrainState) -> None:
+        """Trials of a search that end at their caps: a later round may ask for more of them."""
+        ...
+
 
 @dataclass(frozen=True)
 class TrainState:
@@ -118,11 +122,14 @@ def train(
                 next_picture = max(1, step * first.picture_ratio) if everyone else next_picture
             for number in ended:
                 recorder.outcome(number, watch.result(number))
-            if not stack.drop(ended):
-                return watch.results()
             if step == due:
                 stack.forget_train_loss()
                 due = next_evaluation(first.evaluation, step)
+                capped = watch.capped(ended) if first.sweep.round is not None else ended[:0]
+                if len(capped):
+                    recorder.capped(_state(step, due, stack, watch, capped))
+            if not stack.drop(ended):
+                return watch.results()
         if recorder.wants_state():
             recorder.state(_state(step, due, stack, watch))
         clock = time.perf_counter()
@@ -150,8 +157,10 @@ def take_step(task: Task, stack: Stack, config: TrialConfig, step: int) -> Tenso
     return non_finite
 
 
-def _state(step: int, due: int, stack: Stack, watch: Watch) -> TrainState:
-    saved = stack.saved()
+def _state(
+    step: int, due: int, stack: Stack, watch: Watch, numbers: np.ndarray | None = None
+) -> TrainState:
+    saved = stack.saved(numbers)
     return TrainState(step, due, watch.seconds[saved["numbers"]].tolist(), saved)
 
 

@@ -15,7 +15,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
 from scaling import schema
-from scaling.checkpoint import read_headers
+from scaling.checkpoint import drop_checkpoints, read_headers
 from scaling.config import ConfigError
 from scaling.record import RecordReader, StudyRecord, describe, finished, plan
 from scaling.result import TrialResult
@@ -88,9 +88,11 @@ class FrontierSweep:
     def _rounds(self, launch: Launch) -> list[Sequence[JobReturn]]:
         returned: list[Sequence[JobReturn]] = []
         number = n_jobs = 0
+        trial_ids: set[str] = set()
         with RecordReader(self.folder) as reader, progress_display() as display:
             while asked := self._ask(number := number + 1):
                 trials = self._compose(asked)
+                trial_ids.update(trial.trial_id for trial in trials)
                 results = self._results(trials, reader.read())
                 if None in results:
                     if not returned and number > 1:
@@ -105,6 +107,7 @@ class FrontierSweep:
             if display is not None:
                 self._show("done", display)
             self._write_end(number - 1)
+            drop_checkpoints(self.folder / "checkpoints", trial_ids)
         return returned
 
     def dry_run(self) -> list[str]:

@@ -179,17 +179,26 @@ class JournalRecorder:
         if self._trainer.told_to_stop():
             raise Interrupted
 
+    def capped(self, state: TrainState) -> None:
+        """Saved apart from what is saved while it trains, and not replaced by it."""
+        if self._trainer.place.interval_seconds is not None:
+            self._write(state)
+
     def _save(self, state: TrainState) -> None:
+        path = self._write(state)
+        if path is not None:
+            self._written.append(path)
+            self._keep(KEPT)
+
+    def _write(self, state: TrainState) -> Path | None:
         """A checkpoint that cannot be written costs time after a crash, and nothing else."""
         self._trainer.journal.flush_to_disk()  # a checkpoint builds on curves that are there
         trial_ids = [self._unit.trials[n].trial_id for n in state.stack["numbers"]]
         try:
-            path = write_checkpoint(self._trainer.place.checkpoints, trial_ids, state)
+            return write_checkpoint(self._trainer.place.checkpoints, trial_ids, state)
         except OSError as error:
             self.write("notice", text=f"{error.filename}: no checkpoint ({error.strerror})")
-            return
-        self._written.append(path)
-        self._keep(KEPT)
+            return None
 
     def drop_checkpoints(self, every: bool) -> None:
         """At the end: but for the newest, from which a longer request goes on."""

@@ -17,7 +17,13 @@ from scaling.checkpoint import (
     tidy,
     write_checkpoint,
 )
-from scaling.config import BudgetConfig, LinearRegressionConfig, ScheduleConfig, TrialConfig
+from scaling.config import (
+    BudgetConfig,
+    LinearRegressionConfig,
+    ScheduleConfig,
+    SweepConfig,
+    TrialConfig,
+)
 from scaling.train import Begin, TrainState, train
 from scaling.trial import Trial, prepare
 from tests.scaling.trials import Memory, finite_task, optimizer_config, regression_trial
@@ -122,6 +128,35 @@ def test_whatever_is_trained(optimizer: str, task, schedule: ScheduleConfig, tmp
 @pytest.mark.parametrize("chosen", [[0], [4, 1], [6, 7, 8, 0]])
 def test_some_trials_of_a_stack(chosen: list[int], tmp_path: Path) -> None:
     assert_same(prepare(GRID), 25, tmp_path, chosen)
+
+
+@pytest.mark.parametrize("task", [LinearRegressionConfig(dimension=16), finite_task()])
+def test_capped_trials_of_a_search_go_on_from_their_caps(task) -> None:
+    """Trials of one stack with other caps; one that ends by itself leaves no state."""
+    configs = [
+        replace(GRID[0], task=task, lr=lr, seed=seed, budget=BudgetConfig(24), tail_factor=1.0)
+        for lr, seed in ((0.01, 0), (0.02, 0), (0.01, 1), (0.2, 1))
+    ]
+    configs[3] = replace(configs[3], targets=[1.0], relative_targets=[0.9])
+    whole = Memory()
+    expected = train(prepare(configs), whole)
+    assert not whole.states  # only a search asks for more
+    caps = [8, 8, 12, 24]
+    searched = [replace(c, sweep=SweepConfig(round=1)) for c in configs]
+    short = [replace(c, budget=BudgetConfig(cap)) for c, cap in zip(searched, caps, strict=True)]
+    first = Memory()
+    train(prepare(short), first)
+    assert [state.stack["numbers"] for state in first.states] == [[0, 1], [2]]
+    for state in first.states:
+        numbers = state.stack["numbers"]
+        known = [first.curves[number] for number in numbers]
+        curves = [([row[0] for row in curve], [row[1] for row in curve]) for curve in known]
+        rest, trials = Memory(), prepare([searched[number] for number in numbers])
+        results = train(trials, rest, Begin(state, range(len(numbers)), curves))
+        for position, number in enumerate(numbers):
+            assert first.curves[number] + rest.curves[position] == whole.curves[number]
+            found = replace(results[position], seconds=0.0)  # pyright: ignore
+            assert found == replace(expected[number], seconds=0.0)  # pyright: ignore
 
 
 def test_after_a_stream_was_left(tmp_path: Path) -> None:

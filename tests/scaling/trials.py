@@ -44,6 +44,7 @@ class Memory:
         self.outcomes: dict[int, TrialResult] = {}
         self.models: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
         self.pictures: dict[int, dict[int, np.ndarray]] = {}
+        self.states: list[TrainState] = []
 
     def evaluation(self, evaluation: Evaluation) -> None:
         for position, number in enumerate(evaluation.numbers.tolist()):
@@ -68,6 +69,9 @@ class Memory:
 
     def state(self, state: TrainState) -> None:
         raise NotImplementedError
+
+    def capped(self, state: TrainState) -> None:
+        self.states.append(state)
 
 
 def trained(*configs: TrialConfig) -> tuple[Memory, list[TrialResult]]:

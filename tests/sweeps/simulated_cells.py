@@ -18,8 +18,8 @@ Floats = NDArray[np.float64]
 class SimulatedCell:
     """curves[index, seed] [T]: losses at `steps`, NaN from divergence on; the last is the budget.
 
-    A trial ends as scaling.outcome has it. asked: every (trial, cap); trained_steps: what they cost
-    if a capped trial that is continued begins again at step 0.
+    A trial ends as scaling.outcome has it. asked: every (trial, cap); trained_steps: what they
+    cost; a trial goes on from where its cap stopped it.
     """
 
     steps: NDArray[np.int64]
@@ -34,8 +34,9 @@ class SimulatedCell:
 
     def train(self, trial: tuple[int, int], cap: int) -> None:
         self.asked.append((trial, cap))
+        before = self.known.trials.get(trial)
         observed, length, cost = self.outcome(trial, cap)
-        self.trained_steps += cost
+        self.trained_steps += cost - (0 if before is None else before.last_step)
         curve = (self.steps[:length].tolist(), self.curves[trial][:length].tolist())
         self.known.take(*trial, observed, curve)
 
