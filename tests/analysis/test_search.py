@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -42,6 +43,6 @@ def test_a_grid_has_no_rounds(small_result: StudyResult) -> None:
 def test_the_figure_shows_every_trial(searched: StudyResult) -> None:
     found = search_frame(searched)
     axes = plot_search(found, searched.frontier).axes[0]
-    assert sum(len(drawn.get_offsets()) for drawn in axes.collections) == len(found)
+    assert sum(np.shape(drawn.get_offsets())[0] for drawn in axes.collections) == len(found)
     one = plot_search(found[found["round"] == 1], pd.DataFrame(columns=searched.frontier.columns))
     assert len(one.axes) == 1  # one round needs no scale
