@@ -320,3 +320,14 @@ def test_dry_run_says_the_next_round_and_makes_nothing(tmp_path: Path) -> None:
     assert done.stdout.startswith("round 1; what comes after it depends on it")
     assert "to do            10 trials" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_probe_times_the_cells_of_a_search(tmp_path: Path) -> None:
+    small = ["study.name=small", "task.dimension=16", "relative_targets=[0.1]"]
+    done = sweeps(
+        *("-m", "hydra/sweeper=frontier", *small, *SWEPT, "sweep.probe=true"), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    for size in (8, 64):
+        assert f"batch size {size}, model size 16: " in done.stdout
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("*.jsonl"))
