@@ -61,8 +61,13 @@ def _censoring(result: StudyResult) -> str:
 
 
 def _seeds(result: StudyResult) -> str:
-    seeds = result.cells["n_seeds"].dropna() if "n_seeds" in result.cells else pd.Series()
-    return f"{span_words(seeds.min(), seeds.max())} a cell" if len(seeds) else ""
+    cells = result.cells
+    if "n_seeds" not in cells or cells["n_seeds"].isna().all():
+        return ""
+    seeds = cells.loc[cells["compared"], "n_seeds"].dropna()
+    text = f"{span_words(seeds.min(), seeds.max())} a cell"
+    n_few = int((~cells["compared"]).groupby(cells["target_loss"]).sum().max())
+    return f"{text}; {n_few} cells tried with fewer are not compared" if n_few else text
 
 
 def _tuning(result: StudyResult) -> str:

@@ -9,6 +9,7 @@ import pytest
 from analysis.figures.search import plot_search
 from analysis.search import SEARCH_COLUMNS, search_frame
 from analysis.study import StudyResult, analyse
+from analysis.trust import trust_facts
 from tests.analysis.conftest import Frames
 
 
@@ -34,6 +35,11 @@ def test_each_lr_has_the_round_that_asked_for_it_first(searched: StudyResult) ->
     compared = searched.cells.set_index(["batch_size", "lr"])["compared"]
     assert not compared.xs(found["lr"].max(), level="lr").any()
     assert searched.group_by == []  # rounds are no groups
+    n_few = len(first)
+    assert (
+        trust_facts(searched)["Seeds"]
+        == f"2 a cell; {n_few} cells tried with fewer are not compared"
+    )
 
 
 def test_a_grid_has_no_rounds(small_result: StudyResult) -> None:

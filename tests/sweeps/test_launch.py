@@ -67,6 +67,7 @@ def test_each_job_has_its_directory(stacked: Path) -> None:
     assert (sweep / "multirun.yaml").exists()
 
 
+@pytest.mark.long
 def test_basic_launcher_trains_the_same_numbers(stacked: Path, basic: Path) -> None:
     trials, curves = frames(basic)
     assert len(trials) == 4

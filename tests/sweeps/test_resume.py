@@ -59,7 +59,7 @@ def test_dry_run_creates_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("seed", [0, 2, 3])
+@pytest.mark.parametrize("seed", [0, 2, pytest.param(3, marks=pytest.mark.long)])
 def test_killed_and_started_again_equals_undisturbed(
     seed: int, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -107,6 +107,7 @@ def interrupt(folder: Path) -> None:
         assert process.wait(timeout=60) == 130
 
 
+@pytest.mark.long
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
     undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -153,6 +154,7 @@ def test_two_sweeps_of_one_study_in_the_same_second(undisturbed: Path, tmp_path:
     assert_equal_studies(tmp_path, undisturbed)
 
 
+@pytest.mark.long
 def test_two_studies_in_the_same_second(tmp_path: Path) -> None:
     few = ["-m", "lr=0.1,0.2", "budget.max_steps=50", "hydra.sweep.dir=runs/same"]
     both = [

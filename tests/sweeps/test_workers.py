@@ -269,6 +269,7 @@ def test_an_error_of_ours_ends_the_sweep(tmp_path: Path) -> None:
     assert "a bug" in done.stderr
 
 
+@pytest.mark.long
 def test_another_commit_is_said_and_tagged(tmp_path: Path) -> None:
     def commit(text: str) -> None:
         (tmp_path / "notes.txt").write_text(text)
