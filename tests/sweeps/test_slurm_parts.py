@@ -236,3 +236,10 @@ def test_a_trial_that_hangs_ends_its_task(user_folder: Path) -> None:
     text = "took longer than hydra.launcher.trial_timeout_seconds=1 for each of 1 trials"
     assert said.ended == {0: Ended("timeout", text)}
     assert said.begun == {0}
+
+
+def test_hydra_knows_every_option_with_its_default() -> None:
+    """Written twice: Hydra's copy is imported by every Hydra application, and imports nothing."""
+    from hydra_plugins.batch_scaling import SlurmConf
+
+    assert asdict(SlurmConf()) == asdict(SlurmOptions())
