@@ -17,7 +17,7 @@ from scaling.config import ConfigError, TrialConfig, trial_config
 from scaling.journal import RecordError
 from scaling.record import Plan, StudyRecord, differences, plan, read_record, saved_among
 from scaling.result import TrialResult
-from scaling.tracking import StoreError
+from scaling.store_check import StoreError
 from scaling.trial import Trial, prepare
 from scaling.writer import Destination, NoWriter, Writer
 from sweeps.executors import Executor, HereExecutor, WorkerExecutor
@@ -88,16 +88,19 @@ def _run_units(
     training = None
     try:
         executor.start()
-        writer.wait_until_open()
+        _wait_until_open(writer)
         if units:
             with progress_display() as display, place.new_journal() as journal:
                 count = Count("training", n_trials, display)
-                training = Training(jobs, trials, place, options, journal, executor, count)
+                training = Training(
+                    jobs, trials, place, options, journal, executor, count, writer.revive
+                )
                 with stop_requests(training.stop):
                     training.run(units)
                 journal.write("end", status=training.status)
         executor.close()
-        _finish_writing(writer, training.status if training else "FINISHED", n_trials, place.folder)
+        status = training.status if training else "FINISHED"
+        _finish_writing(writer, status, n_trials, place.folder)
     except KeyboardInterrupt:
         executor.close(at_once=True)
         raise StoppedAtOnce from None  # the writer ends by itself
@@ -119,10 +122,17 @@ def _run_units(
     return SweepResult(planned.results | training.results, training.failures)
 
 
+def _wait_until_open(writer: Writer) -> None:
+    said = writer.wait_until_open()
+    if said:
+        log.warning("%s", said)
+
+
 def _finish_writing(writer: Writer, status: str, n_trials: int, folder: Path) -> None:
     if isinstance(writer, NoWriter):
         return
-    log.info("writing to MLflow what is not written yet")
+    patience = writer.patience_seconds
+    log.info("writing to MLflow what is not written yet; a store away is given %g s", patience)
     with progress_display() as display:
         written = Count("writing to MLflow", n_trials, display)
         try:
@@ -147,7 +157,7 @@ def write_last_word(
             journal.write("end", status="FINISHED")
         writer = _writer(config, place)
         try:
-            writer.wait_until_open()
+            _wait_until_open(writer)
             _finish_writing(writer, "FINISHED", 0, folder)
         except BaseException:
             writer.abandon()

@@ -53,7 +53,10 @@ class Failure:
 
 @dataclass
 class Training:
-    """A sweep while it trains. results and failures grow; stopped: not everything was trained."""
+    """A sweep while it trains. results and failures grow; stopped: not everything was trained.
+
+    meanwhile: called again and again, for what else goes on.
+    """
 
     jobs: Sequence[Job]
     trials: Sequence[Trial]
@@ -62,6 +65,7 @@ class Training:
     journal: Journal
     executor: Executor
     trained: Count
+    meanwhile: Callable[[], None] = lambda: None
     since_ns: int = field(default_factory=time.time_ns)
     results: dict[int, TrialResult] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -78,6 +82,7 @@ class Training:
                     running[self.executor.submit(unit)] = unit
                 done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
                 self._hear(journals)
+                self.meanwhile()
                 for future in done:
                     waiting.extend(self._ended(running.pop(future), future))
             self._hear(journals)

@@ -14,8 +14,8 @@ from scaling import schema
 from scaling.checkpoint import Header
 from scaling.outcome import Curve
 from scaling.record import Plan, StudyRecord
+from scaling.schema import without_password
 from scaling.stack import group_into_stacks
-from scaling.tracking import without_password
 from scaling.trial import Trial
 
 NAME_CHARACTERS = 200
