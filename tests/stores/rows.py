@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from tests.stores.servers import SERVERS
+from tests.stores.servers import SERVERS, MlflowServer
 
 OF_STUDY = (
     "JOIN experiments e ON e.experiment_id = r.experiment_id "
@@ -16,7 +16,8 @@ OF_STUDY = (
 
 
 def database_of(uri: str) -> str:
-    return SERVERS[uri].database if uri in SERVERS else uri
+    server = SERVERS.get(uri)
+    return server.database if isinstance(server, MlflowServer) else uri
 
 
 def query(uri: str, statement: str, **values: Any) -> list[tuple]:

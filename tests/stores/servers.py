@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 STORES = ("sqlite", "postgresql", "http")
-SERVERS: dict[str, MlflowServer] = {}  # by URI
+SERVERS: dict[str, Postgres | MlflowServer] = {}  # by URI
 PASSWORD = "s3cr3t/of@tests"  # with the two characters that addresses have to quote
 QUOTED = "s3cr3t%2Fof%40tests"
 
@@ -113,7 +113,10 @@ class Postgres:
         wait_until(lambda: not answers(self.port), "the end of PostgreSQL")
 
     def uri(self, database: str, password: str = QUOTED) -> str:
-        return f"postgresql+psycopg://postgres:{password}@127.0.0.1:{self.port}/{database}"
+        address = f"127.0.0.1:{self.port}/{database}"
+        uri = f"postgresql+psycopg://postgres:{password}@{address}"
+        SERVERS[uri] = self
+        return uri
 
     def create(self, database: str, template: str = "template1") -> str:
         """A new database, a copy of another one; its URI."""
@@ -146,7 +149,7 @@ class MlflowServer:
     def start(self) -> None:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
         command += ["--port", str(self.port), "--workers", "1"]
-        command += ["--allowed-hosts", f"127.0.0.1:{self.port}"]
+        command += ["--allowed-hosts", "127.0.0.1:*"]
         command += ["--backend-store-uri", self.database]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
         quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
