@@ -153,7 +153,8 @@ def bound_requests() -> None:
 
 
 def quiet_mlflow() -> None:
-    """No usage reports, and no log lines about the making of tables."""
+    """No usage reports, no log lines about the making of tables, no address of every run."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # what fails is raised, too
     logging.getLogger("alembic").setLevel(logging.WARNING)
