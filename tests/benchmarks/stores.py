@@ -88,7 +88,8 @@ def share(folder: Path) -> None:
 
 def timed(folder: Path, what: str, *command: str) -> float:
     """Processor seconds of a command and its processes; says them and the wall seconds."""
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    root = Path(__file__).parents[2]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (root, root / "sweeps/plugins")))}
     env.pop("MLFLOW_TRACKING_URI", None)
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(
