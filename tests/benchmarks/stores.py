@@ -77,7 +77,8 @@ def points(folder: Path) -> None:
 
 def share(folder: Path) -> None:
     """Processor seconds, which do not follow what else the machine does, and wall seconds."""
-    study = ["-m", "study=colourization_small", *STUDY_OPTIONS]
+    here = "hydra.launcher.workers=0"  # the seconds of workers would not be counted
+    study = ["-m", "study=colourization_small", here, *STUDY_OPTIONS]
     trained = timed(folder, "training without a store", "sweeps", *study, "tracking.uri=none")
     record = str(folder / "runs" / "colourization_small")
     written = timed(folder, "writing it into SQLite", "sweeps.sync", record)

@@ -29,7 +29,7 @@ from tests.stores.sweeping import (
     writer_of,
 )
 
-STEPS = 30_000  # of a trial: long enough to be killed in
+STEPS = 10_000  # of a trial: long enough to be killed in
 OF_TEN = ["worker"] * 4 + ["writer"] * 5 + ["sweep"]
 
 

@@ -73,7 +73,7 @@ def own_servers(folder: Path) -> Iterator[dict[str, tuple[str, Server]]]:
 def five_times_away(folder: Path, uri: str, server: Server) -> None:
     """A sweep in which the store is killed five times; it ends well, and everything is there."""
     more = ["tracking.patience_seconds=150"]
-    with sweep(folder, uri, "away", *more, steps=20_000) as process:
+    with sweep(folder, uri, "away", *more, steps=3000) as process:
         wait_for_trials(folder, "away", process)
         for seconds in AWAY_SECONDS:
             server.kill()
