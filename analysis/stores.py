@@ -58,7 +58,7 @@ def read_store(study: str, uri: str, wanted: Wanted = OUR_TRIALS) -> StoredRuns:
 
 def public_uri(uri: str) -> str:
     """The URI without the password it may carry."""
-    return re.sub(r"//[^/@]*@", "//***@", uri)
+    return re.sub(r"//\S*@", "//***@", schema.without_password(uri))
 
 
 def read_database(study: str, uri: str, wanted: Wanted = OUR_TRIALS) -> StoredRuns:
@@ -67,7 +67,7 @@ def read_database(study: str, uri: str, wanted: Wanted = OUR_TRIALS) -> StoredRu
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        engine = sa.create_engine(_read_only(uri))
+        engine = sa.create_engine(_read_only(uri), poolclass=sa.NullPool)  # closed when it is read
         with engine.connect() as connection:
             return _query(connection, study, uri, wanted)
     except ModuleNotFoundError as error:

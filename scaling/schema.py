@@ -8,6 +8,7 @@ configuration by dotted path (``batch_size``, ``optimizer.momentum``), plus the 
 from __future__ import annotations
 
 import os
+import re
 
 # Derived params of a trial, known before its first step.
 MODEL_SIZE = "model_size"  # the axis on which models grow (linear regression: inputs D)
@@ -62,3 +63,9 @@ def resolve_tracking_uri(uri: str | None = None) -> str:
     prefix = "sqlite:///"
     is_path = uri.startswith(prefix) and not uri.startswith((f"{prefix}file:", f"{prefix}:memory:"))
     return prefix + os.path.abspath(uri[len(prefix) :]) if is_path else uri
+
+
+def without_password(text: str) -> str:
+    """The same text with the password of any address in it left out, whatever signs it has."""
+    text = re.sub(r"(://[^/@:\s]*):\S*@", r"\1:***@", text)
+    return re.sub(r"([?&](?:\w*password|passwd|token)=)[^&\s'\"]*", r"\1***", text, flags=re.I)

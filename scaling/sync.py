@@ -62,18 +62,26 @@ class Sync:
         self._store, self._folder = store, folder
         self._reader = FolderReader(folder)
         self._noted = Acknowledged(folder, uri)
-        some_run = next(iter(self._noted.runs.values()), None)
-        if some_run is not None and not store.has_run(some_run):
-            self._noted.forget()
-        if not self._noted.runs and not store.is_empty():
-            self._noted.note(look_up=True)
+        try:
+            self._compare_note()
+        except BaseException:
+            self._noted.close()
+            raise
         self._journals: dict[str, dict[str, Any]] = {}  # their first lines
         self._ends: dict[str, str] = {}  # status by sweep
         self._said: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # what sweeps say last
         self._named: dict[tuple[str, int], _Trial] = {}
         self._trials: dict[str, _Trial] = {}
+        self._unanswered: dict[str, dict[str, str]] = {}  # identities of such runs, by key
         self._ended: deque[_Trial] = deque()
         self.written = 0
+
+    def _compare_note(self) -> None:
+        some_run = next(iter(self._noted.runs.values()), None)
+        if some_run is not None and not self._store.has_run(some_run):
+            self._noted.forget()
+        if not self._noted.runs and not self._store.is_empty():
+            self._noted.note(look_up=True)
 
     def step(self) -> bool:
         """Read what is new and write one trial that has ended; False when there was nothing."""
@@ -129,6 +137,7 @@ class Sync:
         if key in self._noted.runs:
             self._close_run(key, status)
         self.close_left_over(sweep)
+        self._delete_doubles()
         self._reader.__exit__()
         self._noted.close()
 
@@ -146,6 +155,13 @@ class Sync:
         if not known:
             self._close_run(key, self._ends.get(name, "FINISHED"))
         self._noted.note(ended=line["time"], trial_id=key)
+
+    def _delete_doubles(self) -> None:
+        """A creation that was not answered may have been done late, after it was repeated."""
+        for key, identity in self._unanswered.items():
+            for run_id in self._store.find_runs(identity):
+                if run_id != self._noted.runs[key]:
+                    self._store.delete_run(run_id)
 
     def _close_trial(self, trial: _Trial, status: str) -> None:
         key = _trial_key(trial.trial_id)
@@ -283,8 +299,11 @@ class Sync:
         """The run `key`, made if it is not there. A run that was begun and not noted may be."""
         if key in self._noted.runs:
             return self._noted.runs[key]
-        unsure = self._noted.look_up or key in self._noted.begun
-        run_id = self._store.find_run(identity) if unsure else None
+        unanswered = key in self._noted.begun
+        found = self._store.find_runs(identity) if unanswered or self._noted.look_up else []
+        if unanswered:
+            self._unanswered[key] = identity
+        run_id = found[0] if found else None
         if run_id is None:
             made_of = tags()
             self._noted.note(begun=key)

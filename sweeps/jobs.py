@@ -85,7 +85,7 @@ def _run_units(
             crew.n_trials += n_trials
             with progress_display() as display, place.new_journal() as journal:
                 count = Count("training", n_trials, display)
-                training = Training(place, options, journal, crew.executor, count)
+                training = Training(place, options, journal, crew.executor, count, crew.revive)
                 training.n_skipped = len(planned.results)
                 with stop_requests(training.stop):
                     training.run(units)

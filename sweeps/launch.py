@@ -21,7 +21,7 @@ from scaling.checkpoint import read_headers
 from scaling.config import ConfigError, StudyConfig
 from scaling.record import describe, plan, read_record
 from scaling.result import TrialResult
-from scaling.schema import CENSORED, DIVERGED, REACHED
+from scaling.schema import CENSORED, DIVERGED, REACHED, without_password
 from scaling.validation import validate_study
 from sweeps.compose import Composer, task_part
 from sweeps.executors import available_cores
@@ -52,7 +52,8 @@ def claim_sweep_directory(config: DictConfig) -> None:
             try:
                 folder = Path(str(config.hydra.sweep.dir))
                 folder.mkdir()
-                OmegaConf.save(config, folder / "multirun.yaml")
+                text = without_password(OmegaConf.to_yaml(config))
+                (folder / "multirun.yaml").write_text(text, encoding="utf-8")
                 return
             except FileExistsError:
                 with read_write(config.hydra), open_dict(config.hydra):

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from scaling.config import StudyConfig
-from scaling.tracking import without_password
+from scaling.schema import without_password
 
 PACKAGES = ("batch-scaling", "torch", "hydra-core", "mlflow", "numpy")
 

@@ -26,7 +26,9 @@ def sync(folder: Path, uri: str | None) -> int:
     written = [0]
     with live_sweep(folder, study):
         writer = Writer(Destination(resolve_tracking_uri(uri), study, "", folder))
-        writer.wait_until_open()
+        said = writer.wait_until_open()
+        if said:
+            print(said, flush=True)
         writer.close("KILLED", written.append)
     return written[-1]
 

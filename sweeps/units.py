@@ -15,8 +15,8 @@ from scaling.checkpoint import Header, read_headers
 from scaling.outcome import Curve
 from scaling.record import Plan, StudyRecord, plan, read_record
 from scaling.result import TrialResult
+from scaling.schema import without_password
 from scaling.stack import group_into_stacks
-from scaling.tracking import without_password
 from scaling.trial import Trial
 
 NAME_CHARACTERS = 200
