@@ -29,11 +29,15 @@ STEP_SECONDS, SPEED = "step_seconds", "examples_per_second"
 STEPS_TO_TARGET = "steps_to_target/"  # + target_label: this trial's own first touch, interpolated
 
 # Tags.
-KIND = "kind"  # "sweep" (parent run), "trial" (child run) or "probe" (timed steps: STEP_SECONDS)
+# "sweep" (parent run), "trial" (child run), "probe" (timed steps: STEP_SECONDS) or "report" (of a
+# report: the frontier of a group and target as metrics FRONTIER, whose step is the batch size)
+KIND = "kind"
 STUDY = "study"
 SWEEP = "sweep"  # name of the sweep: its directory's name
+SETTING = "setting"  # of a trial: its name without the seed, by which seeds are grouped
 TRIAL_ID = "trial_id"  # identity of the trial: equal ids train the same numbers
 OUTCOME = "outcome"  # of the hardest target; "outcome/<target_label>" of each
+QUESTION, GRID = "question", "grid"  # of a sweep: the study's question; what is swept
 ERROR = "error"  # of a failed trial: the first line
 GIT_COMMITS = "git_commits"  # all of them, where a trial was gone on with at another commit
 LAST_STEP = "last_step"
@@ -42,6 +46,14 @@ SEARCH_ROUNDS = "search_rounds"  # of a sweep that searched: how many
 TUNED_CELLS = "tuned_cells"  # of such a sweep: cells that ended with a best lr at every target
 FRONTIER_FILE = "frontier.json"  # of such a sweep: best lrs, why they are, and the tuning budget
 SECONDS = "seconds"  # wall seconds of the stack's training divided by its trials
+
+FRONTIER = {
+    quantity: f"frontier/{quantity}_by_batch_size" for quantity in ("steps", "examples", "lr")
+}
+
+# Saved views of an experiment in MLflow's page of runs.
+VIEW_TRIALS, VIEW_STEPS = "batch-scaling-trials", "batch-scaling-loss-vs-steps"
+VIEW_EXAMPLES, VIEW_FRONTIER = "batch-scaling-loss-vs-examples", "batch-scaling-frontier"
 
 NO_STORE = "none"  # as tracking.uri: record now, synchronise later
 

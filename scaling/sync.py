@@ -18,6 +18,7 @@ from scaling.acknowledged import Acknowledged
 from scaling.journal import FolderReader, is_alive
 from scaling.result import TrialResult
 from scaling.tracking import Point, Store
+from scaling.views import view_tags
 
 PICTURE = "pictures"  # key of the image slider
 TAG_CHARACTERS = 5000  # MLflow cuts longer ones silently
@@ -73,6 +74,7 @@ class Sync:
         self._named: dict[tuple[str, int], _Trial] = {}
         self._trials: dict[str, _Trial] = {}
         self._ended: deque[_Trial] = deque()
+        self._pictured = False
         self.written = 0
 
     def step(self) -> bool:
@@ -87,6 +89,8 @@ class Sync:
             ):
                 self._write(trial)
                 self.written += 1
+                if self.written == 1:
+                    self._write_views()  # for whoever looks while the sweep goes on
             self._ended.popleft()
             return True
         return bool(lines)
@@ -125,12 +129,20 @@ class Sync:
                 self._close_trial(trial, status)
         for opened, line in self._said.values():
             self._write_said(opened, line)
+        if self.written:
+            self._write_views()
         key = _sweep_key(sweep)
         if key in self._noted.runs:
             self._close_run(key, status)
         self.close_left_over(sweep)
         self._reader.__exit__()
         self._noted.close()
+
+    def _write_views(self) -> None:
+        params = [trial.header["params"] for trial in self._trials.values()]
+        targets = {target for one in params for target in one[schema.TARGETS]}
+        pictures = PICTURE if self._pictured else None
+        self._store.set_experiment_tags(view_tags(params, targets, pictures))
 
     def _write_said(self, opened: dict[str, Any], line: dict[str, Any]) -> None:
         """What a sweep says of itself, once: tags and files of its parent run."""
@@ -173,10 +185,18 @@ class Sync:
             self._named[journal, line["trial"]].models[line["kind"]] = line["path"]
         elif kind == "picture":
             self._named[journal, line["trial"]].pictures[line["step"]] = line["path"]
+            self._pictured = True
         elif kind == "sweep":
-            self._said[self._journals[journal]["sweep"]["name"]] = (self._journals[journal], line)
+            self._say(self._journals[journal], line)
         elif kind == "end":
             self._ends[self._journals[journal]["sweep"]["name"]] = line["status"]
+
+    def _say(self, opened: dict[str, Any], line: dict[str, Any]) -> None:
+        """A sweep may speak several times; a word of the same name replaces the one before."""
+        name = opened["sweep"]["name"]
+        before = self._said.get(name, (opened, {"tags": {}, "files": {}}))[1]
+        both = {key: {**before[key], **line[key]} for key in ("tags", "files")}
+        self._said[name] = (opened, {**line, **both})
 
     def _begin(self, journal: str, line: dict[str, Any]) -> None:
         key, opened = line["trial_id"], self._journals[journal]
@@ -277,7 +297,10 @@ class Sync:
         identity = {schema.KIND: "sweep", schema.SWEEP: name}
         identity |= {key: tags[key] for key in ("host", "directory")}
         others = {schema.STUDY: sweep["study"], "mlflow.note.content": sweep["note"], **tags}
-        return self._run(_sweep_key(name), identity, name, sweep["time"], lambda: others | identity)
+        title = sweep.get("title", name)
+        return self._run(
+            _sweep_key(name), identity, title, sweep["time"], lambda: others | identity
+        )
 
     def _run(self, key: str, identity: dict[str, str], name: str, moment: float, tags) -> str:
         """The run `key`, made if it is not there. A run that was begun and not noted may be."""

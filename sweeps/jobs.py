@@ -23,7 +23,7 @@ from scaling.writer import Destination, NoWriter, Writer
 from sweeps.executors import Executor, HereExecutor, WorkerExecutor
 from sweeps.messages import StoppedAtOnce
 from sweeps.progress import Count, progress_display
-from sweeps.record import sweep_record
+from sweeps.record import sweep_files, sweep_record
 from sweeps.study_folder import live_sweep
 from sweeps.training import Failure, LauncherOptions, Training, stop_requests
 from sweeps.units import Job, Unit, make_units
@@ -92,6 +92,7 @@ def _run_units(
         if units:
             with progress_display() as display, place.new_journal() as journal:
                 count = Count("training", n_trials, display)
+                journal.write("sweep", tags={}, files=sweep_files())
                 training = Training(jobs, trials, place, options, journal, executor, count)
                 with stop_requests(training.stop):
                     training.run(units)

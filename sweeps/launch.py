@@ -106,7 +106,7 @@ def launch(
         for job in jobs:
             job.write_directory()
         study = trials[0].config.study
-        sweep = sweep_record(study, directory, sys.argv[1:])
+        sweep = sweep_record(study, directory, sys.argv[1:], [job.overrides for job in jobs])
         log.info("%s: %d trials in %s", study.name, len(trials), directory)
         done = run_trials(jobs, trials, sweep, options)
     _say_what_came_out(done, len(trials), study.name)
@@ -193,7 +193,7 @@ def run_single(config: DictConfig) -> float:
         if trials[0].config.sweep.probe:
             raise ConfigError("sweep.probe", "true", "is for multiruns: add -m")
         study = trials[0].config.study
-        sweep = sweep_record(study, whole, sys.argv[1:])
+        sweep = sweep_record(study, whole, sys.argv[1:], [] if in_multirun else [job.overrides])
         done = run_trials([job], trials, sweep, LauncherOptions())
     if done.failures:
         _say_failures(done.failures)

@@ -90,7 +90,7 @@ def make_units(
         stack_size,
         [tuple(header.path for header in headers) for headers in begins],
     )
-    names = trial_names(jobs, trials)
+    settings = trial_settings(jobs, trials)
     units = []
     for group in groups:
         numbers = [to_do[position] for position in group]
@@ -98,7 +98,7 @@ def make_units(
         unit = Unit(
             numbers=numbers,
             trials=[trials[number] for number in numbers],
-            headers=[_header(trials[n], jobs[n], names[n]) for n in numbers],
+            headers=[_header(trials[n], jobs[n], settings[n]) for n in numbers],
             saved=saved,
             curves=[_curve(trials[number], record, saved) for number in numbers],
             log=(jobs[numbers[0]].directory / "train.log").absolute(),
@@ -112,10 +112,10 @@ def _curve(trial: Trial, record: StudyRecord, saved: Sequence[Header]) -> Curve:
     return record.trials[trial.trial_id].curve_to(saved[0].step) if saved else ([], [])
 
 
-def trial_names(jobs: Sequence[Job], trials: Sequence[Trial]) -> list[str]:
-    """What tells the trials of a sweep apart: batch size, lr, seed, and whatever else is swept."""
+def trial_settings(jobs: Sequence[Job], trials: Sequence[Trial]) -> list[str]:
+    """What tells the trials of a sweep apart but the seed: batch size, lr, what else is swept."""
     counts = Counter(override for job in jobs for override in job.overrides)
-    names = []
+    settings = []
     for job, trial in zip(jobs, trials, strict=True):
         config = trial.config
         parts = [f"B={config.batch_size}", f"lr={config.lr:.4g}"]
@@ -123,19 +123,20 @@ def trial_names(jobs: Sequence[Job], trials: Sequence[Trial]) -> list[str]:
             key, _, value = override.lstrip("+").partition("=")
             if counts[override] < len(jobs) and key not in ("batch_size", "lr", "seed"):
                 parts.append(f"{key.rpartition('.')[2]}={value}")
-        names.append(" ".join([*parts, f"seed={config.seed}"])[:NAME_CHARACTERS])
-    return names
+        settings.append(" ".join(parts)[:NAME_CHARACTERS])
+    return settings
 
 
-def _header(trial: Trial, job: Job, name: str) -> dict[str, Any]:
+def _header(trial: Trial, job: Job, setting: str) -> dict[str, Any]:
     search_round = trial.config.sweep.round
     return {
         "trial_id": trial.trial_id,
-        "name": name,
+        "name": f"{setting} seed={trial.config.seed}",
         "params": trial_params(trial, job.content),
         "tags": {
             "overrides": without_password(" ".join(job.overrides)),
             "job_directory": str(job.directory),
+            schema.SETTING: setting,
             **({} if search_round is None else {schema.ROUND: str(search_round)}),
         },
         "config": job.yaml,
