@@ -8,6 +8,7 @@ pickled. It needs this package where it is loaded, and a task of one's own its m
 from __future__ import annotations
 
 import json
+import pickle
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -80,6 +81,8 @@ def register_network(reader: RunReader, run: StoredRun, trial: Trial, kind: str,
             _save(folder, weights, examples)
             place = f"{FOLDER}/{name}-{kind}"
             return reader.add_model_version(run.run_id, folder / FOLDER, place, name)
+        except RunError:
+            raise
         except Exception as error:
             raise StoreError(store_message(reader.uri, error)) from None
 
@@ -106,7 +109,12 @@ def _save(folder: Path, weights: Path, examples: np.ndarray) -> None:
 
     artifacts = {"weights": str(weights), "network": str(folder / "network.json")}
     network = Network()
-    network.load_context(type("Context", (), {"artifacts": artifacts}))
+    try:
+        network.load_context(type("Context", (), {"artifacts": artifacts}))
+    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{weights.name}: is no state_dict of this network ({_line(error)})"
+        ) from None
     signature: ModelSignature = infer_signature(examples, network.predict(None, examples))
     mlflow.pyfunc.save_model(
         str(folder / FOLDER),
@@ -116,6 +124,10 @@ def _save(folder: Path, weights: Path, examples: np.ndarray) -> None:
         input_example=examples,
         pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "batch-scaling"],
     )
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
 
 
 def check_kind(kind: str) -> str:

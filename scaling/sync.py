@@ -15,7 +15,7 @@ from typing import Any
 
 from scaling import schema
 from scaling.acknowledged import Acknowledged
-from scaling.journal import FolderReader, is_alive
+from scaling.journal import FolderReader, inside, is_alive
 from scaling.result import TrialResult
 from scaling.tracking import Point, Store
 from scaling.views import view_tags
@@ -258,8 +258,9 @@ class Sync:
     def _write_pictures(self, run_id: str, trial: _Trial) -> None:
         written = self._noted.pictures.get(trial.trial_id, -1)
         for step, path in sorted(trial.pictures.items()):
-            if step > written and (self._folder / path).exists():
-                self._store.log_picture(run_id, self._folder / path, PICTURE, step)
+            file = inside(self._folder, path)
+            if step > written and file.exists():
+                self._store.log_picture(run_id, file, PICTURE, step)
                 self._noted.note(picture=step, trial_id=trial.trial_id)
         trial.pictures.clear()
 
@@ -269,8 +270,9 @@ class Sync:
         for name, text in files.items():
             self._store.log_text(run_id, text, name)
         for path in trial.models.values():
-            if (self._folder / path).exists():
-                self._store.log_file(run_id, self._folder / path, "model")
+            file = inside(self._folder, path)
+            if file.exists():
+                self._store.log_file(run_id, file, "model")
         if failed:
             self._store.log_text(run_id, _text_of(Path(end["log"])), "train.log")
         elif self._noted.look_up or trial.trial_id in self._noted.failed:
@@ -351,6 +353,8 @@ def _metrics(result: TrialResult, batch_size: int) -> list[tuple[str, float]]:
 
 def _text_of(log: Path) -> str:
     """The end of a log, however long it is; it may have been removed."""
+    if log.name != "train.log":  # a journal is somebody's word: no other file is sent away
+        return f"{log}: is no log of training\n"
     try:
         return log.read_bytes()[-LOG_BYTES:].decode(errors="replace")
     except OSError as error:

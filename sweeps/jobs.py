@@ -19,6 +19,7 @@ from scaling.record import Plan, StudyRecord, differences, plan, read_record, sa
 from scaling.result import TrialResult
 from scaling.tracking import StoreError
 from scaling.trial import Trial, prepare
+from scaling.validation import validate_names
 from scaling.writer import Destination, NoWriter, Writer
 from sweeps.executors import Executor, HereExecutor, WorkerExecutor
 from sweeps.messages import StoppedAtOnce
@@ -26,7 +27,7 @@ from sweeps.progress import Count, progress_display
 from sweeps.record import sweep_files, sweep_record
 from sweeps.study_folder import live_sweep
 from sweeps.training import Failure, LauncherOptions, Training, stop_requests
-from sweeps.units import Job, Unit, make_units
+from sweeps.units import Job, Unit, leaves_of, make_units
 from sweeps.worker import Place
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ PATIENCE_WITHOUT_RECORD = 3.0  # seconds for the store when the record's disk is
 def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
     """The trials of the jobs; ConfigError for a value that none can have, or not all the same."""
     trials = prepare([trial_config(job.content) for job in jobs])
+    shapes = {frozenset(leaves_of(job.content)): job.content for job in jobs}
+    for content in shapes.values():
+        validate_names("params", leaves_of(content))
     for key in ("study.name", "tracking.uri", "record_dir"):
         values = {str(attrgetter(key)(trial.config)) for trial in trials}
         if len(values) > 1:

@@ -33,6 +33,7 @@ from sweeps.training import Failure, LauncherOptions
 from sweeps.units import Job
 
 log = logging.getLogger(__name__)
+NAME_BYTES = 255  # of a file's name
 OUTCOMES = (REACHED, CENSORED, DIVERGED)
 NOT_TRAINED = "not trained: the sweep stopped at its first failure (hydra.launcher.fail_fast)"
 
@@ -154,6 +155,21 @@ def dry_run(
     print("\n".join(describe(planned, trials, record)))
 
 
+def job_directory(sweep_dir: str, subdir: str) -> Path:
+    """ConfigError for a job's directory that leaves the sweep's, or has a name that none can have.
+
+    It may be made of values that are swept (hydra.job.override_dirname).
+    """
+    folder, parts = Path(sweep_dir) / subdir, Path(subdir).parts
+    if not parts or ".." in parts or Path(subdir).is_absolute() or "\0" in subdir:
+        allowed = "must be a folder inside hydra.sweep.dir; leave it at its default, the number"
+        raise ConfigError("hydra.sweep.subdir", subdir, allowed)
+    if any(len(os.fsencode(part)) > NAME_BYTES for part in parts):
+        allowed = f"a name has at most {NAME_BYTES} bytes; leave it at its default, the number"
+        raise ConfigError("hydra.sweep.subdir", f"{subdir[:60]}..", allowed)
+    return folder
+
+
 def compose_jobs(
     loader: ConfigLoader,
     config: DictConfig,
@@ -169,7 +185,7 @@ def compose_jobs(
         for number, overrides in enumerate(job_overrides, first_number):
             check()
             job_config = composer.compose(overrides, number)
-            folder = Path(str(config.hydra.sweep.dir)) / str(job_config.hydra.sweep.subdir)
+            folder = job_directory(str(config.hydra.sweep.dir), str(job_config.hydra.sweep.subdir))
             jobs.append(Job(task_part(job_config), list(overrides), folder))
             composed.add()
     HydraConfig.instance().cfg = before

@@ -150,7 +150,7 @@ def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
         *("study", "tracking", "targets", "sweep", "record_dir", "checkpoint", "picture_ratio"),
         *("cache_dir", "save_models"),
     )
-    leaves = _leaves({key: value for key, value in content.items() if key not in left_out})
+    leaves = leaves_of({key: value for key, value in content.items() if key not in left_out})
     for key in ("task.inputs", "task.labels"):  # may be long; config.yaml has them
         leaves.pop(key, None)
     content_of_task = {schema.TASK_CONTENT: trial.task_content} if trial.task_content else {}
@@ -167,11 +167,12 @@ def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _leaves(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def leaves_of(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested containers by dotted path; None is left out."""
     leaves: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, dict):
-            leaves |= _leaves(value, f"{prefix}{key}.")
+            leaves |= leaves_of(value, f"{prefix}{key}.")
         elif value is not None:
             leaves[prefix + key] = value
     return leaves
