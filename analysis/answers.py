@@ -194,7 +194,7 @@ def markdown(
     """
     sweep = sweep or {}
     question = sweep.get(schema.QUESTION) or f"{result.study}: how large a batch is worth it?"
-    lines = [f"**{html.escape(question[:PART_LENGTH], quote=False)}**", ""]
+    lines = [f"**{schema.note_text(question[:PART_LENGTH])}**", ""]
     if has_one_batch_size(result):
         lines += _outcome_lines(result)
     else:
@@ -216,7 +216,7 @@ def _asked(sweep: Mapping[str, str]) -> list[str]:
     """With which command the sweep was started, and what it tried."""
     lines = []
     if "command" in sweep:
-        lines += ["", "    " + " ".join(sweep["command"].split())[:PART_LENGTH], ""]
+        lines += ["", schema.note_code(sweep["command"][:PART_LENGTH]), ""]
     if schema.GRID in sweep:
         grid = sweep[schema.GRID]
         shown = grid if len(grid) <= PART_LENGTH else f"{grid[:PART_LENGTH]}…"

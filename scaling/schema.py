@@ -7,7 +7,9 @@ configuration by dotted path (``batch_size``, ``optimizer.momentum``), plus the 
 
 from __future__ import annotations
 
+import html
 import os
+import re
 
 # Derived params of a trial, known before its first step.
 MODEL_SIZE = "model_size"  # the axis on which models grow (linear regression: inputs D)
@@ -63,6 +65,19 @@ REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
 def target_label(target_loss: float) -> str:
     """The form in which a target loss stands in metric and tag names."""
     return f"{target_loss:.6g}"
+
+
+def note_text(text: str) -> str:
+    """Text of somebody's in a Markdown note: MLflow shows images and links of any HTML there."""
+    return html.escape(" ".join(text.split()), quote=False)
+
+
+def note_code(text: str) -> str:
+    """A block of code on one line in a Markdown note, whatever the text holds."""
+    line = " ".join(text.split())
+    longest = max((len(run) for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{line}\n{fence}"
 
 
 def resolve_tracking_uri(uri: str | None = None) -> str:

@@ -18,6 +18,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from scaling.schema import note_text
+
 METRICS_PER_REQUEST = 1000  # MLflow's limits
 PARAMS_PER_REQUEST = 100
 Point = tuple[str, float, float, int]  # metric, value, seconds since 1970, step
@@ -178,7 +180,7 @@ def refuse_closed_database(uri: str) -> None:
 
 def _description(study: str, question: str) -> str:
     """Of an experiment, in Markdown, which MLflow shows without any script in it."""
-    paragraphs = [f"**{question}**"] if question else []
+    paragraphs = [f"**{note_text(question)}**"] if question else []
     paragraphs += [
         "A sweep is a parent run, with the question, the command and the answer in its note, and "
         "the report among its artifacts; a trial is a child run. Under *Views*: trials, loss vs "

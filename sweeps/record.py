@@ -57,10 +57,10 @@ def sweep_record(
 
 
 def _note(study: StudyConfig, line: str, grid: Sequence[Sequence[str]]) -> str:
-    paragraphs = [f"**{study.question}**"] if study.question else []
-    paragraphs += [f"    {line}"]
+    paragraphs = [f"**{schema.note_text(study.question)}**"] if study.question else []
+    paragraphs += [schema.note_code(line)]
     if grid:
-        lines = [f"- `{key}`" for key in swept(grid)]
+        lines = [f"- {schema.note_text(key)}" for key in swept(grid)]
         paragraphs.append("\n".join([f"{len(grid):,} trials:", "", *lines]))
     paragraphs.append(f"No report yet: `python -m analysis study={study.name}`")
     return "\n\n".join(paragraphs)

@@ -74,7 +74,13 @@ def test_the_table_shows_the_trials_with_their_params(study: Path, served: str, 
         page.get_by_role("columnheader").get_by_text(column, exact=True).first.wait_for()
     cells = page.locator("[col-id='params.`batch_size`'][role='gridcell']").all_inner_texts()
     assert sorted(cells) == sorted(["8", "16", "32"] * 4)
-    page.get_by_text("how large?").first.wait_for()
+    page.get_by_text("how large? <script>").first.wait_for()
+    _shows_no_markup(page)
+
+
+def _shows_no_markup(page) -> None:
+    assert page.locator("img[src='x']").count() == 0
+    assert not page.evaluate("'owned' in window")
 
 
 def test_a_chart_draws_a_line_for_each_setting(study: Path, served: str, page) -> None:
@@ -131,8 +137,10 @@ def test_the_report_and_its_note_display(study: Path, served: str, page) -> None
     more = page.get_by_text("Show more").first
     more.click()
     page.get_by_role("link", name="The whole report").wait_for()
-    assert "python -m sweeps -m study=colourization_small" in page.locator("body").inner_text()
-    assert not page.evaluate("'owned' in window")
+    body = page.locator("body").inner_text()
+    assert "python -m sweeps -m study=colourization_small" in body
+    assert "how large? <script>window.owned = 1</script><img src=x" in body
+    _shows_no_markup(page)
 
 
 def test_names_are_shown_as_text(study: Path, served: str, page) -> None:

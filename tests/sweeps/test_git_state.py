@@ -69,6 +69,6 @@ def test_what_a_sweep_keeps(
     assert swept(grid) == ["lr: 0.1, 0.2", "seed: 0"]
     record = sweep_record(StudyConfig(question="why?"), tmp_path, ["-m", "lr=0.1,0.2"], grid)
     assert record["title"] == "sweep of 2 trials"
-    assert "- `lr: 0.1, 0.2`" in record["note"]
+    assert "- lr: 0.1, 0.2" in record["note"]
     assert record["tags"]["git_changes"] == git_tags(repository)["git_changes"]
     assert record["tags"]["processor"]
