@@ -125,7 +125,7 @@ def test_a_journal_is_lines_of_json(tmp_path: Path) -> None:
     assert not bomb.exists()
 
 
-@pytest.mark.parametrize("name", [bad for bad in BAD_NAMES])
+@pytest.mark.parametrize("name", BAD_NAMES)
 def test_a_study_has_a_plain_name(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^study\.name=") as refused:
         validate_study(StudyConfig(name=name))
