@@ -58,7 +58,7 @@ def test_report_with_defaults(work: Path) -> None:
     pages = [line.partition(":")[0].strip() for line in lines[lines.index(browse) + 1 :]]
     assert pages == ["trials", "loss vs steps", "loss vs examples", "frontier", "report"]
     assert "attached to run" in done.stdout
-    assert [line.split(":")[0] for line in lines[-5:-2]] == ["economical", "balanced", "fast"]
+    assert [line.split(":")[0] for line in lines[-10:-7]] == ["economical", "balanced", "fast"]
     assert f"python -m analysis study={STUDY_NAME} n_bootstrap=20" in page.read_text()
     summary = json.loads((page.parent / "summary.json").read_text())
     assert summary["study"] == "small"
