@@ -68,7 +68,7 @@ def tidy(stored: StoredRuns, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     of_curves = {key: stored.metrics[key] for key in CURVE_METRICS if key in stored.metrics}
     curves = read_curves(replace(stored, metrics=of_curves))
     finished, left_out = _countable(trials, study, stored.params, curves)
-    strangers = int((~runs[schema.KIND].isin(["trial", "sweep", "probe"])).sum())
+    strangers = int((~runs[schema.KIND].isin(["trial", "sweep", "probe", "report"])).sum())
     if strangers:
         left_out.append(f"Runs of another project in the same experiment, left out: {strangers}.")
     frame = _trials(finished, study, stored.params, curves)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from analysis.trust import tuning_budget
 from scaling.schema import DIVERGED, REACHED
 
 SUMMARY_FORMAT = 1
+MOST_LETTERS = 100  # of a file's name made of a study's or a group's
 Group = dict[str, Any]
 
 
@@ -63,9 +65,15 @@ def groups_of(result: StudyResult) -> list[Group]:
 
 
 def file_name(text: str) -> str:
-    """A name safe for files and directories: letters, digits, `.`, `_`, `=`, `-`."""
-    text = text.replace(" = ", "=")
-    return re.sub(r"[^A-Za-z0-9._=-]+", "_", text).strip("._") or "unnamed"
+    """A name safe for files and directories: letters, digits, `.`, `_`, `=`, `-`.
+
+    Names that lose letters, or are too long, are told apart by a digest.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._=-]+", "_", text.replace(" = ", "=")).strip("._")
+    if plain and text.isascii() and len(plain) <= MOST_LETTERS:
+        return plain
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{plain[:MOST_LETTERS] or 'unnamed'}_{digest}"
 
 
 def select(frame: pd.DataFrame, group: Mapping[str, Any]) -> pd.DataFrame:

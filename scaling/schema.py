@@ -7,6 +7,7 @@ configuration by dotted path (``batch_size``, ``optimizer.momentum``), plus the 
 
 from __future__ import annotations
 
+import html
 import os
 import re
 
@@ -30,11 +31,15 @@ STEP_SECONDS, SPEED = "step_seconds", "examples_per_second"
 STEPS_TO_TARGET = "steps_to_target/"  # + target_label: this trial's own first touch, interpolated
 
 # Tags.
-KIND = "kind"  # "sweep" (parent run), "trial" (child run) or "probe" (timed steps: STEP_SECONDS)
+# "sweep" (parent run), "trial" (child run), "probe" (timed steps: STEP_SECONDS) or "report" (of a
+# report: the frontier of a group and target as metrics FRONTIER, whose step is the batch size)
+KIND = "kind"
 STUDY = "study"
 SWEEP = "sweep"  # name of the sweep: its directory's name
+SETTING = "setting"  # of a trial: its name without the seed, by which seeds are grouped
 TRIAL_ID = "trial_id"  # identity of the trial: equal ids train the same numbers
 OUTCOME = "outcome"  # of the hardest target; "outcome/<target_label>" of each
+QUESTION, GRID = "question", "grid"  # of a sweep: the study's question; what is swept
 ERROR = "error"  # of a failed trial: the first line
 GIT_COMMITS = "git_commits"  # all of them, where a trial was gone on with at another commit
 LAST_STEP = "last_step"
@@ -44,6 +49,14 @@ TUNED_CELLS = "tuned_cells"  # of such a sweep: cells that ended with a best lr 
 FRONTIER_FILE = "frontier.json"  # of such a sweep: best lrs, why they are, and the tuning budget
 SECONDS = "seconds"  # wall seconds of the stack's training divided by its trials
 
+FRONTIER = {
+    quantity: f"frontier/{quantity}_by_batch_size" for quantity in ("steps", "examples", "lr")
+}
+
+# Saved views of an experiment in MLflow's page of runs.
+VIEW_TRIALS, VIEW_STEPS = "batch-scaling-trials", "batch-scaling-loss-vs-steps"
+VIEW_EXAMPLES, VIEW_FRONTIER = "batch-scaling-loss-vs-examples", "batch-scaling-frontier"
+
 NO_STORE = "none"  # as tracking.uri: record now, synchronise later
 
 REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
@@ -52,6 +65,19 @@ REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
 def target_label(target_loss: float) -> str:
     """The form in which a target loss stands in metric and tag names."""
     return f"{target_loss:.6g}"
+
+
+def note_text(text: str) -> str:
+    """Text of somebody's in a Markdown note: MLflow shows images and links of any HTML there."""
+    return html.escape(" ".join(text.split()), quote=False)
+
+
+def note_code(text: str) -> str:
+    """A block of code on one line in a Markdown note, whatever the text holds."""
+    line = " ".join(text.split())
+    longest = max((len(run) for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{line}\n{fence}"
 
 
 def resolve_tracking_uri(uri: str | None = None) -> str:

@@ -15,9 +15,10 @@ from typing import Any
 
 from scaling import schema
 from scaling.acknowledged import Acknowledged
-from scaling.journal import FolderReader, is_alive
+from scaling.journal import FolderReader, inside, is_alive
 from scaling.result import TrialResult
 from scaling.tracking import Point, Store
+from scaling.views import view_tags
 
 PICTURE = "pictures"  # key of the image slider
 TAG_CHARACTERS = 5000  # MLflow cuts longer ones silently
@@ -74,6 +75,7 @@ class Sync:
         self._trials: dict[str, _Trial] = {}
         self._unanswered: dict[str, dict[str, str]] = {}  # identities of such runs, by key
         self._ended: deque[_Trial] = deque()
+        self._pictured = False
         self.written = 0
 
     def _compare_note(self) -> None:
@@ -95,6 +97,8 @@ class Sync:
             ):
                 self._write(trial)
                 self.written += 1
+                if self.written == 1:
+                    self._write_views()  # for whoever looks while the sweep goes on
             self._ended.popleft()
             return True
         return bool(lines)
@@ -133,6 +137,8 @@ class Sync:
                 self._close_trial(trial, status)
         for opened, line in self._said.values():
             self._write_said(opened, line)
+        if self.written:
+            self._write_views()
         key = _sweep_key(sweep)
         if key in self._noted.runs:
             self._close_run(key, status)
@@ -140,6 +146,12 @@ class Sync:
         self._delete_doubles()
         self._reader.__exit__()
         self._noted.close()
+
+    def _write_views(self) -> None:
+        params = [trial.header["params"] for trial in self._trials.values()]
+        targets = {target for one in params for target in one[schema.TARGETS]}
+        pictures = PICTURE if self._pictured else None
+        self._store.set_experiment_tags(view_tags(params, targets, pictures))
 
     def _write_said(self, opened: dict[str, Any], line: dict[str, Any]) -> None:
         """What a sweep says of itself, once: tags and files of its parent run."""
@@ -189,10 +201,18 @@ class Sync:
             self._named[journal, line["trial"]].models[line["kind"]] = line["path"]
         elif kind == "picture":
             self._named[journal, line["trial"]].pictures[line["step"]] = line["path"]
+            self._pictured = True
         elif kind == "sweep":
-            self._said[self._journals[journal]["sweep"]["name"]] = (self._journals[journal], line)
+            self._say(self._journals[journal], line)
         elif kind == "end":
             self._ends[self._journals[journal]["sweep"]["name"]] = line["status"]
+
+    def _say(self, opened: dict[str, Any], line: dict[str, Any]) -> None:
+        """A sweep may speak several times; a word of the same name replaces the one before."""
+        name = opened["sweep"]["name"]
+        before = self._said.get(name, (opened, {"tags": {}, "files": {}}))[1]
+        both = {key: {**before[key], **line[key]} for key in ("tags", "files")}
+        self._said[name] = (opened, {**line, **both})
 
     def _begin(self, journal: str, line: dict[str, Any]) -> None:
         key, opened = line["trial_id"], self._journals[journal]
@@ -254,8 +274,9 @@ class Sync:
     def _write_pictures(self, run_id: str, trial: _Trial) -> None:
         written = self._noted.pictures.get(trial.trial_id, -1)
         for step, path in sorted(trial.pictures.items()):
-            if step > written and (self._folder / path).exists():
-                self._store.log_picture(run_id, self._folder / path, PICTURE, step)
+            file = inside(self._folder, path)
+            if step > written and file.exists():
+                self._store.log_picture(run_id, file, PICTURE, step)
                 self._noted.note(picture=step, trial_id=trial.trial_id)
         trial.pictures.clear()
 
@@ -265,8 +286,9 @@ class Sync:
         for name, text in files.items():
             self._store.log_text(run_id, text, name)
         for path in trial.models.values():
-            if (self._folder / path).exists():
-                self._store.log_file(run_id, self._folder / path, "model")
+            file = inside(self._folder, path)
+            if file.exists():
+                self._store.log_file(run_id, file, "model")
         if failed:
             self._store.log_text(run_id, _text_of(Path(end["log"])), "train.log")
         elif self._noted.look_up or trial.trial_id in self._noted.failed:
@@ -293,7 +315,10 @@ class Sync:
         identity = {schema.KIND: "sweep", schema.SWEEP: name}
         identity |= {key: tags[key] for key in ("host", "directory")}
         others = {schema.STUDY: sweep["study"], "mlflow.note.content": sweep["note"], **tags}
-        return self._run(_sweep_key(name), identity, name, sweep["time"], lambda: others | identity)
+        title = sweep.get("title", name)
+        return self._run(
+            _sweep_key(name), identity, title, sweep["time"], lambda: others | identity
+        )
 
     def _run(self, key: str, identity: dict[str, str], name: str, moment: float, tags) -> str:
         """The run `key`, made if it is not there. A run that was begun and not noted may be."""
@@ -348,6 +373,8 @@ def _metrics(result: TrialResult, batch_size: int) -> list[tuple[str, float]]:
 
 def _text_of(log: Path) -> str:
     """The end of a log, however long it is; it may have been removed."""
+    if log.name != "train.log":  # a journal is somebody's word: no other file is sent away
+        return f"{log}: is no log of training\n"
     try:
         return log.read_bytes()[-LOG_BYTES:].decode(errors="replace")
     except OSError as error:

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from scaling.schema import note_text
 from scaling.store_check import StoreError, checked, with_limits
 
 METRICS_PER_REQUEST = 1000  # MLflow's limits
@@ -45,9 +46,10 @@ class Store:
                     "(mlflow experiments restore) or choose another study.name"
                 )
             return experiment.experiment_id
-        tags = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens with
-        if question:
-            tags["mlflow.note.content"] = question
+        tags = {
+            "mlflow.experimentKind": "custom_model_development",  # what the UI opens with
+            "mlflow.note.content": _description(study, question),
+        }
         try:
             return self._client.create_experiment(study, artifact_location(uri, study), tags)
         except MlflowException as error:
@@ -107,6 +109,20 @@ class Store:
             self._client.log_batch(run_id, metrics[start : start + size], param_list, tag_list)
             param_list, tag_list = [], []
 
+    def set_experiment_tags(self, tags: dict[str, str]) -> None:
+        """Tags that only the pages of MLflow read; a store that does not take them goes without."""
+        from mlflow.exceptions import MlflowException
+
+        present = self._client.get_experiment(self.experiment_id).tags
+        for key, value in tags.items():
+            if present.get(key) == value:
+                continue
+            try:
+                self._client.set_experiment_tag(self.experiment_id, key, value)
+            except MlflowException as error:
+                if error.error_code not in ("INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"):
+                    raise  # the store is away
+
     def delete_tag(self, run_id: str, key: str) -> None:
         """Remove a tag if it is there."""
         if key in self._client.get_run(run_id).data.tags:
@@ -131,6 +147,18 @@ class Store:
         else:
             moment = None if end_time is None else int(end_time * 1000)
             self._client.set_terminated(run_id, status, moment)
+
+
+def _description(study: str, question: str) -> str:
+    """Of an experiment, in Markdown, which MLflow shows without any script in it."""
+    paragraphs = [f"**{note_text(question)}**"] if question else []
+    paragraphs += [
+        "A sweep is a parent run, with the question, the command and the answer in its note, and "
+        "the report among its artifacts; a trial is a child run. Under *Views*: trials, loss vs "
+        "steps, loss vs examples (seeds averaged), frontier (once there is a report).",
+        f"`python -m analysis study={study}` writes the report.",
+    ]
+    return "\n\n".join(paragraphs)
 
 
 def _text(value: object) -> str:

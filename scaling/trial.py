@@ -13,7 +13,7 @@ from typing import Any
 from scaling.config import ConfigError, OwnTaskConfig, TrialConfig
 from scaling.tasks import Task, make_task
 from scaling.tasks.own import content_hash, first_line
-from scaling.validation import validate
+from scaling.validation import validate, validate_names
 
 SHARED_BY_STARTS = (  # trials that differ in nothing of this start alike
     *("task", "model", "data", "precision", "device", "micro_batch_size", "stack_networks"),
@@ -91,7 +91,11 @@ def _start(config: TrialConfig) -> _Start:
         task = make_task(replace(config, precision="float64"))
     with _users_errors(config):
         params = task.initial_params([0] * task.tile_width)
-        initial_loss = float(task.held_out_metrics(params)["loss"][0])
+        measured = task.held_out_metrics(params)
+        initial_loss = float(measured["loss"][0])
+    validate_names("metrics", measured)
+    validate_names("facts", task.facts)
+    validate_names("files", task.files)
     if not math.isfinite(initial_loss):
         raise ConfigError("task.name", config.task.name, "its initial loss is not finite")
     own = isinstance(config.task, OwnTaskConfig)

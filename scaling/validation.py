@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from scaling.config import (
     DEVICES,
@@ -70,6 +71,20 @@ def validate_study(study: StudyConfig) -> None:
         needed = {"where", "metric", "value"}
         if not isinstance(claim, dict) or not needed <= set(claim):
             raise ConfigError("study.published", claim, f"each needs {', '.join(sorted(needed))}")
+
+
+def validate_names(key: str, names: Iterable[str]) -> None:
+    """Names of params, metrics and files stand in the store: one bad name rejects a whole batch."""
+    for name in names:
+        if not re.fullmatch(r"[\w.\- /:]{1,250}", name) or not _is_plain_path(name):
+            allowed = "letters, digits, '_', '-', '.', ':', '/' and spaces, no part of it '..'"
+            raise ConfigError(
+                key, repr(name[:80]), f"is no name for MLflow: {allowed}, at most 250"
+            )
+
+
+def _is_plain_path(name: str) -> bool:
+    return name == posixpath.normpath(name) and not name.startswith(("/", "..")) and name != "."
 
 
 def _validate_budget(budget: BudgetConfig, batch_size: int) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from scaling.config import ConfigError
+from scaling.config import ConfigError, StudyConfig
 from scaling.schema import without_password
+from scaling.validation import validate_study
 from sweeps.messages import one_line_errors
 
 
@@ -18,6 +19,7 @@ class CheckRecordDir(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         with one_line_errors():
+            validate_study(StudyConfig(name=str(config.study.name)))  # it stands in the folder
             make_record_dir(Path(str(config.record_dir)))
 
 

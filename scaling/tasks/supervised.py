@@ -148,6 +148,10 @@ class SupervisedTask:
                 for key, value in module.state_dict().items()
             }
 
+    def held_out_inputs(self, n_examples: int) -> np.ndarray:
+        """The first held-out inputs, as the network takes them."""
+        return self._held_out[0][:n_examples].cpu().contiguous().numpy()
+
     def _held_out_row(self, params: Params, row: int) -> dict[str, float]:
         sums: dict[str, float] = {}
         n_examples = len(self._held_out[0])
