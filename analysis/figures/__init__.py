@@ -195,15 +195,17 @@ def _draw_lrs(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator[Dr
                 best,
                 folded=i > 0,
             )
+    known = len(own["stability"]) > 0
     for i, target in enumerate(targets if cells["lr"].notna().any() else []):
         yield Drawing(
             "steps_by_lr_and_batch_size" + (f"_{target_label(target)}" if i else ""),
             f"Steps to target {target:.3g} by learning rate and batch size",
             "Bright is fast. Hatched cells never got there: their training diverged, or its budget "
-            "ran out first; blank ones were not tried.",
+            "ran out first; blank ones were not tried." + (_STABILITY if known else ""),
             plot_lr_heat_map(
                 cells[cells["target_loss"] == target],
                 own["steps_by_batch_size"].query("target_loss == @target"),
+                own["stability"],
             ),
             "steps_by_lr",
             cells[cells["target_loss"] == target].reset_index(drop=True),
@@ -211,15 +213,26 @@ def _draw_lrs(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator[Dr
         )
 
 
+_STABILITY = (
+    " Red: the largest stable learning rate by the exact theory; above it the expected loss grows "
+    "without bound (single runs may still be lucky for a while)."
+)
+_EXPECTED = (
+    " Thin dashed lines are the exact expected losses; wedges at the right edge mark where they "
+    "settle, the noise floor of that learning rate."
+)
+
+
 def _draw_losses(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator[Drawing]:
     curves = own["loss_curves"]
+    exact = "exact_loss" in curves and curves["exact_loss"].notna().any()
     for x, name in (("step", "steps"), ("examples", "examples")):
         if len(curves):
             yield Drawing(
                 f"loss_against_{name}",
                 f"Held-out loss against {name}",
                 "Mean over the seeds at each batch size's best learning rate; the band spans the "
-                "seeds, dotted lines are the targets.",
+                "seeds, dotted lines are the targets." + (_EXPECTED if exact else ""),
                 plot_loss_curves(curves, targets, x),
                 "loss_curves",
                 curves,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scaling.config import ConfigError, FiniteRegressionConfig
-from scaling.spectrum import power_law
+from scaling.spectrum import drawn_examples
 from scaling.tasks import Params, StackedTask
 from scaling.tasks.regression import TILE_WIDTH, squared_error_gradients
 from scaling.tasks.streams import Batch, Streams
@@ -78,12 +78,15 @@ class FiniteRegression(StackedTask):
 
 
 def drawn_data(config: FiniteRegressionConfig) -> tuple[Array, Array]:
-    """X [n, D] and t [n]: n draws of the streaming problem, fixed by data_seed alone."""
-    random = np.random.default_rng(config.data_seed)
-    scales = np.sqrt(power_law(config.dimension, config.spectrum_exponent))
-    inputs = random.standard_normal((config.data_examples, config.dimension)) * scales
-    noise = config.label_noise * random.standard_normal(config.data_examples)
-    return inputs, inputs.sum(1) * config.true_weight + noise
+    """X [n, D] and t [n] as the configuration asks for them."""
+    return drawn_examples(
+        config.data_examples,
+        config.dimension,
+        config.spectrum_exponent,
+        config.label_noise,
+        config.true_weight,
+        config.data_seed,
+    )
 
 
 def given_data(config: FiniteRegressionConfig) -> tuple[Array, Array]:
