@@ -15,6 +15,7 @@ from analysis.caveats import (
     Caveat,
     fit_caveats,
     recommendation_caveats,
+    theory_caveats,
     trial_caveats,
     value_edge_caveats,
 )
@@ -128,7 +129,7 @@ def analyse_group(
     time = read_step_time(timed, group, size, n_bootstrap, [seed])
     fits, rules, advice = [], [], []
     caveats = trial_caveats(rows[rows["target_loss"] == targets[0]], exact=len(theory) > 0)
-    caveats += value_edge_caveats(frontier)
+    caveats += value_edge_caveats(frontier) + theory_caveats(theory, known)
     for k, target in enumerate(targets):
         points = frontier[frontier["target_loss"] == target]
         drawn = stack_draws(draws, points["batch_size"].tolist(), k)

@@ -25,7 +25,8 @@ CURVE_COLUMNS = ["batch_size", "lr", "step", "exact_loss", "noise_floor"]
 
 _STREAMING = ("dimension", "spectrum_exponent", "label_noise", "true_weight", "initial_weight")
 _DRAWN = ("data_examples", "dimension", "spectrum_exponent", "label_noise", "true_weight")
-_FINITE = (*_DRAWN, "data_seed", "inputs", "labels", "initial_weights", "loss_scale", "sampling")
+_FINITE = (*_DRAWN, "data_seed", "initial_weights", "loss_scale", "sampling")
+_GIVEN = ("inputs", "labels")  # recorded only where they were given
 _MOST_NUMBERS = 2e9  # of the second moments over all steps of a finite problem's curves
 
 
@@ -172,7 +173,8 @@ def _streaming(trials: pd.DataFrame, optimizer: str) -> Streaming | None:
 
 
 def _finite(trials: pd.DataFrame) -> Finite | None:
-    values = _fixed(trials, [f"task.{name}" for name in _FINITE])
+    given = [name for name in _GIVEN if f"task.{name}" in trials]
+    values = _fixed(trials, [f"task.{name}" for name in (*_FINITE, *given)])
     if values is None:
         return None
     of = {key.removeprefix("task."): value for key, value in values.items()}
@@ -190,7 +192,7 @@ def _finite(trials: pd.DataFrame) -> Finite | None:
 
 
 def _examples(of: dict[str, Any]) -> tuple[Floats, Floats]:
-    if pd.notna(of["inputs"]):
+    if pd.notna(of.get("inputs")):
         return np.asarray(_parsed(of["inputs"]), float), np.asarray(_parsed(of["labels"]), float)
     n_examples, dimension, *numbers = (of[name] for name in _DRAWN)
     return drawn_examples(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from analysis.caveats import Caveat, fold
+import pandas as pd
+
+from analysis.caveats import Caveat, fold, theory_caveats
 from analysis.groups import group_label, listed, prefixed
 
 UNET, POOL, THIRD = ({"model.name": name} for name in ("unet", "pool", "third"))
@@ -46,3 +48,10 @@ def test_order_is_by_topic_and_plain_sentences_come_last() -> None:
     ]
     words = [text.split(" (")[0] for text in fold(found, 2)]
     assert words == ["Not identified", "Edges", "Seeds", "A sentence"]
+
+
+def test_momentums_exact_steps_are_read_in_another_way() -> None:
+    known = pd.DataFrame({"steps": [3.0]})
+    assert len(theory_caveats(known, pd.DataFrame({"optimizer.name": ["momentum"]}))) == 1
+    assert not theory_caveats(known, pd.DataFrame({"optimizer.name": ["sgd"]}))
+    assert not theory_caveats(known.iloc[:0], pd.DataFrame({"optimizer.name": ["momentum"]}))

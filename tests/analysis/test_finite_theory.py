@@ -92,7 +92,7 @@ def test_finite_theory_of_trials() -> None:
         "batch_size": 4, "lr": 0.1, "task.name": "finite_regression", "optimizer.name": "sgd",
         "schedule.name": "constant", "task.data_examples": 24, "task.dimension": 8,
         "task.spectrum_exponent": 1.0, "task.label_noise": 1.0, "task.true_weight": 1.0,
-        "task.data_seed": 3, "task.inputs": None, "task.labels": None,
+        "task.data_seed": 3,
         "task.initial_weights": "[0.0]", "task.loss_scale": 1.0,
         "task.sampling": "with_replacement", "irreducible_loss": of.irreducible_loss,
         "initial_loss": np.mean(of.labels**2),
