@@ -24,6 +24,23 @@ METRICS = {
     "lr": "learning rate of the step just done; only where a schedule changes it",
     "accuracy": "share of held-out pixels or examples classified rightly; classification only",
 }
+# Where `noise_scale` is measured, a metric for each estimator and quantity: see noise_metric.
+NOISE_ESTIMATORS = {
+    "parts": "equal parts of training batches, averaged over the measured steps since the last",
+    "examples": "single examples, drawn apart, at the parameters of the evaluation",
+}
+NOISE_QUANTITIES = {
+    "simple": "B_simple = tr Sigma / |G|^2, in examples; negative where the signal is weak",
+    "simple_se": "its standard error",
+    "simple_trace": "tr Sigma of one example's gradient",
+    "simple_trace_se": "its standard error",
+    "simple_square": "|G|^2, unbiased: can be negative",
+    "simple_square_se": "its standard error",
+    **{f"noise{of}": "the same of B_noise = tr(H Sigma) / G'HG: regression only" for of in
+       ("", "_se", "_trace", "_trace_se", "_square", "_square_se")},
+    **{f"exact_{kind}{of}": "its closed form at the same parameters: streaming regression only"
+       for kind in ("simple", "noise") for of in ("", "_trace", "_square")},
+}  # fmt: skip
 # Of trials that train alone, evaluation apart: median seconds of a step, examples in a second.
 STEP_SECONDS, SPEED = "step_seconds", "examples_per_second"
 STEPS_TO_TARGET = "steps_to_target/"  # + target_label: this trial's own first touch, interpolated
@@ -51,6 +68,11 @@ REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
 def target_label(target_loss: float) -> str:
     """The form in which a target loss stands in metric and tag names."""
     return f"{target_loss:.6g}"
+
+
+def noise_metric(estimator: str, quantity: str) -> str:
+    """The metric of one quantity of the noise scale by one estimator."""
+    return f"noise_scale/{estimator}/{quantity}"
 
 
 def resolve_tracking_uri(uri: str | None = None) -> str:

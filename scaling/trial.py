@@ -12,6 +12,7 @@ from typing import Any
 
 from scaling.config import ConfigError, OwnTaskConfig, TrialConfig
 from scaling.tasks import Task, make_task
+from scaling.tasks.noise import noise_task
 from scaling.tasks.own import content_hash, first_line
 from scaling.validation import validate
 
@@ -68,6 +69,8 @@ def prepare(configs: Sequence[TrialConfig]) -> list[Trial]:
         if key not in starts:
             starts[key] = _start(config)
         _check_batch_size(starts[key].task, config)
+        if config.noise_scale.measure != "none":
+            noise_task(starts[key].task, config)
         trials.append(_trial(config, starts[key]))
     return trials
 
@@ -137,6 +140,8 @@ def _trial(config: TrialConfig, start: _Start) -> Trial:
     identity |= {
         key: _plain(getattr(config, key)) for key in networks if getattr(config, key) is not None
     }
+    if config.noise_scale.measure != "none":  # a trial on record without it does not have it
+        identity["noise_scale"] = asdict(config.noise_scale)
     if start.content:
         identity["task_content"] = start.content
     shared = {"optimizer": config.optimizer.name, "lr": None, "seed": None}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from scaling.config import (
     DEVICES,
+    MEASURES,
     NETWORK_SAMPLINGS,
     OPTIMIZERS,
     PRECISIONS,
@@ -20,6 +21,7 @@ from scaling.config import (
     ConfigError,
     FiniteRegressionConfig,
     LinearRegressionConfig,
+    NoiseScaleConfig,
     OptimizerConfig,
     OwnTaskConfig,
     ScheduleConfig,
@@ -53,6 +55,7 @@ def validate(config: TrialConfig) -> None:
     _validate_budget(config.budget, config.batch_size)
     _whole("evaluation.every_step_until", config.evaluation.every_step_until, 1)
     _real("evaluation.ratio", config.evaluation.ratio, above=1)
+    _validate_noise_scale(config.noise_scale)
     if config.checkpoint.interval_seconds is not None:
         _real("checkpoint.interval_seconds", config.checkpoint.interval_seconds, least=0)
     _real("tracking.patience_seconds", config.tracking.patience_seconds, least=0)
@@ -70,6 +73,15 @@ def validate_study(study: StudyConfig) -> None:
         needed = {"where", "metric", "value"}
         if not isinstance(claim, dict) or not needed <= set(claim):
             raise ConfigError("study.published", claim, f"each needs {', '.join(sorted(needed))}")
+
+
+def _validate_noise_scale(noise: NoiseScaleConfig) -> None:
+    _member("noise_scale.measure", noise.measure, MEASURES)
+    _whole("noise_scale.interval_steps", noise.interval_steps, 1)
+    _whole("noise_scale.parts", noise.parts, 2)
+    _whole("noise_scale.window_steps", noise.window_steps, 2)
+    _whole("noise_scale.examples", noise.examples, 3)  # a jackknife of pairs
+    _real("noise_scale.ratio", noise.ratio, above=1)
 
 
 def _validate_budget(budget: BudgetConfig, batch_size: int) -> None:

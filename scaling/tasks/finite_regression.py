@@ -13,7 +13,12 @@ from torch import Tensor
 from scaling.config import ConfigError, FiniteRegressionConfig
 from scaling.spectrum import drawn_examples
 from scaling.tasks import Params, StackedTask
-from scaling.tasks.regression import TILE_WIDTH, squared_error_gradients
+from scaling.tasks.noise import Moments
+from scaling.tasks.regression import (
+    TILE_WIDTH,
+    squared_error_gradients,
+    squared_error_part_gradients,
+)
 from scaling.tasks.streams import Batch, Streams
 
 Array = NDArray[np.float64]
@@ -42,6 +47,8 @@ class FiniteRegression(StackedTask):
         self._exact_inputs, self._exact_labels = torch.from_numpy(inputs), torch.from_numpy(labels)
         self._inputs, self._labels = self._exact_inputs.to(dtype), self._exact_labels.to(dtype)
         self._initial = _initial_weights(config, self.model_size)
+        replaced = config.sampling == "with_replacement"
+        self.distinct_examples = None if replaced else len(inputs)
 
     def initial_params(self, seeds: Sequence[int]) -> Params:
         return {"weights": self._initial.to(self.dtype).repeat(len(seeds), 1)}
@@ -75,6 +82,34 @@ class FiniteRegression(StackedTask):
         inputs = self._exact_inputs.expand(tiles.shape[0], -1, -1)
         residuals = torch.bmm(inputs, tiles.mT) - self._exact_labels[:, None]
         return {"loss": residuals.square().mean(1).flatten() * self.config.loss_scale}
+
+    def fresh_examples(self, generator: torch.Generator, n_examples: int) -> Batch:
+        rows = torch.randint(len(self._inputs), (n_examples,), generator=generator)
+        return self._inputs[rows], self._labels[rows]
+
+    def part_gradients(self, params: Params, batch: Batch, n_parts: int) -> Tensor:
+        scale = self.config.loss_scale
+        return squared_error_part_gradients(params["weights"], *batch, scale, n_parts)
+
+    def curvature_root(self, gradients: Tensor) -> Tensor:
+        """H = 2 loss_scale X'X/n."""
+        root = self._exact_inputs * (2 * self.config.loss_scale / len(self._inputs)) ** 0.5
+        return gradients.double() @ root.mT
+
+    def exact_moments(self, params: Params) -> dict[str, Moments]:
+        """Mean and covariance of the n examples' own gradients 2 loss_scale (w.x - t) x."""
+        inputs, labels, scale = self._exact_inputs, self._exact_labels, self.config.loss_scale
+        residuals = params["weights"].double() @ inputs.mT - labels  # [R, n]
+        mean = 2 * scale * residuals @ inputs / len(inputs)  # G, [R, D]
+        exact: dict[str, Moments] = {}
+        for kind, lengths, at_mean in (
+            ("simple", inputs.square().sum(1), mean),
+            ("noise", self.curvature_root(inputs).square().sum(1), self.curvature_root(mean)),
+        ):
+            norms = (2 * scale) ** 2 * (residuals.square() @ lengths) / len(inputs)
+            square = at_mean.square().sum(-1)
+            exact[kind] = {"trace": norms - square, "square": square}
+        return exact
 
 
 def drawn_data(config: FiniteRegressionConfig) -> tuple[Array, Array]:
