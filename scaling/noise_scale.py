@@ -27,14 +27,22 @@ from scaling.tasks.noise import Moments, noise_task
 from scaling.tasks.streams import Batch
 from scaling.trial import Trial
 
+NETWORK_INTERVAL, TILED_INTERVAL = 50, 200  # steps
 
-def part_moments(gradients: Tensor, part_size: int) -> Moments:
-    """tr Sigma and |G|^2 [R] from the gradients [R, k, P] of k >= 2 parts; equations above."""
+
+def part_moments(gram: Tensor, part_size: int) -> Moments:
+    """tr Sigma and |G|^2 [..] from the products g_i . g_j [.., k, k] of k >= 2 parts."""
+    k = gram.shape[-1]
+    of_mean = gram.sum((-2, -1)) / k**2  # |gbar|^2
+    norms = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+    spread = (norms - k * of_mean) / (k - 1)
+    return {"trace": part_size * spread, "square": of_mean - spread / k}
+
+
+def products(gradients: Tensor) -> Tensor:
+    """g_i . g_j [R, k, k] float64 of gradients [R, k, P]."""
     parts = gradients.double()
-    k = parts.shape[1]
-    mean = parts.mean(1, keepdim=True)
-    spread = (parts - mean).square().sum((1, 2)) / (k - 1)
-    return {"trace": part_size * spread, "square": mean.square().sum((1, 2)) - spread / k}
+    return torch.bmm(parts, parts.mT)
 
 
 def as_if_replaced(moments: Moments, distinct: int | None) -> Moments:
@@ -83,6 +91,12 @@ def jackknife_error(values: Tensor) -> Tensor:
     return ((n - 1) / n * (values - values.mean(0)).square().sum(0)).sqrt()
 
 
+def _interval(task: Task) -> int:
+    """Measuring costs about 2 % then: two parts cost a network a step, and tiles of regression
+    trials, whose steps are next to nothing, four to five."""
+    return NETWORK_INTERVAL if task.tile_width == 1 else TILED_INTERVAL
+
+
 class NoiseMeter:
     """Measures one stack as its trials ask for it; `rows` accumulate in the stack itself."""
 
@@ -91,6 +105,7 @@ class NoiseMeter:
         self._batch_size = trials[0].config.batch_size
         self._seeds = [trial.config.seed for trial in trials]
         self._task = noise_task(task, trials[0].config)
+        self.interval_steps = self.config.interval_steps or _interval(task)
         whole = trials[0].config.micro_batch_size or 0
         n_parts = self._batch_size // whole if 0 < whole < self._batch_size else self.config.parts
         self._n_parts = min(n_parts, self._batch_size)
@@ -99,34 +114,36 @@ class NoiseMeter:
     def takes_apart(self, step: int) -> bool:
         """Whether the batch of step `step` (from 1) is measured; a batch of one has no parts."""
         measured = self.config.measure in ("parts", "both") and self._n_parts > 1
-        return measured and step % self.config.interval_steps == 0
+        return measured and step % self.interval_steps == 0
 
     def observe(self, params: Params, batch: Batch) -> dict[str, Tensor]:
-        """What this batch says at these parameters, by the names of the sums [R]."""
+        """What `window` needs of this batch at these parameters, leaves [R, ..]: little, so that a
+        measured step costs little more than its gradients."""
         gradients = self._task.part_gradients(params, batch, self._n_parts)
-        seen: dict[str, Tensor] = {}
-        for kind, vectors in self._coordinates(gradients):
-            moments = as_if_replaced(
-                part_moments(vectors, self._part_size), self._task.distinct_examples
-            )
-            seen |= {f"{kind}_{name}": value for name, value in moments.items()}
-        return seen | self._exact(params)
+        curved = self._task.curvature_root(gradients)
+        if curved is None:
+            return {"simple": products(gradients)}
+        return {"simple": products(gradients), "noise": products(curved), **params}
 
     def window(self, steps: Sequence[dict[str, Tensor]]) -> dict[str, np.ndarray]:
         """Metrics [R] of the measured steps since the last record."""
-        seen = {key: torch.stack([step[key] for step in steps]).cpu() for key in steps[0]}
-        n_steps = len(steps)
+        seen = {key: torch.stack([step[key] for step in steps]) for key in steps[0]}
+        n_steps, n_rows = seen["simple"].shape[:2]
         found: dict[str, Tensor] = {}
-        for kind in _kinds(seen):
-            trace, square = seen[f"{kind}_trace"], seen[f"{kind}_square"]
-            found |= _named(kind, trace.mean(0), square.mean(0))
-            if n_steps > 1:
-                found |= {
+        for kind in ("simple", "noise"):
+            if kind in seen:
+                gram = part_moments(seen.pop(kind), self._part_size)
+                moments = as_if_replaced(gram, self._task.distinct_examples)
+                trace, square = moments["trace"], moments["square"]
+                found |= _named(kind, trace.mean(0), square.mean(0)) | {
                     f"{kind}_trace_se": trace.std(0) / n_steps**0.5,
                     f"{kind}_square_se": square.std(0) / n_steps**0.5,
                     f"{kind}_se": ratio_error(trace, square),
                 }
-        found |= _exact_ratios({key: value.mean(0) for key, value in seen.items()})
+        if seen:  # the parameters
+            exact = self._exact({key: leaf.flatten(0, 1) for key, leaf in seen.items()})
+            over_steps = {key: v.view(n_steps, n_rows).mean(0) for key, v in exact.items()}
+            found |= _exact_ratios(over_steps)
         return _metrics("parts", found)
 
     def of_examples(self, params: Params, members: np.ndarray, step: int) -> dict[str, np.ndarray]:
@@ -135,8 +152,11 @@ class NoiseMeter:
         drawn = [self._fresh(self._seeds[number], step) for number in members[::width]]
         batch = tuple(torch.stack(leaves) for leaves in zip(*drawn, strict=True))
         gradients = self._task.part_gradients(params, batch, self.config.examples)
+        curved = self._task.curvature_root(gradients)
         found: dict[str, Tensor] = {}
-        for kind, vectors in self._coordinates(gradients):
+        for kind, vectors in (("simple", gradients), ("noise", curved)):
+            if vectors is None:
+                continue
             moments, without = example_moments(vectors)
             trace, square = moments["trace"], moments["square"]
             ratios = without["trace"] / without["square"]
@@ -148,10 +168,6 @@ class NoiseMeter:
         found |= _exact_ratios(self._exact(params))
         return _metrics("examples", found)
 
-    def _coordinates(self, gradients: Tensor) -> list[tuple[str, Tensor]]:
-        curved = self._task.curvature_root(gradients)
-        return [("simple", gradients), *([("noise", curved)] if curved is not None else [])]
-
     def _exact(self, params: Params) -> dict[str, Tensor]:
         exact = self._task.exact_moments(params) or {}
         return {f"exact_{kind}_{name}": v for kind, of in exact.items() for name, v in of.items()}
@@ -161,10 +177,6 @@ class NoiseMeter:
         words = np.random.SeedSequence([seed, self._batch_size, step, 1]).generate_state(2)
         generator = torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
         return self._task.fresh_examples(generator, self.config.examples)
-
-
-def _kinds(seen: dict[str, Tensor]) -> list[str]:
-    return [kind for kind in ("simple", "noise") if f"{kind}_trace" in seen]
 
 
 def _named(kind: str, trace: Tensor, square: Tensor) -> dict[str, Tensor]:

@@ -77,7 +77,8 @@ def validate_study(study: StudyConfig) -> None:
 
 def _validate_noise_scale(noise: NoiseScaleConfig) -> None:
     _member("noise_scale.measure", noise.measure, MEASURES)
-    _whole("noise_scale.interval_steps", noise.interval_steps, 1)
+    if noise.interval_steps is not None:
+        _whole("noise_scale.interval_steps", noise.interval_steps, 1)
     _whole("noise_scale.parts", noise.parts, 2)
     _whole("noise_scale.window_steps", noise.window_steps, 2)
     _whole("noise_scale.examples", noise.examples, 3)  # a jackknife of pairs

@@ -33,6 +33,7 @@ def squared_error_part_gradients(
     parts = inputs[:, : n_parts * size].unflatten(1, (n_parts, size))  # [tiles, k, b, D]
     goals = labels[:, : n_parts * size].unflatten(1, (n_parts, size))
     tiled = weights.unflatten(0, (tiles, TILE_WIDTH))
-    residuals = torch.einsum("tkbd,twd->tkbw", parts, tiled) - goals[..., None]
-    gradients = torch.einsum("tkbw,tkbd->twkd", residuals, parts) * (2 * loss_scale / size)
-    return gradients.flatten(0, 1)
+    repeated = tiled.mT[:, None].expand(-1, n_parts, -1, -1)  # [tiles, k, D, TILE_WIDTH]
+    residuals = parts @ repeated - goals[..., None]
+    gradients = (residuals.mT @ parts) * (2 * loss_scale / size)  # [tiles, k, TILE_WIDTH, D]
+    return gradients.transpose(1, 2).flatten(0, 1)

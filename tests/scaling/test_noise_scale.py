@@ -24,6 +24,7 @@ from scaling.noise_scale import (
     example_moments,
     jackknife_error,
     part_moments,
+    products,
     ratio_error,
 )
 from scaling.tasks import make_task
@@ -44,19 +45,19 @@ def gradients(n_trials: int, k: int, seed: int = 0) -> torch.Tensor:
 def test_parts_give_the_nested_two_batch_estimator() -> None:
     parts = gradients(3, 6)
     b, k = 8, 6
-    found = part_moments(parts, b)
+    found = part_moments(products(parts), b)
     small = parts.square().sum(-1).mean(1)  # g_b
     large = parts.mean(1).square().sum(-1)  # g_B, B = k b
     torch.testing.assert_close(found["square"], (k * b * large - b * small) / (k * b - b))
     torch.testing.assert_close(found["trace"], (small - large) / (1 / b - 1 / (k * b)))
-    products = torch.einsum("rip,rjp->rij", parts, parts)
-    pairs = (products.sum((1, 2)) - products.diagonal(dim1=1, dim2=2).sum(1)) / (k * (k - 1))
+    every = torch.einsum("rip,rjp->rij", parts, parts)
+    pairs = (every.sum((1, 2)) - every.diagonal(dim1=1, dim2=2).sum(1)) / (k * (k - 1))
     torch.testing.assert_close(found["square"], pairs)
 
 
 def test_a_weak_signal_is_reported_negative() -> None:
     opposed = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]])
-    found = part_moments(opposed, 3)
+    found = part_moments(products(opposed), 3)
     assert found["square"].item() == -1.0
     assert found["trace"].item() == 6.0
 
@@ -64,10 +65,10 @@ def test_a_weak_signal_is_reported_negative() -> None:
 def test_examples_are_parts_of_one_and_each_can_be_left_out() -> None:
     single = gradients(2, 7)
     found, without = example_moments(single)
-    for name, value in part_moments(single, 1).items():
+    for name, value in part_moments(products(single), 1).items():
         torch.testing.assert_close(found[name], value)
     for j in range(7):
-        rest = part_moments(torch.cat([single[:, :j], single[:, j + 1 :]], 1), 1)
+        rest = part_moments(products(torch.cat([single[:, :j], single[:, j + 1 :]], 1)), 1)
         for name, value in rest.items():
             torch.testing.assert_close(without[name][j], value)
 
@@ -79,7 +80,7 @@ def test_standard_errors_are_the_spread_of_repetitions() -> None:
     errors = jackknife_error(without["trace"] / without["square"])
     assert errors.mean().item() == pytest.approx(ratios.std().item(), rel=0.15)
     steps = gradients(4000 * 20, 4, seed=1).unflatten(0, (20, 4000)).flatten(0, 1)
-    moments = {k: v.view(20, 4000) for k, v in part_moments(steps, 8).items()}
+    moments = {k: v.view(20, 4000) for k, v in part_moments(products(steps), 8).items()}
     pooled = moments["trace"].mean(0) / moments["square"].mean(0)
     of_windows = ratio_error(moments["trace"], moments["square"])
     assert of_windows.mean().item() == pytest.approx(pooled.std().item(), rel=0.15)
@@ -129,10 +130,10 @@ def test_batches_without_replacement_are_put_right() -> None:
     exact = of.exact_moments(params)
     assert exact is not None
     whole = of.part_gradients(params, of.streams([0, 1], 24).next(), 24)
-    found = as_if_replaced(part_moments(whole, 1), of.distinct_examples)
+    found = as_if_replaced(part_moments(products(whole), 1), of.distinct_examples)
     for name in ("trace", "square"):
         torch.testing.assert_close(found[name], exact["simple"][name], rtol=1e-5, atol=1e-6)
-    raw = part_moments(whole, 1)
+    raw = part_moments(products(whole), 1)
     assert raw["square"][0] < exact["simple"]["square"][0]
 
 
@@ -288,13 +289,13 @@ def test_bad_values_are_named(change: dict, key: str) -> None:
         prepare([regression_trial(noise_scale=replace(NOISE, **change))])
 
 
-def test_short_default_runs_measure_on_the_schedule_of_steps() -> None:
+def test_by_default_every_200th_step_of_regression_is_measured() -> None:
     noise = NoiseScaleConfig("parts")
     trial: TrialConfig = regression_trial(
-        noise_scale=noise, budget=BudgetConfig(420), evaluation=EvaluationConfig(1, 1.01)
+        noise_scale=noise, budget=BudgetConfig(1650), evaluation=EvaluationConfig(1, 1.01)
     )
     memory, _ = trained(trial)
     steps = [step for step, _ in records(memory, "parts")]
     assert len(steps) == 2
-    assert 200 <= steps[0] < 210
-    assert 400 <= steps[1] < 410
+    assert 800 <= steps[0] < 820
+    assert 1600 <= steps[1] < 1650
