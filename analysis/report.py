@@ -21,6 +21,7 @@ from analysis.caveats import norm_caveats
 from analysis.errors import AnalysisError
 from analysis.figures import Drawing, draw, style
 from analysis.figures.dark import for_page
+from analysis.noise_scale import noise_rows
 from analysis.one_batch_size import has_one_batch_size, outcome_lead, outcome_rows
 from analysis.pictures import Picture
 from analysis.published import compare_published, published_of
@@ -157,6 +158,7 @@ def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provena
             trust=facts,
             caveats=[text for text in caveats(result, provenance) if text not in norms],
             scaling=scaling_answers(result),
+            noise=noise_rows(result),
             tuning=_html(tuning_budget(result)),
             figures=fold(shown),
             provenance=provenance,

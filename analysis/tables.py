@@ -15,6 +15,7 @@ from analysis.fitting import FitResult
 from analysis.frontier import hardest_reached
 from analysis.groups import group_label as group_label  # beside groups_of for its users
 from analysis.lr_rules import predict_lr
+from analysis.noise_scale import noise_against_critical, noise_along_runs
 from analysis.one_batch_size import final_loss, has_one_batch_size
 from analysis.study import StudyResult
 from analysis.trust import tuning_budget
@@ -50,6 +51,8 @@ def tables(result: StudyResult) -> dict[str, pd.DataFrame]:
         "time_to_target": result.time_to_target,
         "batch_size_choices": result.batch_size_choices,
         "halve_double": result.halve_double,
+        "noise_scale": noise_along_runs(result),
+        "noise_scale_at_targets": noise_against_critical(result),
     }
 
 

@@ -167,7 +167,7 @@ class NoiseScaleConfig:
     """Gradient statistics while training (scaling.noise_scale); what is trained stays the same.
 
     measure: none, parts, examples or both. parts: the batch of every interval_steps-th step (null:
-    50, of regression 200, which costs at most 3 %) is taken apart once more, into so many (the
+    64, of regression 256, which costs at most 3 %) is taken apart once more, into so many (the
     micro batches, where there are any), and recorded at the first evaluation after window_steps
     measured ones. examples: single gradients of so many fresh examples at evaluations whose steps
     grow by `ratio`.

@@ -27,7 +27,7 @@ from scaling.tasks.noise import Moments, noise_task
 from scaling.tasks.streams import Batch
 from scaling.trial import Trial
 
-NETWORK_INTERVAL, TILED_INTERVAL = 50, 200  # steps
+NETWORK_INTERVAL, TILED_INTERVAL = 64, 256  # steps
 
 
 def part_moments(gram: Tensor, part_size: int) -> Moments:

@@ -13,6 +13,7 @@ from analysis.figures.curves import plot_fixed_budget, plot_loss_curves
 from analysis.figures.drawing import Drawing
 from analysis.figures.frontier import plot_pareto_front, plot_steps_against_batch_size
 from analysis.figures.learning_rate import plot_best_lr, plot_lr_heat_map
+from analysis.figures.noise_scale import plot_noise_scale
 from analysis.figures.overlaid import (
     plot_overlaid_curves,
     plot_overlaid_lr,
@@ -20,6 +21,7 @@ from analysis.figures.overlaid import (
 )
 from analysis.figures.residuals import plot_residuals
 from analysis.figures.scaling import draw_scaling
+from analysis.noise_scale import KINDS
 from analysis.one_batch_size import has_one_batch_size
 from analysis.study import StudyResult
 from scaling.schema import target_label
@@ -176,6 +178,7 @@ def _draw_group(
     targets = sorted(fit.target_loss for fit in fits)
     yield from _draw_lrs(own, targets)
     yield from _draw_losses(own, targets)
+    yield from _draw_noise_scale(own)
 
 
 def _draw_lrs(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator[Drawing]:
@@ -248,3 +251,29 @@ def _draw_losses(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator
             "loss_at_fixed_examples",
             budget,
         )
+
+
+def _draw_noise_scale(own: dict[str, pd.DataFrame]) -> Iterator[Drawing]:
+    along = own["noise_scale"]
+    first = True
+    for estimator, records in _ESTIMATORS.items():
+        for kind, name in KINDS.items():
+            found = along[(along["estimator"] == estimator) & (along["kind"] == kind)]
+            negative = int((found["noise_scale"] <= 0).sum())
+            if not (found["noise_scale"] > 0).any():
+                continue
+            left_out = f" Estimates that are negative, left out: {negative}." if negative else ""
+            yield Drawing(
+                f"{kind}_noise_scale_from_{estimator}",
+                f"Noise scale {name} along the run, from {records}",
+                f"At each batch size's best learning rate, pooled over the seeds; stars are the "
+                f"measured critical batch sizes at their targets.{left_out}",
+                plot_noise_scale(found, own["critical_batch_size"], kind, name),
+                "noise_scale",
+                found.reset_index(drop=True),
+                folded=not first,
+            )
+            first = False
+
+
+_ESTIMATORS = {"examples": "single examples", "parts": "parts of training batches"}

@@ -289,13 +289,13 @@ def test_bad_values_are_named(change: dict, key: str) -> None:
         prepare([regression_trial(noise_scale=replace(NOISE, **change))])
 
 
-def test_by_default_every_200th_step_of_regression_is_measured() -> None:
+def test_by_default_every_256th_step_of_regression_is_measured() -> None:
     noise = NoiseScaleConfig("parts")
     trial: TrialConfig = regression_trial(
-        noise_scale=noise, budget=BudgetConfig(1650), evaluation=EvaluationConfig(1, 1.01)
+        noise_scale=noise, budget=BudgetConfig(2100), evaluation=EvaluationConfig(1, 1.01)
     )
     memory, _ = trained(trial)
     steps = [step for step, _ in records(memory, "parts")]
     assert len(steps) == 2
-    assert 800 <= steps[0] < 820
-    assert 1600 <= steps[1] < 1650
+    assert 1024 <= steps[0] < 1040
+    assert 2048 <= steps[1] < 2090
