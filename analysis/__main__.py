@@ -101,7 +101,8 @@ def report(config: AnalysisConfig, overrides: list[str]) -> Path:
 def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -> Path:
     from analysis.answers import answer_lines, markdown
     from analysis.pictures import read_pictures
-    from analysis.report import Provenance, caveats, write_report
+    from analysis.predictions import verdict
+    from analysis.report import Provenance, caveats, predictions, write_report
     from analysis.stores import public_uri
     from analysis.tables import file_name
     from scaling.schema import resolve_tracking_uri
@@ -121,7 +122,8 @@ def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -
     page = write_report(result, folder, provenance)
     if config.attach and sweeps:
         say(_attach(uri, sweeps, folder, markdown(result, caveats(result, provenance))))
-    print("\n".join(answer_lines(result)))
+    found = verdict(predictions(result, provenance))
+    print("\n".join([*([found.sentence] if found else []), *answer_lines(result)]))
     print(f"report: {page.resolve()}")
     if from_mlflow:
         print(f"browse: {_browse(uri)}")

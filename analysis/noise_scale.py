@@ -37,7 +37,9 @@ CRITICAL_COLUMNS = [
     "critical_batch_size", "critical_low", "critical_high", "ratio", "ratio_low", "ratio_high",
     "n_records", "n_batch_sizes",
 ]  # fmt: skip
-_NEAR = 1.5  # a record this many times later or earlier than the crossing is not at that loss
+# A record this many times later or earlier than the crossing is not at that loss, nor is one of
+# training batches whose first step is so much earlier than its last.
+_NEAR = 1.5
 
 
 class Ratio(NamedTuple):
@@ -76,7 +78,7 @@ def ratio_of_means(numerator: Floats, denominator: Floats) -> Ratio:
 
 def noise_records(trials: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """A row a record: run_id, step, loss, estimator, kind; trace, square and the same of the closed
-    form as exact_trace, exact_square.
+    form as exact_trace, exact_square; since: the step of the record before (0: the first).
 
     loss: held out at that step. Empty where the noise scale was not measured.
     """
@@ -93,10 +95,11 @@ def noise_records(trials: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
             own = curves.dropna(subset=[names["trace"], names["square"]])
             found = {short: own.get(name, np.nan) for short, name in names.items()}
             frame = own[["run_id", "step", "loss"]].assign(estimator=estimator, kind=kind, **found)
+            frame["since"] = frame.groupby("run_id")["step"].shift(fill_value=0)
             frames.append(frame)
     if not frames:
         columns = ["run_id", "step", "loss", "estimator", "kind", "trace", "square"]
-        return pd.DataFrame(columns=[*columns, "exact_trace", "exact_square"])
+        return pd.DataFrame(columns=[*columns, "exact_trace", "exact_square", "since"])
     records = pd.concat(frames, ignore_index=True)
     return records[records["run_id"].isin(trials["run_id"])].reset_index(drop=True)
 
@@ -123,9 +126,9 @@ def noise_against_critical(result: StudyResult) -> pd.DataFrame:
     """Noise scale and critical batch size at the same losses, and the ratio of the first to it.
 
     Of every batch size that reached the target, at its best lr, the record of each seed nearest to
-    the step at which the mean curve crosses the target. Records of training batches weigh as many
-    examples as they have. The ratio's interval joins both intervals on the logarithmic scale (the
-    method of variance estimates recovery, Zou & Donner 2008). Columns: group.., CRITICAL_COLUMNS.
+    the step at which the mean curve crosses the target; all weigh alike. Where the records of
+    training batches span too many steps to speak of one loss they do not count. The ratio's
+    interval joins both intervals on the logarithmic scale (the method of variance estimates recovery, Zou & Donner 2008). Columns: group.., CRITICAL_COLUMNS.
     """
     records = _placed(result)
     rows: list[dict[str, Any]] = []
@@ -165,7 +168,8 @@ def _at_target(
         points = points[points[key] == value]
     own = records.merge(points[[*names, "steps"]], on=names)
     own["far"] = np.abs(np.log(own["step"].clip(lower=0.5) / own["steps"].clip(lower=0.5)))
-    own = own[own["far"] <= np.log(_NEAR)].sort_values("far", kind="stable")
+    short = (own["estimator"] != "parts") | (own["step"] <= _NEAR * own["since"])
+    own = own[short & (own["far"] <= np.log(_NEAR))].sort_values("far", kind="stable")
     return own.drop_duplicates(["run_id", "estimator", "kind"])
 
 

@@ -24,7 +24,8 @@ NOISE_METRICS = tuple(
     for part in ("trace", "square")
 )
 # examples are batch_size * step
-CURVE_METRICS = ("loss", "train_loss", "accuracy", *NOISE_METRICS)
+MEASURED = tuple(name for name in schema.METRICS if name not in ("examples", "lr"))
+CURVE_METRICS = (*MEASURED, *NOISE_METRICS)
 METRICS = (*CURVE_METRICS, schema.STEP_SECONDS)
 OURS = ("trial", "probe")  # kinds of runs with metrics
 DATABASES = ("sqlite", "postgresql")

@@ -24,12 +24,14 @@ class StudyConfig:
     """One question: its trials, its targets, its report. The name is the MLflow experiment's.
 
     published: results to hold the trials' last evaluations against, each {where: {param: value},
-    metric: accuracy or loss, value: .., source: ..}.
+    metric: accuracy or loss, value: .., source: ..}. predictions: what theory says must come true,
+    with tolerances fixed before the trials run: schema.PREDICTION_KEYS.
     """
 
     name: str = "scratch"
     question: str = ""
     published: list[Any] = field(default_factory=list)
+    predictions: list[Any] = field(default_factory=list)
 
 
 @dataclass

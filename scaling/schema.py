@@ -22,6 +22,10 @@ METRICS = {
     "train_loss": "mean batch loss over the steps since the previous evaluation",
     "examples": "training examples seen: batch_size * step",
     "lr": "learning rate of the step just done; only where a schedule changes it",
+    "minimum_norm_distance": "|w - w*| / |w*|, w* = X'(XX')^-1 t; finite data of rank n < D only",
+    "row_space_residual": "part of w outside the row space of X, by its length; where the last is",
+    "weight_1": "the weights themselves, of problems with two",
+    "weight_2": "as weight_1",
     "accuracy": "share of held-out pixels or examples classified rightly; classification only",
 }
 # Where `noise_scale` is measured, a metric for each estimator and quantity: see noise_metric.
@@ -48,6 +52,7 @@ STEPS_TO_TARGET = "steps_to_target/"  # + target_label: this trial's own first t
 # Tags.
 KIND = "kind"  # "sweep" (parent run), "trial" (child run) or "probe" (timed steps: STEP_SECONDS)
 STUDY = "study"
+PREDICTIONS = "predictions"  # of a sweep: its study's, a JSON list; see PREDICTION_KEYS
 SWEEP = "sweep"  # name of the sweep: its directory's name
 TRIAL_ID = "trial_id"  # identity of the trial: equal ids train the same numbers
 OUTCOME = "outcome"  # of the hardest target; "outcome/<target_label>" of each
@@ -61,6 +66,17 @@ FRONTIER_FILE = "frontier.json"  # of such a sweep: best lrs, why they are, and 
 SECONDS = "seconds"  # wall seconds of the stack's training divided by its trials
 
 NO_STORE = "none"  # as tracking.uri: record now, synchronise later
+
+# What a study predicts of its trials, before they run: exactly one of the last three, `tolerance`
+# (absolute) with `equals`. where: params and their values (a list: any of them). at: of each
+# trial's evaluations "last", "greatest", "least" or a step. Every trial must satisfy it.
+PREDICTION_KEYS = {
+    "says": "a sentence", "source": "where it is derived", "where": "which trials",
+    "metric": "one of METRICS", "at": "which evaluations", "tolerance": "of equals",
+    "equals": "its value", "at_most": "its upper bound", "at_least": "its lower bound",
+}  # fmt: skip
+PREDICTED = ("equals", "at_most", "at_least")
+AT = ("last", "greatest", "least")
 
 REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
 

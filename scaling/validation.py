@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
+from scaling import schema
 from scaling.config import (
     DEVICES,
     MEASURES,
@@ -73,6 +75,28 @@ def validate_study(study: StudyConfig) -> None:
         needed = {"where", "metric", "value"}
         if not isinstance(claim, dict) or not needed <= set(claim):
             raise ConfigError("study.published", claim, f"each needs {', '.join(sorted(needed))}")
+    for prediction in study.predictions:
+        _validate_prediction(prediction)
+
+
+def _validate_prediction(prediction: Any) -> None:
+    key = "study.predictions"
+    if not isinstance(prediction, dict) or not {"says", "metric", "at"} <= set(prediction):
+        raise ConfigError(key, prediction, "each needs says, metric and at")
+    named = f"{key} ({prediction['says']})"
+    if unknown := sorted(set(prediction) - set(schema.PREDICTION_KEYS)):
+        allowed = f"a prediction has only {', '.join(schema.PREDICTION_KEYS)}"
+        raise ConfigError(named, ", ".join(unknown), allowed)
+    _member(f"{named} metric", prediction["metric"], tuple(schema.METRICS))
+    given = [kind for kind in schema.PREDICTED if kind in prediction]
+    if len(given) != 1 or (given == ["equals"]) != ("tolerance" in prediction):
+        allowed = "needs equals with tolerance, or at_most, or at_least"
+        raise ConfigError(named, ", ".join(given) or None, allowed)
+    for number in {*given, "tolerance"} & set(prediction):
+        _real(f"{named} {number}", prediction[number])
+    at = prediction["at"]
+    if at not in schema.AT and not (type(at) is int and at >= 0):
+        raise ConfigError(f"{named} at", at, f"must be {', '.join(schema.AT)} or a step")
 
 
 def _validate_noise_scale(noise: NoiseScaleConfig) -> None:

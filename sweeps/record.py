@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 
-from scaling.config import StudyConfig
+from scaling import schema
+from scaling.config import ConfigError, StudyConfig
 from scaling.tracking import without_password
 
+MOST_TAG_CHARACTERS = 7500
 PACKAGES = ("batch-scaling", "torch", "hydra-core", "mlflow", "numpy")
 
 
@@ -37,8 +39,18 @@ def sweep_record(study: StudyConfig, directory: Path, command: Sequence[str]) ->
     }
     if study.published:
         tags["published"] = json.dumps(study.published)
+    if study.predictions:
+        tags[schema.PREDICTIONS] = _short(json.dumps(study.predictions))
     note = "\n\n".join(paragraphs)
     return {"study": study.name, "name": directory.name, "note": note, "tags": tags}
+
+
+def _short(predictions: str) -> str:
+    """MLflow cuts longer tags in silence."""
+    if len(predictions) > MOST_TAG_CHARACTERS:
+        allowed = f"may be {MOST_TAG_CHARACTERS:,} characters long together, as JSON"
+        raise ConfigError("study.predictions", f"{len(predictions):,} characters", allowed)
+    return predictions
 
 
 def _versions() -> list[str]:

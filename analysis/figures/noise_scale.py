@@ -7,16 +7,17 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 from analysis.figures import style
 from analysis.figures.series import bars
 
 MOST_LINES = 8
-_DASHED: dict[str, Any] = {"color": style.INK, "lw": 0.9, "ls": (0, (3, 2))}
+_DASHED: dict[str, Any] = {"color": style.INK, "lw": 0.7, "ls": (0, (3, 2))}
 
 
 def plot_noise_scale(along: pd.DataFrame, critical: pd.DataFrame, kind: str, name: str) -> Figure:
-    """Noise scale against held-out loss (falling to the right), a curve a batch size.
+    """Noise scale against held-out loss (falling to the right), a marker a batch size.
 
     along: rows of noise_scale.noise_along_runs of one group and estimator; critical: of the
     critical batch sizes (analysis.tables.critical_batch_size) of that group. Dashed: the closed
@@ -29,12 +30,11 @@ def plot_noise_scale(along: pd.DataFrame, critical: pd.DataFrame, kind: str, nam
         colors = style.ordered_colors(len(sizes))
         for i, size in enumerate(sizes):
             of_size = own[own["batch_size"] == size].sort_values("step")
-            line = {"color": colors[i], "marker": style.MARKERS[i % len(style.MARKERS)]}
             ax.plot(
-                of_size["loss"], of_size["noise_scale"], ms=4, lw=1.0, label=f"B = {size:,.0f}",
-                **line,
+                of_size["loss"], of_size["noise_scale"], ls="", ms=4.5, label=f"B = {size:,.0f}",
+                color=colors[i], marker=style.MARKERS[i % len(style.MARKERS)],
             )  # fmt: skip
-            exact = of_size.dropna(subset="exact")
+            exact = of_size.dropna(subset="exact").sort_values("loss")
             ax.plot(
                 exact["loss"], exact["exact"], color=style.INK, lw=0.9, ls=(0, (3, 2)), zorder=4
             )
@@ -44,7 +44,9 @@ def plot_noise_scale(along: pd.DataFrame, critical: pd.DataFrame, kind: str, nam
         style.log_axis(ax, "x", "held-out loss (falling to the right)")
         style.log_axis(ax, "y", f"{name} and critical batch size (examples)")
         if len(own):
-            ax.set_xlim(own["loss"].max() * 1.15, own["loss"].min() / 1.15)
+            most, least = own["loss"].max() * 1.15, own["loss"].min() / 1.15
+            ax.xaxis.set_major_locator(FixedLocator(style.PlainTicks().tick_values(least, most)))
+            ax.set_xlim(most, least)
         style.legend_below(figure, ax, 4)
     return figure
 

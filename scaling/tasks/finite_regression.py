@@ -46,6 +46,9 @@ class FiniteRegression(StackedTask):
         )
         self._exact_inputs, self._exact_labels = torch.from_numpy(inputs), torch.from_numpy(labels)
         self._inputs, self._labels = self._exact_inputs.to(dtype), self._exact_labels.to(dtype)
+        self._solution = torch.from_numpy(solution)
+        rank = int(np.linalg.matrix_rank(inputs))
+        self._row_space = _row_space(inputs, rank) if rank < self.model_size else None
         self._initial = _initial_weights(config, self.model_size)
         replaced = config.sampling == "with_replacement"
         self.distinct_examples = None if replaced else len(inputs)
@@ -81,7 +84,21 @@ class FiniteRegression(StackedTask):
         tiles = rows.unflatten(0, (-1, TILE_WIDTH))
         inputs = self._exact_inputs.expand(tiles.shape[0], -1, -1)
         residuals = torch.bmm(inputs, tiles.mT) - self._exact_labels[:, None]
-        return {"loss": residuals.square().mean(1).flatten() * self.config.loss_scale}
+        losses = residuals.square().mean(1).flatten() * self.config.loss_scale
+        return {"loss": losses} | self._beyond_loss(rows)
+
+    def _beyond_loss(self, weights: Tensor) -> dict[str, Tensor]:
+        """Where many weights fit: how far [R, D] are from those of least norm and the row space."""
+        found: dict[str, Tensor] = {}
+        if self._row_space is not None:
+            solution, basis = self._solution, self._row_space
+            outside = weights - weights @ basis @ basis.mT
+            length = weights.norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)
+            found["minimum_norm_distance"] = (weights - solution).norm(dim=1) / solution.norm()
+            found["row_space_residual"] = outside.norm(dim=1) / length
+        if self.model_size == 2:
+            found |= {"weight_1": weights[:, 0], "weight_2": weights[:, 1]}
+        return found
 
     def fresh_examples(self, generator: torch.Generator, n_examples: int) -> Batch:
         rows = torch.randint(len(self._inputs), (n_examples,), generator=generator)
@@ -110,6 +127,11 @@ class FiniteRegression(StackedTask):
             square = at_mean.square().sum(-1)
             exact[kind] = {"trace": norms - square, "square": square}
         return exact
+
+
+def _row_space(inputs: Array, rank: int) -> Tensor:
+    """An orthonormal basis [D, rank] of the span of the rows."""
+    return torch.from_numpy(np.linalg.svd(inputs, full_matrices=False)[2][:rank].T.copy())
 
 
 def drawn_data(config: FiniteRegressionConfig) -> tuple[Array, Array]:
