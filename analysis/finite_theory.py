@@ -45,7 +45,7 @@ class FiniteProblem:
     @cached_property
     def solution(self) -> Floats:
         """ws [D]: of all least-squares solutions the one of least norm, X'(XX')^-1 t if n < D."""
-        return np.linalg.lstsq(self.inputs, self.labels, rcond=None)[0]
+        return np.linalg.lstsq(self.inputs, self.labels, rcond=None)[0].astype(np.float64)
 
     @cached_property
     def residuals(self) -> Floats:

@@ -128,7 +128,8 @@ def noise_against_critical(result: StudyResult) -> pd.DataFrame:
     Of every batch size that reached the target, at its best lr, the record of each seed nearest to
     the step at which the mean curve crosses the target; all weigh alike. Where the records of
     training batches span too many steps to speak of one loss they do not count. The ratio's
-    interval joins both intervals on the logarithmic scale (the method of variance estimates recovery, Zou & Donner 2008). Columns: group.., CRITICAL_COLUMNS.
+    interval joins both intervals on the logarithmic scale (the method of variance estimates
+    recovery, Zou & Donner 2008). Columns: group.., CRITICAL_COLUMNS.
     """
     records = _placed(result)
     rows: list[dict[str, Any]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from analysis.figures.overlaid import (
     plot_overlaid_lr,
     plot_overlaid_steps,
 )
+from analysis.figures.predicted import plot_metric, plot_weight_paths
 from analysis.figures.residuals import plot_residuals
 from analysis.figures.scaling import draw_scaling
 from analysis.noise_scale import KINDS
@@ -33,6 +35,7 @@ def draw(result: StudyResult) -> Iterator[Drawing]:
     """Every figure of a study, group by group; what has no data is not drawn."""
     all_tables = tables.tables(result)
     groups = tables.groups_of(result)
+    yield from _draw_predicted(result, groups)
     if has_one_batch_size(result):
         yield from _draw_outcomes(result, all_tables["loss_curves"], groups)
         return
@@ -51,6 +54,47 @@ def draw(result: StudyResult) -> Iterator[Drawing]:
     if len(groups) == 1:
         yield from draw_scaling(result, all_tables)
         yield from _draw_critical(result, all_tables, groups)
+
+
+_DISTANCES = {
+    "minimum_norm_distance": "distance to the minimum-norm solution / its length",
+    "row_space_residual": "share of w outside the row space of X",
+}
+
+
+def _draw_predicted(result: StudyResult, groups: list[dict[str, Any]]) -> Iterator[Drawing]:
+    """What only tasks measure whose answer is known on paper; all batch sizes of a group."""
+    curves = result.curves
+    if not {"weight_1", *_DISTANCES} & set(curves):
+        return
+    series = []
+    for group in groups:
+        runs = tables.select(result.trials, group)["run_id"]
+        name = tables.group_label(group) or "all trials"
+        series.append((name, curves[curves["run_id"].isin(runs)]))
+    example = [f"task.{name}" for name in ("inputs", "labels")]
+    one_example = set(example) <= set(result.trials) and "weight_1" in curves
+    texts = result.trials[example].drop_duplicates().to_numpy() if one_example else []
+    if len(texts) == 1 and len(json.loads(texts[0][1])) == 1:
+        yield Drawing(
+            "weight_paths",
+            "Paths of the two weights",
+            "Each marker is a step, the first dozen of them. Every point of the solid line fits "
+            "the example; gradients are multiples of x, so what follows them stays on span(x).",
+            plot_weight_paths(series, *texts[0]),
+            "curves",
+            curves[["run_id", "step", "loss", "weight_1", "weight_2"]],
+        )
+    for metric, label in _DISTANCES.items():
+        if metric in curves and (curves[metric] > 0).any():
+            yield Drawing(
+                f"{metric}_against_steps",
+                f"{label[0].upper()}{label[1:]}",
+                "A line a trial, a colour a group; batch sizes of a group share its colour.",
+                plot_metric(series, metric, label),
+                "curves",
+                curves[["run_id", "step", metric]],
+            )
 
 
 def _draw_outcomes(

@@ -105,8 +105,9 @@ class FiniteRegression(StackedTask):
         return self._inputs[rows], self._labels[rows]
 
     def part_gradients(self, params: Params, batch: Batch, n_parts: int) -> Tensor:
+        inputs, labels = batch
         scale = self.config.loss_scale
-        return squared_error_part_gradients(params["weights"], *batch, scale, n_parts)
+        return squared_error_part_gradients(params["weights"], inputs, labels, scale, n_parts)
 
     def curvature_root(self, gradients: Tensor) -> Tensor:
         """H = 2 loss_scale X'X/n."""

@@ -66,7 +66,8 @@ class LinearRegression(StackedTask):
         return self._draw(generator, (n_examples,))
 
     def part_gradients(self, params: Params, batch: Batch, n_parts: int) -> Tensor:
-        return squared_error_part_gradients(params["weights"], *batch, 1.0, n_parts)
+        inputs, labels = batch
+        return squared_error_part_gradients(params["weights"], inputs, labels, 1.0, n_parts)
 
     def curvature_root(self, gradients: Tensor) -> Tensor:
         """H = 2 diag(lambda)."""
