@@ -46,7 +46,7 @@ def plot_weight_paths(series: Series, inputs: str, labels: str) -> Figure:
         figure, ax = style.new_axes(6.0)
         line = nearest + np.outer([-1.0, 1.0], along) * 0.9 * np.linalg.norm(nearest)
         ax.plot(*line.T, color=style.INK, lw=1.2, label="solutions, x'w = t")
-        ax.plot(*np.outer([0, 1.15], nearest).T, color=style.INK, lw=1.0, ls=(0, (4, 3)),
+        ax.plot(*np.outer([-0.3, 2.1], nearest).T, color=style.INK, lw=1.0, ls=(0, (4, 3)),
                 label="span(x)")  # fmt: skip
         ax.plot(*nearest, ls="", marker="*", ms=14, mfc="white", mec=style.INK, zorder=6,
                 label="minimum norm")  # fmt: skip
