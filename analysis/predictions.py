@@ -78,7 +78,6 @@ def _check(
         "at_most": values - predicted,
         "at_least": predicted - values,
     }[relation]
-    wrong = np.where(np.isnan(values), np.inf, wrong)
     holds = NOT_MEASURED if not len(values) else HOLDS if (wrong <= 0).all() else FAILS
     return {
         **{key: str(prediction.get(key, "")) for key in ("says", "source", "metric", "at")},
