@@ -149,6 +149,25 @@ def stationary_finite_loss(problem: FiniteProblem, batch_size: int, lr: float) -
     return problem.irreducible_loss + problem.loss_scale * excess
 
 
+def best_one_step_lr(problem: FiniteProblem, batch_size: int) -> float:
+    """The lr at which the expected loss after the first step is least.
+
+    E J(w_0 - lr g) = J - lr |G|^2 + lr^2/2 [G'HG + f tr(H Sigma)] exactly, J being quadratic, with
+    its Hessian 2 loss_scale X'X/n, so lr = [|G|^2/G'HG] / (1 + f B_noise), f = 1/B with replacement
+    and (n-B)/(B(n-1)) without. At B = n without replacement, a = X w_0 - t and loss_scale 1 that is
+    (n/2) |X'a|^2 / |XX'a|^2. Source: McCandlish et al. 2018, arXiv:1812.06162, eq. 2.7.
+    """
+    x, scale = problem.rotated_inputs, problem.loss_scale
+    errors = x @ problem.initial_error - problem.residuals  # x_i.w_0 - t_i
+    each = 2 * scale * errors[:, None] * x  # gradients of the examples
+    mean = each.mean(axis=0)
+    curvature = 2 * scale * problem.eigenvalues
+    along = float(mean**2 @ curvature)
+    noise = float((each**2 @ curvature).mean()) - along  # tr(H Sigma)
+    factor = float(problem.noise_factor(np.array(float(batch_size))))
+    return float(mean @ mean) / (along + factor * noise)
+
+
 def _lagged(problem: FiniteProblem, second: Floats, batch_size: int) -> Floats:
     """L^-1 K(C)."""
     h, x = problem.eigenvalues, problem.rotated_inputs

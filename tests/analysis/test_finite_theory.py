@@ -11,6 +11,7 @@ import pytest
 
 from analysis.finite_theory import (
     FiniteProblem,
+    best_one_step_lr,
     finite_losses,
     largest_stable_finite_lr,
     stationary_finite_loss,
@@ -84,6 +85,27 @@ def test_fewer_examples_than_weights_leave_no_floor() -> None:
     assert stationary_finite_loss(of, 2, 0.5 * edge) == pytest.approx(0, abs=1e-20)
     pair = finite_losses(of, np.full(2, 2.0), np.array([0.9, 1.05]) * edge, 3000)
     assert pair[0, -1] < 1e-6 * pair[0, 0] < pair[1, -1]
+
+
+@pytest.mark.parametrize("replace", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 3, 12])
+def test_best_one_step_lr_is_the_parabolas_minimum(batch_size: int, replace: bool) -> None:
+    """The expected loss after one step, at three lrs, is a parabola; its minimum is the lr."""
+    of = problem(12, 5, replace, scale=0.5, start=0.4)
+    predicted = best_one_step_lr(of, batch_size)
+    lrs = predicted * np.array([0.5, 1.0, 1.7])
+    losses = finite_losses(of, np.full(3, float(batch_size)), lrs, 1)[:, 1]
+    square, slope, _ = np.polyfit(lrs, losses, 2)
+    assert -slope / (2 * square) == pytest.approx(predicted, rel=1e-9)
+
+
+def test_best_one_step_lr_of_the_whole_data_is_the_closed_form() -> None:
+    of = problem(12, 5, replace=False, start=0.4)
+    a = of.inputs @ of.initial_weights - of.labels
+    pulled = of.inputs.T @ a
+    closed = 12 / 2 * (pulled @ pulled) / np.sum((of.inputs @ pulled) ** 2)
+    assert best_one_step_lr(of, 12) == pytest.approx(closed, rel=1e-12)
+    assert best_one_step_lr(of, 1) < best_one_step_lr(of, 6) < closed
 
 
 def test_finite_theory_of_trials() -> None:

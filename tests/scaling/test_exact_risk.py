@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from analysis.finite_theory import FiniteProblem, finite_losses
+from analysis.finite_theory import FiniteProblem, best_one_step_lr, finite_losses
 from analysis.theory import exact_risk
 from scaling.config import EvaluationConfig, LinearRegressionConfig, TrialConfig
 from scaling.spectrum import RegressionProblem
@@ -84,3 +85,42 @@ def test_mean_loss_of_finite_data_is_the_recursions(batch_size, lr, step, sampli
     problem = FiniteProblem(inputs, labels, np.zeros(8), 0.5, sampling == "with_replacement")
     expected = finite_losses(problem, np.array([float(batch_size)]), np.array([2 * lr]), step)
     assert_mean(last_losses(config), float(expected[0, -1]))
+
+
+@pytest.mark.parametrize("batch_size", [1, 6, 24])
+def test_best_one_step_lr_is_measured(batch_size: int) -> None:
+    """Losses after one step at three lrs, same batches at each: each seed's parabola is exact."""
+    task = finite_task(sampling="without_replacement", initial_weights=[0.5])
+    inputs, labels = drawn_data(task)
+    problem = FiniteProblem(inputs, labels, np.full(8, 0.5), with_replacement=False)
+    predicted = best_one_step_lr(problem, batch_size)
+    lrs = predicted * np.array([0.5, 1.0, 1.5])
+    one = regression_trial(
+        max_steps=1, task=task, batch_size=batch_size, evaluation=FAR, precision="float64"
+    )
+    _, results = trained(*[replace(one, lr=lr, seed=seed) for seed in range(600) for lr in lrs])
+    losses = np.array([result.last_loss for result in results]).reshape(600, 3)
+    square, slope, _ = np.polyfit(lrs, losses.T, 2)
+    measured = -slope.mean() / (2 * square.mean())
+    residual = slope + 2 * square * measured
+    error = residual.std() / np.sqrt(600) / (2 * square.mean())
+    assert abs(measured - predicted) < max(4 * error, 1e-9 * predicted)
+    assert error < 0.1 * predicted
+
+
+def test_slope_at_the_best_one_step_lr_vanishes() -> None:
+    """dJ/dlr by autograd, of the whole data."""
+    task = finite_task(sampling="without_replacement", initial_weights=[0.5])
+    inputs, labels = (torch.from_numpy(leaf) for leaf in drawn_data(task))
+    problem = FiniteProblem(inputs.numpy(), labels.numpy(), np.full(8, 0.5), with_replacement=False)
+
+    def slope(lr: float) -> float:
+        step = torch.tensor(lr, dtype=torch.float64, requires_grad=True)
+        weights = torch.full((8,), 0.5, dtype=torch.float64, requires_grad=True)
+        loss = (inputs @ weights - labels).square().mean()
+        (gradient,) = torch.autograd.grad(loss, weights)
+        after = (inputs @ (weights.detach() - step * gradient) - labels).square().mean()
+        return float(torch.autograd.grad(after, step)[0])
+
+    predicted = best_one_step_lr(problem, 24)
+    assert abs(slope(predicted)) < 1e-12 * abs(slope(0.0))
