@@ -212,7 +212,11 @@ def test_the_largest_stable_lr_stands_where_it_belongs() -> None:
     limits = [0.2, 0.4 * 2**0.5, 5.0]
     stability = pd.DataFrame({"batch_size": [1, 8, 64], "largest_stable_lr": limits})
     axes = plot_lr_heat_map(cells, frontier, stability).axes[0]
-    steps = [line.get_xydata().tolist() for line in axes.lines if line.get_color() == "#d62728"]
+    steps = [
+        np.asarray(line.get_xydata()).tolist()
+        for line in axes.lines
+        if line.get_color() == "#d62728"
+    ]
     assert np.allclose(steps, [[[0, 1.5], [1, 1.5]], [[1, 3.0], [2, 3.0]]])
     assert not plot_lr_heat_map(cells, frontier).axes[0].lines
 
@@ -227,6 +231,6 @@ def test_expected_losses_and_floors_are_drawn_where_theory_is_exact(small_result
     dashed = [
         line
         for line in plot_loss_curves(curves, [], "step").axes[0].lines
-        if len(line.get_xdata()) > 1 and line.get_linewidth() == 0.8
+        if len(np.asarray(line.get_xdata())) > 1 and line.get_linewidth() == 0.8
     ]
     assert len(dashed) == curves["batch_size"].nunique()
