@@ -102,7 +102,8 @@ def report(config: AnalysisConfig, overrides: list[str]) -> Path:
 def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -> Path:
     from analysis.answers import answer_lines, markdown
     from analysis.pictures import read_pictures
-    from analysis.report import Provenance, caveats, write_report
+    from analysis.predictions import verdict
+    from analysis.report import Provenance, caveats, predictions, write_report
     from analysis.stores import public_uri
     from analysis.tables import file_name
     from scaling.schema import resolve_tracking_uri
@@ -123,7 +124,8 @@ def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -
     if config.attach and sweeps:
         note = markdown(result, caveats(result, provenance), sweeps[0])
         say(_attach(uri, sweeps[0]["run_id"], folder, note, result))
-    print("\n".join(answer_lines(result)))
+    found = verdict(predictions(result, provenance))
+    print("\n".join([*([found.sentence] if found else []), *answer_lines(result)]))
     print(f"report: {page.resolve()}")
     if from_mlflow:
         print(f"browse: {_browse(uri)}")

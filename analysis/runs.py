@@ -43,8 +43,8 @@ def read_study(
     `trials.attrs["probes"]` has records of steps that were timed alone (params that vary and
     step_seconds), the newest of a shape, `trials.attrs["sweeps"]` the tags of the study's parent
     runs, newest first (with their run_id and status).
-    curves: run_id, step, loss, train_loss, examples, and accuracy where there is any, sorted by
-    trial and step; finite values only.
+    curves: run_id, step, loss, train_loss, examples, and accuracy and the parts of the noise scale
+    (stores.NOISE_METRICS) where there are any, sorted by trial and step; finite values only.
 
     Raises AnalysisError if the store cannot be read, has no such experiment, or the experiment has
     no trials, only unfinished ones, or only diverged ones.

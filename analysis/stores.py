@@ -16,7 +16,16 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from scaling import schema
 
-CURVE_METRICS = ("loss", "train_loss", "accuracy")  # examples are batch_size * step
+NOISE_METRICS = tuple(
+    schema.noise_metric(estimator, f"{prefix}{kind}_{part}")
+    for estimator in schema.NOISE_ESTIMATORS
+    for prefix in ("", "exact_")
+    for kind in ("simple", "noise")
+    for part in ("trace", "square")
+)
+# examples are batch_size * step
+MEASURED = tuple(name for name in schema.METRICS if name not in ("examples", "lr"))
+CURVE_METRICS = (*MEASURED, *NOISE_METRICS)
 METRICS = (*CURVE_METRICS, schema.STEP_SECONDS)
 OURS = ("trial", "probe")  # kinds of runs with metrics
 DATABASES = ("sqlite", "postgresql")

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from scaling import schema
-from scaling.config import StudyConfig
+from scaling.config import ConfigError, StudyConfig
 from scaling.schema import without_password
 from sweeps.git_state import git_tags, uncommitted
 
+MOST_TAG_CHARACTERS = 7500
 PACKAGES = ("batch-scaling", "torch", "hydra-core", "mlflow", "numpy")
 MOST_SHOWN = 24  # values of one swept key in the note
 
@@ -47,6 +48,8 @@ def sweep_record(
         tags[schema.GRID] = "; ".join(swept(grid))
     if study.published:
         tags["published"] = json.dumps(study.published)
+    if study.predictions:
+        tags[schema.PREDICTIONS] = _short(json.dumps(study.predictions))
     return {
         "study": study.name,
         "name": directory.name,
@@ -92,6 +95,14 @@ def sweep_files() -> dict[str, str]:
     if ours and ours != theirs:
         files["provenance/code_uncommitted.diff"] = ours
     return {name: without_password(text) for name, text in files.items()}
+
+
+def _short(predictions: str) -> str:
+    """MLflow cuts longer tags in silence."""
+    if len(predictions) > MOST_TAG_CHARACTERS:
+        allowed = f"may be {MOST_TAG_CHARACTERS:,} characters long together, as JSON"
+        raise ConfigError("study.predictions", f"{len(predictions):,} characters", allowed)
+    return predictions
 
 
 def _versions() -> list[str]:

@@ -20,6 +20,7 @@ from scaling.stack import group_into_stacks
 from scaling.trial import Trial
 
 NAME_CHARACTERS = 200
+MOST_DATA_CHARACTERS = 500
 OVERHEAD = 1e5  # work of a step that does not grow with it, in multiplications
 
 
@@ -186,8 +187,11 @@ def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
         *("cache_dir", "save_models"),
     )
     leaves = leaves_of({key: value for key, value in content.items() if key not in left_out})
-    for key in ("task.inputs", "task.labels"):  # may be long; config.yaml has them
-        leaves.pop(key, None)
+    for key in ("task.inputs", "task.labels"):  # config.yaml has them, however long
+        if len(str(leaves.get(key, ""))) > MOST_DATA_CHARACTERS:
+            del leaves[key]
+    if trial.config.noise_scale.measure == "none":
+        leaves = {k: v for k, v in leaves.items() if not k.startswith("noise_scale.")}
     content_of_task = {schema.TASK_CONTENT: trial.task_content} if trial.task_content else {}
     return (
         leaves
