@@ -72,6 +72,7 @@ class AnalysisConfig:
 
 
 SOURCES = ("mlflow", "curves_csv", "steps_csv")
+LOCAL_SERVER = "http://127.0.0.1:5000"  # where `mlflow ui` serves
 WITHOUT_PICTURES = {"linear_regression", "finite_regression"}
 
 ConfigStore.instance().store(name="analysis_schema", node=AnalysisConfig)
@@ -101,7 +102,8 @@ def report(config: AnalysisConfig, overrides: list[str]) -> Path:
 def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -> Path:
     from analysis.answers import answer_lines, markdown
     from analysis.pictures import read_pictures
-    from analysis.report import Provenance, caveats, write_report
+    from analysis.predictions import verdict
+    from analysis.report import Provenance, caveats, predictions, write_report
     from analysis.stores import public_uri
     from analysis.tables import file_name
     from scaling.schema import resolve_tracking_uri
@@ -120,11 +122,15 @@ def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -
     folder = Path(config.output_dir or Path("reports") / file_name(config.study))
     page = write_report(result, folder, provenance)
     if config.attach and sweeps:
-        say(_attach(uri, sweeps, folder, markdown(result, caveats(result, provenance))))
-    print("\n".join(answer_lines(result)))
+        note = markdown(result, caveats(result, provenance), sweeps[0])
+        say(_attach(uri, sweeps[0]["run_id"], folder, note, result))
+    found = verdict(predictions(result, provenance))
+    print("\n".join([*([found.sentence] if found else []), *answer_lines(result)]))
     print(f"report: {page.resolve()}")
     if from_mlflow:
         print(f"browse: {_browse(uri)}")
+        if config.attach and sweeps:
+            print("\n".join(_pages(uri, sweeps[0]["run_id"])))
     return page
 
 
@@ -230,16 +236,23 @@ def _browse(uri: str) -> str:
         return public_uri(uri)
     beside = Path(sys.executable).with_name("mlflow")
     command = str(beside) if beside.exists() else "mlflow"
-    return shlex.join([command, "ui", "--backend-store-uri", public_uri(uri)])
+    here = ["--host", "127.0.0.1"]  # nobody else's: an MLflow server asks for no password
+    return shlex.join([command, "ui", *here, "--backend-store-uri", public_uri(uri)])
 
 
-def _attach(uri: str, sweeps: list[dict[str, str]], folder: Path, note: str) -> str:
+def _pages(uri: str, run_id: str) -> list[str]:
+    """Addresses of the study's pages once they are served, a line each."""
+    from analysis.attach import pages
+    from analysis.stores import public_uri
+
+    served = public_uri(uri) if uri.startswith(("http://", "https://")) else LOCAL_SERVER
+    return [f"  {name + ':':<17}{served.rstrip('/')}/{page}" for name, page in pages(uri, run_id)]
+
+
+def _attach(uri: str, run_id: str, folder: Path, note: str, result: StudyResult) -> str:
     from analysis.attach import attach_report
 
-    if not sweeps:
-        return "warning: not attached: the study has no parent run (tag kind=sweep)"
-    run_id = sweeps[0]["run_id"]
-    failure = attach_report(uri, run_id, folder, note)
+    failure = attach_report(uri, run_id, folder, note, result)
     return f"warning: not attached: {failure}" if failure else f"attached to run {run_id}"
 
 

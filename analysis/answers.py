@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from analysis.sources.steps import NO_TARGET
 from analysis.study import StudyResult
 from analysis.tables import groups_of, select
 from analysis.words import between, bracketed, critical_words, rounded, size_words
+from scaling import schema
 
 MEANING = {
     "economical": "20 % more examples than the fewest possible (a fifth of the critical batch "
@@ -26,6 +28,7 @@ MEANING = {
     "it when only time counts. Larger batches gain next to nothing.",
 }
 _MOST_NAMED = 6  # groups in one sentence
+PART_LENGTH = 800  # of a question, a command or a grid in a note
 NOTE_LENGTH = 7500  # MLflow cuts tags at 8000 characters without a word
 
 
@@ -182,20 +185,43 @@ def answer_lines(result: StudyResult) -> list[str]:
     ]
 
 
-def markdown(result: StudyResult, warnings: list[str]) -> str:
-    """The answer as Markdown, for the note of an MLflow run. Markup in names is made harmless."""
-    lines = [f"## {html.escape(result.study)}: how large a batch is worth it?", ""]
+def markdown(
+    result: StudyResult, warnings: list[str], sweep: Mapping[str, str] | None = None
+) -> str:
+    """Question, command, grid and answer as Markdown, for the note of the sweep's run in MLflow.
+
+    sweep: its tags. Markup in names is made harmless; (REPORT) stands for the report's address.
+    """
+    sweep = sweep or {}
+    question = sweep.get(schema.QUESTION) or f"{result.study}: how large a batch is worth it?"
+    lines = [f"**{schema.note_text(question[:PART_LENGTH])}**", ""]
     if has_one_batch_size(result):
         lines += _outcome_lines(result)
     else:
         for answer in answers(result):
             lines += _answer_markdown(answer)
-    lines += ["", "Intervals are 95 %. The whole report is the artifact `report/report.html`."]
+    lines += [
+        "",
+        "Intervals are 95 %. [The whole report](REPORT) is the artifact "
+        "`report/report.html` of this run; figures and tables lie beside it.",
+    ]
     if warnings:
         lines += ["", "**How far to trust it**", ""]
         lines += [f"- {html.escape(warning, quote=False)}" for warning in warnings]
-    text = "\n".join(lines)
+    text = "\n".join([*lines, *_asked(sweep)])
     return text if len(text) <= NOTE_LENGTH else text[: NOTE_LENGTH - 2].rsplit("\n", 1)[0] + "\n…"
+
+
+def _asked(sweep: Mapping[str, str]) -> list[str]:
+    """With which command the sweep was started, and what it tried."""
+    lines = []
+    if "command" in sweep:
+        lines += ["", schema.note_code(sweep["command"][:PART_LENGTH]), ""]
+    if schema.GRID in sweep:
+        grid = sweep[schema.GRID]
+        shown = grid if len(grid) <= PART_LENGTH else f"{grid[:PART_LENGTH]}…"
+        lines += [f"- {_cell(part)}" for part in shown.split("; ")]
+    return lines
 
 
 def _answer_markdown(answer: Answer) -> list[str]:

@@ -211,6 +211,7 @@ def _laws(c: ComputeCurves, best: _Best, drawn: _Best, family: Family) -> list[d
 def _growth(
     compute: Floats, values: Floats, draws: Floats, inside: NDArray[np.bool_], name: str
 ) -> dict[str, Any]:
+    inside = inside & (values > 0) & ~(draws <= 0).any(axis=0)  # a loss of 0 has no logarithm
     n, used = int(inside.sum()), compute[inside]
     left_out = {"n_left_out": len(compute) - n}
     if n < _FEWEST_BUDGETS or used.max() / used.min() < _LEAST_SPAN:

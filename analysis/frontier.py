@@ -176,3 +176,9 @@ def _steps_interval(drawn: Floats, n_seeds: int) -> tuple[float, float]:
     wide = spread(np.log(drawn)[:, None], widening(n_seeds, n_seeds - 1))
     low, high = np.exp(percentile_interval(wide[:, 0]))
     return float(low), float(high)
+
+
+def hardest_reached(frontier: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Of each batch size (a value of `keys`) the row of the hardest target that it reached."""
+    reached = frontier[frontier["lr"].notna()].sort_values("target_loss")
+    return reached.drop_duplicates(list(keys))

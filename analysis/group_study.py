@@ -15,21 +15,22 @@ from analysis.caveats import (
     Caveat,
     fit_caveats,
     recommendation_caveats,
+    theory_caveats,
     trial_caveats,
     value_edge_caveats,
 )
 from analysis.cells import Cell, cell_frame, compared
 from analysis.critical_batch_size import exact_critical_batch_size, find_critical_batch_size
 from analysis.fitting import LIKELIHOOD, FitResult
-from analysis.frontier import frontier_frame, lr_draws, usable
+from analysis.frontier import frontier_frame, hardest_reached, lr_draws, usable
 from analysis.losses_at_examples import example_budgets, fixed_budget_frame
 from analysis.lr_rules import lr_rule_frame
 from analysis.model_size import GroupCurves, flops_per_example, the_one
 from analysis.recommendations import RECOMMENDATION_COLUMNS, recommend
 from analysis.selection import floor_of
 from analysis.step_time import StepTime, of_group, read_step_time, step_time_caveats
-from analysis.theory import exact_theory
 from analysis.time_to_target import time_to_target_frames
+from analysis.trial_theory import exact_curves, exact_theory, stability_frame, theory_of
 
 _THEORY_STEPS = 20_000  # at least this many steps of the recursion, whatever the trials' budget
 
@@ -62,6 +63,8 @@ class GroupResult:
     time: StepTime | None
     time_to_target: pd.DataFrame
     batch_size_choices: pd.DataFrame
+    stability: pd.DataFrame
+    exact_curves: pd.DataFrame
 
 
 @dataclass
@@ -117,14 +120,16 @@ def analyse_group(
     floor, names = floor_of(trials), list(group)
     rows, draws, frontier = measured.rows, measured.draws, measured.frontier
     max_steps = max(_THEORY_STEPS, int(trials["last_step"].max()))
-    theory = exact_theory(trials if settings.with_theory else trials.iloc[:0], targets, max_steps)
+    known = trials if settings.with_theory else trials.iloc[:0]
+    theory = exact_theory(known, targets, max_steps)
+    stability, exact = _beyond_targets(known, frontier, cells)
     optimizer = str(trials["optimizer.name"].iloc[0]) if "optimizer.name" in trials else "sgd"
     size = the_one(trials["model_size"])
     timed = of_group(trials, probes, group)
     time = read_step_time(timed, group, size, n_bootstrap, [seed])
     fits, rules, advice = [], [], []
     caveats = trial_caveats(rows[rows["target_loss"] == targets[0]], exact=len(theory) > 0)
-    caveats += value_edge_caveats(frontier)
+    caveats += value_edge_caveats(frontier) + theory_caveats(theory, known)
     for k, target in enumerate(targets):
         points = frontier[frontier["target_loss"] == target]
         drawn = stack_draws(draws, points["batch_size"].tolist(), k)
@@ -165,7 +170,23 @@ def analyse_group(
         time=time,
         time_to_target=in_seconds,
         batch_size_choices=choices,
+        stability=stability.assign(**group)[[*names, *stability.columns]],
+        exact_curves=exact.assign(**group)[[*names, *exact.columns]],
     )
+
+
+def _beyond_targets(
+    trials: pd.DataFrame, frontier: pd.DataFrame, cells: list[Cell]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The largest stable lrs, and the expected curves at the best lr of each batch size."""
+    theory = theory_of(trials) if len(trials) else None
+    best = hardest_reached(frontier, ["batch_size"]) if theory else frontier.iloc[:0]
+    steps: set[int] = set()
+    for cell in cells if theory else ():
+        if cell.lr in best.loc[best["batch_size"] == cell.batch_size, "lr"].to_numpy():
+            steps.update(cell.steps.astype(int).tolist())
+    sizes = sorted({cell.batch_size for cell in cells})
+    return stability_frame(theory, sizes), exact_curves(theory, best, sorted(steps))
 
 
 def _draw(

@@ -21,8 +21,10 @@ from analysis.caveats import norm_caveats
 from analysis.errors import AnalysisError
 from analysis.figures import Drawing, draw, style
 from analysis.figures.dark import for_page
+from analysis.noise_scale import noise_rows
 from analysis.one_batch_size import has_one_batch_size, outcome_lead, outcome_rows
 from analysis.pictures import Picture
+from analysis.predictions import check_predictions, predictions_of, verdict
 from analysis.published import compare_published, published_of
 from analysis.scaling_answers import scaling_answers
 from analysis.study import StudyResult
@@ -31,7 +33,7 @@ from analysis.trust import trust_facts, tuning_budget
 MIME = {"svg": "image/svg+xml", "pdf": "application/pdf", "csv": "text/csv"}
 MOST_ROWS = 60  # of a table in the page; the CSV has them all
 PACKAGES = ("batch-scaling", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "mlflow")
-_HIDDEN_TAGS = ("mlflow.", "run_id", "status", "kind", "study", "host", "published")
+_HIDDEN_TAGS = ("mlflow.", "run_id", "status", "kind", "study", "host", "published", "predictions")
 
 
 @dataclass
@@ -84,12 +86,17 @@ def write_report(
         claims = published(result, provenance)
         if len(claims):
             every["published"] = claims
+        predicted = predictions(result, provenance)
+        if len(predicted):
+            every["predictions"] = predicted
         for name, table in every.items():
             write_file(folder / "tables" / f"{name}.csv", csv_bytes(table))
         for name, text in latex.latex_tables(result).items():
             write_file(folder / "tables" / f"{name}.tex", text.encode())
         summary = tables.summary(result)
         summary["warnings"] = caveats(result, provenance)
+        if len(predicted):
+            summary["predictions"] = tables.plain(predicted.to_dict("records"))
         text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
         write_file(folder / "summary.json", text.encode())
         page = folder / "report.html"
@@ -118,6 +125,12 @@ def published(result: StudyResult, provenance: Provenance) -> pd.DataFrame:
     return compare_published(result.trials, result.curves, published_of(provenance.sweeps))
 
 
+def predictions(result: StudyResult, provenance: Provenance) -> pd.DataFrame:
+    """What the study predicted of its trials, and whether it holds."""
+    claims = predictions_of(provenance.sweeps)
+    return check_predictions(result.trials, result.curves, claims)
+
+
 def environment() -> jinja2.Environment:
     """Of the templates; Jinja2 escapes every text that comes from a study."""
     found = jinja2.Environment(
@@ -138,6 +151,7 @@ def environment() -> jinja2.Environment:
 def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provenance) -> str:
     """The page of one study."""
     found = answers.answers(result)
+    predicted = predictions(result, provenance)
     one_size = has_one_batch_size(result)
     norms = norm_caveats(result.trials)
     facts = trust_facts(result) | ({"Normalisation": " ".join(norms)} if norms else {})
@@ -157,6 +171,9 @@ def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provena
             trust=facts,
             caveats=[text for text in caveats(result, provenance) if text not in norms],
             scaling=scaling_answers(result),
+            noise=noise_rows(result),
+            predictions=predicted.to_dict("records"),
+            verdict=verdict(predicted),
             tuning=_html(tuning_budget(result)),
             figures=fold(shown),
             provenance=provenance,

@@ -43,8 +43,8 @@ def read_study(
     `trials.attrs["probes"]` has records of steps that were timed alone (params that vary and
     step_seconds), the newest of a shape, `trials.attrs["sweeps"]` the tags of the study's parent
     runs, newest first (with their run_id and status).
-    curves: run_id, step, loss, train_loss, examples, and accuracy where there is any, sorted by
-    trial and step; finite values only.
+    curves: run_id, step, loss, train_loss, examples, and accuracy and the parts of the noise scale
+    (stores.NOISE_METRICS) where there are any, sorted by trial and step; finite values only.
 
     Raises AnalysisError if the store cannot be read, has no such experiment, or the experiment has
     no trials, only unfinished ones, or only diverged ones.
@@ -68,7 +68,7 @@ def tidy(stored: StoredRuns, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     of_curves = {key: stored.metrics[key] for key in CURVE_METRICS if key in stored.metrics}
     curves = read_curves(replace(stored, metrics=of_curves))
     finished, left_out = _countable(trials, study, stored.params, curves)
-    strangers = int((~runs[schema.KIND].isin(["trial", "sweep", "probe"])).sum())
+    strangers = int((~runs[schema.KIND].isin(["trial", "sweep", "probe", "report"])).sum())
     if strangers:
         left_out.append(f"Runs of another project in the same experiment, left out: {strangers}.")
     frame = _trials(finished, study, stored.params, curves)

@@ -19,7 +19,8 @@ _NOT_A_GROUP = {
     "step_seconds", "flops_per_example", "round",
 }  # fmt: skip
 _NOT_A_GROUP_PREFIX = (
-    "study", "budget", "tracking", "evaluation", "relative_targets", "divergence_factor", "hydra",
+    "study", "budget", "tracking", "evaluation", "noise_scale", "relative_targets",
+    "divergence_factor", "hydra",
 )  # fmt: skip
 
 

@@ -16,7 +16,16 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from scaling import schema
 
-CURVE_METRICS = ("loss", "train_loss", "accuracy")  # examples are batch_size * step
+NOISE_METRICS = tuple(
+    schema.noise_metric(estimator, f"{prefix}{kind}_{part}")
+    for estimator in schema.NOISE_ESTIMATORS
+    for prefix in ("", "exact_")
+    for kind in ("simple", "noise")
+    for part in ("trace", "square")
+)
+# examples are batch_size * step
+MEASURED = tuple(name for name in schema.METRICS if name not in ("examples", "lr"))
+CURVE_METRICS = (*MEASURED, *NOISE_METRICS)
 METRICS = (*CURVE_METRICS, schema.STEP_SECONDS)
 OURS = ("trial", "probe")  # kinds of runs with metrics
 DATABASES = ("sqlite", "postgresql")
@@ -58,7 +67,7 @@ def read_store(study: str, uri: str, wanted: Wanted = OUR_TRIALS) -> StoredRuns:
 
 def public_uri(uri: str) -> str:
     """The URI without the password it may carry."""
-    return re.sub(r"//[^/@]*@", "//***@", uri)
+    return re.sub(r"//\S*@", "//***@", schema.without_password(uri))
 
 
 def read_database(study: str, uri: str, wanted: Wanted = OUR_TRIALS) -> StoredRuns:
@@ -67,7 +76,7 @@ def read_database(study: str, uri: str, wanted: Wanted = OUR_TRIALS) -> StoredRu
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        engine = sa.create_engine(_read_only(uri))
+        engine = sa.create_engine(_read_only(uri), poolclass=sa.NullPool)  # closed when it is read
         with engine.connect() as connection:
             return _query(connection, study, uri, wanted)
     except ModuleNotFoundError as error:

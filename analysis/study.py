@@ -42,6 +42,9 @@ class StudyResult:
                     steps_upper (evaluations around the crossing, or the budget's end), lr_refined
                     (other tuned columns stand after lr in both, with name_at_edge in frontier)
     theory          target_loss, batch_size, lr_choice ("same_grid" | "continuous_lr"), steps, lr
+    stability       batch_size, largest_stable_lr: the edge of mean-square stability
+    exact_curves    batch_size, lr (the best one), step, exact_loss (expected), noise_floor: all
+                    three empty where no theory holds (analysis.trial_theory.theory_of)
     lr_rules        target_loss, rule ("linear" | "square_root" | "saturating" | "surge"),
                     coefficient, lr_max, batch_scale, exponent (each with .._low, .._high),
                     rmse_log_lr, aicc, preferred, shown: see lr_rules.lr_rule_frame, predict_lr
@@ -89,6 +92,8 @@ class StudyResult:
     halve_double: pd.DataFrame = field(default_factory=pd.DataFrame)
     families: list[Family] = field(default_factory=list)
     tuned: list[str] = field(default_factory=lambda: ["lr"])
+    stability: pd.DataFrame = field(default_factory=pd.DataFrame)
+    exact_curves: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def __repr__(self) -> str:
         from analysis.display import as_text
@@ -204,6 +209,8 @@ def join_study(
         tuned=["lr", *(name for name in tuned if name != "lr")],
         time_to_target=join([part.time_to_target for part in parts]),
         batch_size_choices=join([part.batch_size_choices for part in parts]),
+        stability=join([part.stability for part in parts]),
+        exact_curves=join([part.exact_curves for part in parts]),
         **scaling,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,10 @@ import pandas as pd
 
 from analysis.crossings import interpolate_loss
 from analysis.fitting import FitResult
+from analysis.frontier import hardest_reached
 from analysis.groups import group_label as group_label  # beside groups_of for its users
 from analysis.lr_rules import predict_lr
+from analysis.noise_scale import noise_against_critical, noise_along_runs
 from analysis.one_batch_size import final_loss, has_one_batch_size
 from analysis.search import search_frame
 from analysis.study import StudyResult
@@ -21,6 +24,7 @@ from analysis.trust import tuning_budget
 from scaling.schema import DIVERGED, REACHED
 
 SUMMARY_FORMAT = 1
+MOST_LETTERS = 100  # of a file's name made of a study's or a group's
 Group = dict[str, Any]
 
 
@@ -40,6 +44,7 @@ def tables(result: StudyResult) -> dict[str, pd.DataFrame]:
         "loss_curves": loss_curves(result),
         "loss_at_fixed_examples": result.fixed_budget,
         "theory": result.theory,
+        "stability": result.stability,
         "tuning_budget": tuning_budget(result),
         "search": search_frame(result),
         "laws": result.laws,
@@ -50,6 +55,8 @@ def tables(result: StudyResult) -> dict[str, pd.DataFrame]:
         "time_to_target": result.time_to_target,
         "batch_size_choices": result.batch_size_choices,
         "halve_double": result.halve_double,
+        "noise_scale": noise_along_runs(result),
+        "noise_scale_at_targets": noise_against_critical(result),
     }
 
 
@@ -63,9 +70,15 @@ def groups_of(result: StudyResult) -> list[Group]:
 
 
 def file_name(text: str) -> str:
-    """A name safe for files and directories: letters, digits, `.`, `_`, `=`, `-`."""
-    text = text.replace(" = ", "=")
-    return re.sub(r"[^A-Za-z0-9._=-]+", "_", text).strip("._") or "unnamed"
+    """A name safe for files and directories: letters, digits, `.`, `_`, `=`, `-`.
+
+    Names that lose letters, or are too long, are told apart by a digest.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._=-]+", "_", text.replace(" = ", "=")).strip("._")
+    if plain and text.isascii() and len(plain) <= MOST_LETTERS:
+        return plain
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{plain[:MOST_LETTERS] or 'unnamed'}_{digest}"
 
 
 def select(frame: pd.DataFrame, group: Mapping[str, Any]) -> pd.DataFrame:
@@ -190,7 +203,8 @@ def loss_curves(result: StudyResult) -> pd.DataFrame:
     """Seed-mean held-out loss of each batch size at its best lr for the hardest target it reached.
 
     Of a study with one batch size: at the lr that ends lowest. loss_low and loss_high: least and
-    greatest of the seeds; steps common to all seeds. With accuracy where that was logged.
+    greatest of the seeds; steps common to all seeds. With accuracy where that was logged, and
+    exact_loss (expected) and noise_floor (where it settles) where theory is exact.
     """
     names = [*result.group_by, "batch_size", *result.tuned]
     columns = [*names, "step", "examples", "loss", "loss_low", "loss_high", "n_seeds"]
@@ -199,8 +213,7 @@ def loss_curves(result: StudyResult) -> pd.DataFrame:
     if has_one_batch_size(result):
         best = final_loss(result)
     else:
-        reached = result.frontier[result.frontier["lr"].notna()].sort_values("target_loss")
-        best = reached.drop_duplicates([*result.group_by, "batch_size"])
+        best = hardest_reached(result.frontier, [*result.group_by, "batch_size"])
     by_run = result.curves.groupby("run_id")
     usable = result.trials[result.trials["outcome"] != DIVERGED]
     cells = dict(list(usable.groupby(names)))
@@ -210,7 +223,13 @@ def loss_curves(result: StudyResult) -> pd.DataFrame:
         if key in cells:
             curves = [by_run.get_group(run).set_index("step") for run in cells[key]["run_id"]]
             frames.append(_seed_mean(curves, {name: point[name] for name in names}))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    if not frames:
+        return pd.DataFrame(columns=columns)
+    exact = result.exact_curves
+    measured = pd.concat(frames, ignore_index=True)
+    if not len(exact):
+        return measured
+    return measured.merge(exact, on=[*result.group_by, "batch_size", "lr", "step"], how="left")
 
 
 def _seed_mean(curves: list[pd.DataFrame], where: dict[str, Any]) -> pd.DataFrame:

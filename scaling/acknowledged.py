@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.durable import LineFile
-from scaling.tracking import without_password
+from scaling.schema import without_password
 
 
 class Acknowledged:
@@ -26,8 +26,7 @@ class Acknowledged:
     """
 
     def __init__(self, folder: Path, uri: str) -> None:
-        name = hashlib.sha256(without_password(uri).encode()).hexdigest()[:12]
-        self._path = folder / f"synced-{name}.json_lines"
+        self._path = note_path(folder, uri)
         self.look_up = False
         self.begun: set[str] = set()
         self.closed: set[str] = set()
@@ -83,3 +82,12 @@ class Acknowledged:
 
     def close(self) -> None:
         self._file.close()
+
+
+def note_path(folder: Path, uri: str) -> Path:
+    """Where it is noted what this store has taken; there is no such file before it took anything.
+
+    The password is not part of the name: it may be changed.
+    """
+    name = hashlib.sha256(without_password(uri).encode()).hexdigest()[:12]
+    return folder / f"synced-{name}.json_lines"

@@ -24,12 +24,14 @@ class StudyConfig:
     """One question: its trials, its targets, its report. The name is the MLflow experiment's.
 
     published: results to hold the trials' last evaluations against, each {where: {param: value},
-    metric: accuracy or loss, value: .., source: ..}.
+    metric: accuracy or loss, value: .., source: ..}. predictions: what theory says must come true,
+    with tolerances fixed before the trials run: schema.PREDICTION_KEYS.
     """
 
     name: str = "scratch"
     question: str = ""
     published: list[Any] = field(default_factory=list)
+    predictions: list[Any] = field(default_factory=list)
 
 
 @dataclass
@@ -163,6 +165,25 @@ class EvaluationConfig:
 
 
 @dataclass
+class NoiseScaleConfig:
+    """Gradient statistics while training (scaling.noise_scale); what is trained stays the same.
+
+    measure: none, parts, examples or both. parts: the batch of every interval_steps-th step (null:
+    64, of regression 256, which costs at most 3 %) is taken apart once more, into so many (the
+    micro batches, where there are any), and recorded at the first evaluation after window_steps
+    measured ones. examples: single gradients of so many fresh examples at evaluations whose steps
+    grow by `ratio`.
+    """
+
+    measure: str = "none"
+    interval_steps: int | None = None
+    parts: int = 2
+    window_steps: int = 4
+    examples: int = 64
+    ratio: float = 1.25
+
+
+@dataclass
 class CheckpointConfig:
     """Training is saved this often; null: only when it is told to stop."""
 
@@ -217,6 +238,7 @@ class TrialConfig:
     picture_ratio: float | None = 2.0
     save_models: bool = False
     cache_dir: str | None = None
+    noise_scale: NoiseScaleConfig = field(default_factory=NoiseScaleConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
@@ -240,6 +262,7 @@ OPTIMIZERS: dict[str, type[OptimizerConfig]] = {
 SCHEDULES = ("constant", "warmup", "cosine")
 PRECISIONS = ("float32", "float64", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
+MEASURES = ("none", "parts", "examples", "both")
 STACKING = ("auto", "true", "false")
 SAMPLINGS = ("with_replacement", "without_replacement")
 NETWORK_SAMPLINGS = (*SAMPLINGS, "fixed_order")
@@ -279,6 +302,7 @@ def trial_config(content: dict[str, Any]) -> TrialConfig:
         "schedule": ScheduleConfig(**content["schedule"]),
         "budget": BudgetConfig(**content["budget"]),
         "evaluation": EvaluationConfig(**content["evaluation"]),
+        "noise_scale": NoiseScaleConfig(**content["noise_scale"]),
         "checkpoint": CheckpointConfig(**content["checkpoint"]),
         "tracking": TrackingConfig(**content["tracking"]),
         "sweep": SweepConfig(**content["sweep"]),

@@ -147,6 +147,14 @@ def journal_path(folder: Path, sweep: str) -> Path:
     return folder / f"{time.time_ns()}-{plain}-{os.getpid()}{SUFFIX}"
 
 
+def inside(folder: Path, path: str) -> Path:
+    """A file that a journal names; JournalError if it lies outside of the journal's folder."""
+    whole = (folder / path).resolve()
+    if not whole.is_relative_to(folder.resolve()):
+        raise JournalError(f"{folder}: a journal names a file outside of this folder ({path})")
+    return whole
+
+
 class FolderReader:
     """Follows the journals of a folder, later ones too, but for those that `new` finds there."""
 

@@ -7,7 +7,9 @@ configuration by dotted path (``batch_size``, ``optimizer.momentum``), plus the 
 
 from __future__ import annotations
 
+import html
 import os
+import re
 
 # Derived params of a trial, known before its first step.
 MODEL_SIZE = "model_size"  # the axis on which models grow (linear regression: inputs D)
@@ -22,18 +24,44 @@ METRICS = {
     "train_loss": "mean batch loss over the steps since the previous evaluation",
     "examples": "training examples seen: batch_size * step",
     "lr": "learning rate of the step just done; only where a schedule changes it",
+    "minimum_norm_distance": "|w - w*| / |w*|, w* = X'(XX')^-1 t; finite data of rank n < D only",
+    "row_space_residual": "part of w outside the row space of X, by its length; where the last is",
+    "weight_1": "the weights themselves, of problems with two",
+    "weight_2": "as weight_1",
     "accuracy": "share of held-out pixels or examples classified rightly; classification only",
 }
+# Where `noise_scale` is measured, a metric for each estimator and quantity: see noise_metric.
+NOISE_ESTIMATORS = {
+    "parts": "equal parts of training batches, averaged over the measured steps since the last",
+    "examples": "single examples, drawn apart, at the parameters of the evaluation",
+}
+NOISE_QUANTITIES = {
+    "simple": "B_simple = tr Sigma / |G|^2, in examples; negative where the signal is weak",
+    "simple_se": "its standard error",
+    "simple_trace": "tr Sigma of one example's gradient",
+    "simple_trace_se": "its standard error",
+    "simple_square": "|G|^2, unbiased: can be negative",
+    "simple_square_se": "its standard error",
+    **{f"noise{of}": "the same of B_noise = tr(H Sigma) / G'HG: regression only" for of in
+       ("", "_se", "_trace", "_trace_se", "_square", "_square_se")},
+    **{f"exact_{kind}{of}": "its closed form at the same parameters: streaming regression only"
+       for kind in ("simple", "noise") for of in ("", "_trace", "_square")},
+}  # fmt: skip
 # Of trials that train alone, evaluation apart: median seconds of a step, examples in a second.
 STEP_SECONDS, SPEED = "step_seconds", "examples_per_second"
 STEPS_TO_TARGET = "steps_to_target/"  # + target_label: this trial's own first touch, interpolated
 
 # Tags.
-KIND = "kind"  # "sweep" (parent run), "trial" (child run) or "probe" (timed steps: STEP_SECONDS)
+# "sweep" (parent run), "trial" (child run), "probe" (timed steps: STEP_SECONDS) or "report" (of a
+# report: the frontier of a group and target as metrics FRONTIER, whose step is the batch size)
+KIND = "kind"
 STUDY = "study"
+PREDICTIONS = "predictions"  # of a sweep: its study's, a JSON list; see PREDICTION_KEYS
 SWEEP = "sweep"  # name of the sweep: its directory's name
+SETTING = "setting"  # of a trial: its name without the seed, by which seeds are grouped
 TRIAL_ID = "trial_id"  # identity of the trial: equal ids train the same numbers
 OUTCOME = "outcome"  # of the hardest target; "outcome/<target_label>" of each
+QUESTION, GRID = "question", "grid"  # of a sweep: the study's question; what is swept
 ERROR = "error"  # of a failed trial: the first line
 GIT_COMMITS = "git_commits"  # all of them, where a trial was gone on with at another commit
 LAST_STEP = "last_step"
@@ -43,7 +71,26 @@ TUNED_CELLS = "tuned_cells"  # of such a sweep: cells that ended with a best lr 
 FRONTIER_FILE = "frontier.json"  # of such a sweep: best lrs, why they are, and the tuning budget
 SECONDS = "seconds"  # wall seconds of the stack's training divided by its trials
 
+FRONTIER = {
+    quantity: f"frontier/{quantity}_by_batch_size" for quantity in ("steps", "examples", "lr")
+}
+
+# Saved views of an experiment in MLflow's page of runs.
+VIEW_TRIALS, VIEW_STEPS = "batch-scaling-trials", "batch-scaling-loss-vs-steps"
+VIEW_EXAMPLES, VIEW_FRONTIER = "batch-scaling-loss-vs-examples", "batch-scaling-frontier"
+
 NO_STORE = "none"  # as tracking.uri: record now, synchronise later
+
+# What a study predicts of its trials, before they run: exactly one of the last three, `tolerance`
+# (absolute) with `equals`. where: params and their values (a list: any of them). at: of each
+# trial's evaluations "last", "greatest", "least" or a step. Every trial must satisfy it.
+PREDICTION_KEYS = {
+    "says": "a sentence", "source": "where it is derived", "where": "which trials",
+    "metric": "one of METRICS", "at": "which evaluations", "tolerance": "of equals",
+    "equals": "its value", "at_most": "its upper bound", "at_least": "its lower bound",
+}  # fmt: skip
+PREDICTED = ("equals", "at_most", "at_least")
+AT = ("last", "greatest", "least")
 
 REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
 
@@ -51,6 +98,24 @@ REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
 def target_label(target_loss: float) -> str:
     """The form in which a target loss stands in metric and tag names."""
     return f"{target_loss:.6g}"
+
+
+def note_text(text: str) -> str:
+    """Text of somebody's in a Markdown note: MLflow shows images and links of any HTML there."""
+    return html.escape(" ".join(text.split()), quote=False)
+
+
+def note_code(text: str) -> str:
+    """A block of code on one line in a Markdown note, whatever the text holds."""
+    line = " ".join(text.split())
+    longest = max((len(run) for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{line}\n{fence}"
+
+
+def noise_metric(estimator: str, quantity: str) -> str:
+    """The metric of one quantity of the noise scale by one estimator."""
+    return f"noise_scale/{estimator}/{quantity}"
 
 
 def resolve_tracking_uri(uri: str | None = None) -> str:
@@ -62,3 +127,9 @@ def resolve_tracking_uri(uri: str | None = None) -> str:
     prefix = "sqlite:///"
     is_path = uri.startswith(prefix) and not uri.startswith((f"{prefix}file:", f"{prefix}:memory:"))
     return prefix + os.path.abspath(uri[len(prefix) :]) if is_path else uri
+
+
+def without_password(text: str) -> str:
+    """The same text with the password of any address in it left out, whatever signs it has."""
+    text = re.sub(r"(://[^/@:\s]*):\S*@", r"\1:***@", text)
+    return re.sub(r"([?&](?:\w*password|passwd|token)=)[^&\s'\"]*", r"\1***", text, flags=re.I)

@@ -1,4 +1,7 @@
-"""The streaming regression problem: x ~ N(0, diag(lambda)), t = w*.x + sigma eps. Numpy only."""
+"""The regression problem, x ~ N(0, diag(lambda)), t = w*.x + sigma eps, and data drawn from it.
+
+Numpy only; shared by training and analysis.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,22 @@ from numpy.typing import NDArray
 def power_law(dimension: int, exponent: float) -> NDArray[np.float64]:
     """Eigenvalues lambda_i = i^-exponent, i = 1..dimension, of the input covariance. Shape [D]."""
     return np.arange(1, dimension + 1, dtype=np.float64) ** -exponent
+
+
+def drawn_examples(
+    n_examples: int,
+    dimension: int,
+    exponent: float,
+    label_noise: float,
+    true_weight: float,
+    seed: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """X [n, D] and t [n]: n draws of the streaming problem, fixed by the seed alone."""
+    random = np.random.default_rng(seed)
+    scales = np.sqrt(power_law(dimension, exponent))
+    inputs = random.standard_normal((n_examples, dimension)) * scales
+    noise = label_noise * random.standard_normal(n_examples)
+    return inputs, inputs.sum(1) * true_weight + noise
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class Stack:
     least_tiles: int
     train_loss_sum: Tensor
     train_steps: int = 0
+    noise: list[dict[str, Tensor]] = field(default_factory=list)  # of measured steps, leaves [R]
 
     @classmethod
     def start(cls, task: Task, trials: Sequence[Trial]) -> Stack:
@@ -101,6 +102,7 @@ class Stack:
             },
             "train_loss_sum": self.train_loss_sum[index],
             "train_steps": self.train_steps,
+            "noise": _picked(self.noise, index),
             "generators": streams["generators"],
             "stream_of_number": of_row,
             "block": {key: streams[key] for key in ("steps", "first", "next")},
@@ -118,6 +120,7 @@ class Stack:
         }
         self.train_loss_sum = saved["train_loss_sum"][index]
         self.train_steps = saved["train_steps"]
+        self.noise = _picked(saved.get("noise", []), index)
         stream_of = dict(zip(self.stream_of_tile, source[:: self.tile_width], strict=True))
         self.streams.restore(
             {
@@ -169,12 +172,18 @@ class Stack:
         index = torch.from_numpy(rows[source])
         self.params = {key: leaf[index] for key, leaf in self.params.items()}
         self.train_loss_sum = self.train_loss_sum[index]
+        self.noise = _picked(self.noise, index)
         self.hyper = {key: leaf[index] for key, leaf in self.hyper.items()}
         self.state = {
             key: {part: leaf[index] for part, leaf in state.items()}
             for key, state in self.state.items()
         }
         return True
+
+
+def _picked(steps: list[dict[str, Tensor]], index: Tensor) -> list[dict[str, Tensor]]:
+    """Rows `index` of what was measured, on the CPU."""
+    return [{key: leaf.cpu()[index] for key, leaf in step.items()} for step in steps]
 
 
 def _tiles(

@@ -15,9 +15,10 @@ from typing import Any
 
 from scaling import schema
 from scaling.acknowledged import Acknowledged
-from scaling.journal import FolderReader, is_alive
+from scaling.journal import FolderReader, inside, is_alive
 from scaling.result import TrialResult
 from scaling.tracking import Point, Store
+from scaling.views import view_tags
 
 PICTURE = "pictures"  # key of the image slider
 TAG_CHARACTERS = 5000  # MLflow cuts longer ones silently
@@ -62,18 +63,27 @@ class Sync:
         self._store, self._folder = store, folder
         self._reader = FolderReader(folder)
         self._noted = Acknowledged(folder, uri)
-        some_run = next(iter(self._noted.runs.values()), None)
-        if some_run is not None and not store.has_run(some_run):
-            self._noted.forget()
-        if not self._noted.runs and not store.is_empty():
-            self._noted.note(look_up=True)
+        try:
+            self._compare_note()
+        except BaseException:
+            self._noted.close()
+            raise
         self._journals: dict[str, dict[str, Any]] = {}  # their first lines
         self._ends: dict[str, str] = {}  # status by sweep
         self._said: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # what sweeps say last
         self._named: dict[tuple[str, int], _Trial] = {}
         self._trials: dict[str, _Trial] = {}
+        self._unanswered: dict[str, dict[str, str]] = {}  # identities of such runs, by key
         self._ended: deque[_Trial] = deque()
+        self._pictured = False
         self.written = 0
+
+    def _compare_note(self) -> None:
+        some_run = next(iter(self._noted.runs.values()), None)
+        if some_run is not None and not self._store.has_run(some_run):
+            self._noted.forget()
+        if not self._noted.runs and not self._store.is_empty():
+            self._noted.note(look_up=True)
 
     def step(self) -> bool:
         """Read what is new and write one trial that has ended; False when there was nothing."""
@@ -87,6 +97,8 @@ class Sync:
             ):
                 self._write(trial)
                 self.written += 1
+                if self.written == 1:
+                    self._write_views()  # for whoever looks while the sweep goes on
             self._ended.popleft()
             return True
         return bool(lines)
@@ -125,12 +137,21 @@ class Sync:
                 self._close_trial(trial, status)
         for opened, line in self._said.values():
             self._write_said(opened, line)
+        if self.written:
+            self._write_views()
         key = _sweep_key(sweep)
         if key in self._noted.runs:
             self._close_run(key, status)
         self.close_left_over(sweep)
+        self._delete_doubles()
         self._reader.__exit__()
         self._noted.close()
+
+    def _write_views(self) -> None:
+        params = [trial.header["params"] for trial in self._trials.values()]
+        targets = {target for one in params for target in one[schema.TARGETS]}
+        pictures = PICTURE if self._pictured else None
+        self._store.set_experiment_tags(view_tags(params, targets, pictures))
 
     def _write_said(self, opened: dict[str, Any], line: dict[str, Any]) -> None:
         """What a sweep says of itself, once: tags and files of its parent run."""
@@ -146,6 +167,13 @@ class Sync:
         if not known:
             self._close_run(key, self._ends.get(name, "FINISHED"))
         self._noted.note(ended=line["time"], trial_id=key)
+
+    def _delete_doubles(self) -> None:
+        """A creation that was not answered may have been done late, after it was repeated."""
+        for key, identity in self._unanswered.items():
+            for run_id in self._store.find_runs(identity):
+                if run_id != self._noted.runs[key]:
+                    self._store.delete_run(run_id)
 
     def _close_trial(self, trial: _Trial, status: str) -> None:
         key = _trial_key(trial.trial_id)
@@ -173,10 +201,18 @@ class Sync:
             self._named[journal, line["trial"]].models[line["kind"]] = line["path"]
         elif kind == "picture":
             self._named[journal, line["trial"]].pictures[line["step"]] = line["path"]
+            self._pictured = True
         elif kind == "sweep":
-            self._said[self._journals[journal]["sweep"]["name"]] = (self._journals[journal], line)
+            self._say(self._journals[journal], line)
         elif kind == "end":
             self._ends[self._journals[journal]["sweep"]["name"]] = line["status"]
+
+    def _say(self, opened: dict[str, Any], line: dict[str, Any]) -> None:
+        """A sweep may speak several times; a word of the same name replaces the one before."""
+        name = opened["sweep"]["name"]
+        before = self._said.get(name, (opened, {"tags": {}, "files": {}}))[1]
+        both = {key: {**before[key], **line[key]} for key in ("tags", "files")}
+        self._said[name] = (opened, {**line, **both})
 
     def _begin(self, journal: str, line: dict[str, Any]) -> None:
         key, opened = line["trial_id"], self._journals[journal]
@@ -238,8 +274,9 @@ class Sync:
     def _write_pictures(self, run_id: str, trial: _Trial) -> None:
         written = self._noted.pictures.get(trial.trial_id, -1)
         for step, path in sorted(trial.pictures.items()):
-            if step > written and (self._folder / path).exists():
-                self._store.log_picture(run_id, self._folder / path, PICTURE, step)
+            file = inside(self._folder, path)
+            if step > written and file.exists():
+                self._store.log_picture(run_id, file, PICTURE, step)
                 self._noted.note(picture=step, trial_id=trial.trial_id)
         trial.pictures.clear()
 
@@ -249,8 +286,9 @@ class Sync:
         for name, text in files.items():
             self._store.log_text(run_id, text, name)
         for path in trial.models.values():
-            if (self._folder / path).exists():
-                self._store.log_file(run_id, self._folder / path, "model")
+            file = inside(self._folder, path)
+            if file.exists():
+                self._store.log_file(run_id, file, "model")
         if failed:
             self._store.log_text(run_id, _text_of(Path(end["log"])), "train.log")
         elif self._noted.look_up or trial.trial_id in self._noted.failed:
@@ -277,14 +315,20 @@ class Sync:
         identity = {schema.KIND: "sweep", schema.SWEEP: name}
         identity |= {key: tags[key] for key in ("host", "directory")}
         others = {schema.STUDY: sweep["study"], "mlflow.note.content": sweep["note"], **tags}
-        return self._run(_sweep_key(name), identity, name, sweep["time"], lambda: others | identity)
+        title = sweep.get("title", name)
+        return self._run(
+            _sweep_key(name), identity, title, sweep["time"], lambda: others | identity
+        )
 
     def _run(self, key: str, identity: dict[str, str], name: str, moment: float, tags) -> str:
         """The run `key`, made if it is not there. A run that was begun and not noted may be."""
         if key in self._noted.runs:
             return self._noted.runs[key]
-        unsure = self._noted.look_up or key in self._noted.begun
-        run_id = self._store.find_run(identity) if unsure else None
+        unanswered = key in self._noted.begun
+        found = self._store.find_runs(identity) if unanswered or self._noted.look_up else []
+        if unanswered:
+            self._unanswered[key] = identity
+        run_id = found[0] if found else None
         if run_id is None:
             made_of = tags()
             self._noted.note(begun=key)
@@ -329,6 +373,8 @@ def _metrics(result: TrialResult, batch_size: int) -> list[tuple[str, float]]:
 
 def _text_of(log: Path) -> str:
     """The end of a log, however long it is; it may have been removed."""
+    if log.name != "train.log":  # a journal is somebody's word: no other file is sent away
+        return f"{log}: is no log of training\n"
     try:
         return log.read_bytes()[-LOG_BYTES:].decode(errors="replace")
     except OSError as error:

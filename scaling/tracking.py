@@ -5,26 +5,18 @@ It does so inside functions: training never waits for that import, nor for the s
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
-import re
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from scaling.schema import note_text
+from scaling.store_check import StoreError, checked, with_limits
 
 METRICS_PER_REQUEST = 1000  # MLflow's limits
 PARAMS_PER_REQUEST = 100
 Point = tuple[str, float, float, int]  # metric, value, seconds since 1970, step
-
-
-class StoreError(RuntimeError):
-    """The MLflow store cannot be opened or written; the message is one line."""
 
 
 class Store:
@@ -38,15 +30,14 @@ class Store:
         quiet_mlflow()
         from mlflow import MlflowClient
 
-        name = hashlib.sha256(uri.encode()).hexdigest()[:16]
-        # MLflow makes the tables of a fresh database without regard to others that do the same.
-        with FileLock(Path(tempfile.gettempdir()) / f"batch-scaling-{name}.lock", mode=0o666):
-            refuse_closed_database(uri)
-            with _few_retries():
-                self._client = MlflowClient(uri)
-                self.experiment_id = self._experiment(uri, study, question)
+        bound_requests()
+        with checked(uri):
+            self._client = MlflowClient(with_limits(uri))
+            self.experiment_id = self._experiment(uri, study, question)
 
     def _experiment(self, uri: str, study: str, question: str) -> str:
+        from mlflow.exceptions import MlflowException
+
         experiment = self._client.get_experiment_by_name(study)
         if experiment is not None:
             if experiment.lifecycle_stage != "active":
@@ -55,10 +46,16 @@ class Store:
                     "(mlflow experiments restore) or choose another study.name"
                 )
             return experiment.experiment_id
-        tags = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens with
-        if question:
-            tags["mlflow.note.content"] = question
-        return self._client.create_experiment(study, artifact_location(uri, study), tags)
+        tags = {
+            "mlflow.experimentKind": "custom_model_development",  # what the UI opens with
+            "mlflow.note.content": _description(study, question),
+        }
+        try:
+            return self._client.create_experiment(study, artifact_location(uri, study), tags)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return self._experiment(uri, study, question)  # from another machine, in between
 
     def has_run(self, run_id: str) -> bool:
         """The run is there, in this experiment, and not deleted."""
@@ -76,14 +73,17 @@ class Store:
         """The experiment has no run."""
         return not self._client.search_runs([self.experiment_id], max_results=1)
 
-    def find_run(self, identity: dict[str, str]) -> str | None:
-        """The run that carries these tags, if there is one."""
+    def find_runs(self, identity: dict[str, str]) -> list[str]:
+        """The runs that carry these tags, the first one first."""
         plain = {key: value for key, value in identity.items() if "'" not in value}
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in plain.items())
-        for run in self._client.search_runs([self.experiment_id], query):
-            if identity.items() <= run.data.tags.items():
-                return run.info.run_id
-        return None
+        found = self._client.search_runs(
+            [self.experiment_id], query, order_by=["attributes.start_time", "attributes.run_id"]
+        )
+        return [run.info.run_id for run in found if identity.items() <= run.data.tags.items()]
+
+    def delete_run(self, run_id: str) -> None:
+        self._client.delete_run(run_id)
 
     def create_run(self, name: str, start_time: float, tags: dict[str, str]) -> str:
         run = self._client.create_run(self.experiment_id, int(start_time * 1000), tags, name)
@@ -108,6 +108,20 @@ class Store:
         for start in range(0, max(len(metrics), 1), size):
             self._client.log_batch(run_id, metrics[start : start + size], param_list, tag_list)
             param_list, tag_list = [], []
+
+    def set_experiment_tags(self, tags: dict[str, str]) -> None:
+        """Tags that only the pages of MLflow read; a store that does not take them goes without."""
+        from mlflow.exceptions import MlflowException
+
+        present = self._client.get_experiment(self.experiment_id).tags
+        for key, value in tags.items():
+            if present.get(key) == value:
+                continue
+            try:
+                self._client.set_experiment_tag(self.experiment_id, key, value)
+            except MlflowException as error:
+                if error.error_code not in ("INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"):
+                    raise  # the store is away
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """Remove a tag if it is there."""
@@ -135,30 +149,16 @@ class Store:
             self._client.set_terminated(run_id, status, moment)
 
 
-@contextmanager
-def _few_retries() -> Iterator[None]:
-    """Opening a server fails fast; a write later may wait for it."""
-    key = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    given = os.environ.get(key)
-    os.environ[key] = given or "2"
-    try:
-        yield
-    finally:
-        if given is None:
-            del os.environ[key]
-
-
-def refuse_closed_database(uri: str) -> None:
-    """Raise at once where a database cannot be opened or written; MLflow tries for minutes."""
-    from sqlalchemy import create_engine
-    from sqlalchemy.pool import NullPool
-
-    if not re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://", uri):
-        return
-    with create_engine(uri, poolclass=NullPool).connect() as connection:
-        if uri.startswith("sqlite"):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            connection.rollback()
+def _description(study: str, question: str) -> str:
+    """Of an experiment, in Markdown, which MLflow shows without any script in it."""
+    paragraphs = [f"**{note_text(question)}**"] if question else []
+    paragraphs += [
+        "A sweep is a parent run, with the question, the command and the answer in its note, and "
+        "the report among its artifacts; a trial is a child run. Under *Views*: trials, loss vs "
+        "steps, loss vs examples (seeds averaged), frontier (once there is a report).",
+        f"`python -m analysis study={study}` writes the report.",
+    ]
+    return "\n\n".join(paragraphs)
 
 
 def _text(value: object) -> str:
@@ -174,26 +174,15 @@ def artifact_location(uri: str, study: str) -> str | None:
     return (folder / "mlartifacts" / study).as_uri()
 
 
+def bound_requests() -> None:
+    """MLflow's own retries repeat what may have been done, and go on for minutes: none of them."""
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # seconds
+
+
 def quiet_mlflow() -> None:
-    """No usage reports, and no log lines about the making of tables."""
+    """No usage reports, no log lines about the making of tables, no address of every run."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # what fails is raised, too
     logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
-def store_message(uri: str, error: Exception) -> str:
-    """One line for whatever a store raises."""
-    shown = without_password(uri)
-    if isinstance(error, StoreError):
-        return f"tracking.uri={shown}: {error}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = f"{type(error).__name__}: {without_password(lines[0] if lines else '')}"
-    return (
-        f"tracking.uri={shown}: the MLflow store cannot be opened or written ({reason[:300]}); "
-        "check the address and your rights to write there"
-    )
-
-
-def without_password(text: str) -> str:
-    """The same text with the password of any address in it left out."""
-    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", text)

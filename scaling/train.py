@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scaling import optimizers
 from scaling.config import TrialConfig
+from scaling.noise_scale import NoiseMeter
 from scaling.outcome import Curve, Watch
 from scaling.result import TrialResult
 from scaling.schedules import lr_factor, next_evaluation
@@ -100,18 +101,23 @@ def train(
     task = make_task(first)
     stack = Stack.start(task, trials)
     watch = Watch(trials)
-    step, due, next_picture = 0, 0, 0.0
+    meter = NoiseMeter(task, trials) if first.noise_scale.measure != "none" else None
+    step, due, next_picture, next_noise = 0, 0, 0.0, 0.0
     if begin is not None:
         step, due = begin.state.step, begin.state.due
         stack.restore(begin.state.stack, begin.rows)
         watch.replay(begin.curves, [begin.state.seconds[row] for row in begin.rows])
-        next_picture = _next_picture(first, due)
+        next_picture = _next(first.picture_ratio, first, due)
+        next_noise = _next(first.noise_scale.ratio, first, due)
     while True:
         if step == due or step in watch.budgets:
             held_out = task.held_out_metrics(stack.params)
             measured = {key: values.numpy() for key, values in held_out.items()}
             scheduled = step > 0 and schedule.name != "constant"
             factor = lr_factor(schedule, step) if scheduled else None
+            if meter is not None and step == due:
+                measured |= _noise(meter, stack, step, next_noise)
+                next_noise = _grown(next_noise, step, first.noise_scale.ratio)
             if first.save_models:
                 _export(task, stack, watch, recorder, measured["loss"])
             ended = _evaluate(stack, watch, recorder, step, due, measured, factor)
@@ -119,7 +125,9 @@ def train(
                 everyone = step == due and step >= next_picture
                 rows = stack.counted & (everyone | np.isin(stack.member, ended))
                 _draw(task, stack, recorder, step, rows)
-                next_picture = max(1, step * first.picture_ratio) if everyone else next_picture
+                next_picture = (
+                    _grown(next_picture, step, first.picture_ratio) if everyone else next_picture
+                )
             for number in ended:
                 recorder.outcome(number, watch.result(number))
             if step == due:
@@ -134,7 +142,7 @@ def train(
             recorder.state(_state(step, due, stack, watch))
         clock = time.perf_counter()
         step += 1
-        non_finite = take_step(task, stack, first, step)
+        non_finite = take_step(task, stack, first, step, meter)
         watch.took(time.perf_counter() - clock)
         if non_finite is not None:
             diverged = np.unique(stack.member[non_finite.numpy()])
@@ -144,9 +152,14 @@ def train(
                 return watch.results()
 
 
-def take_step(task: Task, stack: Stack, config: TrialConfig, step: int) -> Tensor | None:
+def take_step(
+    task: Task, stack: Stack, config: TrialConfig, step: int, meter: NoiseMeter | None = None
+) -> Tensor | None:
     """Make update number `step` (from 1) of all rows; those [R] whose update is not finite."""
-    losses, gradients = task.losses_and_gradients(stack.params, stack.next_batch())
+    batch = stack.next_batch()
+    if meter is not None and meter.takes_apart(step):
+        stack.noise.append(meter.observe(stack.params, batch))
+    losses, gradients = task.losses_and_gradients(stack.params, batch)
     hyper, schedule = stack.hyper, config.schedule
     if schedule.name != "constant":
         hyper = {**hyper, "lr": hyper["lr"] * lr_factor(schedule, step)}
@@ -164,14 +177,30 @@ def _state(
     return TrainState(step, due, watch.seconds[saved["numbers"]].tolist(), saved)
 
 
-def _next_picture(config: TrialConfig, due: int) -> float:
-    """The least step of the next picture after the evaluations before `due`."""
-    step, picture = 0, 0.0
+def _next(ratio: float | None, config: TrialConfig, due: int) -> float:
+    """The least step of what comes next at evaluations whose steps grow by `ratio`, after those
+    before `due`."""
+    step, least = 0, 0.0
     while step < due:
-        if step >= picture:
-            picture = max(1, step * (config.picture_ratio or math.inf))
+        least = _grown(least, step, ratio or math.inf)
         step = next_evaluation(config.evaluation, step)
-    return picture
+    return least
+
+
+def _grown(least: float, step: int, ratio: float) -> float:
+    """`least` after an evaluation at `step`: as it is, or where this one took what was due."""
+    return max(1, step * ratio) if step >= least else least
+
+
+def _noise(meter: NoiseMeter, stack: Stack, step: int, next_noise: float) -> dict[str, np.ndarray]:
+    """Metrics [R] of the noise scale that are due at this evaluation."""
+    found: dict[str, np.ndarray] = {}
+    if len(stack.noise) >= meter.config.window_steps:
+        found |= meter.window(stack.noise)
+        stack.noise = []
+    if meter.config.measure in ("examples", "both") and step >= next_noise:
+        found |= meter.of_examples(stack.params, stack.member, step)
+    return found
 
 
 def _draw(task: Task, stack: Stack, recorder: Recorder, step: int, rows: np.ndarray) -> None:

@@ -12,13 +12,21 @@ from typing import Any
 
 from scaling.config import ConfigError, OwnTaskConfig, TrialConfig
 from scaling.tasks import Task, make_task
+from scaling.tasks.noise import noise_task
 from scaling.tasks.own import content_hash, first_line
-from scaling.validation import validate
+from scaling.validation import validate, validate_names
 
 SHARED_BY_STARTS = (  # trials that differ in nothing of this start alike
     *("task", "model", "data", "precision", "device", "micro_batch_size", "stack_networks"),
     *("evaluation", "cache_dir"),
 )
+NEEDED = {
+    "minimum_norm_distance": "finite_regression with fewer independent examples than weights",
+    "row_space_residual": "finite_regression with fewer independent examples than weights",
+    "weight_1": "finite_regression with two weights",
+    "weight_2": "finite_regression with two weights",
+    "accuracy": "a classification task",
+}
 TRIAL_FORMAT = 1  # raised whenever equal configurations come to train other numbers
 
 
@@ -68,6 +76,9 @@ def prepare(configs: Sequence[TrialConfig]) -> list[Trial]:
         if key not in starts:
             starts[key] = _start(config)
         _check_batch_size(starts[key].task, config)
+        _check_predictions(starts[key], config)
+        if config.noise_scale.measure != "none":
+            noise_task(starts[key].task, config)
         trials.append(_trial(config, starts[key]))
     return trials
 
@@ -77,6 +88,7 @@ class _Start:
     task: Task
     initial_loss: float
     content: str
+    metrics: frozenset[str]  # what an evaluation measures
 
 
 def _start(config: TrialConfig) -> _Start:
@@ -91,12 +103,27 @@ def _start(config: TrialConfig) -> _Start:
         task = make_task(replace(config, precision="float64"))
     with _users_errors(config):
         params = task.initial_params([0] * task.tile_width)
-        initial_loss = float(task.held_out_metrics(params)["loss"][0])
+        measured = task.held_out_metrics(params)
+        initial_loss = float(measured["loss"][0])
+    validate_names("metrics", measured)
+    validate_names("facts", task.facts)
+    validate_names("files", task.files)
     if not math.isfinite(initial_loss):
         raise ConfigError("task.name", config.task.name, "its initial loss is not finite")
     own = isinstance(config.task, OwnTaskConfig)
     content = content_hash(config.task, task) if own else str(task.facts.get("data_hash", ""))
-    return _Start(task, initial_loss, content)
+    return _Start(task, initial_loss, content, frozenset(measured))
+
+
+def _check_predictions(start: _Start, config: TrialConfig) -> None:
+    """What a study predicts must be measured by its task."""
+    for prediction in config.study.predictions:
+        metric = prediction["metric"]
+        if metric not in start.metrics | {"train_loss"}:
+            allowed = f"the task {config.task.name} does not measure it as it is configured"
+            if needs := NEEDED.get(metric):
+                allowed += f"; it needs {needs}"
+            raise ConfigError("study.predictions metric", metric, allowed)
 
 
 def _check_batch_size(task: Task, config: TrialConfig) -> None:
@@ -137,6 +164,8 @@ def _trial(config: TrialConfig, start: _Start) -> Trial:
     identity |= {
         key: _plain(getattr(config, key)) for key in networks if getattr(config, key) is not None
     }
+    if config.noise_scale.measure != "none":  # a trial on record without it does not have it
+        identity["noise_scale"] = asdict(config.noise_scale)
     if start.content:
         identity["task_content"] = start.content
     shared = {"optimizer": config.optimizer.name, "lr": None, "seed": None}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+from scaling import schema
 from scaling.config import (
     DEVICES,
+    MEASURES,
     NETWORK_SAMPLINGS,
     OPTIMIZERS,
     PRECISIONS,
@@ -20,6 +24,7 @@ from scaling.config import (
     ConfigError,
     FiniteRegressionConfig,
     LinearRegressionConfig,
+    NoiseScaleConfig,
     OptimizerConfig,
     OwnTaskConfig,
     ScheduleConfig,
@@ -53,6 +58,7 @@ def validate(config: TrialConfig) -> None:
     _validate_budget(config.budget, config.batch_size)
     _whole("evaluation.every_step_until", config.evaluation.every_step_until, 1)
     _real("evaluation.ratio", config.evaluation.ratio, above=1)
+    _validate_noise_scale(config.noise_scale)
     if config.checkpoint.interval_seconds is not None:
         _real("checkpoint.interval_seconds", config.checkpoint.interval_seconds, least=0)
     _real("tracking.patience_seconds", config.tracking.patience_seconds, least=0)
@@ -70,6 +76,52 @@ def validate_study(study: StudyConfig) -> None:
         needed = {"where", "metric", "value"}
         if not isinstance(claim, dict) or not needed <= set(claim):
             raise ConfigError("study.published", claim, f"each needs {', '.join(sorted(needed))}")
+    for prediction in study.predictions:
+        _validate_prediction(prediction)
+
+
+def _validate_prediction(prediction: Any) -> None:
+    key = "study.predictions"
+    if not isinstance(prediction, dict) or not {"says", "metric", "at"} <= set(prediction):
+        raise ConfigError(key, prediction, "each needs says, metric and at")
+    named = f"{key} ({prediction['says']})"
+    if unknown := sorted(set(prediction) - set(schema.PREDICTION_KEYS)):
+        allowed = f"a prediction has only {', '.join(schema.PREDICTION_KEYS)}"
+        raise ConfigError(named, ", ".join(unknown), allowed)
+    _member(f"{named} metric", prediction["metric"], tuple(schema.METRICS))
+    given = [kind for kind in schema.PREDICTED if kind in prediction]
+    if len(given) != 1 or (given == ["equals"]) != ("tolerance" in prediction):
+        allowed = "needs equals with tolerance, or at_most, or at_least"
+        raise ConfigError(named, ", ".join(given) or None, allowed)
+    for number in {*given, "tolerance"} & set(prediction):
+        _real(f"{named} {number}", prediction[number])
+    at = prediction["at"]
+    if at not in schema.AT and not (type(at) is int and at >= 0):
+        raise ConfigError(f"{named} at", at, f"must be {', '.join(schema.AT)} or a step")
+
+
+def _validate_noise_scale(noise: NoiseScaleConfig) -> None:
+    _member("noise_scale.measure", noise.measure, MEASURES)
+    if noise.interval_steps is not None:
+        _whole("noise_scale.interval_steps", noise.interval_steps, 1)
+    _whole("noise_scale.parts", noise.parts, 2)
+    _whole("noise_scale.window_steps", noise.window_steps, 2)
+    _whole("noise_scale.examples", noise.examples, 3)  # a jackknife of pairs
+    _real("noise_scale.ratio", noise.ratio, above=1)
+
+
+def validate_names(key: str, names: Iterable[str]) -> None:
+    """Names of params, metrics and files stand in the store: one bad name rejects a whole batch."""
+    for name in names:
+        if not re.fullmatch(r"[\w.\- /:]{1,250}", name) or not _is_plain_path(name):
+            allowed = "letters, digits, '_', '-', '.', ':', '/' and spaces, no part of it '..'"
+            raise ConfigError(
+                key, repr(name[:80]), f"is no name for MLflow: {allowed}, at most 250"
+            )
+
+
+def _is_plain_path(name: str) -> bool:
+    return name == posixpath.normpath(name) and not name.startswith(("/", "..")) and name != "."
 
 
 def _validate_budget(budget: BudgetConfig, batch_size: int) -> None:

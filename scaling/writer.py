@@ -14,15 +14,19 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from scaling.acknowledged import note_path
 from scaling.journal import JournalError
+from scaling.store_check import StoreError, is_away, store_message
 from scaling.sync import Sync
-from scaling.tracking import Store, StoreError, store_message
+from scaling.tracking import Store
 
 POLL_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 PATIENCE_SECONDS = 90.0  # how long the end of a sweep waits for a store that is away; default
+SILENCE_SECONDS = 30.0  # what a single request may take beyond that
+STARTS = 20  # of writing processes in one sweep, when they are killed again and again
 
 
 @dataclass(frozen=True)
@@ -52,28 +56,51 @@ def interrupts_blocked() -> Iterator[None]:
 
 
 class Writer:
-    """Starts the writing process and hears from it."""
+    """Starts the writing process and hears from it; one that dies is started again."""
 
     def __init__(self, destination: Destination) -> None:
+        self._destination = destination
+        self._starts = 0
+        self._start()
+
+    @property
+    def patience_seconds(self) -> float:
+        return self._destination.patience_seconds
+
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=follow, args=(destination, theirs), name="mlflow-writer"
+            target=follow,
+            args=(self._destination, theirs, self._starts > 0),
+            name="mlflow-writer",
         )
+        self._starts += 1
         with interrupts_blocked():
             self._process.start()
         theirs.close()
 
-    def wait_until_open(self) -> None:
-        """Return when store and experiment are open; StoreError if they cannot be."""
+    def revive(self) -> None:
+        """Start another one if it was killed; it goes on with what is not in the store yet."""
+        died = not self._process.is_alive() and self._process.exitcode != 0
+        if died and self._starts < STARTS:
+            self._connection.close()
+            self._start()
+
+    def wait_until_open(self) -> str:
+        """Return when store and experiment are open; StoreError if they cannot be.
+
+        What is returned says that the store is away and will be waited for; "" if it is open.
+        """
         try:
             kind, content = self._receive()
         except BaseException:  # Ctrl-C: let the process see that nobody waits for it
             self._connection.close()
             raise
-        if kind == "error":
+        if kind != "ready":
             self._process.join()
             raise StoreError(content)
+        return content
 
     def close(
         self,
@@ -84,29 +111,47 @@ class Writer:
         """Write what is left, end the sweep's parent run with `status`.
 
         `on_written` gets the number of trials written so far; patience_seconds replaces the
-        destination's.
+        destination's. StoreError when the store was away for longer than that.
         """
+        if patience_seconds is None:
+            patience_seconds = self._destination.patience_seconds
+        self._send(status, patience_seconds)
+        while True:
+            try:
+                kind, content = self._receive(patience_seconds + SILENCE_SECONDS)
+            except TimeoutError as error:
+                self._process.kill()
+                self._process.join()
+                raise StoreError(store_message(self._destination.uri, StoreError(error))) from None
+            if kind == "died" and self._starts < STARTS:
+                self.revive()
+                self._send(status, patience_seconds)
+            elif kind == "written":
+                on_written(content)
+            elif kind == "closed":
+                self._process.join()
+                return
+            elif kind != "ready":
+                self._process.join()
+                raise StoreError(content)
+
+    def _send(self, status: str, patience_seconds: float) -> None:
         with suppress(BrokenPipeError):  # it died of an error: that message is still to be read
             self._connection.send((status, patience_seconds))
-        while True:
-            kind, content = self._receive()
-            if kind == "written":
-                on_written(content)
-            if kind in ("closed", "error"):
-                self._process.join()
-                if kind == "error":
-                    raise StoreError(content)
-                return
 
     def abandon(self) -> None:
         """Have it write what there is and end, without waiting for it."""
         self._connection.close()
 
-    def _receive(self) -> tuple[str, Any]:
+    def _receive(self, limit_seconds: float | None = None) -> tuple[str, Any]:
+        """What it says next; TimeoutError when it is stuck in a request that nobody answers."""
         try:
-            return self._connection.recv()
-        except EOFError:
-            return "error", "the process that writes to MLflow ended unexpectedly"
+            if self._connection.poll(limit_seconds):
+                return self._connection.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            return "died", "the process that writes to MLflow ended unexpectedly"
+        raise TimeoutError(f"the MLflow store has not answered for {limit_seconds:g} s")
 
 
 class NoWriter(Writer):
@@ -115,8 +160,11 @@ class NoWriter(Writer):
     def __init__(self) -> None:
         return
 
-    def wait_until_open(self) -> None:
+    def revive(self) -> None:
         return
+
+    def wait_until_open(self) -> str:
+        return ""
 
     def abandon(self) -> None:
         return
@@ -130,38 +178,85 @@ class NoWriter(Writer):
         return
 
 
-def follow(destination: Destination, connection: Connection) -> None:
-    """Body of the writing process: journals to store until told to stop, or the parent is gone."""
+def follow(destination: Destination, connection: Connection, again: bool = False) -> None:
+    """Body of the writing process: journals to store until told to stop, or the parent is gone.
+
+    again: it takes the place of one that died, so that nothing is refused any more.
+    """
     for name in (signal.SIGINT, signal.SIGTERM):  # the parent's to handle; its end ends this
         signal.signal(name, signal.SIG_IGN)
     uri = destination.uri
-    lock = FileLock(destination.folder / "writer.lock")
+    following = _Following(destination)
     try:
-        # the writer of a killed sweep may still be at it
-        lock.acquire(timeout=destination.patience_seconds)
-        store = Store(uri, destination.study, destination.question)
-        sync = Sync(destination.folder, store, uri)
+        said = following.open(again)
     except Exception as error:
-        lock.release()
         _tell(connection, "error", _message(uri, error))
         return
-    _tell(connection, "ready", None)
+    _tell(connection, "ready", said)
     try:
-        _write_all(sync, destination, connection)
+        _write_all(following, destination, connection)
     except Exception as error:
         _tell(connection, "error", _message(uri, error))
         return
     finally:
-        lock.release()
-    _tell(connection, "written", sync.written)
+        following.lock.release()
+    _tell(connection, "written", following.written)
     _tell(connection, "closed", None)
+
+
+class _Following:
+    """A study's journals on their way into a store that may be away when it starts."""
+
+    def __init__(self, destination: Destination) -> None:
+        self._destination = destination
+        self._store: Store | None = None
+        self._sync: Sync | None = None
+        self.lock = FileLock(destination.folder / "writer.lock", timeout=0)
+
+    @property
+    def written(self) -> int:
+        return 0 if self._sync is None else self._sync.written
+
+    def open(self, again: bool) -> str:
+        """ "", or a line that says that the store is away; raises if it is no store of ours.
+
+        An address that has never answered is more likely wrong than its store away: an error.
+        """
+        uri = self._destination.uri
+        try:
+            self._open_store()
+        except Exception as error:
+            known = again or note_path(self._destination.folder, uri).exists()
+            locked = "database is locked" in str(error)
+            if not (again or (is_away(error) and (known or locked))):
+                raise
+            reason = store_message(uri, error).partition("; ")[0]
+            return f"{reason}; training goes on, and what it records is written when it is back"
+        return ""
+
+    def sync(self) -> Sync:
+        """Opens what is not open yet; the writer of a killed sweep may still be at it."""
+        if self._sync is None:
+            self._open_store()
+            try:
+                self.lock.acquire()
+            except Timeout:
+                raise StoreError("the writer of an earlier sweep of this study is busy") from None
+            assert self._store is not None
+            self._sync = Sync(self._destination.folder, self._store, self._destination.uri)
+        return self._sync
+
+    def _open_store(self) -> None:
+        if self._store is None:
+            to = self._destination
+            self._store = Store(to.uri, to.study, to.question)
 
 
 def _message(uri: str, error: Exception) -> str:
     return str(error) if isinstance(error, JournalError) else store_message(uri, error)
 
 
-def _write_all(sync: Sync, destination: Destination, connection: Connection) -> None:
+def _write_all(following: _Following, destination: Destination, connection: Connection) -> None:
     """Until the parent has said how its sweep ended, or is gone, and everything is written.
 
     A store that is away is tried again until it is back, however long the sweep lasts; after the
@@ -171,6 +266,7 @@ def _write_all(sync: Sync, destination: Destination, connection: Connection) -> 
     while True:
         busy = False
         try:
+            sync = following.sync()
             busy = sync.step()
             if not busy and end:
                 sync.close(destination.sweep, end)
@@ -192,7 +288,7 @@ def _write_all(sync: Sync, destination: Destination, connection: Connection) -> 
             deadline = time.monotonic() + patience if end else deadline
         if end and time.monotonic() - told > POLL_SECONDS:  # only now does the parent listen
             told = time.monotonic()
-            _tell(connection, "written", sync.written)
+            _tell(connection, "written", following.written)
 
 
 def _end_of_sweep(connection: Connection, wait_seconds: float) -> tuple[str, float | None]:

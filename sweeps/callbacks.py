@@ -8,7 +8,9 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from scaling.config import ConfigError
+from scaling.config import ConfigError, StudyConfig
+from scaling.schema import without_password
+from scaling.validation import validate_study
 from sweeps.messages import one_line_errors
 
 
@@ -17,7 +19,19 @@ class CheckRecordDir(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         with one_line_errors():
+            validate_study(StudyConfig(name=str(config.study.name)))  # it stands in the folder
             make_record_dir(Path(str(config.record_dir)))
+
+
+class HidePasswords(Callback):
+    """Hydra keeps the whole configuration in the job's directory, passwords and all: not these."""
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(str(config.hydra.runtime.output_dir)) / str(config.hydra.output_subdir)
+        for path in folder.glob("*.yaml"):
+            text = path.read_text(encoding="utf-8")
+            if without_password(text) != text:
+                path.write_text(without_password(text), encoding="utf-8")
 
 
 def make_record_dir(folder: Path) -> None:

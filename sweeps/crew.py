@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from scaling import schema
 from scaling.config import TrialConfig
 from scaling.journal import RecordError
-from scaling.tracking import StoreError
+from scaling.store_check import StoreError
 from scaling.writer import Destination, NoWriter, Writer
 from sweeps.executors import Executor, HereExecutor, WorkerExecutor
 from sweeps.messages import StoppedAtOnce
@@ -52,8 +52,10 @@ class Crew:
                 self._executor = executor
                 executor.start()
             if not self._open:
-                self._writer.wait_until_open()
+                said = self._writer.wait_until_open()
                 self._open = True
+                if said:
+                    log.warning("%s", said)
             yield
             if not self.keep:
                 self.finish()
@@ -77,6 +79,10 @@ class Crew:
     @property
     def has_executor(self) -> bool:
         return self._executor is not None
+
+    def revive(self) -> None:
+        """Start a writer that was killed again."""
+        self._writer.revive()
 
     def dismiss(self) -> None:
         """At once; the writer writes what there is, and nobody waits for it."""
@@ -104,6 +110,8 @@ class Crew:
             raise StoppedAtOnce from None
 
     def _write_the_rest(self) -> None:
+        patience = self._writer.patience_seconds
+        log.info("writing to MLflow what is not written yet; a store away is given %g s", patience)
         with progress_display() as display:
             written = Count("writing to MLflow", self.n_trials, display)
             try:

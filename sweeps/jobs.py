@@ -15,13 +15,14 @@ from scaling.config import ConfigError, TrialConfig, trial_config
 from scaling.record import Plan, StudyRecord, differences, plan, read_record, saved_among
 from scaling.result import TrialResult
 from scaling.trial import Trial, prepare
+from scaling.validation import validate_names
 from sweeps.crew import crew_for, new_executor
 from sweeps.progress import Count, progress_display
-from sweeps.record import sweep_record
+from sweeps.record import sweep_files, sweep_record
 from sweeps.slurm_queue import end_left_over
 from sweeps.study_folder import live_sweep
 from sweeps.training import Failure, LauncherOptions, Training, stop_requests
-from sweeps.units import Job, Unit, make_units
+from sweeps.units import Job, Unit, leaves_of, make_units
 from sweeps.worker import Place
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
     """The trials of the jobs; ConfigError for a value that none can have, or not all the same."""
     trials = prepare([trial_config(job.content) for job in jobs])
+    shapes = {frozenset(leaves_of(job.content)): job.content for job in jobs}
+    for content in shapes.values():
+        validate_names("params", leaves_of(content))
     for key in ("study.name", "tracking.uri", "record_dir"):
         values = {str(attrgetter(key)(trial.config)) for trial in trials}
         if len(values) > 1:
@@ -85,7 +89,8 @@ def _run_units(
             crew.n_trials += n_trials
             with progress_display() as display, place.new_journal() as journal:
                 count = Count("training", n_trials, display)
-                training = Training(place, options, journal, crew.executor, count)
+                journal.write("sweep", tags={}, files=sweep_files())
+                training = Training(place, options, journal, crew.executor, count, crew.revive)
                 training.n_skipped = len(planned.results)
                 with stop_requests(training.stop):
                     training.run(units)

@@ -21,7 +21,7 @@ from scaling.checkpoint import read_headers
 from scaling.config import ConfigError, StudyConfig
 from scaling.record import describe, plan, read_record
 from scaling.result import TrialResult
-from scaling.schema import CENSORED, DIVERGED, REACHED
+from scaling.schema import CENSORED, DIVERGED, REACHED, without_password
 from scaling.validation import validate_study
 from sweeps.compose import Composer, task_part
 from sweeps.executors import available_cores
@@ -35,6 +35,7 @@ from sweeps.units import Job
 
 log = logging.getLogger(__name__)
 EXECUTORS = ("local", "slurm")
+NAME_BYTES = 255  # of a file's name
 OUTCOMES = (REACHED, CENSORED, DIVERGED)
 NOT_TRAINED = "not trained: the sweep stopped at its first failure (hydra.launcher.fail_fast)"
 
@@ -52,7 +53,8 @@ def claim_sweep_directory(config: DictConfig) -> None:
             try:
                 folder = Path(str(config.hydra.sweep.dir))
                 folder.mkdir()
-                OmegaConf.save(config, folder / "multirun.yaml")
+                text = without_password(OmegaConf.to_yaml(config))
+                (folder / "multirun.yaml").write_text(text, encoding="utf-8")
                 return
             except FileExistsError:
                 with read_write(config.hydra), open_dict(config.hydra):
@@ -108,7 +110,7 @@ def launch(
         for job in jobs:
             job.write_directory()
         study = trials[0].config.study
-        sweep = sweep_record(study, directory, sys.argv[1:])
+        sweep = sweep_record(study, directory, sys.argv[1:], [job.overrides for job in jobs])
         of_search = trials[0].config.sweep.round is not None  # which says how many rounds it takes
         if not of_search:
             log.info("%s: %d trials in %s", study.name, len(trials), directory)
@@ -166,6 +168,21 @@ def dry_run(
     print("\n".join(describe(planned, trials, record)))
 
 
+def job_directory(sweep_dir: str, subdir: str) -> Path:
+    """ConfigError for a job's directory that leaves the sweep's, or has a name that none can have.
+
+    It may be made of values that are swept (hydra.job.override_dirname).
+    """
+    folder, parts = Path(sweep_dir) / subdir, Path(subdir).parts
+    if not parts or ".." in parts or Path(subdir).is_absolute() or "\0" in subdir:
+        allowed = "must be a folder inside hydra.sweep.dir; leave it at its default, the number"
+        raise ConfigError("hydra.sweep.subdir", subdir, allowed)
+    if any(len(os.fsencode(part)) > NAME_BYTES for part in parts):
+        allowed = f"a name has at most {NAME_BYTES} bytes; leave it at its default, the number"
+        raise ConfigError("hydra.sweep.subdir", f"{subdir[:60]}..", allowed)
+    return folder
+
+
 def compose_jobs(
     loader: ConfigLoader,
     config: DictConfig,
@@ -181,7 +198,7 @@ def compose_jobs(
         for number, overrides in enumerate(job_overrides, first_number):
             check()
             job_config = composer.compose(overrides, number)
-            folder = Path(str(config.hydra.sweep.dir)) / str(job_config.hydra.sweep.subdir)
+            folder = job_directory(str(config.hydra.sweep.dir), str(job_config.hydra.sweep.subdir))
             jobs.append(Job(task_part(job_config), list(overrides), folder))
             composed.add()
     HydraConfig.instance().cfg = before
@@ -205,7 +222,7 @@ def run_single(config: DictConfig) -> float:
         if trials[0].config.sweep.probe:
             raise ConfigError("sweep.probe", "true", "is for multiruns: add -m")
         study = trials[0].config.study
-        sweep = sweep_record(study, whole, sys.argv[1:])
+        sweep = sweep_record(study, whole, sys.argv[1:], [] if in_multirun else [job.overrides])
         done = run_trials([job], trials, sweep, LauncherOptions())
     if done.failures:
         _say_failures(done.failures)

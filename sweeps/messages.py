@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from scaling.config import ConfigError
 from scaling.journal import JournalError, RecordError
-from scaling.tracking import StoreError
+from scaling.store_check import StoreError
 from sweeps.slurm_queue import SlurmError
 
 OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)

@@ -20,7 +20,8 @@ from omegaconf import DictConfig
 from scaling import schema
 from scaling.config import ConfigError
 from scaling.step_time import Block, time_steps
-from scaling.tracking import Store, StoreError, store_message
+from scaling.store_check import StoreError, store_message
+from scaling.tracking import Store
 from scaling.trial import Trial
 from sweeps.jobs import prepare_jobs
 from sweeps.launch import compose_jobs, refuse_impossible

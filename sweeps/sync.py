@@ -10,8 +10,9 @@ import argparse
 import json
 from pathlib import Path
 
-from scaling.config import ConfigError
+from scaling.config import ConfigError, StudyConfig
 from scaling.schema import resolve_tracking_uri
+from scaling.validation import validate_study
 from scaling.writer import Destination, Writer
 from sweeps.messages import one_line_errors
 from sweeps.study_folder import live_sweep
@@ -22,11 +23,14 @@ def sync(folder: Path, uri: str | None) -> int:
     owner = folder / "study.json"
     if not owner.exists():
         raise ConfigError("record_dir", folder, "is not the record folder of a study")
-    study = json.loads(owner.read_text())["study"]
+    study = str(json.loads(owner.read_text())["study"])
+    validate_study(StudyConfig(name=study))  # a copied folder is somebody else's word
     written = [0]
     with live_sweep(folder, study):
         writer = Writer(Destination(resolve_tracking_uri(uri), study, "", folder))
-        writer.wait_until_open()
+        said = writer.wait_until_open()
+        if said:
+            print(said, flush=True)
         writer.close("KILLED", written.append)
     return written[-1]
 

@@ -57,6 +57,7 @@ class Training:
     """A sweep while it trains. results and failures grow; stopped: not everything was trained.
 
     n_skipped: trials of the sweep that were finished before.
+    meanwhile: called again and again, for what else goes on.
     """
 
     place: Place
@@ -64,6 +65,7 @@ class Training:
     journal: Journal
     executor: Executor
     trained: Count
+    meanwhile: Callable[[], None] = lambda: None
     results: dict[int, TrialResult] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     stopped: bool = False
@@ -83,6 +85,7 @@ class Training:
                 done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
                 self._hear(journals)
                 self._show(running.values())
+                self.meanwhile()
                 for future in done:
                     waiting.extend(self._ended(running.pop(future), future))
             self._hear_the_last(journals)

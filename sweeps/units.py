@@ -15,11 +15,12 @@ from scaling.checkpoint import Header, read_headers
 from scaling.outcome import Curve
 from scaling.record import Plan, StudyRecord, plan, read_record
 from scaling.result import TrialResult
+from scaling.schema import without_password
 from scaling.stack import group_into_stacks
-from scaling.tracking import without_password
 from scaling.trial import Trial
 
 NAME_CHARACTERS = 200
+MOST_DATA_CHARACTERS = 500
 OVERHEAD = 1e5  # work of a step that does not grow with it, in multiplications
 
 
@@ -83,13 +84,13 @@ def make_units(
     stack_size: int,
 ) -> list[Unit]:
     """The units of all trials to do, longest first."""
-    names = trial_names(jobs, trials)
+    settings = trial_settings(jobs, trials)
     units = []
     for numbers, saved in _groups(trials, planned, stack_size):
         unit = Unit(
             numbers=numbers,
             trials=[trials[number] for number in numbers],
-            headers=[_header(trials[n], jobs[n], names[n]) for n in numbers],
+            headers=[_header(trials[n], jobs[n], settings[n]) for n in numbers],
             saved=saved,
             curves=[_curve(trials[number], record, saved) for number in numbers],
             log=(jobs[numbers[0]].directory / "train.log").absolute(),
@@ -147,10 +148,10 @@ def _curve(trial: Trial, record: StudyRecord, saved: Sequence[Header]) -> Curve:
     return record.trials[trial.trial_id].curve_to(saved[0].step) if saved else ([], [])
 
 
-def trial_names(jobs: Sequence[Job], trials: Sequence[Trial]) -> list[str]:
-    """What tells the trials of a sweep apart: batch size, lr, seed, and whatever else is swept."""
+def trial_settings(jobs: Sequence[Job], trials: Sequence[Trial]) -> list[str]:
+    """What tells the trials of a sweep apart but the seed: batch size, lr, what else is swept."""
     counts = Counter(override for job in jobs for override in job.overrides)
-    names = []
+    settings = []
     for job, trial in zip(jobs, trials, strict=True):
         config = trial.config
         parts = [f"B={config.batch_size}", f"lr={config.lr:.4g}"]
@@ -158,19 +159,20 @@ def trial_names(jobs: Sequence[Job], trials: Sequence[Trial]) -> list[str]:
             key, _, value = override.lstrip("+").partition("=")
             if counts[override] < len(jobs) and key not in ("batch_size", "lr", "seed"):
                 parts.append(f"{key.rpartition('.')[2]}={value}")
-        names.append(" ".join([*parts, f"seed={config.seed}"])[:NAME_CHARACTERS])
-    return names
+        settings.append(" ".join(parts)[:NAME_CHARACTERS])
+    return settings
 
 
-def _header(trial: Trial, job: Job, name: str) -> dict[str, Any]:
+def _header(trial: Trial, job: Job, setting: str) -> dict[str, Any]:
     search_round = trial.config.sweep.round
     return {
         "trial_id": trial.trial_id,
-        "name": name,
+        "name": f"{setting} seed={trial.config.seed}",
         "params": trial_params(trial, job.content),
         "tags": {
             "overrides": without_password(" ".join(job.overrides)),
             "job_directory": str(job.directory),
+            schema.SETTING: setting,
             **({} if search_round is None else {schema.ROUND: str(search_round)}),
         },
         "config": job.yaml,
@@ -184,9 +186,12 @@ def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
         *("study", "tracking", "targets", "sweep", "record_dir", "checkpoint", "picture_ratio"),
         *("cache_dir", "save_models"),
     )
-    leaves = _leaves({key: value for key, value in content.items() if key not in left_out})
-    for key in ("task.inputs", "task.labels"):  # may be long; config.yaml has them
-        leaves.pop(key, None)
+    leaves = leaves_of({key: value for key, value in content.items() if key not in left_out})
+    for key in ("task.inputs", "task.labels"):  # config.yaml has them, however long
+        if len(str(leaves.get(key, ""))) > MOST_DATA_CHARACTERS:
+            del leaves[key]
+    if trial.config.noise_scale.measure == "none":
+        leaves = {k: v for k, v in leaves.items() if not k.startswith("noise_scale.")}
     content_of_task = {schema.TASK_CONTENT: trial.task_content} if trial.task_content else {}
     return (
         leaves
@@ -201,11 +206,12 @@ def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _leaves(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def leaves_of(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested containers by dotted path; None is left out."""
     leaves: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, dict):
-            leaves |= _leaves(value, f"{prefix}{key}.")
+            leaves |= leaves_of(value, f"{prefix}{key}.")
         elif value is not None:
             leaves[prefix + key] = value
     return leaves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,14 +14,17 @@ from analysis.figures.curves import plot_fixed_budget, plot_loss_curves
 from analysis.figures.drawing import Drawing
 from analysis.figures.frontier import plot_pareto_front, plot_steps_against_batch_size
 from analysis.figures.learning_rate import plot_best_lr, plot_lr_heat_map
+from analysis.figures.noise_scale import plot_noise_scale
 from analysis.figures.overlaid import (
     plot_overlaid_curves,
     plot_overlaid_lr,
     plot_overlaid_steps,
 )
+from analysis.figures.predicted import plot_metric, plot_weight_paths
 from analysis.figures.residuals import plot_residuals
 from analysis.figures.scaling import draw_scaling
 from analysis.figures.search import plot_search
+from analysis.noise_scale import KINDS
 from analysis.one_batch_size import has_one_batch_size
 from analysis.study import StudyResult
 from scaling.schema import target_label
@@ -32,6 +36,7 @@ def draw(result: StudyResult) -> Iterator[Drawing]:
     """Every figure of a study, group by group; what has no data is not drawn."""
     all_tables = tables.tables(result)
     groups = tables.groups_of(result)
+    yield from _draw_predicted(result, groups)
     if has_one_batch_size(result):
         yield from _draw_outcomes(result, all_tables["loss_curves"], groups)
         return
@@ -50,6 +55,47 @@ def draw(result: StudyResult) -> Iterator[Drawing]:
     if len(groups) == 1:
         yield from draw_scaling(result, all_tables)
         yield from _draw_critical(result, all_tables, groups)
+
+
+_DISTANCES = {
+    "minimum_norm_distance": "distance to the minimum-norm solution / its length",
+    "row_space_residual": "share of w outside the row space of X",
+}
+
+
+def _draw_predicted(result: StudyResult, groups: list[dict[str, Any]]) -> Iterator[Drawing]:
+    """What only tasks measure whose answer is known on paper; all batch sizes of a group."""
+    curves = result.curves
+    if not {"weight_1", *_DISTANCES} & set(curves):
+        return
+    series = []
+    for group in groups:
+        runs = tables.select(result.trials, group)["run_id"]
+        name = tables.group_label(group) or "all trials"
+        series.append((name, curves[curves["run_id"].isin(runs)]))
+    example = [f"task.{name}" for name in ("inputs", "labels")]
+    one_example = set(example) <= set(result.trials) and "weight_1" in curves
+    texts = result.trials[example].drop_duplicates().to_numpy() if one_example else []
+    if len(texts) == 1 and len(json.loads(texts[0][1])) == 1:
+        yield Drawing(
+            "weight_paths",
+            "Paths of the two weights",
+            "Each marker is a step, the first dozen of them. Every point of the solid line fits "
+            "the example; gradients are multiples of x, so what follows them stays on span(x).",
+            plot_weight_paths(series, *texts[0]),
+            "curves",
+            curves[["run_id", "step", "loss", "weight_1", "weight_2"]],
+        )
+    for metric, label in _DISTANCES.items():
+        if metric in curves and (curves[metric] > 0).any():
+            yield Drawing(
+                f"{metric}_against_steps",
+                f"{label[0].upper()}{label[1:]}",
+                "A line a trial, a colour a group; batch sizes of a group share its colour.",
+                plot_metric(series, metric, label),
+                "curves",
+                curves[["run_id", "step", metric]],
+            )
 
 
 def _draw_outcomes(
@@ -177,6 +223,7 @@ def _draw_group(
     targets = sorted(fit.target_loss for fit in fits)
     yield from _draw_lrs(own, targets)
     yield from _draw_losses(own, targets)
+    yield from _draw_noise_scale(own)
 
 
 def _draw_lrs(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator[Drawing]:
@@ -196,15 +243,17 @@ def _draw_lrs(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator[Dr
                 best,
                 folded=i > 0,
             )
+    known = len(own["stability"]) > 0
     for i, target in enumerate(targets if cells["lr"].notna().any() else []):
         yield Drawing(
             "steps_by_lr_and_batch_size" + (f"_{target_label(target)}" if i else ""),
             f"Steps to target {target:.3g} by learning rate and batch size",
             "Bright is fast. Hatched cells never got there: their training diverged, or its budget "
-            "ran out first; blank ones were not tried.",
+            "ran out first; blank ones were not tried." + (_STABILITY if known else ""),
             plot_lr_heat_map(
                 cells[cells["target_loss"] == target],
                 own["steps_by_batch_size"].query("target_loss == @target"),
+                own["stability"],
             ),
             "steps_by_lr",
             cells[cells["target_loss"] == target].reset_index(drop=True),
@@ -223,15 +272,26 @@ def _draw_lrs(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator[Dr
         )
 
 
+_STABILITY = (
+    " Red: the largest stable learning rate by the exact theory; above it the expected loss grows "
+    "without bound (single runs may still be lucky for a while)."
+)
+_EXPECTED = (
+    " Thin dashed lines are the exact expected losses; wedges at the right edge mark where they "
+    "settle, the noise floor of that learning rate."
+)
+
+
 def _draw_losses(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator[Drawing]:
     curves = own["loss_curves"]
+    exact = "exact_loss" in curves and curves["exact_loss"].notna().any()
     for x, name in (("step", "steps"), ("examples", "examples")):
         if len(curves):
             yield Drawing(
                 f"loss_against_{name}",
                 f"Held-out loss against {name}",
                 "Mean over the seeds at each batch size's best learning rate; the band spans the "
-                "seeds, dotted lines are the targets.",
+                "seeds, dotted lines are the targets." + (_EXPECTED if exact else ""),
                 plot_loss_curves(curves, targets, x),
                 "loss_curves",
                 curves,
@@ -252,3 +312,29 @@ def _draw_losses(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator
             "loss_at_fixed_examples",
             budget,
         )
+
+
+def _draw_noise_scale(own: dict[str, pd.DataFrame]) -> Iterator[Drawing]:
+    along = own["noise_scale"]
+    first = True
+    for estimator, records in _ESTIMATORS.items():
+        for kind, name in KINDS.items():
+            found = along[(along["estimator"] == estimator) & (along["kind"] == kind)]
+            negative = int((found["noise_scale"] <= 0).sum())
+            if not (found["noise_scale"] > 0).any():
+                continue
+            left_out = f" Estimates that are negative, left out: {negative}." if negative else ""
+            yield Drawing(
+                f"{kind}_noise_scale_from_{estimator}",
+                f"Noise scale {name} along the run, from {records}",
+                f"At each batch size's best learning rate, pooled over the seeds; stars are the "
+                f"measured critical batch sizes at their targets.{left_out}",
+                plot_noise_scale(found, own["critical_batch_size"], kind, name),
+                "noise_scale",
+                found.reset_index(drop=True),
+                folded=not first,
+            )
+            first = False
+
+
+_ESTIMATORS = {"examples": "single examples", "parts": "parts of training batches"}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import style
@@ -11,7 +15,8 @@ from analysis.figures import style
 def plot_loss_curves(loss_curves: pd.DataFrame, targets: list[float], x: str) -> Figure:
     """Seed-mean held-out loss against x ("step" or "examples"), a curve a batch size.
 
-    loss_curves: as `tables.loss_curves` makes it, of one group; the band spans the seeds.
+    loss_curves: as `tables.loss_curves` makes it, of one group; the band spans the seeds. Where the
+    theory is exact, thin dashed lines are the expected losses, wedges the losses they settle at.
     """
     label = "steps (optimizer updates)" if x == "step" else "training examples seen"
     with style.house_style():
@@ -34,6 +39,7 @@ def plot_loss_curves(loss_curves: pd.DataFrame, targets: list[float], x: str) ->
                 lw=1.3,
                 label=style.number(size),
             )
+            _plot_expected(ax, own, x, colors[i])
         style.log_axis(ax, "x", label)
         style.log_axis(ax, "y", "held-out loss")
         for target in targets:
@@ -48,6 +54,21 @@ def plot_loss_curves(loss_curves: pd.DataFrame, targets: list[float], x: str) ->
             )
         style.legend_beside(figure, ax, "batch size")
     return figure
+
+
+def _plot_expected(ax: Axes, own: pd.DataFrame, x: str, color: Any) -> None:
+    """The exact expected loss of one batch size, and its noise floor at the right edge."""
+    if "exact_loss" not in own or own["exact_loss"].isna().all():
+        return
+    known = own.dropna(subset="exact_loss")
+    ax.plot(known[x], known["exact_loss"], color=style.INK, lw=0.8, ls=(0, (3, 2)), zorder=4)
+    floor = float(known["noise_floor"].iloc[0])
+    lowest = min(known["exact_loss"].min(), known["loss"].min())
+    if np.isfinite(floor) and floor > 0.5 * lowest:  # far below, it would squeeze the curves
+        ax.plot(
+            [1.0], [floor], ls="", marker="<", ms=5, mfc=color, mec=style.INK, mew=0.5, zorder=5,
+            transform=ax.get_yaxis_transform(), clip_on=False,
+        )  # fmt: skip
 
 
 def plot_fixed_budget(fixed_budget: pd.DataFrame) -> Figure:

@@ -27,11 +27,14 @@ _RULE_NAMES = {
 }
 
 
-def plot_lr_heat_map(cells: pd.DataFrame, frontier: pd.DataFrame) -> Figure:
+def plot_lr_heat_map(
+    cells: pd.DataFrame, frontier: pd.DataFrame, stability: pd.DataFrame | None = None
+) -> Figure:
     """Steps to one target of every (batch size, lr) tried; cells, frontier: of that target.
 
     A star marks the best lr of each batch size, dots what is within 20 % of it; cells that diverged
-    or ran out of budget are hatched; blank cells were not tried.
+    or ran out of budget are hatched; blank cells were not tried. stability: batch_size and
+    largest_stable_lr where theory knows it, drawn as a line: above it the expected loss grows.
     """
     with style.house_style():
         sizes, lrs = sorted(cells["batch_size"].unique()), sorted(cells["lr"].unique())
@@ -52,6 +55,9 @@ def plot_lr_heat_map(cells: pd.DataFrame, frontier: pd.DataFrame) -> Figure:
                 corner = (sizes.index(size), lrs.index(lr))
                 ax.add_patch(Rectangle(corner, 1, 1, fc=color, ec="#7d7d7d", hatch=hatch, lw=0))
         _mark_best(ax, cells, frontier, sizes, lrs)
+        handles = _heat_map_legend()
+        if stability is not None and len(stability):
+            handles.append(_mark_stability(ax, stability, sizes, lrs))
         across = style.thinned(range(len(sizes)), style.fitting(16))
         names = [style.number(sizes[int(i)]) for i in across]
         ax.set_xticks(np.array(across) + 0.5, names, size=8)
@@ -67,7 +73,6 @@ def plot_lr_heat_map(cells: pd.DataFrame, frontier: pd.DataFrame) -> Figure:
             bar.ax.yaxis.set_major_formatter(lambda value, _: style.number(value))
             bar.ax.yaxis.set_minor_formatter(lambda value, _: "")
             bar.outline.set_visible(False)  # type: ignore[operator]
-        handles = _heat_map_legend()
         style.figure_legend(figure, handles, [str(h.get_label()) for h in handles], 4)
     return figure
 
@@ -81,6 +86,25 @@ def _mark_best(
         near = cells[(cells["batch_size"] == size) & (cells["steps"] <= NEAR_BEST * best)]
         for other in set(near["lr"]) - {lr}:
             ax.plot(sizes.index(size) + 0.5, lrs.index(other) + 0.5, **_DOT)
+
+
+def _mark_stability(ax: Axes, stability: pd.DataFrame, sizes: list[Any], lrs: list[Any]) -> Line2D:
+    """A step over each batch size at its largest stable lr, as high as it lies between the lrs.
+
+    Rows stand at equal distances, so heights are interpolated in log lr between the rows' middles;
+    a limit more than half a row outside the grid is not drawn.
+    """
+    line: dict[str, Any] = {"color": "#d62728", "lw": 2.0, "solid_capstyle": "butt"}
+    middles = np.arange(len(lrs)) + 0.5
+    spacing = np.log(lrs[-1] / lrs[0]) / max(1, len(lrs) - 1) or np.log(2)
+    logs = np.concatenate([[np.log(lrs[0]) - spacing], np.log(lrs), [np.log(lrs[-1]) + spacing]])
+    heights = np.concatenate([[-0.5], middles, [len(lrs) + 0.5]])
+    for size, lr in stability[["batch_size", "largest_stable_lr"]].to_numpy():
+        height = np.interp(np.log(lr), logs, heights)
+        if size in sizes and 0 <= height <= len(lrs):
+            left = sizes.index(size)
+            ax.plot([left, left + 1], [height, height], zorder=5, **line)
+    return Line2D([], [], label="largest stable lr (exact)", **line)
 
 
 _STAR: dict[str, Any] = {"marker": "*", "ms": 11, "mfc": "white", "mec": "black", "mew": 0.9}

@@ -63,6 +63,16 @@ def group_count(channels: int, most: int) -> int:
     return max(count for count in range(1, min(channels, most) + 1) if channels % count == 0)
 
 
+def batch_norm_refusal(model: nn.Module) -> str | None:
+    """Why single examples have no gradient in this network, where batch normalisation is so."""
+    if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+        return None
+    return (
+        "with batch normalisation the loss of an example depends on its batch, so that a single "
+        "example has no gradient (model.norm=group or none has one)"
+    )
+
+
 def recompute_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set the running mean and variance of batch-norm layers to those over training batches.
 

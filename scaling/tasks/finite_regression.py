@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scaling.config import ConfigError, FiniteRegressionConfig
-from scaling.spectrum import power_law
+from scaling.spectrum import drawn_examples
 from scaling.tasks import Params, StackedTask
-from scaling.tasks.regression import TILE_WIDTH, squared_error_gradients
+from scaling.tasks.noise import Moments
+from scaling.tasks.regression import (
+    TILE_WIDTH,
+    squared_error_gradients,
+    squared_error_part_gradients,
+)
 from scaling.tasks.streams import Batch, Streams
 
 Array = NDArray[np.float64]
@@ -41,7 +46,12 @@ class FiniteRegression(StackedTask):
         )
         self._exact_inputs, self._exact_labels = torch.from_numpy(inputs), torch.from_numpy(labels)
         self._inputs, self._labels = self._exact_inputs.to(dtype), self._exact_labels.to(dtype)
+        self._solution = torch.from_numpy(solution)
+        rank = int(np.linalg.matrix_rank(inputs))
+        self._row_space = _row_space(inputs, rank) if rank < self.model_size else None
         self._initial = _initial_weights(config, self.model_size)
+        replaced = config.sampling == "with_replacement"
+        self.distinct_examples = None if replaced else len(inputs)
 
     def initial_params(self, seeds: Sequence[int]) -> Params:
         return {"weights": self._initial.to(self.dtype).repeat(len(seeds), 1)}
@@ -74,16 +84,67 @@ class FiniteRegression(StackedTask):
         tiles = rows.unflatten(0, (-1, TILE_WIDTH))
         inputs = self._exact_inputs.expand(tiles.shape[0], -1, -1)
         residuals = torch.bmm(inputs, tiles.mT) - self._exact_labels[:, None]
-        return {"loss": residuals.square().mean(1).flatten() * self.config.loss_scale}
+        losses = residuals.square().mean(1).flatten() * self.config.loss_scale
+        return {"loss": losses} | self._beyond_loss(rows)
+
+    def _beyond_loss(self, weights: Tensor) -> dict[str, Tensor]:
+        """Where many weights fit: how far [R, D] are from those of least norm and the row space."""
+        found: dict[str, Tensor] = {}
+        if self._row_space is not None:
+            solution, basis = self._solution, self._row_space
+            outside = weights - weights @ basis @ basis.mT
+            length = weights.norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)
+            found["minimum_norm_distance"] = (weights - solution).norm(dim=1) / solution.norm()
+            found["row_space_residual"] = outside.norm(dim=1) / length
+        if self.model_size == 2:
+            found |= {"weight_1": weights[:, 0], "weight_2": weights[:, 1]}
+        return found
+
+    def fresh_examples(self, generator: torch.Generator, n_examples: int) -> Batch:
+        rows = torch.randint(len(self._inputs), (n_examples,), generator=generator)
+        return self._inputs[rows], self._labels[rows]
+
+    def part_gradients(self, params: Params, batch: Batch, n_parts: int) -> Tensor:
+        inputs, labels = batch
+        scale = self.config.loss_scale
+        return squared_error_part_gradients(params["weights"], inputs, labels, scale, n_parts)
+
+    def curvature_root(self, gradients: Tensor) -> Tensor:
+        """H = 2 loss_scale X'X/n."""
+        root = self._exact_inputs * (2 * self.config.loss_scale / len(self._inputs)) ** 0.5
+        return gradients.double() @ root.mT
+
+    def exact_moments(self, params: Params) -> dict[str, Moments]:
+        """Mean and covariance of the n examples' own gradients 2 loss_scale (w.x - t) x."""
+        inputs, labels, scale = self._exact_inputs, self._exact_labels, self.config.loss_scale
+        residuals = params["weights"].double() @ inputs.mT - labels  # [R, n]
+        mean = 2 * scale * residuals @ inputs / len(inputs)  # G, [R, D]
+        exact: dict[str, Moments] = {}
+        for kind, lengths, at_mean in (
+            ("simple", inputs.square().sum(1), mean),
+            ("noise", self.curvature_root(inputs).square().sum(1), self.curvature_root(mean)),
+        ):
+            norms = (2 * scale) ** 2 * (residuals.square() @ lengths) / len(inputs)
+            square = at_mean.square().sum(-1)
+            exact[kind] = {"trace": norms - square, "square": square}
+        return exact
+
+
+def _row_space(inputs: Array, rank: int) -> Tensor:
+    """An orthonormal basis [D, rank] of the span of the rows."""
+    return torch.from_numpy(np.linalg.svd(inputs, full_matrices=False)[2][:rank].T.copy())
 
 
 def drawn_data(config: FiniteRegressionConfig) -> tuple[Array, Array]:
-    """X [n, D] and t [n]: n draws of the streaming problem, fixed by data_seed alone."""
-    random = np.random.default_rng(config.data_seed)
-    scales = np.sqrt(power_law(config.dimension, config.spectrum_exponent))
-    inputs = random.standard_normal((config.data_examples, config.dimension)) * scales
-    noise = config.label_noise * random.standard_normal(config.data_examples)
-    return inputs, inputs.sum(1) * config.true_weight + noise
+    """X [n, D] and t [n] as the configuration asks for them."""
+    return drawn_examples(
+        config.data_examples,
+        config.dimension,
+        config.spectrum_exponent,
+        config.label_noise,
+        config.true_weight,
+        config.data_seed,
+    )
 
 
 def given_data(config: FiniteRegressionConfig) -> tuple[Array, Array]:

@@ -10,7 +10,12 @@ from torch import Tensor
 from scaling.config import LinearRegressionConfig
 from scaling.spectrum import power_law
 from scaling.tasks import Params, StackedTask
-from scaling.tasks.regression import TILE_WIDTH, squared_error_gradients
+from scaling.tasks.noise import Moments
+from scaling.tasks.regression import (
+    TILE_WIDTH,
+    squared_error_gradients,
+    squared_error_part_gradients,
+)
 from scaling.tasks.streams import Batch, Streams
 
 
@@ -23,6 +28,7 @@ class LinearRegression(StackedTask):
 
     tile_width = TILE_WIDTH
     irreducible_loss = 0.0
+    distinct_examples = None
 
     def __init__(self, config: LinearRegressionConfig, dtype: torch.dtype) -> None:
         self.config = config
@@ -36,16 +42,17 @@ class LinearRegression(StackedTask):
         return {"weights": torch.full(shape, self.config.initial_weight, dtype=self.dtype)}
 
     def streams(self, seeds: Sequence[int], batch_size: int) -> Streams:
-        dimension = self.config.dimension
-
         def draw(generator: torch.Generator, n_steps: int, first_step: int) -> Batch:
-            shape = (n_steps, batch_size, dimension)
-            inputs = torch.randn(shape, generator=generator, dtype=self.dtype).mul_(self._scales)
-            noise = torch.randn(shape[:2], generator=generator, dtype=self.dtype)
-            signal = inputs.sum(-1).mul_(self.config.true_weight)
-            return inputs, signal.add_(noise, alpha=self.config.label_noise)
+            return self._draw(generator, (n_steps, batch_size))
 
-        return Streams(seeds, batch_size, batch_size * dimension, draw)
+        return Streams(seeds, batch_size, batch_size * self.config.dimension, draw)
+
+    def _draw(self, generator: torch.Generator, shape: tuple[int, ...]) -> Batch:
+        whole = (*shape, self.config.dimension)
+        inputs = torch.randn(whole, generator=generator, dtype=self.dtype).mul_(self._scales)
+        noise = torch.randn(shape, generator=generator, dtype=self.dtype)
+        signal = inputs.sum(-1).mul_(self.config.true_weight)
+        return inputs, signal.add_(noise, alpha=self.config.label_noise)
 
     def losses_and_gradients(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
         losses, gradients = squared_error_gradients(params["weights"], *batch, loss_scale=1.0)
@@ -54,3 +61,28 @@ class LinearRegression(StackedTask):
     def held_out_metrics(self, params: Params) -> dict[str, Tensor]:
         error = params["weights"].double() - self.config.true_weight
         return {"loss": (error.square() * self.eigenvalues).sum(-1)}
+
+    def fresh_examples(self, generator: torch.Generator, n_examples: int) -> Batch:
+        return self._draw(generator, (n_examples,))
+
+    def part_gradients(self, params: Params, batch: Batch, n_parts: int) -> Tensor:
+        inputs, labels = batch
+        return squared_error_part_gradients(params["weights"], inputs, labels, 1.0, n_parts)
+
+    def curvature_root(self, gradients: Tensor) -> Tensor:
+        """H = 2 diag(lambda)."""
+        return gradients.double() * (2 * self.eigenvalues).sqrt()
+
+    def exact_moments(self, params: Params) -> dict[str, Moments]:
+        """With L = diag(lambda), D = w - w*, R = D'LD: |G|^2 = 4|LD|^2, tr Sigma = 4[(R + sigma^2)
+        tr L + |LD|^2]; with the Hessian 2L, G'HG = 8 D'L^3 D and tr(H Sigma) = 8[(R + sigma^2)
+        tr L^2 + D'L^3 D]: fourth moments of a Gaussian.
+        """
+        lam = self.eigenvalues
+        error = params["weights"].double() - self.config.true_weight
+        level = (error.square() * lam).sum(-1) + self.config.label_noise**2
+        first, third = (4 * (error.square() * lam**n).sum(-1) for n in (2, 3))
+        return {
+            "simple": {"trace": 4 * level * lam.sum() + first, "square": first},
+            "noise": {"trace": 8 * level * lam.square().sum() + 2 * third, "square": 2 * third},
+        }

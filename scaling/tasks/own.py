@@ -13,12 +13,15 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 
 from scaling.config import ConfigError, OwnTaskConfig, TaskConfig, TrialConfig
 from scaling.tasks import Task
+
+if TYPE_CHECKING:
+    from scaling.tasks.supervised import Problem
 
 
 def make_own_task(config: OwnTaskConfig, whole: TrialConfig) -> Task:
@@ -40,6 +43,18 @@ def make_own_task(config: OwnTaskConfig, whole: TrialConfig) -> Task:
         raise
     except Exception as error:
         raise ConfigError("task.path", config.path, f"raised {first_line(error)}") from None
+
+
+def make_own_problem(path: str, options: dict[str, object]) -> Problem:
+    """The Problem that a path makes; ConfigError as from `make_own_task`."""
+    from scaling.tasks.supervised import as_problem, is_problem
+
+    config = OwnTaskConfig(path=path, options=dict(options))
+    make = getattr(_module_of(config), path.rpartition(".")[2], None)
+    made = make(**options) if callable(make) else None
+    if not is_problem(made):
+        raise ConfigError("task.path", path, "makes no problem with a network")
+    return as_problem(made)
 
 
 _problems: dict[str, object] = {}  # data is read once a process, however many trials use it

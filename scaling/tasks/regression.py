@@ -23,3 +23,17 @@ def squared_error_gradients(
     gradients = torch.bmm(residuals.mT, inputs) * (2 * loss_scale / inputs.shape[1])
     losses = residuals.square().mean(1) * loss_scale
     return losses.flatten(), gradients.flatten(0, 1)
+
+
+def squared_error_part_gradients(
+    weights: Tensor, inputs: Tensor, labels: Tensor, loss_scale: float, n_parts: int
+) -> Tensor:
+    """Gradients [R, k, D] of the same loss on k equal parts of the batch; a rest is left out."""
+    tiles, size = inputs.shape[0], inputs.shape[1] // n_parts
+    parts = inputs[:, : n_parts * size].unflatten(1, (n_parts, size))  # [tiles, k, b, D]
+    goals = labels[:, : n_parts * size].unflatten(1, (n_parts, size))
+    tiled = weights.unflatten(0, (tiles, TILE_WIDTH))
+    repeated = tiled.mT[:, None].expand(-1, n_parts, -1, -1)  # [tiles, k, D, TILE_WIDTH]
+    residuals = parts @ repeated - goals[..., None]
+    gradients = (residuals.mT @ parts) * (2 * loss_scale / size)  # [tiles, k, TILE_WIDTH, D]
+    return gradients.transpose(1, 2).flatten(0, 1)

@@ -10,16 +10,17 @@ from typing import Any, Protocol, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call, grad, grad_and_value, vmap
 
 from scaling.config import ConfigError, TrialConfig
-from scaling.models.norms import recompute_statistics
+from scaling.models.norms import batch_norm_refusal, recompute_statistics
 from scaling.tasks import Params
 from scaling.tasks.flat import FlatModule
 from scaling.tasks.streams import Batch, Streams
 
 HELD_OUT_CHUNK = 250  # examples evaluated at once
 STATISTICS_CHUNK = 256
+PARTS_AT_ONCE = 16  # single gradients: more need more memory and gain nothing
 
 
 class Problem(Protocol):
@@ -124,6 +125,62 @@ class SupervisedTask:
         params["buffers"][0].copy_(self._flat.buffers())
         return total[None], {"weights": self._flat.gradient[None]}
 
+    @property
+    def distinct_examples(self) -> int | None:
+        return None if self._sampling == "with_replacement" else len(self._train[0])
+
+    @property
+    def no_example_gradients(self) -> str | None:
+        return batch_norm_refusal(self._flat.module)
+
+    def fresh_examples(self, generator: torch.Generator, n_examples: int) -> Batch:
+        return (torch.randint(len(self._train[0]), (n_examples,), generator=generator),)
+
+    def curvature_root(self, gradients: Tensor) -> None:
+        return None
+
+    def exact_moments(self, params: Params) -> None:
+        return None
+
+    def part_gradients(self, params: Params, batch: Batch, n_parts: int) -> Tensor:
+        """One after the other where trials train alone, else (and single examples) together."""
+        rows = batch[0].to(self.device)
+        size = rows.shape[1] // n_parts
+        parts = rows[:, : n_parts * size].unflatten(1, (n_parts, size))  # [R, k, b]
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):  # dropout: training draws what it would draw
+            if len(parts) == 1 and size > 1:
+                return self._gradients_in_turn(params, parts[0])[None]
+            return torch.stack(
+                [
+                    self._gradients_together(params["weights"][row], params["buffers"][row], own)
+                    for row, own in enumerate(parts)
+                ]
+            )
+
+    def _gradients_in_turn(self, params: Params, parts: Tensor) -> Tensor:
+        """[k, P] of parts [k, b] by ordinary autograd."""
+        found = []
+        for part in parts:
+            self._flat.load({key: leaf[0] for key, leaf in params.items()})
+            self._flat.gradient.zero_()
+            self._loss(self._flat.module.train(), self._examples(self._train, part)).backward()
+            found.append(self._flat.gradient.clone())
+        return torch.stack(found)
+
+    def _gradients_together(self, weights: Tensor, buffers: Tensor, parts: Tensor) -> Tensor:
+        """[k, P] of parts [k, b] by torch.func, a chunk of parts at once."""
+        inputs, *targets = (leaf[parts] for leaf in self._train)
+        own = buffers.expand(len(parts), -1).clone()  # batch norm writes into them
+        with self._autocast():
+            each = vmap(
+                grad(self._loss_of()),
+                in_dims=(None, *[0] * (len(self._train) + 1)),
+                randomness="different",
+                chunk_size=PARTS_AT_ONCE,
+            )
+            return each(weights, own, inputs, *targets).detach()
+
     def held_out_metrics(self, params: Params) -> dict[str, Tensor]:
         """Mean loss and metrics over all held-out examples, [R] float64, in eval mode."""
         rows = [self._held_out_row(params, row) for row in range(len(params["weights"]))]
@@ -147,6 +204,10 @@ class SupervisedTask:
                 key: value.detach().cpu().contiguous().clone()
                 for key, value in module.state_dict().items()
             }
+
+    def held_out_inputs(self, n_examples: int) -> np.ndarray:
+        """The first held-out inputs, as the network takes them."""
+        return self._held_out[0][:n_examples].cpu().contiguous().numpy()
 
     def _held_out_row(self, params: Params, row: int) -> dict[str, float]:
         sums: dict[str, float] = {}
@@ -179,16 +240,20 @@ class SupervisedTask:
 
     def _stacked(self, params: Params, rows: Tensor) -> tuple[Tensor, Params]:
         inputs, *targets = (leaf[rows] for leaf in self._train)
+        with self._autocast():
+            both = vmap(grad_and_value(self._loss_of()), randomness="different")
+            gradients, losses = both(params["weights"], params["buffers"], inputs, *targets)
+        return losses.detach().double().cpu(), {"weights": gradients}
+
+    def _loss_of(self) -> Callable[..., Tensor]:
+        """The batch loss as a function of weights [P], buffers [Q] and examples."""
         flat, module = self._flat, self._flat.module.train()
 
         def loss_of(weights: Tensor, buffers: Tensor, inputs: Tensor, *targets: Tensor) -> Tensor:
             outputs = functional_call(module, flat.named(weights, buffers), (inputs,))
             return self.problem.loss(outputs.to(self._dtype), *targets)
 
-        with self._autocast():
-            both = vmap(grad_and_value(loss_of), randomness="different")
-            gradients, losses = both(params["weights"], params["buffers"], inputs, *targets)
-        return losses.detach().double().cpu(), {"weights": gradients}
+        return loss_of
 
     def _loss(self, module: nn.Module, examples: Sequence[Tensor]) -> Tensor:
         inputs, *targets = examples

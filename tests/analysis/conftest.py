@@ -32,16 +32,6 @@ def small_result(small_study: Frames) -> StudyResult:
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh MLflow database; making one takes seconds, copying it none."""
-    from mlflow import MlflowClient
-
-    folder = tmp_path_factory.mktemp("empty")
-    MlflowClient(new_store(folder)).search_experiments()
-    return folder / "mlflow.db"
-
-
-@pytest.fixture(scope="session")
 def small_store(
     small_study: Frames, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> str:

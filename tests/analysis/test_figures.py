@@ -15,6 +15,7 @@ from matplotlib.text import Annotation, Text
 
 from analysis import tables
 from analysis.figures import Drawing, draw, style
+from analysis.figures.curves import plot_loss_curves
 from analysis.figures.dark import contrast, dark_color, for_page
 from analysis.figures.learning_rate import plot_lr_heat_map
 from analysis.study import StudyResult
@@ -196,3 +197,40 @@ def test_names_are_not_formulas() -> None:
         style.legend_below(figure, ax)
     assert b"<svg" in style.render(figure, "svg")
     assert len(figure.legends) == 1
+
+
+def test_the_largest_stable_lr_stands_where_it_belongs() -> None:
+    """Between the rows of a grid of ratio 2, a step over each batch size; none outside the grid."""
+    cells = pd.DataFrame(
+        [
+            {"batch_size": size, "lr": lr, "steps": 10.0, "outcome": "reached"}
+            for size in (1, 8, 64)
+            for lr in (0.1, 0.2, 0.4, 0.8)
+        ]
+    )
+    frontier = cells.iloc[:0]
+    limits = [0.2, 0.4 * 2**0.5, 5.0]
+    stability = pd.DataFrame({"batch_size": [1, 8, 64], "largest_stable_lr": limits})
+    axes = plot_lr_heat_map(cells, frontier, stability).axes[0]
+    steps = [
+        np.asarray(line.get_xydata()).tolist()
+        for line in axes.lines
+        if line.get_color() == "#d62728"
+    ]
+    assert np.allclose(steps, [[[0, 1.5], [1, 1.5]], [[1, 3.0], [2, 3.0]]])
+    assert not plot_lr_heat_map(cells, frontier).axes[0].lines
+
+
+def test_expected_losses_and_floors_are_drawn_where_theory_is_exact(small_result) -> None:
+    curves = tables.loss_curves(small_result)
+    known = curves.dropna(subset="exact_loss")
+    assert len(known) > 0.9 * len(curves)
+    ratio = known["loss"] / known["exact_loss"]
+    assert 0.9 < ratio.median() < 1.1
+    assert (known.groupby("batch_size")["noise_floor"].nunique() == 1).all()
+    dashed = [
+        line
+        for line in plot_loss_curves(curves, [], "step").axes[0].lines
+        if len(np.asarray(line.get_xdata())) > 1 and line.get_linewidth() == 0.8
+    ]
+    assert len(dashed) == curves["batch_size"].nunique()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
+from analysis.exact_frontier import continuous_lr_frontier
 from analysis.fitting import (
     LIKELIHOOD,
     LOG_STEPS,
@@ -19,7 +20,6 @@ from analysis.fitting import (
 )
 from analysis.forms import OPEN
 from analysis.likelihood import Observations
-from analysis.theory import continuous_lr_frontier
 from scaling.spectrum import RegressionProblem
 
 SIZES = 2.0 ** np.arange(13)

@@ -52,9 +52,13 @@ def test_report_with_defaults(work: Path) -> None:
     page = work / "reports" / STUDY_NAME / "report.html"
     lines = done.stdout.splitlines()
     assert f"report: {page}" in lines
-    assert lines[-1].endswith(f"mlflow ui --backend-store-uri sqlite:///{work}/mlflow.db")
+    store = f"--backend-store-uri sqlite:///{work}/mlflow.db"
+    [browse] = [line for line in lines if line.startswith("browse: ")]
+    assert browse.endswith(f"mlflow ui --host 127.0.0.1 {store}")
+    pages = [line.partition(":")[0].strip() for line in lines[lines.index(browse) + 1 :]]
+    assert pages == ["trials", "loss vs steps", "loss vs examples", "frontier", "report"]
     assert "attached to run" in done.stdout
-    assert [line.split(":")[0] for line in lines[-5:-2]] == ["economical", "balanced", "fast"]
+    assert [line.split(":")[0] for line in lines[-10:-7]] == ["economical", "balanced", "fast"]
     assert f"python -m analysis study={STUDY_NAME} n_bootstrap=20" in page.read_text()
     summary = json.loads((page.parent / "summary.json").read_text())
     assert summary["study"] == "small"

@@ -7,17 +7,21 @@ import pandas as pd
 import pytest
 
 from analysis.critical_batch_size import half_elasticity
+from analysis.exact_frontier import (
+    continuous_lr_frontier,
+    exact_steps,
+    same_grid_frontier,
+)
 from analysis.fitting import compare_forms, fit_hyperbola, hyperbola
 from analysis.likelihood import Observations
-from analysis.theory import (
-    continuous_lr_frontier,
-    exact_risk,
-    exact_steps,
+from analysis.theory import exact_risk, largest_stable_lr, stationary_risk
+from analysis.trial_theory import (
+    Streaming,
+    exact_curves,
     exact_theory,
-    largest_stable_lr,
     problem_of,
-    same_grid_frontier,
-    stationary_risk,
+    stability_frame,
+    theory_of,
 )
 from scaling.spectrum import RegressionProblem
 from tests.analysis.simulated import Floats, trial_row
@@ -65,6 +69,39 @@ def test_stationary_risk_is_where_the_recursion_settles():
     edge = largest_stable_lr(SMALL, 8)
     assert stationary_risk(SMALL, 8, 1.01 * edge) == np.inf
     assert exact_risk(SMALL, 8, 1.02 * edge, 3000)[-1] > 10 * exact_risk(SMALL, 8, edge, 3000)[-1]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "lr", "n_steps", "risk"), [(4, 0.03, 60, 0.39517), (8, 0.05, 30, 0.46828)]
+)
+def test_risk_with_momentum_has_its_known_values(batch_size, lr, n_steps, risk):
+    found = exact_risk(SMALL, batch_size, lr, n_steps, momentum=0.9)
+    assert found[-1] == pytest.approx(risk, abs=1e-5)
+
+
+def test_momentum_zero_is_plain_sgd():
+    plain = exact_risk(SMALL, 8, 0.2, 50)
+    np.testing.assert_allclose(exact_risk(SMALL, 8, 0.2, 50, momentum=1e-14), plain, rtol=1e-10)
+
+
+@pytest.mark.parametrize("mu", [0.5, 0.9])
+@pytest.mark.parametrize("batch_size", [1, 8, 512])
+def test_stability_and_floor_with_momentum_are_the_recursions(mu, batch_size):
+    edge = largest_stable_lr(SMALL, batch_size, momentum=mu)
+    settled = exact_risk(SMALL, batch_size, 0.6 * edge, 8000, mu)
+    assert stationary_risk(SMALL, batch_size, 0.6 * edge, mu) == pytest.approx(settled[-1])
+    assert stationary_risk(SMALL, batch_size, 1.001 * edge, mu) == np.inf
+    beyond = exact_risk(SMALL, batch_size, 1.03 * edge, 4000, mu)
+    assert beyond[2000] > 1.2 * beyond[1000] > beyond[0]
+
+
+def test_continuous_lr_with_momentum_finds_what_a_dense_grid_finds():
+    sizes, targets = [4, 64, 4096], [share * SMALL.initial_risk for share in (0.1, 0.03)]
+    dense: Floats = np.geomspace(1e-3, 1.9, 3000)
+    brute = same_grid_frontier(SMALL, dict.fromkeys(sizes, dense), targets, 5000, 0.9)
+    found = continuous_lr_frontier(SMALL, sizes, targets, 5000, 0.9)
+    pairs = found.merge(brute, on=["target_loss", "batch_size"])
+    np.testing.assert_allclose(pairs["steps_x"], pairs["steps_y"], rtol=3e-4)
 
 
 def test_steps_are_the_first_crossing_of_the_exact_curve():
@@ -162,3 +199,27 @@ def test_theory_of_trials():
     assert len(theory) == 2 * 2 * 2
     best = theory.pivot_table(index=["target_loss", "batch_size"], columns="lr_choice")["steps"]
     assert (best["continuous_lr"] < best["same_grid"]).all()
+
+
+def test_theory_of_momentum_trials():
+    with_momentum = {"optimizer.name": "momentum", "optimizer.momentum": 0.9}
+    theory = theory_of(_trials(**with_momentum))
+    assert isinstance(theory, Streaming)
+    assert theory.momentum == 0.9
+    limits = stability_frame(theory, [1, 4])["largest_stable_lr"]
+    assert limits.tolist() == [largest_stable_lr(SMALL, size, momentum=0.9) for size in (1, 4)]
+    slower = exact_theory(_trials(**with_momentum), [1.0], 5000)
+    assert not np.allclose(slower["steps"], exact_theory(_trials(), [1.0], 5000)["steps"])
+    mixed = _trials(**with_momentum)
+    mixed["optimizer.momentum"] = [0.9, 0.5]
+    assert theory_of(mixed) is None
+    assert stability_frame(None, [1, 4]).empty
+
+
+def test_expected_curves_of_trials():
+    points = pd.DataFrame({"batch_size": [1, 4], "lr": [0.02, 0.1]})
+    curves = exact_curves(theory_of(_trials()), points, [0, 3, 10])
+    own = curves[curves["batch_size"] == 4]
+    np.testing.assert_allclose(own["exact_loss"], exact_risk(SMALL, 4, 0.1, 10)[[0, 3, 10]])
+    assert set(own["noise_floor"]) == {stationary_risk(SMALL, 4, 0.1)}
+    assert exact_curves(None, points, [0]).empty

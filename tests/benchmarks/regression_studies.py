@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.theory import continuous_lr_frontier
+from analysis.exact_frontier import continuous_lr_frontier
 from scaling.schema import CENSORED, DIVERGED, REACHED
 from scaling.spectrum import RegressionProblem
 from tests.analysis.simulated import evaluation_steps, stop_after_touch, trial_row

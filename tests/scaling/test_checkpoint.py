@@ -70,7 +70,7 @@ def go_on(
 ) -> tuple[Memory, dict[int, object]]:
     """Train the rest (of the trials `chosen`); all by the trials' first numbers.
 
-    Curves are whole, pictures those of the rest.
+    Curves are whole, pictures and metrics those of the rest.
     """
     header, state = read_checkpoint(stopped.path)
     saved = [n for n, trial in enumerate(trials) if trial.trial_id in header.trial_ids]
@@ -84,6 +84,7 @@ def go_on(
     for position, number in enumerate(numbers):
         merged.curves[number] = stopped.curves[number] + memory.curves.get(position, [])
         merged.pictures[number] = memory.pictures.get(position, {})
+        merged.metrics[number] = memory.metrics.get(position, {})
     return merged, dict(zip(numbers, results, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Journals into a real SQLite store: every run and every point, once, whatever is repeated."""
+"""Journals into real stores: every run and every point, once, whatever is repeated."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import multiprocessing
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,14 @@ import pytest
 from scaling import schema
 from scaling.journal import Journal
 from scaling.result import TrialResult
+from scaling.schema import without_password
+from scaling.store_check import StoreError, store_message
 from scaling.sync import Sync
-from scaling.tracking import (
-    Store,
-    StoreError,
-    quiet_mlflow,
-    store_message,
-    without_password,
-)
+from scaling.tracking import Store, quiet_mlflow
 from scaling.writer import Destination, Writer
+from tests.conftest import store_of
+from tests.stores.rows import ends_of, points_of, rename_study
+from tests.stores.servers import STORES
 
 SWEEP = {
     "study": "study",
@@ -71,24 +71,21 @@ def runs_of(uri: str):
     return client, dict(zip(named, runs, strict=True))
 
 
-def points_of(uri: str) -> list[tuple]:
-    """Every stored point, with the trial's identity in place of the run's."""
-    query = (
-        "SELECT t.value, m.key, m.step, m.value, m.timestamp FROM metrics m JOIN tags t "
-        "ON t.run_uuid = m.run_uuid WHERE t.key = 'trial_id' ORDER BY 1, 2, 3, 4, 5"
-    )
-    with sqlite3.connect(uri.removeprefix("sqlite:///")) as connection:
-        return connection.execute(query).fetchall()
+LONG = pytest.mark.long
+EACH = ["sqlite", "postgresql", pytest.param("http", marks=LONG)]
+EACH_BY_WRITER = [kind if kind == "sqlite" else pytest.param(kind, marks=LONG) for kind in STORES]
 
 
-def ends_of(uri: str) -> list[tuple[str, int]]:
-    """Status and end time of every run."""
-    with sqlite3.connect(uri.removeprefix("sqlite:///")) as connection:
-        return connection.execute("SELECT status, end_time FROM runs").fetchall()
+@pytest.fixture(params=EACH)
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    uri = store_of(request.param, request, tmp_path)
+    yield uri
+    if request.param != "sqlite":
+        rename_study(uri)
 
 
 @pytest.fixture
-def uri(tmp_path: Path) -> str:
+def sqlite(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
@@ -110,6 +107,7 @@ def replay(folder: Path, uri: str, status: str = "FINISHED") -> int:
     return sync.written
 
 
+@pytest.mark.parametrize("uri", EACH_BY_WRITER, indirect=True)
 def test_everything_arrives_once(tmp_path: Path, folder: Path, uri: str) -> None:
     writer = open_writer(uri, folder)
     with new_journal(folder, "1") as journal:
@@ -142,9 +140,11 @@ def test_everything_arrives_once(tmp_path: Path, folder: Path, uri: str) -> None
     assert len(client.get_metric_history(child.info.run_id, "train_loss")) == 1500
     artifact = client.download_artifacts(child.info.run_id, "config.yaml", str(tmp_path))
     assert Path(artifact).read_text() == "batch_size: 4\n"
-    assert str(child.info.artifact_uri).startswith(tmp_path.as_uri())
+    if uri.startswith("sqlite"):
+        assert str(child.info.artifact_uri).startswith(tmp_path.as_uri())
 
 
+@pytest.mark.parametrize("uri", EACH_BY_WRITER, indirect=True)
 def test_points_of_a_trial_still_training_are_seen(folder: Path, uri: str) -> None:
     writer = open_writer(uri, folder)
     with new_journal(folder, "1") as journal:
@@ -263,12 +263,16 @@ def test_a_trial_that_goes_on_is_running_again(folder: Path, uri: str) -> None:
         assert runs_of(uri)[1]["trialid0"].info.status == "KILLED"
 
 
+@pytest.mark.parametrize("uri", EACH_BY_WRITER, indirect=True)
 def test_a_store_made_anew_gets_everything_again(folder: Path, uri: str) -> None:
     with new_journal(folder, "1") as journal:
         write_trial(journal, 0, 5)
     open_writer(uri, folder).close("FINISHED")
     points = points_of(uri)
-    Path(uri.removeprefix("sqlite:///")).unlink()
+    if uri.startswith("sqlite"):
+        Path(uri.removeprefix("sqlite:///")).unlink()
+    else:
+        rename_study(uri)
     open_writer(uri, folder).close("FINISHED")
     assert points_of(uri) == points
     assert len(points) == 6 + 6 + 5 + 1
@@ -282,9 +286,9 @@ def test_a_sweep_that_stops_leaves_no_run_running(folder: Path, uri: str) -> Non
     assert {run.info.status for run in runs.values()} == {"KILLED"}
 
 
-def test_a_locked_database_is_waited_for(folder: Path, uri: str) -> None:
-    writer = open_writer(uri, folder)
-    lock = sqlite3.connect(uri.removeprefix("sqlite:///"), check_same_thread=False)
+def test_a_locked_database_is_waited_for(folder: Path, sqlite: str) -> None:
+    writer = open_writer(sqlite, folder)
+    lock = sqlite3.connect(sqlite.removeprefix("sqlite:///"), check_same_thread=False)
     lock.execute("BEGIN EXCLUSIVE")
     release = threading.Timer(25, lock.rollback)  # longer than SQLite itself waits
     release.start()
@@ -293,8 +297,10 @@ def test_a_locked_database_is_waited_for(folder: Path, uri: str) -> None:
         writer.close("FINISHED")
     release.join()
     lock.close()
-    assert len(runs_of(uri)[1]) == 2
-    assert len({point[:3] for point in points_of(uri)}) == len(points_of(uri)) == 4 + 4 + 3 + 1
+    assert len(runs_of(sqlite)[1]) == 2
+    assert (
+        len({point[:3] for point in points_of(sqlite)}) == len(points_of(sqlite)) == 4 + 4 + 3 + 1
+    )
 
 
 @pytest.mark.parametrize("content", [None, b"rubbish that is no database" * 9])
@@ -321,8 +327,8 @@ def open_at_once(uri: str, n_processes: int) -> None:
         assert len(set(pool.map(open_store, [uri] * n_processes, chunksize=1))) == 1
 
 
-def test_a_fresh_store_opened_by_many_at_once(uri: str) -> None:
-    open_at_once(uri, 16)
+def test_a_fresh_store_opened_by_many_at_once(sqlite: str) -> None:
+    open_at_once(sqlite, 16)
 
 
 @pytest.mark.long

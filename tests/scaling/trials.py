@@ -45,6 +45,7 @@ class Memory:
         self.models: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
         self.pictures: dict[int, dict[int, np.ndarray]] = {}
         self.states: list[TrainState] = []
+        self.metrics: dict[int, dict[int, dict[str, float]]] = {}  # by number and step
 
     def evaluation(self, evaluation: Evaluation) -> None:
         for position, number in enumerate(evaluation.numbers.tolist()):
@@ -54,6 +55,9 @@ class Memory:
             )
             row = (evaluation.step, float(evaluation.loss[position]), train_loss, lr)
             self.curves.setdefault(number, []).append(row)
+            measured = {key: float(v[position]) for key, v in evaluation.metrics.items()}
+            if measured:
+                self.metrics.setdefault(number, {})[evaluation.step] = measured
 
     def outcome(self, number: int, result: TrialResult) -> None:
         self.outcomes[int(number)] = result

@@ -1,0 +1,162 @@
+"""Whether an MLflow store can be used: known in seconds, before anything trains, said in a line."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from scaling.schema import without_password
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+DATABASE = re.compile(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://")
+CONNECT_SECONDS = 10
+OPENING_SECONDS = 60  # for others that make its tables
+# A connection whose other end is gone ends after a minute, not after the system's two hours.
+POSTGRESQL_LIMITS = {
+    "connect_timeout": str(CONNECT_SECONDS),
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+AWAY = re.compile(
+    r"database is locked|connection refused|timed? ?out|starting up|shutting down|recovery mode"
+    r"|too many clients|closed the connection|unreachable|connection (was )?reset|aborted"
+    r"|error code 50[234]",
+    re.IGNORECASE,
+)
+REASONS = {  # what is found in an error -> what is said
+    "database is locked": "another program holds a lock on it",
+    "name or service not known|failed to resolve|nodename nor servname": "no such host is known",
+    "connection refused": "nothing answers at this host and port",
+    "password authentication failed|error code 401": "user or password is wrong",
+    "error code 403": "the server refuses this user, or this host name (--allowed-hosts)",
+    "out-of-date database schema": "its tables are of an older MLflow; make a backup, then run "
+    "mlflow db upgrade",
+}
+
+
+class StoreError(RuntimeError):
+    """The MLflow store cannot be opened or written; the message is one line."""
+
+
+@contextmanager
+def checked(uri: str) -> Iterator[None]:
+    """Hold a database that can be written, so that no other process makes its tables meanwhile.
+
+    Raises StoreError at once for a driver that is missing and for tables of a newer MLflow, and
+    what the driver raises for an address that cannot be opened or written; MLflow tries for
+    minutes. Other stores are left to MLflow.
+    """
+    if not DATABASE.match(uri):
+        with _short_requests():
+            yield
+        return
+    if uri.startswith("postgresql"):
+        with _engine(uri).connect() as connection:
+            _refuse_newer_schema(connection)
+            connection.exec_driver_sql(f"SET lock_timeout = '{OPENING_SECONDS}s'")
+            connection.exec_driver_sql("SELECT pg_advisory_lock(hashtext('batch-scaling'))")
+            yield  # and the lock ends with the connection
+        return
+    name = hashlib.sha256(uri.encode()).hexdigest()[:16]
+    path = Path(tempfile.gettempdir()) / f"batch-scaling-{name}.lock"
+    with FileLock(path, OPENING_SECONDS, mode=0o666):
+        with _engine(uri).connect() as connection:
+            if uri.startswith("sqlite"):
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                connection.rollback()
+            _refuse_newer_schema(connection)
+        yield
+
+
+@contextmanager
+def _short_requests() -> Iterator[None]:
+    """A server that does not answer must not hold up the start."""
+    key = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    given = os.environ.get(key)
+    os.environ[key] = str(CONNECT_SECONDS)
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[key]
+        else:
+            os.environ[key] = given
+
+
+def _engine(uri: str) -> Engine:
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import NoSuchModuleError
+    from sqlalchemy.pool import NullPool
+
+    try:
+        return create_engine(with_limits(uri), poolclass=NullPool)
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        name = getattr(error, "name", None) or uri.split(":", 1)[0]
+        advice = (
+            "use postgresql+psycopg:// and pip install 'batch-scaling[postgresql]'"
+            if uri.startswith("postgresql")
+            else "install it"
+        )
+        raise StoreError(f"the database driver {name} is missing; {advice}") from None
+
+
+def with_limits(uri: str) -> str:
+    """The address of a PostgreSQL database with limits on how long it may be silent."""
+    if not re.match(r"postgresql(\+psycopg2?)?://", uri):
+        return uri
+    from sqlalchemy import make_url
+
+    url = make_url(uri)
+    limits = {key: value for key, value in POSTGRESQL_LIMITS.items() if key not in url.query}
+    return url.update_query_dict(limits).render_as_string(hide_password=False)
+
+
+def _refuse_newer_schema(connection: Connection) -> None:
+    from alembic.runtime.migration import MigrationContext
+
+    found = MigrationContext.configure(connection).get_current_revision()
+    connection.rollback()
+    spec = importlib.util.find_spec("mlflow")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    folder = Path(spec.submodule_search_locations[0]) / "store" / "db_migrations" / "versions"
+    if found is not None and not list(folder.glob(f"{found}_*.py")):
+        raise StoreError(
+            f"its tables are of a newer MLflow (schema {found}) than the one installed here "
+            f"({version('mlflow')}); install that one here, or name another store"
+        )
+
+
+def is_away(error: BaseException) -> bool:
+    """What a store raised says that it does not answer now, not that it never will."""
+    return AWAY.search(str(error)) is not None
+
+
+def store_message(uri: str, error: BaseException) -> str:
+    """One line for whatever a store raises."""
+    shown = without_password(uri)
+    if isinstance(error, StoreError):
+        return f"tracking.uri={shown}: {without_password(str(error))}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    known = [said for found, said in REASONS.items() if re.search(found, str(error), re.IGNORECASE)]
+    raised = f"{type(error).__name__}: {without_password(lines[0] if lines else '')}"
+    reason = known[0] if known else raised[:300]
+    return (
+        f"tracking.uri={shown}: the MLflow store cannot be opened or written ({reason}); "
+        "check the address and your rights to write there, or record only (tracking.uri=none) and "
+        "write it later (python -m sweeps.sync)"
+    )

@@ -1,0 +1,38 @@
+"""Arguments as the other commands take them, key=value, for commands that compose no trials."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Collection, Sequence
+
+from scaling.config import ConfigError
+
+
+def key_values(
+    arguments: Sequence[str], known: Collection[str], usage: str, others: bool = False
+) -> dict[str, str]:
+    """The arguments by key; ConfigError for what is none, stands twice, or is not known.
+
+    others: keys beside the known ones may be given.
+    """
+    if not arguments or set(arguments) & {"-h", "--help"}:
+        print(usage)
+        raise SystemExit(0 if arguments else 2)
+    found: dict[str, str] = {}
+    for argument in arguments:
+        key, sign, value = argument.partition("=")
+        if not sign or not value:
+            raise ConfigError(argument, "", f"is not key=value; {usage.splitlines()[0]}")
+        if key not in known and not others:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(key, value, f"there are {', '.join(known)}{hint}")
+        if key in found:
+            raise ConfigError(key, value, f"stands twice, the first time as {found[key]}")
+        found[key] = value
+    return found
+
+
+def given() -> list[str]:
+    return sys.argv[1:]

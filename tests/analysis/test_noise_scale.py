@@ -1,0 +1,116 @@
+"""Noise scale of recorded runs: planted values come back with intervals, at the targets' losses."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.figures import draw
+from analysis.noise_scale import (
+    noise_against_critical,
+    noise_along_runs,
+    noise_records,
+    noise_rows,
+    ratio_of_means,
+)
+from analysis.report import Provenance, render_page
+from analysis.study import StudyResult, analyse
+from analysis.tables import tables
+from scaling.schema import noise_metric
+from tests.analysis.simulated import Floats
+
+
+def test_fieller_covers_and_knows_when_it_cannot() -> None:
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(600):
+        noise = random.standard_normal((2, 20))
+        ratio = ratio_of_means(30 + 5 * noise[0] + 5 * noise[1], 3 + 2 * noise[1])
+        covered += ratio.low <= 10 <= ratio.high
+    assert 0.92 < covered / 600 < 0.98
+    weak = ratio_of_means(30 + random.standard_normal(20), random.standard_normal(20))
+    assert np.isnan(weak.low)
+    assert weak.at_least > 10
+    nothing = ratio_of_means(random.standard_normal(20), random.standard_normal(20))
+    assert np.isnan([nothing.low, nothing.high, nothing.at_least]).all()
+    assert ratio_of_means(np.array([-2.0, -2.0]), np.array([1.0, 1.0])).value == -2.0
+    assert np.isnan(ratio_of_means(np.array([2.0]), np.array([1.0])).low)
+
+
+def with_noise(study: tuple[pd.DataFrame, pd.DataFrame], weak: bool = False):
+    """Records at every fifth evaluation with B_simple = 40 / loss, but for noise."""
+    trials, curves = study
+    random = np.random.default_rng(1)
+    curves = curves.copy()
+    chosen = curves.index % 5 == 0
+    rows = curves[chosen]
+    square: Floats = np.full(len(rows), 1.0) * rows["loss"].to_numpy()
+    trace = 40 / rows["loss"].to_numpy() * square
+    spread = 20.0 if weak else 0.05
+    for name, values in (("trace", trace), ("square", square)):
+        noisy = values * (1 + spread * random.standard_normal(len(rows)) * (name == "square"))
+        curves.loc[chosen, noise_metric("examples", f"simple_{name}")] = noisy
+        curves.loc[chosen, noise_metric("examples", f"exact_simple_{name}")] = values
+    return trials, curves
+
+
+@pytest.fixture(scope="module")
+def measured(small_study) -> StudyResult:
+    return analyse(*with_noise(small_study), n_bootstrap=50)
+
+
+def test_studies_without_it_have_no_rows(small_result: StudyResult) -> None:
+    assert noise_along_runs(small_result).empty
+    assert noise_against_critical(small_result).empty
+    assert noise_rows(small_result) == []
+    assert noise_records(small_result.trials, small_result.curves).empty
+
+
+def test_along_runs(measured: StudyResult) -> None:
+    along = noise_along_runs(measured)
+    assert set(along["batch_size"]) == set(measured.frontier["batch_size"])
+    assert (along.groupby("batch_size")["step"].nunique() > 5).all()
+    whole = along[along["n_records"] == 2]
+    assert np.allclose(whole["noise_scale"] * whole["loss"], 40, rtol=0.2)
+    known = whole.dropna(subset="low")
+    assert len(known) > len(whole) / 2
+    assert (known["low"] <= known["noise_scale"]).all()
+
+
+def test_beside_the_critical_batch_size(measured: StudyResult) -> None:
+    table = noise_against_critical(measured)
+    assert table["target_loss"].tolist() == measured.targets
+    for row, fit in zip(table.to_dict("records"), measured.fits, strict=True):
+        assert row["noise_scale"] == pytest.approx(40 / row["target_loss"], rel=0.2)
+        assert row["noise_scale"] == pytest.approx(row["exact"], rel=0.05)
+        assert row["low"] < row["noise_scale"] < row["high"]
+        assert row["critical_batch_size"] == fit.critical_batch_size
+        assert row["ratio"] == pytest.approx(row["noise_scale"] / row["critical_batch_size"])
+        # the joined interval is wider than the noise scale's own, and not than both together
+        own = np.log(row["high"] / row["low"])
+        other = np.log(row["critical_high"] / row["critical_low"])
+        joined = np.log(row["ratio_high"] / row["ratio_low"])
+        assert max(own, other) < joined < own + other
+
+
+def test_a_signal_too_weak_is_said_and_not_drawn_as_a_number(small_study) -> None:
+    result = analyse(*with_noise(small_study, weak=True), n_bootstrap=20)
+    rows = noise_rows(result)
+    assert rows
+    assert all(row["interval"].startswith(("at least", "not known")) for row in rows)
+    assert all(not row["ratio_interval"] for row in rows)
+    drawn = [d for d in draw(result) if d.name.startswith("simple_noise_scale")]
+    assert len(drawn) == 1
+    assert "negative, left out" in drawn[0].caption
+
+
+def test_the_page_has_a_table_and_a_figure(measured: StudyResult) -> None:
+    page = render_page(measured, [], Provenance())
+    section = re.search(r'<section id="noise">.*?</section>', page, re.DOTALL)
+    assert section
+    assert section[0].count("single examples") == len(measured.targets)
+    assert "simple_noise_scale_from_examples" in [drawing.name for drawing in draw(measured)]
+    assert len(tables(measured)["noise_scale_at_targets"]) == len(measured.targets)

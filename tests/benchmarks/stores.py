@@ -1,0 +1,118 @@
+"""What each store costs: points per second into it, and the share of a study's training.
+
+    python -m tests.benchmarks.stores [points|share] [overrides of the study, such as lr=0.01]
+
+points: a record of 200 trials of 300 evaluations into a fresh SQLite file, PostgreSQL and an MLflow
+server on this machine (loopback, nothing tuned). share: colourization_small trained without a
+store, and its record written into a fresh one: what the writing process does during a sweep, in
+processor seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from scaling.journal import Journal
+from scaling.result import TrialResult
+from scaling.sync import Sync
+from scaling.tracking import Store
+from tests.stores.servers import MlflowServer, Postgres
+
+TRIALS, EVALUATIONS = 200, 300
+STUDY_OPTIONS: list[str] = []
+SWEEP = {"study": "study", "name": "sweep", "note": "", "tags": {"host": "h", "directory": "d"}}
+
+
+def write_record(folder: Path, trials: int = TRIALS) -> None:
+    """A journal of trials, each with a loss and a train_loss at every evaluation."""
+    result = TrialResult("reached", {0.5: "reached"}, {0.5: 2.0}, EVALUATIONS, 0.1, None, 0.25)
+    params = {f"section.key_{i}": i for i in range(40)} | {"batch_size": 4, "lr": 0.1}
+    with Journal(folder / "1.jsonl", "study", SWEEP) as journal:
+        for number in range(trials):
+            fields = {"trial": number, "trial_id": f"id{number}", "name": f"seed={number}"}
+            journal.write("trial", **fields, params=params, tags={}, config="batch_size: 4\n")
+            for step in range(EVALUATIONS):
+                loss = 1 / (1 + step)
+                both = {"loss": [loss], "train_loss": [loss]}
+                journal.write("evaluation", step=step, trials=[number], **both)
+            journal.write("outcome", trial=number, **result.as_line())
+
+
+def points_per_second(uri: str, folder: Path) -> str:
+    begin = time.perf_counter()
+    store = Store(uri, "study")
+    opened = time.perf_counter() - begin
+    begin, used = time.perf_counter(), time.process_time()
+    Sync(folder, store, uri).close("sweep", "FINISHED")
+    seconds, used = time.perf_counter() - begin, time.process_time() - used
+    n_points = TRIALS * (3 * EVALUATIONS + 1)
+    return (
+        f"{n_points / seconds:8,.0f} points/s   {1000 * seconds / TRIALS:6.1f} ms a trial "
+        f"({1000 * used / TRIALS:.1f} ms of the writer's processor)   opened in {opened:.1f} s"
+    )
+
+
+def points(folder: Path) -> None:
+    print(f"{TRIALS} trials of {3 * EVALUATIONS + 1} points, 42 params, an artifact")
+    postgres, server = Postgres(), MlflowServer(folder)
+    stores = {
+        "SQLite": f"sqlite:///{folder}/mlflow.db",
+        "PostgreSQL": postgres.create("mlflow"),
+        "MLflow server": server.uri,
+    }
+    for name, uri in stores.items():
+        place = folder / name
+        place.mkdir()
+        write_record(place)
+        print(f"{name:14}{points_per_second(uri, place)}", flush=True)
+    server.kill()
+    postgres.remove()
+
+
+def share(folder: Path) -> None:
+    """Processor seconds, which do not follow what else the machine does, and wall seconds."""
+    here = "hydra.launcher.workers=0"  # the seconds of workers would not be counted
+    study = ["-m", "study=colourization_small", here, *STUDY_OPTIONS]
+    trained = timed(folder, "training without a store", "sweeps", *study, "tracking.uri=none")
+    record = str(folder / "runs" / "colourization_small")
+    written = timed(folder, "writing it into SQLite", "sweeps.sync", record)
+    again = timed(folder, "the same again: starting, reading", "sweeps.sync", record)
+    print(f"tracking: {100 * written / trained:.2f} % of the processor seconds of training, ")
+    print(f"of these {100 * again / trained:.2f} % once for the start")
+
+
+def timed(folder: Path, what: str, *command: str) -> float:
+    """Processor seconds of a command and its processes; says them and the wall seconds."""
+    root = Path(__file__).parents[2]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (root, root / "sweeps/plugins")))}
+    env.pop("MLFLOW_TRACKING_URI", None)
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env=env,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{what:36}{used:8.1f} s processor {wall:8.1f} s wall", flush=True)
+    return used
+
+
+def main() -> None:
+    wanted = [name for name in sys.argv[1:] if "=" not in name] or ["points", "share"]
+    STUDY_OPTIONS.extend(word for word in sys.argv[1:] if "=" in word)
+    for name in wanted:
+        with tempfile.TemporaryDirectory() as folder:
+            {"points": points, "share": share}[name](Path(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The stores that a study may be written to, real ones, for all tests that want them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stores.servers import MlflowServer, Postgres
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    server.create("mlflow")
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow_server"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh MLflow database; making one takes seconds, copying it none."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("empty")
+    MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+    return folder / "mlflow.db"
+
+
+def store_of(kind: str, request: pytest.FixtureRequest, folder: Path) -> str:
+    """The URI of a store: sqlite (a fresh one in the folder), postgresql or http."""
+    if kind == "postgresql":
+        return request.getfixturevalue("postgres").uri("mlflow")
+    if kind == "http":
+        return request.getfixturevalue("mlflow_server").uri
+    empty = request.getfixturevalue("empty_store").read_bytes()
+    (folder / "mlflow.db").write_bytes(empty)
+    return f"sqlite:///{folder}/mlflow.db"
