@@ -17,7 +17,7 @@ from scaling import schema
 from scaling.acknowledged import Acknowledged
 from scaling.journal import FolderReader, inside, is_alive
 from scaling.result import TrialResult
-from scaling.tracking import Point, Store
+from scaling.tracking import HAS_PICTURES, Point, Store
 from scaling.views import view_tags
 
 PICTURE = "pictures"  # key of the image slider
@@ -45,7 +45,7 @@ class _Trial:
     begun_at: float = 0.0
     end: dict[str, Any] | None = None
     commits: dict[str, None] = field(default_factory=dict)
-    pictures: dict[int, str] = field(default_factory=dict)
+    pictures: dict[int, tuple[str, float]] = field(default_factory=dict)  # path and time by step
     models: dict[str, str] = field(default_factory=dict)
 
     def take_end(self, line: dict[str, Any]) -> bool:
@@ -200,7 +200,7 @@ class Sync:
         elif kind == "model":
             self._named[journal, line["trial"]].models[line["kind"]] = line["path"]
         elif kind == "picture":
-            self._named[journal, line["trial"]].pictures[line["step"]] = line["path"]
+            self._named[journal, line["trial"]].pictures[line["step"]] = line["path"], line["time"]
             self._pictured = True
         elif kind == "sweep":
             self._say(self._journals[journal], line)
@@ -260,7 +260,7 @@ class Sync:
             self._noted.note(opened=key)
         points, n_points = list(trial.points), len(trial.points)
         params = header["params"] if trial.trial_id not in self._noted.steps else {}
-        tags = _tags(trial)
+        tags = _tags(trial) | (HAS_PICTURES if trial.pictures else {})
         if end is not None and end["record"] == "outcome":
             metrics = _metrics(TrialResult.from_line(end), header["params"]["batch_size"])
             points += [(name, value, end["time"], end["last_step"]) for name, value in metrics]
@@ -273,11 +273,15 @@ class Sync:
 
     def _write_pictures(self, run_id: str, trial: _Trial) -> None:
         written = self._noted.pictures.get(trial.trial_id, -1)
-        for step, path in sorted(trial.pictures.items()):
-            file = inside(self._folder, path)
-            if step > written and file.exists():
-                self._store.log_picture(run_id, file, PICTURE, step)
-                self._noted.note(picture=step, trial_id=trial.trial_id)
+        found = [
+            (inside(self._folder, path), step, moment)
+            for step, (path, moment) in sorted(trial.pictures.items())
+            if step > written
+        ]
+        found = [picture for picture in found if picture[0].exists()]
+        if found:
+            self._store.log_pictures(run_id, found, PICTURE)
+            self._noted.note(picture=found[-1][1], trial_id=trial.trial_id)
         trial.pictures.clear()
 
     def _end(self, run_id: str, trial: _Trial, end: dict[str, Any]) -> None:

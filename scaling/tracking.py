@@ -8,14 +8,19 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 from scaling.schema import note_text
 from scaling.store_check import StoreError, checked, with_limits
 
 METRICS_PER_REQUEST = 1000  # MLflow's limits
 PARAMS_PER_REQUEST = 100
+SMALL_SIDE = (256, 256)  # pixels, as MLflow has it
+HAS_PICTURES = {"mlflow.loggedImages": "True"}  # or the pages do not look for them
 Point = tuple[str, float, float, int]  # metric, value, seconds since 1970, step
 
 
@@ -134,12 +139,21 @@ class Store:
     def log_file(self, run_id: str, path: Path, folder: str) -> None:
         self._client.log_artifact(run_id, str(path), folder)
 
-    def log_picture(self, run_id: str, path: Path, key: str, step: int) -> None:
-        """A picture of the run's image slider."""
-        from PIL import Image
+    def log_pictures(self, run_id: str, pictures: list[tuple[Path, int, float]], key: str) -> None:
+        """Pictures (PNG file, step, seconds since 1970) of the run's image slider, all at once.
 
-        with Image.open(path) as picture:
-            self._client.log_image(run_id, picture.convert("RGB"), key=key, step=step)
+        As MlflowClient.log_image does it, which encodes every picture anew and asks the store thrice
+        for each: files images/<key>+step+<s>+timestamp+<ms>+<id>.png and beside them a small one;
+        the run has the tag HAS_PICTURES. A picture that comes again has the same name, and so
+        stands there once.
+        """
+        with TemporaryDirectory() as folder:
+            for path, step, moment in pictures:
+                identity = uuid5(NAMESPACE_OID, f"{run_id} {key} {step}")
+                name = f"{key}+step+{step}+timestamp+{int(moment * 1000)}+{identity}"
+                shutil.copyfile(path, Path(folder, f"{name}.png"))
+                _save_small(path, Path(folder, f"{name}+compressed.webp"))
+            self._client.log_artifacts(run_id, folder, "images")
 
     def set_status(self, run_id: str, status: str, end_time: float | None = None) -> None:
         if status == "RUNNING":
@@ -147,6 +161,15 @@ class Store:
         else:
             moment = None if end_time is None else int(end_time * 1000)
             self._client.set_terminated(run_id, status, moment)
+
+
+def _save_small(path: Path, small: Path) -> None:
+    """What the pages show until a picture is opened."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        picture.thumbnail(SMALL_SIDE, Image.Resampling.BOX)
+        picture.save(small, method=0)
 
 
 def _description(study: str, question: str) -> str:

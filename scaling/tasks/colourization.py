@@ -22,7 +22,7 @@ from scaling.models.colourization import ColourizationNet
 from scaling.models.config import ColourizationModelConfig, check_side, validate_model
 from scaling.models.counts import total_counts
 
-PICTURE_SIDE = 96  # pixels of one example
+PICTURE_SIDE = 64  # pixels of one example
 
 
 class Colourization:

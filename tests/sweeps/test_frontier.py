@@ -67,8 +67,8 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def said(folder: Path) -> list[dict[str, Any]]:
-    files = [line["files"]["frontier.json"] for line in lines(folder) if line["record"] == "sweep"]
-    return [json.loads(text) for text in files]
+    files = [line["files"] for line in lines(folder) if line["record"] == "sweep"]
+    return [json.loads(named["frontier.json"]) for named in files if "frontier.json" in named]
 
 
 def curves(record: StudyRecord) -> dict[str, Any]:

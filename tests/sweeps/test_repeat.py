@@ -173,7 +173,7 @@ def test_the_best_network_of_a_cell_comes_back_from_the_registry(
     best = min(runs.values(), key=lambda run: run.data.metrics["loss"])
     version = MlflowClient(uri).get_model_version("nets", "1")
     assert version.run_id == best.info.run_id
-    mlflow.set_tracking_uri(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.syspath_prepend(work)
     model = mlflow.pyfunc.load_model("models:/nets/1")
     assert model.metadata.signature.inputs.inputs[0].shape == (-1, 3)
