@@ -142,7 +142,7 @@ class Store:
     def log_pictures(self, run_id: str, pictures: list[tuple[Path, int, float]], key: str) -> None:
         """Pictures (PNG file, step, seconds since 1970) of the run's image slider, all at once.
 
-        As MlflowClient.log_image does it, which encodes every picture anew and asks the store thrice
+        As MlflowClient.log_image does it, which encodes every picture anew and asks a store thrice
         for each: files images/<key>+step+<s>+timestamp+<ms>+<id>.png and beside them a small one;
         the run has the tag HAS_PICTURES. A picture that comes again has the same name, and so
         stands there once.
