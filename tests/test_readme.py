@@ -6,12 +6,15 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 from analysis.runs import read_study
 from tests.command_line import run
 
 README = Path(__file__).parent.parent / "README.md"
 
 
+@pytest.mark.long
 def test_the_task_of_ones_own(tmp_path: Path) -> None:
     section = README.read_text().split("### Train a task of your own")[1].split("\n### ")[0]
     [code] = re.findall(r"```python\n(.*?)```", section, re.DOTALL)

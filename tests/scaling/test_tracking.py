@@ -286,6 +286,7 @@ def test_a_sweep_that_stops_leaves_no_run_running(folder: Path, uri: str) -> Non
     assert {run.info.status for run in runs.values()} == {"KILLED"}
 
 
+@pytest.mark.long
 def test_a_locked_database_is_waited_for(folder: Path, sqlite: str) -> None:
     writer = open_writer(sqlite, folder)
     lock = sqlite3.connect(sqlite.removeprefix("sqlite:///"), check_same_thread=False)
@@ -327,6 +328,7 @@ def open_at_once(uri: str, n_processes: int) -> None:
         assert len(set(pool.map(open_store, [uri] * n_processes, chunksize=1))) == 1
 
 
+@pytest.mark.long
 def test_a_fresh_store_opened_by_many_at_once(sqlite: str) -> None:
     open_at_once(sqlite, 16)
 

@@ -59,7 +59,9 @@ def test_dry_run_creates_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("seed", [0, 2, pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (2, 3))]
+)
 def test_killed_and_started_again_equals_undisturbed(
     seed: int, undisturbed: Path, tmp_path: Path
 ) -> None:
