@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
@@ -141,6 +142,7 @@ class FrontierSweep:
 
     def _asked(self, cell: Cell, index: int, seed: int, cap: int, number: int) -> Asked:
         values = [f"lr={self.lattice.lr(index)}", f"seed={seed}", f"sweep.round={number}"]
+        values.append(f"sweep.cell={QuotedString(cell.name, Quote.single).with_quotes()}")
         if cap < cell.curves.budget:
             values.append(f"budget.max_steps={cap}")
         return Asked(cell, index, seed, cap, [*cell.overrides, *values])

@@ -155,9 +155,12 @@ def trial_settings(jobs: Sequence[Job], trials: Sequence[Trial]) -> list[str]:
     for job, trial in zip(jobs, trials, strict=True):
         config = trial.config
         parts = [f"B={config.batch_size}", f"lr={config.lr:.4g}"]
-        for override in job.overrides:
+        varied = [one for one in job.overrides if counts[one] < len(jobs)]
+        if config.sweep.cell is not None:  # in a search rounds differ in what varies
+            varied = config.sweep.cell.split(" ")
+        for override in varied:
             key, _, value = override.lstrip("+").partition("=")
-            if counts[override] < len(jobs) and key not in ("batch_size", "lr", "seed"):
+            if value and key not in ("batch_size", "lr", "seed"):
                 parts.append(f"{key.rpartition('.')[2]}={value}")
         settings.append(" ".join(parts)[:NAME_CHARACTERS])
     return settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -208,6 +209,17 @@ def test_a_killed_sweep_goes_on_with_the_same_trials(swept, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert said(killed) == [found]
     assert curves(read_record(killed)) == curves(read_record(folder))
+
+
+def test_a_setting_is_one_in_all_rounds_whatever_varies_in_them(here: Path) -> None:
+    frontier(swept=["batch_size=8,64", "task.label_noise=0.5,1.0", "seed=range(0,3)"])
+    seeds: dict[str, set[str]] = {}
+    for line in lines(here / "runs/small"):
+        if line["record"] == "trial":
+            setting = line["tags"]["setting"]
+            assert re.fullmatch(r"B=(8|64) lr=[\d.e-]+ label_noise=(0\.5|1\.0)", setting)
+            seeds.setdefault(setting, set()).add(line["name"].removeprefix(f"{setting} seed="))
+    assert {"0", "1", "2"} in seeds.values()
 
 
 def test_the_store_has_the_round_of_each_trial_and_the_tuning_budget(here: Path) -> None:
