@@ -246,7 +246,7 @@ def _pages(uri: str, run_id: str) -> list[str]:
     from analysis.stores import public_uri
 
     served = public_uri(uri) if uri.startswith(("http://", "https://")) else LOCAL_SERVER
-    return [f"  {name + ':':<17}{served.rstrip('/')}/{page}" for name, page in pages(uri, run_id)]
+    return [f"  {name + ':':<18}{served.rstrip('/')}/{page}" for name, page in pages(uri, run_id)]
 
 
 def _attach(uri: str, run_id: str, folder: Path, note: str, result: StudyResult) -> str:
