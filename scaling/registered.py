@@ -8,8 +8,10 @@ pickled. It needs this package where it is loaded, and a task of one's own its m
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import tempfile
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,23 +36,25 @@ N_EXAMPLES = 2  # of held-out inputs, kept with the model as its example
 SCRIPT = Path(__file__).with_name("pyfunc_model.py")
 
 
-class Network(PythonModel):
-    """predict: inputs [N, ...] to the network's outputs [N, ...], arrays of its precision."""
+with warnings.catch_warnings(record=True):  # MLflow asks for type hints; none say a shape
 
-    def load_context(self, context: Any) -> None:
-        described = json.loads(Path(context.artifacts["network"]).read_text(encoding="utf-8"))
-        state = torch.load(context.artifacts["weights"], map_location="cpu", weights_only=True)
-        self._module = _module(described)
-        self._module.load_state_dict(state)
-        self._dtype = getattr(torch, described["dtype"])
-        self._module.to(self._dtype).eval()
+    class Network(PythonModel):
+        """predict: inputs [N, ...] to the network's outputs [N, ...], arrays of its precision."""
 
-    def predict(self, context, model_input, params=None):  # MLflow checks type hints
-        inputs = torch.as_tensor(np.asarray(model_input))
-        if inputs.is_floating_point():
-            inputs = inputs.to(self._dtype)
-        with torch.no_grad():
-            return self._module(inputs).numpy()
+        def load_context(self, context: Any) -> None:
+            described = json.loads(Path(context.artifacts["network"]).read_text(encoding="utf-8"))
+            state = torch.load(context.artifacts["weights"], map_location="cpu", weights_only=True)
+            self._module = _module(described)
+            self._module.load_state_dict(state)
+            self._dtype = getattr(torch, described["dtype"])
+            self._module.to(self._dtype).eval()
+
+        def predict(self, context, model_input, params=None):  # MLflow checks type hints
+            inputs = torch.as_tensor(np.asarray(model_input))
+            if inputs.is_floating_point():
+                inputs = inputs.to(self._dtype)
+            with torch.no_grad():
+                return self._module(inputs).numpy()
 
 
 def _module(described: dict[str, Any]) -> nn.Module:
@@ -107,6 +111,7 @@ def _save(folder: Path, weights: Path, examples: np.ndarray) -> None:
     import mlflow
     from mlflow.models import ModelSignature, infer_signature
 
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
     artifacts = {"weights": str(weights), "network": str(folder / "network.json")}
     network = Network()
     try:
