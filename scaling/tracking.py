@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 from pathlib import Path
@@ -19,7 +20,7 @@ from scaling.store_check import StoreError, checked, with_limits
 
 METRICS_PER_REQUEST = 1000  # MLflow's limits
 PARAMS_PER_REQUEST = 100
-SMALL_SIDE = (256, 256)  # pixels, as MLflow has it
+SMALL_SIDE = 256  # pixels, as MLflow has it
 HAS_PICTURES = {"mlflow.loggedImages": "True"}  # or the pages do not look for them
 Point = tuple[str, float, float, int]  # metric, value, seconds since 1970, step
 
@@ -168,8 +169,8 @@ def _save_small(path: Path, small: Path) -> None:
     from PIL import Image
 
     with Image.open(path) as picture:
-        picture.thumbnail(SMALL_SIDE, Image.Resampling.BOX)
-        picture.save(small, method=0)
+        reduced = picture.reduce(math.ceil(max(picture.size) / SMALL_SIDE))
+    reduced.save(small, lossless=True, quality=0, method=0)  # large pixels: small and fast
 
 
 def _description(study: str, question: str) -> str:

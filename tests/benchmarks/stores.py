@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from scaling import schema
 from scaling.journal import Journal
 from scaling.result import TrialResult
 from scaling.sync import Sync
@@ -32,7 +33,11 @@ SWEEP = {"study": "study", "name": "sweep", "note": "", "tags": {"host": "h", "d
 def write_record(folder: Path, trials: int = TRIALS) -> None:
     """A journal of trials, each with a loss and a train_loss at every evaluation."""
     result = TrialResult("reached", {0.5: "reached"}, {0.5: 2.0}, EVALUATIONS, 0.1, None, 0.25)
-    params = {f"section.key_{i}": i for i in range(40)} | {"batch_size": 4, "lr": 0.1}
+    params: dict[str, object] = {f"section.key_{i}": i for i in range(40)} | {
+        "batch_size": 4,
+        "lr": 0.1,
+    }
+    params[schema.TARGETS] = [0.5]
     with Journal(folder / "1.jsonl", "study", SWEEP) as journal:
         for number in range(trials):
             fields = {"trial": number, "trial_id": f"id{number}", "name": f"seed={number}"}
