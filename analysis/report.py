@@ -22,7 +22,7 @@ from analysis.errors import AnalysisError
 from analysis.figures import Drawing, draw, style
 from analysis.figures.dark import for_page
 from analysis.noise_scale import noise_rows
-from analysis.one_batch_size import has_one_batch_size, outcome_lead, outcome_rows
+from analysis.one_batch_size import is_about_losses, outcome_lead, outcome_rows
 from analysis.pictures import Picture
 from analysis.predictions import check_predictions, predictions_of, verdict
 from analysis.published import compare_published, published_of
@@ -166,7 +166,7 @@ def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provena
     """The page of one study."""
     found = answers.answers(result)
     predicted = predictions(result, provenance)
-    one_size = has_one_batch_size(result)
+    about_losses = is_about_losses(result)
     norms = norm_caveats(result.trials)
     facts = trust_facts(result) | ({"Normalisation": " ".join(norms)} if norms else {})
     return (
@@ -177,9 +177,9 @@ def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provena
             answers=found,
             groups=list(dict.fromkeys(answer.group for answer in found)),
             overview=answers.overview(result),
-            lead=outcome_lead(result) if one_size else answers.overview_lead(result),
-            outcomes=outcome_rows(result) if one_size else [],
-            one_size=one_size,
+            lead=outcome_lead(result) if about_losses else answers.overview_lead(result),
+            outcomes=outcome_rows(result) if about_losses else [],
+            about_losses=about_losses,
             not_identified=answers.not_identified,
             goal=answers.goal,
             trust=facts,

@@ -6,8 +6,10 @@ Names, meanings and the tasks that can have them stand in scaling.schema.QUANTIT
 from __future__ import annotations
 
 from analysis.quantities.critical_batch_size import critical_batch_size
+from analysis.quantities.loss_over_larger_model import loss_over_larger_model
 from analysis.quantities.measured import Quantity
 
 QUANTITIES: dict[str, Quantity] = {
     "critical_batch_size": critical_batch_size,
+    "loss_over_larger_model": loss_over_larger_model,
 }
