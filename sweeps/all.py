@@ -7,20 +7,16 @@ end the page. Started again it goes on where it was stopped, as the sweeps do.
 from __future__ import annotations
 
 import argparse
-import difflib
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 
-import yaml
-
-from scaling.config import ConfigError
 from sweeps.messages import one_line_errors, one_line_interruption
+from sweeps.study_files import chosen_studies
 
 # What runs where no study is named, and the seconds that it takes on 2 cores with its report.
 STUDIES = {
@@ -103,33 +99,6 @@ def run_module(command: Sequence[str]) -> int:
     return code
 
 
-def studies_in(folders: Sequence[Path]) -> dict[str, str]:
-    """Choices of the group study in these folders and the study.name of each."""
-    found = {}
-    for folder in folders:
-        for path in sorted(folder.glob("*.yaml")):
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            found[path.stem] = str((content.get("study") or {}).get("name", path.stem))
-    return found
-
-
-def chosen_studies(asked: Sequence[str], config_dir: str | None) -> dict[str, str]:
-    """Those asked for, each once, in order; ConfigError for one that does not exist."""
-    folders = [Path(str(files("conf"))) / "study"]
-    if config_dir is not None:
-        if not Path(config_dir).is_dir():
-            raise ConfigError("--config-dir", config_dir, "there is no such folder")
-        folders.append(Path(config_dir) / "study")
-    known = studies_in(folders)
-    wanted = list(dict.fromkeys(asked or STUDIES))
-    for name in wanted:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}? There" if near else "there"
-            raise ConfigError("study", name, f"is not in conf/study; {hint} are {', '.join(known)}")
-    return {name: known[name] for name in wanted}
-
-
 def _newest_journal(name: str) -> float:
     """When something was last written on the study's record; 0 if nothing ever was."""
     return max((path.stat().st_mtime for path in Path("runs", name).glob("*.jsonl")), default=0.0)
@@ -141,7 +110,8 @@ def main() -> None:
     parser.add_argument("--config-dir", help="a folder of yours with study/*.yaml")
     arguments = parser.parse_args()
     with one_line_interruption(), one_line_errors():
-        names = chosen_studies(arguments.study, arguments.config_dir)
+        asked = dict.fromkeys(arguments.study or STUDIES)
+        names = chosen_studies(list(asked), arguments.config_dir)
         loop = Loop(names, arguments.config_dir)
         loop.run()
     if loop.failed:
