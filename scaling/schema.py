@@ -110,6 +110,10 @@ class QuantityFacts(NamedTuple):
 
 # Found from several trials by the function of the same name in analysis.quantities.
 QUANTITIES = {
+    "best_one_step_lr": QuantityFacts(
+        "lr of the least mean loss after one step, at each batch size; theory: the closed form",
+        ("finite_regression",),
+    ),
     "critical_batch_size": QuantityFacts(
         "E_min/S_min of each target, in examples; theory: from the exact frontier"
     ),

@@ -15,6 +15,7 @@ from analysis.figures.drawing import Drawing
 from analysis.figures.frontier import plot_pareto_front, plot_steps_against_batch_size
 from analysis.figures.learning_rate import plot_best_lr, plot_lr_heat_map
 from analysis.figures.noise_scale import plot_noise_scale
+from analysis.figures.one_step import draw_one_step
 from analysis.figures.overlaid import (
     plot_overlaid_curves,
     plot_overlaid_lr,
@@ -37,6 +38,7 @@ def draw(result: StudyResult) -> Iterator[Drawing]:
     all_tables = tables.tables(result)
     groups = tables.groups_of(result)
     yield from _draw_predicted(result, groups)
+    yield from draw_one_step(result, groups)
     if has_one_batch_size(result):
         yield from _draw_outcomes(result, all_tables["loss_curves"], groups)
         return

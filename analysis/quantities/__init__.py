@@ -5,9 +5,11 @@ Names, meanings and the tasks that can have them stand in scaling.schema.QUANTIT
 
 from __future__ import annotations
 
+from analysis.quantities.best_one_step_lr import best_one_step_lr
 from analysis.quantities.critical_batch_size import critical_batch_size
 from analysis.quantities.measured import Quantity
 
 QUANTITIES: dict[str, Quantity] = {
+    "best_one_step_lr": best_one_step_lr,
     "critical_batch_size": critical_batch_size,
 }
