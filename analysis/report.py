@@ -128,7 +128,7 @@ def published(result: StudyResult, provenance: Provenance) -> pd.DataFrame:
 def predictions(result: StudyResult, provenance: Provenance) -> pd.DataFrame:
     """What the study predicted of its trials, and whether it holds."""
     claims = predictions_of(provenance.sweeps)
-    return check_predictions(result.trials, result.curves, claims)
+    return check_predictions(result, claims)
 
 
 def environment() -> jinja2.Environment:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import os
 import re
+from typing import NamedTuple
 
 # Derived params of a trial, known before its first step.
 MODEL_SIZE = "model_size"  # the axis on which models grow (linear regression: inputs D)
@@ -81,16 +82,38 @@ VIEW_EXAMPLES, VIEW_FRONTIER = "batch-scaling-loss-vs-examples", "batch-scaling-
 
 NO_STORE = "none"  # as tracking.uri: record now, synchronise later
 
-# What a study predicts of its trials, before they run: exactly one of the last three, `tolerance`
-# (absolute) with `equals`. where: params and their values (a list: any of them). at: of each
-# trial's evaluations "last", "greatest", "least" or a step. Every trial must satisfy it.
+# What a study predicts of its trials, before they run: exactly one of the last three. where: params
+# and their values (a list: any of them). Of each trial, a metric: at is of its evaluations "last",
+# "greatest", "least" or a step, and every trial must satisfy it. Or of all these trials together, a
+# quantity. How near `equals` must come: exactly one of TOLERANCES; standard_errors are the
+# quantity's own, and with at_most or at_least it must keep the bound by so many of them.
 PREDICTION_KEYS = {
     "says": "a sentence", "source": "where it is derived", "where": "which trials",
-    "metric": "one of METRICS", "at": "which evaluations", "tolerance": "of equals",
-    "equals": "its value", "at_most": "its upper bound", "at_least": "its lower bound",
+    "metric": "one of METRICS", "at": "which evaluations", "quantity": "one of QUANTITIES",
+    "tolerance": "absolute", "relative_tolerance": "a share of what is predicted",
+    "standard_errors": "so many of the quantity",
+    "equals": "its value, or theory: the closed form that the quantity knows",
+    "at_most": "its upper bound", "at_least": "its lower bound",
 }  # fmt: skip
+TOLERANCES = ("tolerance", "relative_tolerance", "standard_errors")
+THEORY = "theory"  # as value of equals
 PREDICTED = ("equals", "at_most", "at_least")
 AT = ("last", "greatest", "least")
+
+
+class QuantityFacts(NamedTuple):
+    """meaning: what it is, in its units; tasks: that can have it, all if none is named."""
+
+    meaning: str
+    tasks: tuple[str, ...] = ()
+
+
+# Found from several trials by the function of the same name in analysis.quantities.
+QUANTITIES = {
+    "critical_batch_size": QuantityFacts(
+        "E_min/S_min of each target, in examples; theory: from the exact frontier"
+    ),
+}
 
 REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
+from scaling import schema
 from scaling.config import ConfigError, OwnOptimizerConfig, OwnTaskConfig, TrialConfig
 from scaling.own_code import first_line
 from scaling.own_optimizer import optimizer_content
@@ -127,12 +128,22 @@ def _start(config: TrialConfig) -> _Start:
 def _check_predictions(start: _Start, config: TrialConfig) -> None:
     """What a study predicts must be measured by its task."""
     for prediction in config.study.predictions:
+        if "quantity" in prediction:
+            _check_quantity(prediction["quantity"], config.task.name)
+            continue
         metric = prediction["metric"]
         if metric not in start.metrics | {"train_loss"}:
             allowed = f"the task {config.task.name} does not measure it as it is configured"
             if needs := NEEDED.get(metric):
                 allowed += f"; it needs {needs}"
             raise ConfigError("study.predictions metric", metric, allowed)
+
+
+def _check_quantity(quantity: str, task: str) -> None:
+    tasks = schema.QUANTITIES[quantity].tasks
+    if tasks and task not in tasks:
+        allowed = f"the task {task} does not have it; it needs {' or '.join(tasks)}"
+        raise ConfigError("study.predictions quantity", quantity, allowed)
 
 
 def _check_batch_size(task: Task, config: TrialConfig) -> None:
