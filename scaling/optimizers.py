@@ -66,6 +66,18 @@ def adamw(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper) -> Step:
     return _adam(gradient, state, param, hyper)
 
 
+def preconditioned(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper) -> Step:
+    """w <- w - lr (H + damping)^-power g, H the task's curvature, a constant (power 1: Newton's
+    direction; Zhang et al. 2019, arXiv:1907.04164, section 3.4, have powers of it)."""
+    gradient = _with_penalty(gradient, param, hyper)
+    matrix = state["preconditioner"]  # [R, D], or [R, D, D] where H is not diagonal
+    if matrix.dim() == gradient.dim():
+        update = matrix * gradient
+    else:
+        update = (matrix * gradient[:, None]).sum(-1)
+    return param - hyper["lr"] * update, state
+
+
 def _adam(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper) -> Step:
     mean = hyper["beta1"] * state["mean"] + hyper["1 - beta1"] * gradient
     square = hyper["beta2"] * state["square"] + hyper["1 - beta2"] * gradient.square()
@@ -86,6 +98,7 @@ UPDATES: dict[str, LeafUpdate] = {
     "rmsprop": rmsprop,
     "adam": adam,
     "adamw": adamw,
+    "preconditioned": preconditioned,
 }
 STATE: dict[str, tuple[str, ...]] = {
     "sgd": (),
@@ -94,6 +107,7 @@ STATE: dict[str, tuple[str, ...]] = {
     "rmsprop": ("square",),
     "adam": ("mean", "square"),
     "adamw": ("mean", "square"),
+    "preconditioned": (),
 }
 
 
@@ -103,6 +117,19 @@ def init(name: str, params: dict[str, Tensor]) -> dict[str, Leaf]:
         key: {part: torch.zeros_like(param) for part in STATE[name]}
         for key, param in params.items()
     }
+
+
+def preconditioner(curvature: Tensor, power: Tensor, damping: Tensor) -> Tensor:
+    """(H + damping)^-power of each row: [R, D] of a diagonal H [D], [R, D, D] of H [D, D].
+
+    power and damping [R]. Computed number by number and in float64: a row's bits are its own.
+    """
+    if curvature.dim() == 1:
+        rows = zip(power.tolist(), damping.tolist(), strict=True)
+        return torch.stack([(curvature + shift) ** -exponent for exponent, shift in rows])
+    values, basis = torch.linalg.eigh(curvature)
+    scales = preconditioner(values.clamp(min=0), power, damping)
+    return torch.stack([(basis * row) @ basis.mT for row in scales])
 
 
 def update(
