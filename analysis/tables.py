@@ -22,6 +22,7 @@ from analysis.one_step_lr import has_one_step, one_step_lr_frame
 from analysis.search import search_frame
 from analysis.study import StudyResult
 from analysis.trust import tuning_budget
+from analysis.weight_decay import weight_decay_gaps
 from scaling.schema import DIVERGED, REACHED
 
 SUMMARY_FORMAT = 1
@@ -34,6 +35,8 @@ def tables(result: StudyResult) -> dict[str, pd.DataFrame]:
     special = {"final_loss": final_loss(result)} if has_one_batch_size(result) else {}
     if has_one_step(result):
         special["one_step_lr"] = one_step_lr_frame(result)
+    if len(gaps := weight_decay_gaps(result)):
+        special["weight_decay_gaps"] = gaps
     return special | {
         "recommendations": result.recommendations,
         "fits": fits(result),

@@ -150,6 +150,26 @@ class AdamConfig(DecayingConfig):
 
 
 @dataclass
+class SgdwConfig(SgdConfig):
+    """As all whose name ends so: weight decay apart from the gradient (scaling.optimizers)."""
+
+    name: str = "sgdw"
+    weight_decay: float = 0.01
+
+
+@dataclass
+class MomentumwConfig(MomentumConfig):
+    name: str = "momentumw"
+    weight_decay: float = 0.01
+
+
+@dataclass
+class RmspropwConfig(RmspropConfig):
+    name: str = "rmspropw"
+    weight_decay: float = 0.01
+
+
+@dataclass
 class AdamwConfig(AdamConfig):
     name: str = "adamw"
     weight_decay: float = 0.01
@@ -280,6 +300,9 @@ OPTIMIZERS: dict[str, type[OptimizerConfig]] = {
     "nesterov": NesterovConfig,
     "rmsprop": RmspropConfig,
     "adam": AdamConfig,
+    "sgdw": SgdwConfig,
+    "momentumw": MomentumwConfig,
+    "rmspropw": RmspropwConfig,
     "adamw": AdamwConfig,
     "preconditioned": PreconditionedConfig,
     "own": OwnOptimizerConfig,

@@ -117,6 +117,18 @@ QUANTITIES = {
     "critical_batch_size": QuantityFacts(
         "E_min/S_min of each target, in examples; theory: from the exact frontier"
     ),
+    "weight_decay_path_gap": QuantityFacts(
+        "|w - w'| / max |w|, greatest along the run: L2 penalty and decoupled decay of the same "
+        "weight_decay, of each pair of trials",
+        ("finite_regression",),
+    ),
+    "weight_decay_last_gap": QuantityFacts(
+        "the same at the last evaluation", ("finite_regression",)
+    ),
+    "weight_decay_fixed_point_gap": QuantityFacts(
+        "the same where decoupled weight_decay is that of the penalty / (1 - momentum)",
+        ("finite_regression",),
+    ),
 }
 
 REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"

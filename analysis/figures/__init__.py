@@ -25,6 +25,7 @@ from analysis.figures.predicted import plot_metric, plot_weight_paths
 from analysis.figures.residuals import plot_residuals
 from analysis.figures.scaling import draw_scaling
 from analysis.figures.search import plot_search
+from analysis.figures.weight_decay import draw_weight_decay
 from analysis.noise_scale import KINDS
 from analysis.one_batch_size import has_one_batch_size
 from analysis.study import StudyResult
@@ -39,6 +40,7 @@ def draw(result: StudyResult) -> Iterator[Drawing]:
     groups = tables.groups_of(result)
     yield from _draw_predicted(result, groups)
     yield from draw_one_step(result, groups)
+    yield from draw_weight_decay(result)
     if has_one_batch_size(result):
         yield from _draw_outcomes(result, all_tables["loss_curves"], groups)
         return
