@@ -25,13 +25,15 @@ class StudyConfig:
 
     published: results to hold the trials' last evaluations against, each {where: {param: value},
     metric: accuracy or loss, value: .., source: ..}. predictions: what theory says must come true,
-    with tolerances fixed before the trials run: schema.PREDICTION_KEYS.
+    with tolerances fixed before the trials run: schema.PREDICTION_KEYS. report: what it is about,
+    schema.REPORTS.
     """
 
     name: str = "scratch"
     question: str = ""
     published: list[Any] = field(default_factory=list)
     predictions: list[Any] = field(default_factory=list)
+    report: str = "batch_sizes"
 
 
 @dataclass

@@ -27,7 +27,7 @@ from analysis.figures.scaling import draw_scaling
 from analysis.figures.search import plot_search
 from analysis.figures.weight_decay import draw_weight_decay
 from analysis.noise_scale import KINDS
-from analysis.one_batch_size import has_one_batch_size
+from analysis.one_batch_size import is_about_losses
 from analysis.study import StudyResult
 from scaling.schema import target_label
 
@@ -41,7 +41,7 @@ def draw(result: StudyResult) -> Iterator[Drawing]:
     yield from _draw_predicted(result, groups)
     yield from draw_one_step(result, groups)
     yield from draw_weight_decay(result)
-    if has_one_batch_size(result):
+    if is_about_losses(result):
         yield from _draw_outcomes(result, all_tables["loss_curves"], groups)
         return
     if len(groups) > 1:
@@ -105,12 +105,14 @@ def _draw_predicted(result: StudyResult, groups: list[dict[str, Any]]) -> Iterat
 def _draw_outcomes(
     result: StudyResult, curves: pd.DataFrame, groups: list[dict[str, Any]]
 ) -> Iterator[Drawing]:
-    """Of studies with one batch size: the losses of all groups in one figure."""
+    """Of studies of losses: those of all groups in one figure."""
     series = [
         (tables.group_label(group) or "all trials", tables.select(curves, group))
         for group in groups
     ]
     what = "Mean over the seeds, at the learning rate that ends lowest; the band spans the seeds"
+    if result.frontier["batch_size"].nunique() > 1:
+        what += "; batch sizes of a group share its colour"
     for y, more in (("loss", ", dotted lines are the targets"), ("accuracy", "")):
         if y in curves and curves[y].notna().any():
             targets = result.targets if y == "loss" else ()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from analysis.quantities.best_one_step_lr import best_one_step_lr
 from analysis.quantities.critical_batch_size import critical_batch_size
+from analysis.quantities.loss_over_larger_model import loss_over_larger_model
 from analysis.quantities.measured import Quantity
 from analysis.quantities.weight_decay_gap import (
     weight_decay_fixed_point_gap,
@@ -20,4 +21,5 @@ QUANTITIES: dict[str, Quantity] = {
     "weight_decay_fixed_point_gap": weight_decay_fixed_point_gap,
     "weight_decay_last_gap": weight_decay_last_gap,
     "weight_decay_path_gap": weight_decay_path_gap,
+    "loss_over_larger_model": loss_over_larger_model,
 }
