@@ -103,10 +103,12 @@ AT = ("last", "greatest", "least")
 
 
 class QuantityFacts(NamedTuple):
-    """meaning: what it is, in its units; tasks: that can have it, all if none is named."""
+    """meaning: what it is, in its units; tasks: that can have it, all if none is named; metric:
+    what the task must measure for it."""
 
     meaning: str
     tasks: tuple[str, ...] = ()
+    metric: str = ""
 
 
 # Found from several trials by the function of the same name in analysis.quantities.
@@ -121,14 +123,12 @@ QUANTITIES = {
     "weight_decay_path_gap": QuantityFacts(
         "|w - w'| / max |w|, greatest along the run: L2 penalty and decoupled decay of the same "
         "weight_decay, of each pair of trials",
-        ("finite_regression",),
+        metric="weight_1",
     ),
-    "weight_decay_last_gap": QuantityFacts(
-        "the same at the last evaluation", ("finite_regression",)
-    ),
+    "weight_decay_last_gap": QuantityFacts("the same at the last evaluation", metric="weight_1"),
     "weight_decay_fixed_point_gap": QuantityFacts(
         "the same where decoupled weight_decay is that of the penalty / (1 - momentum)",
-        ("finite_regression",),
+        metric="weight_1",
     ),
     "loss_over_larger_model": QuantityFacts(
         "held-out loss after twice the steps, or with twice the batch, minus that of a model about "

@@ -128,22 +128,24 @@ def _start(config: TrialConfig) -> _Start:
 def _check_predictions(start: _Start, config: TrialConfig) -> None:
     """What a study predicts must be measured by its task."""
     for prediction in config.study.predictions:
-        if "quantity" in prediction:
-            _check_quantity(prediction["quantity"], config.task.name)
-            continue
-        metric = prediction["metric"]
-        if metric not in start.metrics | {"train_loss"}:
-            allowed = f"the task {config.task.name} does not measure it as it is configured"
-            if needs := NEEDED.get(metric):
-                allowed += f"; it needs {needs}"
-            raise ConfigError("study.predictions metric", metric, allowed)
+        if name := prediction.get("quantity"):
+            facts = schema.QUANTITIES[name]
+            if facts.tasks and config.task.name not in facts.tasks:
+                needs = " or ".join(facts.tasks)
+                allowed = f"the task {config.task.name} does not have it; it needs {needs}"
+                raise ConfigError("study.predictions quantity", name, allowed)
+            if facts.metric:
+                _check_metric("quantity", name, facts.metric, start, config)
+        else:
+            _check_metric("metric", prediction["metric"], prediction["metric"], start, config)
 
 
-def _check_quantity(quantity: str, task: str) -> None:
-    tasks = schema.QUANTITIES[quantity].tasks
-    if tasks and task not in tasks:
-        allowed = f"the task {task} does not have it; it needs {' or '.join(tasks)}"
-        raise ConfigError("study.predictions quantity", quantity, allowed)
+def _check_metric(kind: str, name: str, metric: str, start: _Start, config: TrialConfig) -> None:
+    if metric not in start.metrics | {"train_loss"}:
+        allowed = f"the task {config.task.name} does not measure it as it is configured"
+        if needs := NEEDED.get(metric):
+            allowed += f"; it needs {needs}"
+        raise ConfigError(f"study.predictions {kind}", name, allowed)
 
 
 def _check_batch_size(task: Task, config: TrialConfig) -> None:
