@@ -18,9 +18,11 @@ from analysis.groups import group_label as group_label  # beside groups_of for i
 from analysis.lr_rules import predict_lr
 from analysis.noise_scale import noise_against_critical, noise_along_runs
 from analysis.one_batch_size import final_loss, is_about_losses
+from analysis.one_step_lr import has_one_step, one_step_lr_frame
 from analysis.search import search_frame
 from analysis.study import StudyResult
 from analysis.trust import tuning_budget
+from analysis.weight_decay import weight_decay_gaps
 from scaling.schema import DIVERGED, LOSSES, REACHED
 
 SUMMARY_FORMAT = 1
@@ -31,6 +33,10 @@ Group = dict[str, Any]
 def tables(result: StudyResult) -> dict[str, pd.DataFrame]:
     """Name -> frame of all that is written as CSV; what the figures show is among them."""
     special = {"final_loss": final_loss(result)} if is_about_losses(result) else {}
+    if has_one_step(result):
+        special["one_step_lr"] = one_step_lr_frame(result)
+    if len(gaps := weight_decay_gaps(result)):
+        special["weight_decay_gaps"] = gaps
     return special | {
         "recommendations": result.recommendations,
         "fits": fits(result),

@@ -103,16 +103,32 @@ AT = ("last", "greatest", "least")
 
 
 class QuantityFacts(NamedTuple):
-    """meaning: what it is, in its units; tasks: that can have it, all if none is named."""
+    """meaning: what it is, in its units; tasks: that can have it, all if none is named; metric:
+    what the task must measure for it."""
 
     meaning: str
     tasks: tuple[str, ...] = ()
+    metric: str = ""
 
 
 # Found from several trials by the function of the same name in analysis.quantities.
 QUANTITIES = {
+    "best_one_step_lr": QuantityFacts(
+        "lr of the least mean loss after one step, at each batch size; theory: the closed form",
+        ("finite_regression",),
+    ),
     "critical_batch_size": QuantityFacts(
         "E_min/S_min of each target, in examples; theory: from the exact frontier"
+    ),
+    "weight_decay_path_gap": QuantityFacts(
+        "|w - w'| / max |w|, greatest along the run: L2 penalty and decoupled decay of the same "
+        "weight_decay, of each pair of trials",
+        metric="weight_1",
+    ),
+    "weight_decay_last_gap": QuantityFacts("the same at the last evaluation", metric="weight_1"),
+    "weight_decay_fixed_point_gap": QuantityFacts(
+        "the same where decoupled weight_decay is that of the penalty / (1 - momentum)",
+        metric="weight_1",
     ),
     "loss_over_larger_model": QuantityFacts(
         "held-out loss after twice the steps, or with twice the batch, minus that of a model about "

@@ -174,12 +174,12 @@ def _validate_schedule(schedule: ScheduleConfig) -> None:
 
 def _validate_optimizer(optimizer: OptimizerConfig) -> None:
     _member("optimizer.name", optimizer.name, tuple(OPTIMIZERS))
-    _real("optimizer.weight_decay", optimizer.weight_decay, least=0)
+    for key in ("weight_decay", "eps", "power", "damping"):
+        if hasattr(optimizer, key):
+            _real(f"optimizer.{key}", getattr(optimizer, key), least=0)
     for key in ("momentum", "alpha", "beta1", "beta2"):
         if hasattr(optimizer, key):
             _real(f"optimizer.{key}", getattr(optimizer, key), least=0, below=1)
-    if hasattr(optimizer, "eps"):
-        _real("optimizer.eps", optimizer.eps, least=0)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _validate_groups(config: TrialConfig) -> None:

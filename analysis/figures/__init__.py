@@ -15,6 +15,7 @@ from analysis.figures.drawing import Drawing
 from analysis.figures.frontier import plot_pareto_front, plot_steps_against_batch_size
 from analysis.figures.learning_rate import plot_best_lr, plot_lr_heat_map
 from analysis.figures.noise_scale import plot_noise_scale
+from analysis.figures.one_step import draw_one_step
 from analysis.figures.overlaid import (
     plot_overlaid_curves,
     plot_overlaid_lr,
@@ -24,6 +25,7 @@ from analysis.figures.predicted import plot_metric, plot_weight_paths
 from analysis.figures.residuals import plot_residuals
 from analysis.figures.scaling import draw_scaling
 from analysis.figures.search import plot_search
+from analysis.figures.weight_decay import draw_weight_decay
 from analysis.noise_scale import KINDS
 from analysis.one_batch_size import is_about_losses
 from analysis.study import StudyResult
@@ -37,6 +39,8 @@ def draw(result: StudyResult) -> Iterator[Drawing]:
     all_tables = tables.tables(result)
     groups = tables.groups_of(result)
     yield from _draw_predicted(result, groups)
+    yield from draw_one_step(result, groups)
+    yield from draw_weight_decay(result)
     if is_about_losses(result):
         yield from _draw_outcomes(result, all_tables["loss_curves"], groups)
         return

@@ -118,7 +118,7 @@ def test_a_quantity_that_the_task_cannot_have_is_refused(monkeypatch: pytest.Mon
         ({"equals": 1.0, "tolerance": 1, "relative_tolerance": 1, "at_most": None}, "needs equals"),
         ({"equals": 1.0, "tolerance": -1.0, "at_most": None}, "must be a finite number >= 0"),
         ({"equals": 1.0, "tolerance": "1%", "at_most": None}, "tolerance=1%: must be a finite"),
-        (OF_ALL | {"quantity": "beauty"}, "quantity=beauty: must be one of critical_batch_size"),
+        (OF_ALL | {"quantity": "beauty"}, "quantity=beauty: must be one of best_one_step"),
         (OF_ALL | {"equals": "paper", "at_most": None, "tolerance": 1}, "equals=paper: must be a"),
         (OF_ALL | {"equals": "theory", "at_most": None}, "may have standard_errors with any"),
     ],
