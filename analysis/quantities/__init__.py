@@ -5,9 +5,21 @@ Names, meanings and the tasks that can have them stand in scaling.schema.QUANTIT
 
 from __future__ import annotations
 
+from analysis.quantities.best_lr import (
+    best_lr,
+    lr_saturation,
+    lr_slope_large_batches,
+    lr_slope_small_batches,
+)
 from analysis.quantities.critical_batch_size import critical_batch_size
+from analysis.quantities.critical_batch_size_ratio import critical_batch_size_ratio
 from analysis.quantities.measured import Quantity
 
 QUANTITIES: dict[str, Quantity] = {
+    "best_lr": best_lr,
     "critical_batch_size": critical_batch_size,
+    "critical_batch_size_ratio": critical_batch_size_ratio,
+    "lr_saturation": lr_saturation,
+    "lr_slope_large_batches": lr_slope_large_batches,
+    "lr_slope_small_batches": lr_slope_small_batches,
 }
