@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
+from scaling import schema
 from scaling.config import (
     BudgetConfig,
     ConfigError,
@@ -19,6 +21,7 @@ from scaling.config import (
     ScheduleConfig,
     TrialConfig,
 )
+from scaling.stored_run import RunError, StoredRun, trial_of
 from scaling.trial import prepare
 from tests.scaling.test_checkpoint import assert_same
 from tests.scaling.trials import finite_task, optimizer_config, regression_trial, trained
@@ -283,3 +286,20 @@ def test_curvature_that_is_not_there() -> None:
     with pytest.raises(ConfigError, match="must be > 0: the curvature is singular"):
         prepare([fewer])
     prepare([replace(fewer, optimizer=optimizer_config("preconditioned", damping=0.1))])
+
+
+def test_what_a_store_names_is_imported_only_by_name() -> None:
+    """A class in the user's folder needs to be named again; torch's own go without saying."""
+
+    def stored(config: TrialConfig) -> StoredRun:
+        [trial] = prepare([config])
+        text = yaml.safe_dump(asdict(config))
+        return StoredRun("1", "a", {schema.TRIAL_ID: trial.trial_id}, {}, {}, text)
+
+    mine = stored(own_trial(f"{MINE}.Halved"))
+    for wrong in (None, "another.Class"):
+        with pytest.raises(RunError, match=r"if you trust that code .* optimizer.path=tests.scal"):
+            trial_of(mine, None, None, wrong)
+    assert trial_of(mine, None, None, f"{MINE}.Halved").trial_id == mine.tags[schema.TRIAL_ID]
+    torchs = stored(own_trial("torch.optim.Adagrad"))
+    assert trial_of(torchs, None, None).trial_id == torchs.tags[schema.TRIAL_ID]
