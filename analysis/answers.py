@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.fitting import FitResult
 from analysis.frontier import usable
 from analysis.groups import group_label, listed
-from analysis.one_batch_size import has_one_batch_size, outcome_lead, outcome_rows
+from analysis.one_batch_size import is_about_losses, outcome_lead, outcome_rows
 from analysis.sources.steps import NO_TARGET
 from analysis.study import StudyResult
 from analysis.tables import groups_of, select
@@ -164,13 +164,13 @@ def goal(target: str) -> str:
 def answer_lines(result: StudyResult) -> list[str]:
     """Lines for a terminal: the named batch sizes of the hardest target, or a line a group."""
     found = answers(result)
-    if has_one_batch_size(result):
+    if is_about_losses(result):
         return [outcome_lead(result)]
     if not found:
         return ["no target was reached often enough to say anything"]
     first = found[0]
     if len({answer.group for answer in found}) > 1:
-        return [
+        return twice_lines(result) + [
             f"{row['label']}: critical batch size {row['critical']} for {goal(row['target'])}"
             for row in overview(result)
         ]
@@ -185,6 +185,21 @@ def answer_lines(result: StudyResult) -> list[str]:
     ]
 
 
+def twice_lines(result: StudyResult) -> list[str]:
+    """A sentence a group: what twice the compute buys by each way of spending it."""
+    lines = []
+    for group in groups_of(result):
+        rows = select(result.twice_the_compute, group).to_dict("records")
+        if rows:
+            base, *ways = rows
+            said = listed([f"{row['loss']:.3g} with {row['way']}" for row in ways])
+            lines.append(
+                f"{group_label(group)}: from the loss {base['loss']:.3g} at batch size "
+                f"{size_words(base['batch_size'])}, twice the compute leads to {said}"
+            )
+    return lines
+
+
 def markdown(
     result: StudyResult, warnings: list[str], sweep: Mapping[str, str] | None = None
 ) -> str:
@@ -195,7 +210,7 @@ def markdown(
     sweep = sweep or {}
     question = sweep.get(schema.QUESTION) or f"{result.study}: how large a batch is worth it?"
     lines = [f"**{schema.note_text(question[:PART_LENGTH])}**", ""]
-    if has_one_batch_size(result):
+    if is_about_losses(result):
         lines += _outcome_lines(result)
     else:
         for answer in answers(result):

@@ -26,6 +26,7 @@ CURVE_COLUMNS = ["batch_size", "lr", "step", "exact_loss", "noise_floor"]
 _STREAMING = ("dimension", "spectrum_exponent", "label_noise", "true_weight", "initial_weight")
 _DRAWN = ("data_examples", "dimension", "spectrum_exponent", "label_noise", "true_weight")
 _FINITE = (*_DRAWN, "data_seed", "initial_weights", "loss_scale", "sampling")
+_EXACT = {"sgd": (), "momentum": ("momentum",), "preconditioned": ("power", "damping")}
 _GIVEN = ("inputs", "labels")  # recorded only where they were given
 _MOST_NUMBERS = 2e9  # of the second moments over all steps of a finite problem's curves
 
@@ -46,7 +47,8 @@ class Theory(Protocol):
 
 @dataclass(frozen=True)
 class Streaming:
-    """Streaming regression under sgd or heavy-ball momentum: see analysis.theory."""
+    """Streaming regression under sgd, heavy-ball momentum or the exact preconditioner, which is
+    sgd on another problem: see analysis.theory and RegressionProblem.preconditioned."""
 
     problem: RegressionProblem
     momentum: float = 0.0
@@ -84,8 +86,8 @@ def theory_of(trials: pd.DataFrame) -> Theory | None:
     """The theory that is exact for all trials of one group; None where there is none.
 
     Exact: constant schedule, no weight decay, one value of every param of the task, and either
-    linear_regression under sgd or momentum (one value of it), or finite_regression under sgd, with
-    the recorded initial loss that the problem has.
+    linear_regression under sgd, momentum or preconditioned (one value of its numbers), or
+    finite_regression under sgd, with the recorded initial loss that the problem has.
     """
     fixed = _fixed(trials, ("task.name", "optimizer.name", "schedule.name"))
     if fixed is None or fixed["schedule.name"] != "constant":
@@ -93,7 +95,7 @@ def theory_of(trials: pd.DataFrame) -> Theory | None:
     if "optimizer.weight_decay" in trials and trials["optimizer.weight_decay"].fillna(0).any():
         return None
     task, optimizer = fixed["task.name"], fixed["optimizer.name"]
-    if task == "linear_regression" and optimizer in ("sgd", "momentum"):
+    if task == "linear_regression" and optimizer in _EXACT:
         return _streaming(trials, optimizer)
     if task == "finite_regression" and optimizer == "sgd":
         return _finite(trials)
@@ -162,14 +164,17 @@ def problem_of(trials: pd.DataFrame) -> RegressionProblem | None:
 
 def _streaming(trials: pd.DataFrame, optimizer: str) -> Streaming | None:
     values = _fixed(trials, [f"task.{name}" for name in _STREAMING])
-    momentum = _fixed(trials, ["optimizer.momentum"]) if optimizer == "momentum" else {}
-    if values is None or momentum is None:
+    numbers_of = _fixed(trials, [f"optimizer.{name}" for name in _EXACT[optimizer]])
+    if values is None or numbers_of is None:
         return None
+    own = [float(value) for value in numbers_of.values()]
     dimension, *numbers = values.values()
     problem = RegressionProblem.power_law(int(dimension), *map(float, numbers))
     if not _starts_at(trials, problem.initial_risk):
         return None
-    return Streaming(problem, float(momentum.get("optimizer.momentum", 0.0)))
+    if optimizer == "preconditioned":
+        return Streaming(problem.preconditioned(*own))
+    return Streaming(problem, *own)
 
 
 def _finite(trials: pd.DataFrame) -> Finite | None:

@@ -25,13 +25,15 @@ class StudyConfig:
 
     published: results to hold the trials' last evaluations against, each {where: {param: value},
     metric: accuracy or loss, value: .., source: ..}. predictions: what theory says must come true,
-    with tolerances fixed before the trials run: schema.PREDICTION_KEYS.
+    with tolerances fixed before the trials run: schema.PREDICTION_KEYS. report: what it is about,
+    schema.REPORTS.
     """
 
     name: str = "scratch"
     question: str = ""
     published: list[Any] = field(default_factory=list)
     predictions: list[Any] = field(default_factory=list)
+    report: str = "batch_sizes"
 
 
 @dataclass
@@ -91,39 +93,82 @@ class ColourizationConfig(TaskConfig):
 @dataclass
 class OptimizerConfig:
     name: str = MISSING
+
+
+@dataclass
+class OwnOptimizerConfig(OptimizerConfig):
+    """Any torch.optim.Optimizer (scaling.own_optimizer). path: module.Class; options: its
+    arguments but for the parameters and lr."""
+
+    name: str = "own"
+    path: str = MISSING
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class DecayingConfig(OptimizerConfig):
     weight_decay: float = 0.0
 
 
 @dataclass
-class SgdConfig(OptimizerConfig):
+class PreconditionedConfig(DecayingConfig):
+    """SGD with (H + damping)^-power in front of the gradient, H the task's own curvature."""
+
+    name: str = "preconditioned"
+    power: float = 1.0
+    damping: float = 0.0
+
+
+@dataclass
+class SgdConfig(DecayingConfig):
     name: str = "sgd"
 
 
 @dataclass
-class MomentumConfig(OptimizerConfig):
+class MomentumConfig(DecayingConfig):
     name: str = "momentum"
     momentum: float = 0.9
 
 
 @dataclass
-class NesterovConfig(OptimizerConfig):
+class NesterovConfig(DecayingConfig):
     name: str = "nesterov"
     momentum: float = 0.9
 
 
 @dataclass
-class RmspropConfig(OptimizerConfig):
+class RmspropConfig(DecayingConfig):
     name: str = "rmsprop"
     alpha: float = 0.99
     eps: float = 1e-8
 
 
 @dataclass
-class AdamConfig(OptimizerConfig):
+class AdamConfig(DecayingConfig):
     name: str = "adam"
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+
+
+@dataclass
+class SgdwConfig(SgdConfig):
+    """As all whose name ends so: weight decay apart from the gradient (scaling.optimizers)."""
+
+    name: str = "sgdw"
+    weight_decay: float = 0.01
+
+
+@dataclass
+class MomentumwConfig(MomentumConfig):
+    name: str = "momentumw"
+    weight_decay: float = 0.01
+
+
+@dataclass
+class RmspropwConfig(RmspropConfig):
+    name: str = "rmspropw"
+    weight_decay: float = 0.01
 
 
 @dataclass
@@ -259,7 +304,12 @@ OPTIMIZERS: dict[str, type[OptimizerConfig]] = {
     "nesterov": NesterovConfig,
     "rmsprop": RmspropConfig,
     "adam": AdamConfig,
+    "sgdw": SgdwConfig,
+    "momentumw": MomentumwConfig,
+    "rmspropw": RmspropwConfig,
     "adamw": AdamwConfig,
+    "preconditioned": PreconditionedConfig,
+    "own": OwnOptimizerConfig,
 }
 SCHEDULES = ("constant", "warmup", "cosine")
 PRECISIONS = ("float32", "float64", "bf16")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import os
 import re
+from typing import NamedTuple
 
 # Derived params of a trial, known before its first step.
 MODEL_SIZE = "model_size"  # the axis on which models grow (linear regression: inputs D)
@@ -57,6 +58,7 @@ STEPS_TO_TARGET = "steps_to_target/"  # + target_label: this trial's own first t
 KIND = "kind"
 STUDY = "study"
 PREDICTIONS = "predictions"  # of a sweep: its study's, a JSON list; see PREDICTION_KEYS
+REPORT = "report"  # of a sweep, one of REPORTS if it is not the first: what its report is about
 SWEEP = "sweep"  # name of the sweep: its directory's name
 SETTING = "setting"  # of a trial: its name without the seed, by which seeds are grouped
 TRIAL_ID = "trial_id"  # identity of the trial: equal ids train the same numbers
@@ -81,16 +83,75 @@ VIEW_EXAMPLES, VIEW_FRONTIER = "batch-scaling-loss-vs-examples", "batch-scaling-
 
 NO_STORE = "none"  # as tracking.uri: record now, synchronise later
 
-# What a study predicts of its trials, before they run: exactly one of the last three, `tolerance`
-# (absolute) with `equals`. where: params and their values (a list: any of them). at: of each
-# trial's evaluations "last", "greatest", "least" or a step. Every trial must satisfy it.
+# What a study predicts of its trials, before they run: exactly one of the last three. where: params
+# and their values (a list: any of them). Of each trial, a metric: at is of its evaluations "last",
+# "greatest", "least" or a step, and every trial must satisfy it. Or of all these trials together, a
+# quantity. How near `equals` must come: exactly one of TOLERANCES; standard_errors are the
+# quantity's own, and with at_most or at_least it must keep the bound by so many of them.
 PREDICTION_KEYS = {
     "says": "a sentence", "source": "where it is derived", "where": "which trials",
-    "metric": "one of METRICS", "at": "which evaluations", "tolerance": "of equals",
-    "equals": "its value", "at_most": "its upper bound", "at_least": "its lower bound",
+    "metric": "one of METRICS", "at": "which evaluations", "quantity": "one of QUANTITIES",
+    "tolerance": "absolute", "relative_tolerance": "a share of what is predicted",
+    "standard_errors": "so many of the quantity",
+    "equals": "its value, or theory: the closed form that the quantity knows",
+    "at_most": "its upper bound", "at_least": "its lower bound",
 }  # fmt: skip
+TOLERANCES = ("tolerance", "relative_tolerance", "standard_errors")
+THEORY = "theory"  # as value of equals
 PREDICTED = ("equals", "at_most", "at_least")
 AT = ("last", "greatest", "least")
+
+
+class QuantityFacts(NamedTuple):
+    """meaning: what it is, in its units; tasks: that can have it, all if none is named; metric:
+    what the task must measure for it."""
+
+    meaning: str
+    tasks: tuple[str, ...] = ()
+    metric: str = ""
+
+
+# Found from several trials by the function of the same name in analysis.quantities.
+QUANTITIES = {
+    "best_one_step_lr": QuantityFacts(
+        "lr of the least mean loss after one step, at each batch size; theory: the closed form",
+        ("finite_regression",),
+    ),
+    "best_lr": QuantityFacts("of each batch size and target; theory: the exact optimum"),
+    "critical_batch_size_ratio": QuantityFacts(
+        "critical batch sizes of the other optimizers over that of the plainest of them; theory: "
+        "of the exact frontiers"
+    ),
+    "lr_saturation": QuantityFacts(
+        "AICc of the better power law of lr in B less that of the saturating rule"
+    ),
+    "lr_slope_small_batches": QuantityFacts(
+        "d log lr / d log B of the best lrs at the three smallest batch sizes; theory: of the "
+        "exact optima"
+    ),
+    "lr_slope_large_batches": QuantityFacts("the same at the three largest"),
+    "critical_batch_size": QuantityFacts(
+        "E_min/S_min of each target, in examples; theory: from the exact frontier"
+    ),
+    "weight_decay_path_gap": QuantityFacts(
+        "|w - w'| / max |w|, greatest along the run: L2 penalty and decoupled decay of the same "
+        "weight_decay, of each pair of trials",
+        metric="weight_1",
+    ),
+    "weight_decay_last_gap": QuantityFacts("the same at the last evaluation", metric="weight_1"),
+    "weight_decay_fixed_point_gap": QuantityFacts(
+        "the same where decoupled weight_decay is that of the penalty / (1 - momentum)",
+        metric="weight_1",
+    ),
+    "loss_over_larger_model": QuantityFacts(
+        "held-out loss after twice the steps, or with twice the batch, minus that of a model about "
+        "twice as large, all at the same compute and from a batch size near the critical one"
+    ),
+}
+
+# About how large a batch is worth it, or about what was left of the loss: batch sizes may vary, but
+# no critical one is asked for.
+REPORTS = (BATCH_SIZES, LOSSES) = ("batch_sizes", "losses")
 
 REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
 

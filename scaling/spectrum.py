@@ -56,6 +56,17 @@ class RegressionProblem:
         error = np.full(dimension, initial_weight - true_weight)
         return cls(power_law(dimension, exponent), error, label_noise)
 
+    def preconditioned(self, power: float, damping: float = 0.0) -> RegressionProblem:
+        """The problem on which plain SGD makes the steps of w <- w - lr P g, P = (H +
+        damping)^-power with H = 2 diag(lambda).
+
+        With u = P^(-1/2) w it is u <- u - lr g_u: inputs of covariance P lambda, errors P^(-1/2)
+        (w - w*), equal losses.
+        """
+        factors = (2 * self.eigenvalues + damping) ** -power
+        errors = self.initial_error / np.sqrt(factors)
+        return RegressionProblem(self.eigenvalues * factors, errors, self.label_noise)
+
     @property
     def initial_risk(self) -> float:
         """Excess risk R_0 = sum_i lambda_i (w_0 - w*)_i^2."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scaling import optimizers
+from scaling.stack_optimizer import StackOptimizer, start_optimizer
 from scaling.tasks import Batch, Params, Streams, Task
 from scaling.trial import Trial
 
@@ -53,8 +53,7 @@ class Stack:
     stream_of_tile: list[int]
     streams: Streams
     params: Params
-    state: dict[str, optimizers.Leaf]
-    hyper: optimizers.Hyper
+    optimizer: StackOptimizer
     tile_width: int
     least_tiles: int
     train_loss_sum: Tensor
@@ -76,8 +75,7 @@ class Stack:
             stream_of_tile=stream_of_tile,
             streams=task.streams(distinct, trials[0].config.batch_size),
             params=params,
-            state=optimizers.init(rows[0].optimizer.name, params),
-            hyper=_hyper([_numbers(config) for config in rows]),
+            optimizer=start_optimizer(task, rows, member.tolist(), params),
             tile_width=task.tile_width,
             least_tiles=task.least_tiles,
             train_loss_sum=torch.zeros(len(member), dtype=torch.float64),
@@ -96,10 +94,7 @@ class Stack:
         return {
             "numbers": self.member[rows].tolist(),
             "params": {key: leaf[index].cpu() for key, leaf in self.params.items()},
-            "optimizer": {
-                key: {part: leaf[index].cpu() for part, leaf in state.items()}
-                for key, state in self.state.items()
-            },
+            "optimizer": self.optimizer.saved(index),
             "train_loss_sum": self.train_loss_sum[index],
             "train_steps": self.train_steps,
             "noise": _picked(self.noise, index),
@@ -114,10 +109,7 @@ class Stack:
         index = torch.from_numpy(source)
         device = next(iter(self.params.values())).device
         self.params = {key: leaf[index].to(device) for key, leaf in saved["params"].items()}
-        self.state = {
-            key: {part: leaf[index].to(device) for part, leaf in state.items()}
-            for key, state in saved["optimizer"].items()
-        }
+        self.optimizer.restore(saved["optimizer"], index, self.params)
         self.train_loss_sum = saved["train_loss_sum"][index]
         self.train_steps = saved["train_steps"]
         self.noise = _picked(saved.get("noise", []), index)
@@ -142,9 +134,9 @@ class Stack:
             return tuple(leaf.expand(n_tiles, *leaf.shape[1:]) for leaf in batch)
         return tuple(leaf[self.stream_of_tile] for leaf in batch)
 
-    def advance(self, losses: Tensor, params: Params, state: dict[str, optimizers.Leaf]) -> None:
+    def advance(self, losses: Tensor, params: Params) -> None:
         """Take over what one step made."""
-        self.params, self.state = params, state
+        self.params = params
         self.train_loss_sum += losses
         self.train_steps += 1
 
@@ -173,11 +165,7 @@ class Stack:
         self.params = {key: leaf[index] for key, leaf in self.params.items()}
         self.train_loss_sum = self.train_loss_sum[index]
         self.noise = _picked(self.noise, index)
-        self.hyper = {key: leaf[index] for key, leaf in self.hyper.items()}
-        self.state = {
-            key: {part: leaf[index] for part, leaf in state.items()}
-            for key, state in self.state.items()
-        }
+        self.optimizer.keep(index)
         return True
 
 
@@ -209,19 +197,3 @@ def _tiles(
         streams.append(streams[0])
         counted.append([False] * width)
     return np.array(numbers).flatten(), np.array(counted).flatten(), streams
-
-
-def _numbers(config) -> dict[str, float]:
-    """The numeric hyperparameters of a trial's optimizer, lr among them."""
-    optimizer = config.optimizer
-    own = {f.name: getattr(optimizer, f.name) for f in fields(optimizer) if f.name != "name"}
-    return {"lr": config.lr, **own}
-
-
-def _hyper(rows: Sequence[dict[str, float]]) -> optimizers.Hyper:
-    hyper: dict[str, Tensor] = {
-        key: torch.tensor([row[key] for row in rows], dtype=torch.float64) for key in rows[0]
-    }
-    if not hyper["weight_decay"].any():
-        del hyper["weight_decay"]
-    return hyper

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,13 @@ from typing import Any
 import yaml
 
 from scaling import schema
-from scaling.config import ConfigError, OwnTaskConfig, TrialConfig, trial_config
+from scaling.config import (
+    ConfigError,
+    OwnOptimizerConfig,
+    OwnTaskConfig,
+    TrialConfig,
+    trial_config,
+)
 from scaling.schema import without_password
 from scaling.store_check import StoreError, store_message
 from scaling.tracking import quiet_mlflow
@@ -155,11 +162,17 @@ def _matches(given: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     return True
 
 
-def trial_of(run: StoredRun, task_path: str | None, cache_dir: str | None) -> Trial:
+def trial_of(
+    run: StoredRun,
+    task_path: str | None,
+    cache_dir: str | None,
+    optimizer_path: str | None = None,
+) -> Trial:
     """The trial that a run holds, prepared to be trained again.
 
-    What a store says is data: a task of the user's own is imported only if the user names it
-    (`task_path`), and nothing is written where the record says.
+    What a store says is data: a task or an optimizer of the user's own is imported only if the
+    user names it (`task_path`, `optimizer_path`; torch.optim's classes go without saying), and
+    nothing is written where the record says.
     """
     config = _config_of(run)
     if isinstance(config.task, OwnTaskConfig) and config.task.path != task_path:
@@ -167,6 +180,13 @@ def trial_of(run: StoredRun, task_path: str | None, cache_dir: str | None) -> Tr
             f"run_id={run.run_id}: trains a task of somebody's own code, {config.task.path}; "
             f"if you trust that code in this folder, add task.path={config.task.path}"
         )
+    if isinstance(config.optimizer, OwnOptimizerConfig):
+        path = config.optimizer.path
+        if path != optimizer_path and not re.fullmatch(r"torch\.optim\.[A-Za-z]+", path):
+            raise RunError(
+                f"run_id={run.run_id}: trains with an optimizer of somebody's own code, {path}; "
+                f"if you trust that code in this folder, add optimizer.path={path}"
+            )
     config.cache_dir = cache_dir
     recorded = run.tags.get(schema.TRIAL_ID)
     try:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scaling import optimizers
 from scaling.config import TrialConfig
 from scaling.noise_scale import NoiseMeter
 from scaling.outcome import Curve, Watch
@@ -160,13 +159,11 @@ def take_step(
     if meter is not None and meter.takes_apart(step):
         stack.noise.append(meter.observe(stack.params, batch))
     losses, gradients = task.losses_and_gradients(stack.params, batch)
-    hyper, schedule = stack.hyper, config.schedule
-    if schedule.name != "constant":
-        hyper = {**hyper, "lr": hyper["lr"] * lr_factor(schedule, step)}
-    name = config.optimizer.name
-    params, state = optimizers.update(name, gradients, stack.state, stack.params, hyper, step)
+    schedule = config.schedule
+    factor = None if schedule.name == "constant" else lr_factor(schedule, step)
+    params = stack.optimizer.step(gradients, stack.params, step, factor)
     non_finite = _non_finite(losses, params)
-    stack.advance(losses, params, state)
+    stack.advance(losses, params)
     return non_finite
 
 

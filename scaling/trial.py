@@ -10,10 +10,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
-from scaling.config import ConfigError, OwnTaskConfig, TrialConfig
-from scaling.tasks import Task, make_task
+from scaling import schema
+from scaling.config import ConfigError, OwnOptimizerConfig, OwnTaskConfig, TrialConfig
+from scaling.own_code import first_line
+from scaling.own_optimizer import optimizer_content
+from scaling.stack_optimizer import check_optimizer
+from scaling.tasks import Params, Task, make_task
 from scaling.tasks.noise import noise_task
-from scaling.tasks.own import content_hash, first_line
+from scaling.tasks.own import content_hash
 from scaling.validation import validate, validate_names
 
 SHARED_BY_STARTS = (  # trials that differ in nothing of this start alike
@@ -69,6 +73,7 @@ def prepare(configs: Sequence[TrialConfig]) -> list[Trial]:
     Raises ConfigError for the first one that cannot be trained.
     """
     starts: dict[str, _Start] = {}
+    fitting: set[str] = set()  # tasks with optimizers that fit them
     trials = []
     for config in configs:
         validate(config)
@@ -76,6 +81,10 @@ def prepare(configs: Sequence[TrialConfig]) -> list[Trial]:
         if key not in starts:
             starts[key] = _start(config)
         _check_batch_size(starts[key].task, config)
+        pair = key + _digest(asdict(config.optimizer))
+        if pair not in fitting:
+            check_optimizer(config, starts[key].task, starts[key].params)
+            fitting.add(pair)
         _check_predictions(starts[key], config)
         if config.noise_scale.measure != "none":
             noise_task(starts[key].task, config)
@@ -87,6 +96,7 @@ def prepare(configs: Sequence[TrialConfig]) -> list[Trial]:
 class _Start:
     task: Task
     initial_loss: float
+    params: Params
     content: str
     metrics: frozenset[str]  # what an evaluation measures
 
@@ -112,18 +122,30 @@ def _start(config: TrialConfig) -> _Start:
         raise ConfigError("task.name", config.task.name, "its initial loss is not finite")
     own = isinstance(config.task, OwnTaskConfig)
     content = content_hash(config.task, task) if own else str(task.facts.get("data_hash", ""))
-    return _Start(task, initial_loss, content, frozenset(measured))
+    return _Start(task, initial_loss, params, content, frozenset(measured))
 
 
 def _check_predictions(start: _Start, config: TrialConfig) -> None:
     """What a study predicts must be measured by its task."""
     for prediction in config.study.predictions:
-        metric = prediction["metric"]
-        if metric not in start.metrics | {"train_loss"}:
-            allowed = f"the task {config.task.name} does not measure it as it is configured"
-            if needs := NEEDED.get(metric):
-                allowed += f"; it needs {needs}"
-            raise ConfigError("study.predictions metric", metric, allowed)
+        if name := prediction.get("quantity"):
+            facts = schema.QUANTITIES[name]
+            if facts.tasks and config.task.name not in facts.tasks:
+                needs = " or ".join(facts.tasks)
+                allowed = f"the task {config.task.name} does not have it; it needs {needs}"
+                raise ConfigError("study.predictions quantity", name, allowed)
+            if facts.metric:
+                _check_metric("quantity", name, facts.metric, start, config)
+        else:
+            _check_metric("metric", prediction["metric"], prediction["metric"], start, config)
+
+
+def _check_metric(kind: str, name: str, metric: str, start: _Start, config: TrialConfig) -> None:
+    if metric not in start.metrics | {"train_loss"}:
+        allowed = f"the task {config.task.name} does not measure it as it is configured"
+        if needs := NEEDED.get(metric):
+            allowed += f"; it needs {needs}"
+        raise ConfigError(f"study.predictions {kind}", name, allowed)
 
 
 def _check_batch_size(task: Task, config: TrialConfig) -> None:
@@ -168,7 +190,12 @@ def _trial(config: TrialConfig, start: _Start) -> Trial:
         identity["noise_scale"] = asdict(config.noise_scale)
     if start.content:
         identity["task_content"] = start.content
-    shared = {"optimizer": config.optimizer.name, "lr": None, "seed": None}
+    optimizer = config.optimizer.name
+    if isinstance(config.optimizer, OwnOptimizerConfig):
+        optimizer += f" {config.optimizer.path}"
+        if content := optimizer_content(config.optimizer):
+            identity["optimizer_content"] = content
+    shared = {"optimizer": optimizer, "lr": None, "seed": None}
     return Trial(
         config=config,
         trial_id=_digest(identity),

@@ -72,6 +72,7 @@ def validate_study(study: StudyConfig) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", study.name):
         allowed = "letters, digits, '_', '-' and '.', a letter or digit first, at most 100 of them"
         raise ConfigError("study.name", study.name, allowed)
+    _member("study.report", study.report, schema.REPORTS)
     for claim in study.published:
         needed = {"where", "metric", "value"}
         if not isinstance(claim, dict) or not needed <= set(claim):
@@ -82,22 +83,51 @@ def validate_study(study: StudyConfig) -> None:
 
 def _validate_prediction(prediction: Any) -> None:
     key = "study.predictions"
-    if not isinstance(prediction, dict) or not {"says", "metric", "at"} <= set(prediction):
-        raise ConfigError(key, prediction, "each needs says, metric and at")
+    if not isinstance(prediction, dict) or "says" not in prediction:
+        raise ConfigError(key, prediction, "each needs says, and metric and at, or quantity")
     named = f"{key} ({prediction['says']})"
     if unknown := sorted(set(prediction) - set(schema.PREDICTION_KEYS)):
         allowed = f"a prediction has only {', '.join(schema.PREDICTION_KEYS)}"
         raise ConfigError(named, ", ".join(unknown), allowed)
+    if not isinstance(prediction.get("where", {}), dict):
+        raise ConfigError(f"{named} where", prediction["where"], "needs params and their values")
+    _validate_subject(named, prediction)
+    _validate_relation(named, prediction)
+
+
+def _validate_subject(named: str, prediction: dict[str, Any]) -> None:
+    """Of what it speaks: a metric of each trial, or a quantity of all."""
+    given = {"metric", "at", "quantity"} & set(prediction)
+    if given == {"quantity"}:
+        _member(f"{named} quantity", prediction["quantity"], tuple(schema.QUANTITIES))
+        return
+    if given != {"metric", "at"}:
+        value = ", ".join(sorted(given)) or None
+        raise ConfigError(named, value, "needs metric and at, or quantity")
     _member(f"{named} metric", prediction["metric"], tuple(schema.METRICS))
-    given = [kind for kind in schema.PREDICTED if kind in prediction]
-    if len(given) != 1 or (given == ["equals"]) != ("tolerance" in prediction):
-        allowed = "needs equals with tolerance, or at_most, or at_least"
-        raise ConfigError(named, ", ".join(given) or None, allowed)
-    for number in {*given, "tolerance"} & set(prediction):
-        _real(f"{named} {number}", prediction[number])
     at = prediction["at"]
     if at not in schema.AT and not (type(at) is int and at >= 0):
         raise ConfigError(f"{named} at", at, f"must be {', '.join(schema.AT)} or a step")
+
+
+def _validate_relation(named: str, prediction: dict[str, Any]) -> None:
+    of_all = "quantity" in prediction
+    given = [kind for kind in schema.PREDICTED if kind in prediction]
+    tolerances = [kind for kind in schema.TOLERANCES if kind in prediction]
+    usual = given == ["equals"] and len(tolerances) == 1
+    bound = len(given) == 1 and given != ["equals"]
+    if not (usual or (bound and tolerances in ([], ["standard_errors"]))):
+        allowed = "needs equals with tolerance or relative_tolerance, or at_most, or at_least"
+        if of_all:
+            allowed += "; a quantity may have standard_errors with any of them instead"
+        raise ConfigError(named, ", ".join(given + tolerances) or None, allowed)
+    if "standard_errors" in tolerances and not of_all:
+        allowed = "only a quantity has standard errors; a metric needs tolerance"
+        raise ConfigError(f"{named} standard_errors", prediction["standard_errors"], allowed)
+    for number in [*given, *tolerances]:
+        if number == "equals" and prediction[number] == schema.THEORY and of_all:
+            continue
+        _real(f"{named} {number}", prediction[number], least=0 if number in tolerances else None)
 
 
 def _validate_noise_scale(noise: NoiseScaleConfig) -> None:
@@ -144,12 +174,12 @@ def _validate_schedule(schedule: ScheduleConfig) -> None:
 
 def _validate_optimizer(optimizer: OptimizerConfig) -> None:
     _member("optimizer.name", optimizer.name, tuple(OPTIMIZERS))
-    _real("optimizer.weight_decay", optimizer.weight_decay, least=0)
+    for key in ("weight_decay", "eps", "power", "damping"):
+        if hasattr(optimizer, key):
+            _real(f"optimizer.{key}", getattr(optimizer, key), least=0)
     for key in ("momentum", "alpha", "beta1", "beta2"):
         if hasattr(optimizer, key):
             _real(f"optimizer.{key}", getattr(optimizer, key), least=0, below=1)
-    if hasattr(optimizer, "eps"):
-        _real("optimizer.eps", optimizer.eps, least=0)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _validate_groups(config: TrialConfig) -> None:

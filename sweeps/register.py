@@ -19,8 +19,18 @@ Registers the network of a cell's best trial (least last held-out loss) as an ML
   name          of the model; default: the study's name
   tracking.uri  the store; default MLFLOW_TRACKING_URI, else ./mlflow.db
   task.path     needed where the trial trains code of your own, which is then imported
+  optimizer.path  the same of an optimizer (torch.optim has no need of it)
   cache_dir     of prepared images"""
-KEYS = ("study", "run_id", "kind", "name", "tracking.uri", "task.path", "cache_dir")
+KEYS = (
+    "study",
+    "run_id",
+    "kind",
+    "name",
+    "tracking.uri",
+    "task.path",
+    "optimizer.path",
+    "cache_dir",
+)
 
 
 def register(arguments: dict[str, str]) -> str:
@@ -38,7 +48,12 @@ def register(arguments: dict[str, str]) -> str:
     run = reader.read(run_id or reader.best(str(study), cell))
     name = arguments.get("name") or run.tags.get(schema.STUDY, "")
     _check_name(name)
-    trial = trial_of(run, arguments.get("task.path"), arguments.get("cache_dir"))
+    trial = trial_of(
+        run,
+        arguments.get("task.path"),
+        arguments.get("cache_dir"),
+        arguments.get("optimizer.path"),
+    )
     version = register_network(reader, run, trial, kind, name)
     return (
         f"{run.name} ({kind} network): models:/{name}/{version}; load it with\n"

@@ -31,10 +31,11 @@ Trains the trial of an MLflow run again and compares; nothing is written to the 
   run_id        of a finished trial, from MLflow's pages or a report
   tracking.uri  the store; default MLFLOW_TRACKING_URI, else ./mlflow.db
   task.path     needed where the trial trains code of your own, which is then imported
+  optimizer.path  the same of an optimizer (torch.optim has no need of it)
   cache_dir     of prepared images
 Exit code 0: equal; 1: it differs; 2: it cannot be repeated."""
 DIVERGED_AT = "diverged_step"
-KEYS = ("run_id", "tracking.uri", "task.path", "cache_dir")
+KEYS = ("run_id", "tracking.uri", "task.path", "optimizer.path", "cache_dir")
 SURROUNDINGS = (
     *("git_commit", "git_changes", "code_git_commit", "code_git_changes", "versions"),
     *("host", "processor", "device", "threads"),
@@ -181,7 +182,12 @@ def main() -> None:
         uri = schema.resolve_tracking_uri(arguments.get("tracking.uri"))
         reader = RunReader(uri)
         run = reader.read(arguments["run_id"])
-        trial = trial_of(run, arguments.get("task.path"), arguments.get("cache_dir"))
+        trial = trial_of(
+            run,
+            arguments.get("task.path"),
+            arguments.get("cache_dir"),
+            arguments.get("optimizer.path"),
+        )
         print(f"{run.name}: training again, to step {run.tags.get(schema.LAST_STEP, '?')}")
         compared = repeat_run(reader, run, trial)
     print("\n".join(str(one) for one in compared))

@@ -109,6 +109,11 @@ class FiniteRegression(StackedTask):
         scale = self.config.loss_scale
         return squared_error_part_gradients(params["weights"], inputs, labels, scale, n_parts)
 
+    def curvature(self) -> Tensor:
+        """H = 2 loss_scale X'X/n, [D, D]."""
+        scale = 2 * self.config.loss_scale / len(self._exact_inputs)
+        return scale * self._exact_inputs.mT @ self._exact_inputs
+
     def curvature_root(self, gradients: Tensor) -> Tensor:
         """H = 2 loss_scale X'X/n."""
         root = self._exact_inputs * (2 * self.config.loss_scale / len(self._inputs)) ** 0.5

@@ -75,8 +75,12 @@ class FlatModule:
 
     def named(self, weights: Tensor, buffers: Tensor) -> dict[str, Tensor]:
         """Parameters and buffers by name, as views of two vectors, for torch.func."""
-        state = {part.name: part.view(weights) for part in self._parameters}
-        return state | {part.name: part.view(buffers) for part in self._buffer_parts}
+        own = {part.name: part.view(buffers) for part in self._buffer_parts}
+        return self.parameters(weights) | own
+
+    def parameters(self, weights: Tensor) -> dict[str, Tensor]:
+        """Parameters by name, as views of their vector [P]."""
+        return {part.name: part.view(weights) for part in self._parameters}
 
 
 def _lay_out(named: dict[str, Tensor]) -> list[_Part]:

@@ -69,6 +69,10 @@ class LinearRegression(StackedTask):
         inputs, labels = batch
         return squared_error_part_gradients(params["weights"], inputs, labels, 1.0, n_parts)
 
+    def curvature(self) -> Tensor:
+        """The diagonal [D] of H = 2 diag(lambda)."""
+        return 2 * self.eigenvalues
+
     def curvature_root(self, gradients: Tensor) -> Tensor:
         """H = 2 diag(lambda)."""
         return gradients.double() * (2 * self.eigenvalues).sqrt()

@@ -90,6 +90,10 @@ class SupervisedTask:
         rows = [FlatModule(self._new_module(seed)).values() for seed in seeds]
         return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
 
+    def shaped(self, leaves: Params) -> Params:
+        """Views of one trial's weights [P], each parameter by its name and in its shape."""
+        return self._flat.parameters(leaves["weights"])
+
     def streams(self, seeds: Sequence[int], batch_size: int) -> Streams:
         n_examples = len(self._train[0])
         replace = self._sampling == "with_replacement"

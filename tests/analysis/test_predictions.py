@@ -37,9 +37,22 @@ CURVES = pd.DataFrame(
 )
 
 
+def study_of(trials: pd.DataFrame, curves: pd.DataFrame, **changes) -> StudyResult:
+    """Nothing but trials and curves."""
+    frames = (
+        "cells", "frontier", "theory", "lr_rules", "fixed_budget", "recommendations",
+    )  # fmt: skip
+    empty = {name: pd.DataFrame() for name in frames}
+    given = {"group_by": [], "targets": [], "fits": [], **empty, **changes}
+    return StudyResult(study="mine", trials=trials, curves=curves, **given)
+
+
+STUDY = study_of(TRIALS, CURVES)
+
+
 def one(**prediction) -> dict:
     prediction = {"says": "so it is", "metric": "loss", "at": "last"} | prediction
-    return check_predictions(TRIALS, CURVES, [prediction]).iloc[0].to_dict()
+    return check_predictions(STUDY, [prediction]).iloc[0].to_dict()
 
 
 @pytest.mark.parametrize(
@@ -52,6 +65,8 @@ def one(**prediction) -> dict:
         ({"equals": 1.2, "tolerance": 0.31, "where": {"batch_size": [4]}}, 1.5, 2, HOLDS),
         ({"equals": 1.2, "tolerance": 0.29, "where": {"batch_size": [4]}}, 1.5, 2, FAILS),
         ({"at": 1, "at_most": 3.5, "where": {"optimizer.name": "sgd"}}, 4.0, 2, FAILS),
+        ({"equals": 1.6, "relative_tolerance": 0.4}, 1.0, 3, HOLDS),
+        ({"equals": 1.6, "relative_tolerance": 0.3}, 1.0, 3, FAILS),
         ({"where": {"task.initial_weights": [[0]]}, "at_most": 1.6}, 1.5, 2, HOLDS),
         ({"where": {"optimizer.name": ["sgd", "adam"]}, "at_most": 5}, 2.0, 3, HOLDS),
         ({"where": {"optimizer.name": "rmsprop"}, "at_most": 5}, np.nan, 0, NOT_MEASURED),
@@ -74,17 +89,17 @@ PREDICTIONS = [
 
 
 def test_what_does_not_hold_comes_first_and_is_named() -> None:
-    table = check_predictions(TRIALS, CURVES, PREDICTIONS)
+    table = check_predictions(STUDY, PREDICTIONS)
     assert table["holds"].tolist() == [FAILS, NOT_MEASURED, HOLDS]
     found = verdict(table)
     assert found is not None
     assert not found.sound
     expected = "1 of 3 predictions hold. These do not: false <b>. Not measured: 1."
     assert found.sentence == expected
-    good = verdict(check_predictions(TRIALS, CURVES, PREDICTIONS[:1]))
+    good = verdict(check_predictions(STUDY, PREDICTIONS[:1]))
     assert good is not None
     assert good.sound
-    assert verdict(check_predictions(TRIALS, CURVES, [])) is None
+    assert verdict(check_predictions(STUDY, [])) is None
 
 
 def test_the_newest_sweep_that_predicts() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from scaling import schema
 from scaling.config import ConfigError, StudyConfig
 from scaling.tasks.finite_regression import drawn_data
 from scaling.trial import prepare
@@ -73,6 +74,7 @@ def test_data_of_full_rank_have_no_such_distance() -> None:
 
 
 SAYS = {"says": "it is so", "metric": "minimum_norm_distance", "at": "last", "at_most": 1.0}
+OF_ALL = {"metric": None, "at": None, "quantity": "critical_batch_size"}
 
 
 def predicting(**changes) -> StudyConfig:
@@ -87,18 +89,38 @@ def test_a_task_that_cannot_have_it_says_what_is_needed() -> None:
         prepare([regression_trial(study=predicting())])
 
 
+def test_a_quantity_that_the_task_cannot_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare([regression_trial(study=predicting(**OF_ALL))])
+    facts = schema.QuantityFacts("of networks", ("colourization", "own"))
+    monkeypatch.setitem(schema.QUANTITIES, "critical_batch_size", facts)
+    message = "the task linear_regression does not have it; it needs colourization or own"
+    with pytest.raises(ConfigError, match=message):
+        prepare([regression_trial(study=predicting(**OF_ALL))])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"at": "noon"}, "at=noon: must be last, greatest, least or a step"),
-        ({"at_most": None}, "needs equals with tolerance, or at_most, or at_least"),
+        ({"at_most": None}, "needs equals with tolerance or relative_tolerance, or at"),
         ({"at_least": 1.0}, "needs equals with tolerance"),
         ({"equals": 1.0, "at_most": None}, "needs equals with tolerance"),
         ({"tolerance": 0.1}, "needs equals with tolerance"),
         ({"metric": "beauty"}, "metric=beauty: must be one of loss"),
         ({"when": 1}, "a prediction has only says"),
-        ({"says": None}, "each needs says, metric and at"),
+        ({"says": None}, "each needs says"),
         ({"at_most": float("nan")}, "must be a finite number"),
+        ({"at": None}, "needs metric and at, or quantity"),
+        ({"quantity": "critical_batch_size"}, "needs metric and at, or quantity"),
+        ({"where": ["sgd"]}, "where=.*needs params and their values"),
+        ({"standard_errors": 2}, "standard_errors=2: only a quantity has standard errors"),
+        ({"equals": "theory", "tolerance": 0.1, "at_most": None}, "equals=theory: must be a"),
+        ({"equals": 1.0, "tolerance": 1, "relative_tolerance": 1, "at_most": None}, "needs equals"),
+        ({"equals": 1.0, "tolerance": -1.0, "at_most": None}, "must be a finite number >= 0"),
+        ({"equals": 1.0, "tolerance": "1%", "at_most": None}, "tolerance=1%: must be a finite"),
+        (OF_ALL | {"quantity": "beauty"}, "quantity=beauty: must be one of best_one_step"),
+        (OF_ALL | {"equals": "paper", "at_most": None, "tolerance": 1}, "equals=paper: must be a"),
+        (OF_ALL | {"equals": "theory", "at_most": None}, "may have standard_errors with any"),
     ],
 )
 def test_predictions_that_say_nothing_are_refused(change: dict, message: str) -> None:

@@ -14,6 +14,25 @@ LRS = (0.003, 0.01, 0.05)
 DECAYS = (0.0, 0.1, 0.02)
 Optimizer = torch.optim.Optimizer
 
+
+class Decayed:
+    """A torch optimizer whose weights shrink by lr * weight_decay before each of its steps."""
+
+    def __init__(self, make: Callable[..., Optimizer]) -> None:
+        self.make = make
+
+    def __call__(self, params: list[Tensor], lr: float, weight_decay: float, **hyper: float):
+        optimizer = self.make(params, lr=lr, weight_decay=0.0, **hyper)
+
+        def shrink(*_: object) -> None:
+            with torch.no_grad():
+                for param in params:
+                    param.mul_(1 - lr * weight_decay)
+
+        optimizer.register_step_pre_hook(shrink)
+        return optimizer
+
+
 CASES: dict[str, tuple[dict[str, float], Callable[..., Optimizer]]] = {
     "sgd": ({}, torch.optim.SGD),
     "momentum": ({"momentum": 0.9}, torch.optim.SGD),
@@ -23,6 +42,9 @@ CASES: dict[str, tuple[dict[str, float], Callable[..., Optimizer]]] = {
     ),
     "rmsprop": ({"alpha": 0.95, "eps": 1e-3}, torch.optim.RMSprop),
     "adam": ({"beta1": 0.85, "beta2": 0.99, "eps": 1e-6}, torch.optim.Adam),
+    "sgdw": ({}, Decayed(torch.optim.SGD)),
+    "momentumw": ({"momentum": 0.9}, Decayed(torch.optim.SGD)),
+    "rmspropw": ({"alpha": 0.95, "eps": 1e-3}, Decayed(torch.optim.RMSprop)),
     "adamw": ({"beta1": 0.85, "beta2": 0.99, "eps": 1e-6}, torch.optim.AdamW),
 }
 
@@ -91,3 +113,32 @@ def test_adamw_decays_apart_from_the_gradient() -> None:
         after[name] = optimizers.update(name, gradients, state, params, hyper, 1)[0]["w"].item()
     assert after["adamw"] == pytest.approx(2.0 * (1 - 0.05), abs=1e-14)
     assert after["adam"] == pytest.approx(2.0 - 0.1, abs=1e-14)
+
+
+def test_preconditioned_is_the_formula_row_by_row() -> None:
+    """(H + damping)^-power g with a diagonal H and with a full one, against torch.linalg."""
+    generator = torch.Generator().manual_seed(2)
+    root = torch.randn(4, 5, 5, generator=generator, dtype=torch.float64)[0]
+    full = root @ root.mT + torch.eye(5, dtype=torch.float64)
+    powers = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    dampings = torch.tensor([0.0, 0.2, 0.1], dtype=torch.float64)
+    param, gradient = torch.randn(2, 3, 5, generator=generator, dtype=torch.float64)
+    hyper = {"lr": torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)}
+    for curvature in (full, full.diagonal()):
+        matrix = curvature if curvature.dim() == 2 else torch.diag(curvature)
+        state = {"w": {"preconditioner": optimizers.preconditioner(curvature, powers, dampings)}}
+        found, _ = optimizers.update(
+            "preconditioned", {"w": gradient}, state, {"w": param}, hyper, 1
+        )
+        for row in range(3):
+            shifted = matrix + dampings[row] * torch.eye(5, dtype=torch.float64)
+            direction = gradient[row]
+            if powers[row] == 1.0:
+                direction = torch.linalg.solve(shifted, direction)
+            elif powers[row] == 0.5:  # twice the root is the inverse
+                half = state["w"]["preconditioner"][row]
+                half = half if half.dim() == 2 else torch.diag(half)
+                torch.testing.assert_close(half @ half, torch.linalg.inv(shifted))
+                direction = half @ direction
+            expected = param[row] - hyper["lr"][row] * direction
+            torch.testing.assert_close(found["w"][row], expected, rtol=1e-10, atol=1e-12)
