@@ -21,6 +21,7 @@ from analysis.caveats import norm_caveats
 from analysis.errors import AnalysisError
 from analysis.figures import Drawing, draw, style
 from analysis.figures.dark import for_page
+from analysis.limits import limits
 from analysis.noise_scale import noise_rows
 from analysis.one_batch_size import is_about_losses, outcome_lead, outcome_rows
 from analysis.pictures import Picture
@@ -97,6 +98,7 @@ def write_report(
             write_file(folder / "tables" / f"{name}.tex", text.encode())
         summary = tables.summary(result)
         summary["warnings"] = caveats(result, provenance)
+        summary["limits"] = limits(result)
         if len(predicted):
             summary["predictions"] = tables.plain(predicted.to_dict("records"))
         summary |= _said(result, provenance, predicted) | {"figures": drawn}
@@ -174,6 +176,7 @@ def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provena
     about_losses = is_about_losses(result)
     norms = norm_caveats(result.trials)
     facts = trust_facts(result) | ({"Normalisation": " ".join(norms)} if norms else {})
+    facts |= {"Where theory ends": " ".join(ends)} if (ends := limits(result)) else {}
     return (
         environment()
         .get_template("report.html.j2")

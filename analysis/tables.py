@@ -16,6 +16,7 @@ from analysis.fitting import FitResult
 from analysis.frontier import hardest_reached
 from analysis.groups import group_label as group_label  # beside groups_of for its users
 from analysis.lr_rules import predict_lr
+from analysis.noise_floor import noise_floor_frame
 from analysis.noise_scale import noise_against_critical, noise_along_runs
 from analysis.one_batch_size import final_loss, is_about_losses
 from analysis.one_step_lr import has_one_step, one_step_lr_frame
@@ -51,6 +52,7 @@ def tables(result: StudyResult) -> dict[str, pd.DataFrame]:
         "loss_at_fixed_examples": result.fixed_budget,
         "theory": result.theory,
         "stability": result.stability,
+        "noise_floor": noise_floor_frame(result),
         "tuning_budget": tuning_budget(result),
         "search": search_frame(result),
         "laws": result.laws,

@@ -14,6 +14,7 @@ from analysis.figures.curves import plot_fixed_budget, plot_loss_curves
 from analysis.figures.drawing import Drawing
 from analysis.figures.frontier import plot_pareto_front, plot_steps_against_batch_size
 from analysis.figures.learning_rate import plot_best_lr, plot_lr_heat_map
+from analysis.figures.noise_floor import plot_noise_floor
 from analysis.figures.noise_scale import plot_noise_scale
 from analysis.figures.one_step import draw_one_step
 from analysis.figures.overlaid import (
@@ -229,6 +230,7 @@ def _draw_group(
     targets = sorted(fit.target_loss for fit in fits)
     yield from _draw_lrs(own, targets)
     yield from _draw_losses(own, targets)
+    yield from _draw_noise_floor(own, targets)
     yield from _draw_noise_scale(own)
 
 
@@ -317,6 +319,20 @@ def _draw_losses(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator
             plot_fixed_budget(budget),
             "loss_at_fixed_examples",
             budget,
+        )
+
+
+def _draw_noise_floor(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator[Drawing]:
+    if len(own["noise_floor"]):
+        yield Drawing(
+            "noise_floor",
+            "Noise floor against learning rate",
+            "The expected loss at which a constant learning rate settles, by the exact theory; it "
+            "grows without bound towards the largest stable learning rate (upright strokes). A "
+            "target (dotted) below the floor stays out of reach, however long the training.",
+            plot_noise_floor(own["noise_floor"], own["stability"], targets),
+            "noise_floor",
+            own["noise_floor"],
         )
 
 
