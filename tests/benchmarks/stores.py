@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from scaling import schema
 from scaling.journal import Journal
@@ -33,7 +34,7 @@ SWEEP = {"study": "study", "name": "sweep", "note": "", "tags": {"host": "h", "d
 def write_record(folder: Path, trials: int = TRIALS) -> None:
     """A journal of trials, each with a loss and a train_loss at every evaluation."""
     result = TrialResult("reached", {0.5: "reached"}, {0.5: 2.0}, EVALUATIONS, 0.1, None, 0.25)
-    params: dict[str, object] = {f"section.key_{i}": i for i in range(40)} | {
+    params: dict[str, Any] = {f"section.key_{i}": i for i in range(40)} | {
         "batch_size": 4,
         "lr": 0.1,
     }

@@ -1,4 +1,4 @@
-"""Fewer examples than weights: what the task measures, SCIENCE 6.1 and 6.2, and predictions."""
+"""Fewer examples than weights: what the task measures, the example by hand, and predictions."""
 
 from __future__ import annotations
 

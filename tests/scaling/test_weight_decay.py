@@ -1,4 +1,4 @@
-"""SCIENCE 6.4 in the training loop: where a penalty and decoupled decay are the same."""
+"""Weight decay in the training loop: where a penalty and decoupled decay are the same."""
 
 from __future__ import annotations
 
