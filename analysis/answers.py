@@ -170,7 +170,7 @@ def answer_lines(result: StudyResult) -> list[str]:
         return ["no target was reached often enough to say anything"]
     first = found[0]
     if len({answer.group for answer in found}) > 1:
-        return [
+        return twice_lines(result) + [
             f"{row['label']}: critical batch size {row['critical']} for {goal(row['target'])}"
             for row in overview(result)
         ]
@@ -183,6 +183,21 @@ def answer_lines(result: StudyResult) -> list[str]:
         f"{bracketed(option.examples_range)} to {goal(first.target)}"
         for option in first.options
     ]
+
+
+def twice_lines(result: StudyResult) -> list[str]:
+    """A sentence a group: what twice the compute buys by each way of spending it."""
+    lines = []
+    for group in groups_of(result):
+        rows = select(result.twice_the_compute, group).to_dict("records")
+        if rows:
+            base, *ways = rows
+            said = listed([f"{row['loss']:.3g} with {row['way']}" for row in ways])
+            lines.append(
+                f"{group_label(group)}: from the loss {base['loss']:.3g} at batch size "
+                f"{size_words(base['batch_size'])}, twice the compute leads to {said}"
+            )
+    return lines
 
 
 def markdown(

@@ -88,11 +88,14 @@ def outcome_rows(result: StudyResult) -> list[dict[str, Any]]:
 
 
 def outcome_lead(result: StudyResult) -> str:
-    """One sentence: which group ends with the lowest loss."""
+    """One sentence: which group ends with the lowest loss; of what asks for none, how they end."""
     rows = outcome_rows(result)
     if not rows:
         return "No curve of a trial that did not diverge is on record."
     best = rows[0]
+    if result.about == LOSSES and len(rows) > 1:
+        least, most = (f"{loss:.3g}" for loss in final_loss(result)["loss"].iloc[[0, -1]])
+        return f"Held-out losses end between {least} and {most}: the table has each."
     of = f"{best['label']} ends" if len(rows) > 1 else "Training ends"
     lowest = "with the lowest held-out loss," if len(rows) > 1 else "with a held-out loss of"
     accuracy = f" and an accuracy of {best['accuracy']}" if best["accuracy"] else ""

@@ -30,7 +30,7 @@ from analysis.published import compare_published, published_of
 from analysis.scaling_answers import scaling_answers
 from analysis.study import StudyResult
 from analysis.trust import trust_facts, tuning_budget
-from scaling.schema import QUESTION
+from scaling.schema import LOSSES, QUESTION
 
 MIME = {"svg": "image/svg+xml", "pdf": "application/pdf", "csv": "text/csv"}
 MOST_ROWS = 60  # of a table in the page; the CSV has them all
@@ -113,10 +113,15 @@ def _said(
     result: StudyResult, provenance: Provenance, predicted: pd.DataFrame
 ) -> dict[str, str | list[str]]:
     """The question, what came of the predictions, and the answer, in words."""
-    asked = next((tags[QUESTION] for tags in provenance.sweeps if tags.get(QUESTION)), "")
     found = verdict(predicted)
     said = found.sentence if found else ""
-    return {"question": asked, "verdict": said, "answer": answers.answer_lines(result)}
+    answer = answers.answer_lines(result)
+    return {"question": asked(provenance), "verdict": said, "answer": answer}
+
+
+def asked(provenance: Provenance) -> str:
+    """The question of the newest sweep that has one."""
+    return next((tags[QUESTION] for tags in provenance.sweeps if tags.get(QUESTION)), "")
 
 
 @contextmanager
@@ -183,11 +188,13 @@ def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provena
             lead=outcome_lead(result) if about_losses else answers.overview_lead(result),
             outcomes=outcome_rows(result) if about_losses else [],
             about_losses=about_losses,
+            question=asked(provenance) if result.about == LOSSES else "",
             not_identified=answers.not_identified,
             goal=answers.goal,
             trust=facts,
             caveats=[text for text in caveats(result, provenance) if text not in norms],
             scaling=scaling_answers(result),
+            twice=answers.twice_lines(result),
             noise=noise_rows(result),
             predictions=predicted.to_dict("records"),
             verdict=verdict(predicted),

@@ -24,7 +24,8 @@ from analysis.model_size import Family, GroupCurves
 
 Floats = NDArray[np.float64]
 
-BASE, STEPS, BATCH, MODEL = "half the compute", "twice the steps", "twice the batch", "larger model"
+BASE = "half the compute"
+STEPS, BATCH, MODEL = "twice the steps", "twice the batch", "a larger model"
 TWICE_COLUMNS = [
     "target_loss", "critical_batch_size", "way", "model_size", "batch_size", "steps", "compute",
     "lr", "lr_at_edge", "n_seeds", "loss", "loss_low", "loss_high", "standard_error",

@@ -117,6 +117,19 @@ QUANTITIES = {
         "lr of the least mean loss after one step, at each batch size; theory: the closed form",
         ("finite_regression",),
     ),
+    "best_lr": QuantityFacts("of each batch size and target; theory: the exact optimum"),
+    "critical_batch_size_ratio": QuantityFacts(
+        "critical batch sizes of the other optimizers over that of the plainest of them; theory: "
+        "of the exact frontiers"
+    ),
+    "lr_saturation": QuantityFacts(
+        "AICc of the better power law of lr in B less that of the saturating rule"
+    ),
+    "lr_slope_small_batches": QuantityFacts(
+        "d log lr / d log B of the best lrs at the three smallest batch sizes; theory: of the "
+        "exact optima"
+    ),
+    "lr_slope_large_batches": QuantityFacts("the same at the three largest"),
     "critical_batch_size": QuantityFacts(
         "E_min/S_min of each target, in examples; theory: from the exact frontier"
     ),

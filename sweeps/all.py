@@ -21,7 +21,7 @@ from sweeps.study_files import chosen_studies
 # What runs where no study is named, and the seconds that it takes on 2 cores with its report.
 STUDIES = {
     "minimum_norm_example": 20,
-    "minimum_norm": 120,
+    "minimum_norm": 60,
     "one_step_lr": 60,
     "weight_decay": 60,
     "noise_scale": 240,
@@ -29,7 +29,7 @@ STUDIES = {
     "lr_versus_batch_size_colourization": 330,
     "optimizers": 270,
     "optimizers_colourization": 500,
-    "model_size": 300,
+    "model_size": 180,
 }
 INTERRUPTED = 130
 

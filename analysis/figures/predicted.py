@@ -19,11 +19,13 @@ def plot_metric(series: Series, metric: str, label: str) -> Figure:
     """A metric against steps, a line a group; thin lines are its trials. Zeros are left out."""
     with style.house_style():
         figure, ax = style.new_axes(5.2)
-        for (name, curves), color in zip(series, style.target_colors(len(series)), strict=True):
+        colors = style.target_colors(len(series))
+        for j, ((name, curves), color) in enumerate(zip(series, colors, strict=True)):
+            line = style.LINES[j % len(style.LINES)]
             shown = curves[(curves["step"] > 0) & (curves[metric] > 0)]
             for i, (_, run) in enumerate(shown.groupby("run_id")):
                 ax.plot(
-                    run["step"], run[metric], color=color, lw=0.9, alpha=0.8,
+                    run["step"], run[metric], color=color, lw=0.9, alpha=0.8, ls=line,
                     label=style.plain_text(name) if i == 0 else None,
                 )  # fmt: skip
         style.log_axis(ax, "x", "steps (optimizer updates)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from analysis import answers
 from analysis.figures import draw
 from analysis.one_batch_size import final_loss, is_about_losses, outcome_lead, outcome_rows
 from analysis.report import Provenance, render_page, write_report
-from analysis.study import StudyResult, analyse
+from analysis.study import StudyResult, about_of, analyse
 from analysis.trust import trust_facts, tuning_budget
 from tests.analysis.conftest import Frames
 
@@ -131,3 +132,44 @@ def test_networks_are_shown_with_their_numbers_of_parameters(networks: StudyResu
     page = render_page(counted, [], Provenance())
     assert "<th>parameters</th>" in page
     assert "<th>parameters</th>" not in render_page(networks, [], Provenance())
+
+
+@pytest.fixture(scope="module")
+def about_losses(small_study: Frames) -> StudyResult:
+    """Several batch sizes, none of which is asked for."""
+    trials, curves = small_study
+    trials = trials[trials["batch_size"].isin([4, 16])].copy()
+    trials.attrs["sweeps"] = [{"report": "losses"}, {}]
+    return analyse(trials, curves, n_bootstrap=5)
+
+
+def test_a_study_may_ask_for_no_critical_batch_size(
+    about_losses: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
+    result = about_losses
+    assert is_about_losses(result)
+    assert result.warnings == []
+    provenance = Provenance(sweeps=[{"question": "Which one?"}])
+    page = write_report(result, tmp_path, provenance).read_text()
+    shown = page[page.index("</style>") :]
+    assert "critical batch size" not in shown.replace("no critical batch size is asked for", "")
+    assert "Against the exact answer" not in page
+    assert "Misfit" not in page
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"loss_against_steps"}
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["fits"] == []
+    assert summary["laws"] == []
+    assert summary["answer"] == [outcome_lead(result)]
+    labels = [row["label"] for row in outcome_rows(result)]
+    assert sorted(labels) == ["batch size 16", "batch size 4"]
+    assert outcome_lead(result).startswith("Held-out losses end between 0.0116 and 0.0")
+    assert "<h1>simulated: Which one?</h1>" in page
+
+
+def test_only_the_newest_sweep_says_what_the_report_is_about(small_study: Frames) -> None:
+    trials, _ = small_study
+    for sweeps, about in (([{}, {"report": "losses"}], "batch_sizes"), ([], "batch_sizes")):
+        trials = trials.copy()
+        trials.attrs["sweeps"] = sweeps
+        assert about_of(trials) == about

@@ -152,6 +152,13 @@ def test_summary_is_strict_json_with_every_warning(folder: Path, small_result: S
     assert summary["warnings"][:-1] == small_result.warnings
     assert summary["warnings"][-1].endswith("1 FAILED.")
     expected = tables.summary(small_result)
+    assert summary.pop("question") == summary.pop("verdict") == ""
+    assert summary.pop("answer")[0].startswith("economical: batch size")
+    figures = summary.pop("figures")
+    assert figures[0]["title"] == "Steps to target against batch size"
+    assert {f"{figure['name']}.svg" for figure in figures} <= {
+        path.name for path in (folder / "figures").iterdir()
+    }
     assert {**summary, "warnings": []} == {**expected, "warnings": []}
 
 

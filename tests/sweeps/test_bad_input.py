@@ -39,6 +39,15 @@ OURS = [  # (arguments, what the line says)
     (["checkpoint.interval_seconds=-1"], "error: checkpoint.interval_seconds=-1.0: must be a fin"),
     (["precision=bf16"], "error: precision=bf16: linear_regression trains in float32 or float64"),
     (["task.spectrum_exponent=-300"], "error: task.spectrum_exponent=-300.0: must be"),
+    (
+        ["-m", "study=minimum_norm", "task=colourization"],
+        "error: task=colourization: study=minimum_norm needs task=finite_regression: it sets",
+    ),
+    (
+        ["task=colourization", "noise_scale.measure=examples"],
+        "error: noise_scale.measure=examples: with batch normalisation the loss of an example",
+    ),
+    (["study.report=all"], "error: study.report=all: must be one of batch_sizes, losses"),
     (["tracking.uri=nonsense://x"], "error: tracking.uri=nonsense://x: the MLflow store cannot"),
 ]
 HYDRAS = [

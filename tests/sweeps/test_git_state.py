@@ -72,3 +72,9 @@ def test_what_a_sweep_keeps(
     assert "- lr: 0.1, 0.2" in record["note"]
     assert record["tags"]["git_changes"] == git_tags(repository)["git_changes"]
     assert record["tags"]["processor"]
+
+
+def test_what_the_report_is_about_stands_in_the_record(tmp_path: Path) -> None:
+    of_losses = sweep_record(StudyConfig(report="losses"), tmp_path, [])
+    assert of_losses["tags"]["report"] == "losses"
+    assert "report" not in sweep_record(StudyConfig(), tmp_path, [])["tags"]

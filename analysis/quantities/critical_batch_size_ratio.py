@@ -1,0 +1,77 @@
+"""How far an optimizer moves the critical batch size, as a quantity of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.errors import AnalysisError
+from analysis.fit_result import FitResult
+from analysis.groups import group_label
+from analysis.quantities.measured import Measured
+
+if TYPE_CHECKING:
+    from analysis.study import StudyResult
+
+ORDER = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "preconditioned", "own")
+_95 = 1.96
+
+
+def critical_batch_size_ratio(result: StudyResult) -> Sequence[Measured]:
+    """B_crit of every other optimizer over that of the plainest one (ORDER), by target.
+
+    standard_error and interval: of the two fits' bootstraps in log B_crit, which are independent;
+    predicted: the ratio of the exact frontiers, continuous lr. Raises AnalysisError where the
+    trials are of one optimizer, or the plainest has several settings.
+    """
+    targets = sorted({fit.target_loss for fit in result.fits}, reverse=True)
+    found: list[Measured] = []
+    for target in targets:
+        fits = [fit for fit in result.fits if fit.target_loss == target]
+        names = [_optimizer(fit) for fit in fits]
+        least = min(names, key=ORDER.index) if names else ""
+        if len(set(names)) < 2 or names.count(least) > 1:
+            raise AnalysisError(
+                "critical_batch_size_ratio: needs trials of several optimizers, and one setting of "
+                f"the plainest of them ({least or 'none'})"
+            )
+        reference = fits[names.index(least)]
+        found += [_ratio(fit, reference) for fit in fits if fit is not reference]
+    return found
+
+
+def _optimizer(fit: FitResult) -> str:
+    """ORDER[0] where the trials have one optimizer, which is then no part of the group."""
+    return str(fit.group.get("optimizer.name", ORDER[0]))
+
+
+def _ratio(fit: FitResult, reference: FitResult) -> Measured:
+    what = f"{group_label(fit.group)} / {_optimizer(reference)}, target {fit.target_loss:.4g}"
+    ours, theirs = fit.critical_batch_size, reference.critical_batch_size
+    exact = [(one.exact or {}).get("continuous_lr") for one in (fit, reference)]
+    predicted = exact[0] / exact[1] if exact[0] and exact[1] else None
+    if ours is None or theirs is None:
+        unknown = fit if ours is None else reference
+        reason = f"{group_label(unknown.group)}: not identified, {unknown.reason}"
+        low = fit.at_least / theirs if theirs and fit.at_least else None
+        return Measured(what, None, low=low, predicted=predicted, reason=reason)
+    spread = float(np.sqrt(_log_variance(fit) + _log_variance(reference)))
+    value = ours / theirs
+    return Measured(
+        what=what,
+        value=value,
+        standard_error=value * spread,
+        low=value * float(np.exp(-_95 * spread)),
+        high=value * float(np.exp(_95 * spread)),
+        predicted=predicted,
+    )
+
+
+def _log_variance(fit: FitResult) -> float:
+    """Of log B_crit: from its 95 % interval, an open end as far off as the other."""
+    assert fit.critical_batch_size is not None
+    ends = [end for end in fit.ci95.get("critical_batch_size", (None, None)) if end]
+    widths = [abs(np.log(end / fit.critical_batch_size)) for end in ends]
+    return float(np.mean(widths) / _95) ** 2 if widths else float("inf")

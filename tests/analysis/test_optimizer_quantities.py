@@ -1,0 +1,130 @@
+"""Quantities of studies that compare optimizers: critical batch sizes and best learning rates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.errors import AnalysisError
+from analysis.quantities import QUANTITIES
+from analysis.quantities.measured import restricted
+from analysis.study import StudyResult, analyse
+from scaling import schema
+
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+LRS = np.geomspace(0.001, 4.0, 48)
+
+
+def study(**critical: float) -> StudyResult:
+    """Optimizers with S(B) = 10 (1 + B_crit/B) at lr(B) = 0.5/(1 + B_crit/B), a parabola around."""
+    rows, points = [], []
+    for name, scale in critical.items():
+        for size in SIZES:
+            best = 0.5 / (1 + scale / size)
+            for lr in LRS[np.abs(np.log(LRS / best)) < 0.9]:
+                run = f"{name}-{size}-{lr:.6g}"
+                factor = 1 + np.log(lr / best) ** 2
+                rows.append(
+                    {
+                        "run_id": run,
+                        "study": "planted",
+                        "batch_size": size,
+                        "lr": lr,
+                        "seed": 0,
+                        "optimizer.name": name,
+                        "model_size": 8,
+                        "initial_loss": 1.0,
+                        "irreducible_loss": 0.0,
+                        "targets": (0.1,),
+                    }
+                )
+                for step in np.unique(np.geomspace(1, 60 * (1 + scale / size), 60).astype(int)):
+                    loss = (10 * (1 + scale / size) * factor / step) * 0.1
+                    points.append({"run_id": run, "step": step, "loss": min(loss, 1.0)})
+    trials = pd.DataFrame(rows).assign(
+        status="FINISHED", outcome="reached", max_steps=100_000, last_step=100_000
+    )
+    return analyse(trials, pd.DataFrame(points), n_bootstrap=20, with_theory=False)
+
+
+@pytest.fixture(scope="module")
+def planted() -> StudyResult:
+    return study(sgd=8.0, momentum=40.0)
+
+
+def test_names_are_those_of_the_schema() -> None:
+    assert set(QUANTITIES) == set(schema.QUANTITIES)
+
+
+def test_ratio_of_critical_batch_sizes(planted: StudyResult) -> None:
+    [found] = QUANTITIES["critical_batch_size_ratio"](planted)
+    assert found.what.startswith("momentum / sgd")
+    assert found.value == pytest.approx(5.0, rel=0.05)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 5.0 < found.high
+    assert found.predicted is None
+
+
+def test_ratio_of_the_exact_values(planted: StudyResult) -> None:
+    exact = {"sgd": 10.0, "momentum": 25.0}
+    fits = [
+        replace(fit, exact={"continuous_lr": exact[fit.group["optimizer.name"]]})
+        for fit in planted.fits
+    ]
+    [found] = QUANTITIES["critical_batch_size_ratio"](replace(planted, fits=fits))
+    assert found.predicted == pytest.approx(2.5)
+
+
+def test_a_ratio_to_what_is_not_identified_is_none(planted: StudyResult) -> None:
+    momentum, sgd = planted.fits
+    unknown = replace(momentum, critical_batch_size=None, at_least=512.0, reason="it never bends")
+    [found] = QUANTITIES["critical_batch_size_ratio"](replace(planted, fits=[sgd, unknown]))
+    assert found.value is None
+    assert "it never bends" in found.reason
+    assert sgd.critical_batch_size is not None
+    assert found.low == pytest.approx(512.0 / sgd.critical_batch_size)
+
+
+def test_a_ratio_needs_two_optimizers(planted: StudyResult) -> None:
+    alone = restricted(planted, {"optimizer.name": "sgd"})
+    with pytest.raises(AnalysisError, match="several optimizers"):
+        QUANTITIES["critical_batch_size_ratio"](alone)
+
+
+def test_best_lrs_and_how_they_rise(planted: StudyResult) -> None:
+    sgd = restricted(planted, {"optimizer.name": "sgd"})
+    lrs = QUANTITIES["best_lr"](sgd)
+    assert len(lrs) == len(SIZES)
+    for size, found in zip(SIZES, lrs, strict=True):
+        assert f"batch size {size}," in found.what
+        assert found.value == pytest.approx(0.5 / (1 + 8 / size), rel=0.05)
+        assert found.standard_error is not None
+    [small] = QUANTITIES["lr_slope_small_batches"](sgd)
+    [large] = QUANTITIES["lr_slope_large_batches"](sgd)
+    assert small.value == pytest.approx(np.log(9 / 3) / np.log(4), abs=0.05)
+    assert large.value == pytest.approx(0.0, abs=0.1)
+    [gain] = QUANTITIES["lr_saturation"](sgd)
+    assert gain.value is not None
+    assert gain.value > 10
+
+
+def test_slopes_of_the_exact_optima(planted: StudyResult) -> None:
+    """Predicted: the slope of the lrs of theory at the same batch sizes, here lr = B / 1000."""
+    sgd = restricted(planted, {"optimizer.name": "sgd"})
+    theory = pd.DataFrame(
+        {
+            "optimizer.name": "sgd",
+            "target_loss": 0.1,
+            "batch_size": SIZES,
+            "lr_choice": "continuous_lr",
+            "steps": 1.0,
+            "lr": np.array(SIZES) / 1000,
+        }
+    )
+    [small] = QUANTITIES["lr_slope_small_batches"](replace(sgd, theory=theory))
+    assert small.predicted == pytest.approx(1.0)
+    assert QUANTITIES["best_lr"](replace(sgd, theory=theory))[1].predicted == pytest.approx(0.002)
