@@ -54,7 +54,7 @@ def _interpolation(trials: pd.DataFrame) -> str:
     why = "There is no label noise" if stream.all() else "The weights can fit every example"
     return (
         f"{why}: gradient noise dies out with the error, a constant learning rate below the "
-        "stability limit has no noise floor, and noise scales do not grow as the loss falls."
+        "stability limit has no noise floor, and noise scales stay bounded however low the loss."
     )
 
 
@@ -68,12 +68,12 @@ def _instability(result: StudyResult) -> str:
     above = both[both["lr"] > both["largest_stable_lr"]]
     if above.empty:
         return ""
-    reached = int((above["outcome"] == REACHED).sum())
-    diverged = int((above["outcome"] == DIVERGED).sum())
+    counts = above["outcome"].value_counts()
+    words = {DIVERGED: "diverged", REACHED: "reached the hardest target before they could grow"}
+    seen = [f"{counts[kind]} {text}" for kind, text in words.items() if kind in counts]
     return (
-        f"{len(above)} of {len(both)} cells lie above the largest stable learning rate: expected "
-        f"losses grow there in the end. At the hardest target {diverged} diverged, and {reached} "
-        "reached it before: that is no rate to train on with."
+        f"{len(above)} of {len(both)} cells lie above the largest stable learning rate, where "
+        f"expected losses grow in the end{': ' if seen else ''}{', '.join(seen)}."
     )
 
 

@@ -100,7 +100,8 @@ def outcome_lead(result: StudyResult) -> str:
     lowest = "with the lowest held-out loss," if len(rows) > 1 else "with a held-out loss of"
     accuracy = f" and an accuracy of {best['accuracy']}" if best["accuracy"] else ""
     text = f"{of} {lowest} {best['loss']}{bracketed(best['loss_range'])}{accuracy}"
-    return f"{text}, after {best['step']} steps of batch size {best['batch_size']}."
+    steps = "1 step" if best["step"] == "1" else f"{best['step']} steps"
+    return f"{text}, after {steps} of batch size {best['batch_size']}."
 
 
 def _steps(result: StudyResult, group: dict[str, Any], batch_size: int, target: float) -> str:

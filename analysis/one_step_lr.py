@@ -26,8 +26,11 @@ _LINE_POINTS = 60
 
 def has_one_step(result: StudyResult) -> bool:
     """Whether the study asks about a single step: no trial has another."""
-    steps, task = result.trials["last_step"], result.trials.get("task.name")
-    return task is not None and set(task) == {"finite_regression"} and bool((steps == 1).all())
+    trials = result.trials
+    if trials.empty or not {"task.name", "last_step"} <= set(trials):  # a table of steps, say
+        return False
+    fixed = trials["task.name"] == "finite_regression"
+    return bool((fixed & (trials["last_step"] == 1)).all())
 
 
 def one_step_lr_frame(result: StudyResult) -> pd.DataFrame:

@@ -42,7 +42,7 @@ def _gaps(result: StudyResult, decay: str, which: str) -> Sequence[Measured]:
     if gaps.empty:
         needed = "a trial with a penalty and one with decoupled decay that are alike otherwise"
         raise AnalysisError(f"it needs {needed}, with their weights recorded")
-    found = gaps.groupby(PAIR, sort=False)["gap"].agg(which)
+    found = gaps.groupby(PAIR)["gap"].agg(which)  # in the order of PAIR's values
     one_seed, one_lr = gaps["seed"].nunique() == 1, gaps["lr"].nunique() == 1
     measured = []
     for (optimizer, _, amount, size, lr, seed), gap in found.items():  # pyright: ignore[reportGeneralTypeIssues]

@@ -21,6 +21,7 @@ from analysis.attach import attach_report
 from analysis.errors import AnalysisError
 from analysis.figures import draw
 from analysis.fitting import FitResult
+from analysis.limits import limits
 from analysis.report import Provenance, write_report
 from analysis.study import StudyResult
 from analysis.words import difference
@@ -152,6 +153,7 @@ def test_summary_is_strict_json_with_every_warning(folder: Path, small_result: S
     assert summary["warnings"][:-1] == small_result.warnings
     assert summary["warnings"][-1].endswith("1 FAILED.")
     expected = tables.summary(small_result)
+    assert summary.pop("limits") == limits(small_result)
     assert summary.pop("question") == summary.pop("verdict") == ""
     assert summary.pop("answer")[0].startswith("economical: batch size")
     figures = summary.pop("figures")
