@@ -57,6 +57,7 @@ class AnalysisConfig:
 
     study: str = MISSING
     compare: list[str] | None = None
+    all: list[str] | None = None
     tracking_uri: str | None = None
     output_dir: str | None = None
     targets: list[float] | None = None
@@ -82,6 +83,8 @@ def report(config: AnalysisConfig, overrides: list[str]) -> Path:
     """Read, analyse, write, attach; prints what it does and the answer."""
     from analysis.figures import looks
 
+    if config.all is not None:
+        return _report_all(config, overrides)
     if config.compare is None:
         name_study(config)
     if config.n_bootstrap < 1:
@@ -155,6 +158,21 @@ def _report_comparison(config: AnalysisConfig, overrides: list[str], say: Callab
     print("\n".join([*comparison_lead(comparison), *comparison.warnings]))
     print(f"report: {page.resolve()}")
     return page
+
+
+def _report_all(config: AnalysisConfig, overrides: list[str]) -> Path:
+    from analysis.all_report import PAGE, all_lines, write_all
+
+    names = list(config.all or ())
+    if not OmegaConf.is_missing(config, "study") or config.compare is not None:
+        raise AnalysisError("all: is given alone, without study and compare; all=[a,b]")
+    if not names or len(set(names)) < len(names):
+        raise AnalysisError(f"all=[{','.join(names)}]: needs one or more different studies")
+    folder = Path(config.output_dir or "reports")
+    reports = write_all(names, folder, [_command(overrides)])
+    print("\n".join(all_lines(reports)))
+    print(f"page: {(folder / PAGE).resolve()}")
+    return folder / PAGE
 
 
 def _analysed(

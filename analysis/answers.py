@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.fitting import FitResult
 from analysis.frontier import usable
 from analysis.groups import group_label, listed
-from analysis.one_batch_size import has_one_batch_size, outcome_lead, outcome_rows
+from analysis.one_batch_size import is_about_losses, outcome_lead, outcome_rows
 from analysis.sources.steps import NO_TARGET
 from analysis.study import StudyResult
 from analysis.tables import groups_of, select
@@ -164,7 +164,7 @@ def goal(target: str) -> str:
 def answer_lines(result: StudyResult) -> list[str]:
     """Lines for a terminal: the named batch sizes of the hardest target, or a line a group."""
     found = answers(result)
-    if has_one_batch_size(result):
+    if is_about_losses(result):
         return [outcome_lead(result)]
     if not found:
         return ["no target was reached often enough to say anything"]
@@ -195,7 +195,7 @@ def markdown(
     sweep = sweep or {}
     question = sweep.get(schema.QUESTION) or f"{result.study}: how large a batch is worth it?"
     lines = [f"**{schema.note_text(question[:PART_LENGTH])}**", ""]
-    if has_one_batch_size(result):
+    if is_about_losses(result):
         lines += _outcome_lines(result)
     else:
         for answer in answers(result):

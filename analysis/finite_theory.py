@@ -149,7 +149,7 @@ def stationary_finite_loss(problem: FiniteProblem, batch_size: int, lr: float) -
     return problem.irreducible_loss + problem.loss_scale * excess
 
 
-def best_one_step_lr(problem: FiniteProblem, batch_size: int) -> float:
+def best_one_step_lr(problem: FiniteProblem, batch_size: float) -> float:
     """The lr at which the expected loss after the first step is least.
 
     E J(w_0 - lr g) = J - lr |G|^2 + lr^2/2 [G'HG + f tr(H Sigma)] exactly, J being quadratic, with

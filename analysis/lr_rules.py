@@ -33,7 +33,7 @@ LR_RULE_COLUMNS = [
     *(f"{name}_{end}" for name in _ESTIMATES for end in ("low", "high")),
 ]  # fmt: skip
 EXPONENT_OF = {"linear": 1.0, "square_root": 0.5}
-_ADAPTIVE = ("adam", "adamw", "rmsprop")
+_ADAPTIVE = ("adam", "adamw", "rmsprop", "rmspropw")
 _BEYOND = 1e3  # B_* is searched this far beyond the sampled batch sizes
 _EXPONENTS = np.geomspace(0.25, 2.0, 25)  # of the first search over a
 _N_GRID, _N_GOLDEN, _GOLDEN = 40, 30, (np.sqrt(5) - 1) / 2

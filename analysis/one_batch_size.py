@@ -1,4 +1,4 @@
-"""Studies of one batch size (five networks, say): what was left of the loss in the end."""
+"""Studies of one batch size, or that ask for none: what was left of the loss."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import pandas as pd
 from analysis.groups import group_label
 from analysis.study import StudyResult
 from analysis.words import between, bracketed, rounded
-from scaling.schema import DIVERGED, REACHED
+from scaling.schema import DIVERGED, LOSSES, REACHED
 
 FINAL_LOSS_COLUMNS = [
     "batch_size", "lr", "n_lrs", "n_seeds", "step", "loss", "loss_low", "loss_high", "best_loss",
 ]  # fmt: skip
 
 
-def has_one_batch_size(result: StudyResult) -> bool:
-    return result.frontier["batch_size"].nunique() == 1
+def is_about_losses(result: StudyResult) -> bool:
+    """No critical batch size is asked for: there is one batch size, or the study says so."""
+    return result.about == LOSSES or result.frontier["batch_size"].nunique() == 1
 
 
 def final_loss(result: StudyResult) -> pd.DataFrame:
@@ -54,14 +55,18 @@ def final_loss(result: StudyResult) -> pd.DataFrame:
 def outcome_rows(result: StudyResult) -> list[dict[str, Any]]:
     """The answer's table for one batch size, a row a group, as text: label, steps to targets.."""
     frame = final_loss(result)
+    several = frame["batch_size"].nunique() > 1
     rows = []
     for row in frame.to_dict("records"):
         group = {name: row[name] for name in result.group_by}
+        size = f"{row['batch_size']:,}"
+        named = [group_label(group), f"batch size {size}" if several else ""]
         span = between(row["loss_low"], row["loss_high"]) if row["n_seeds"] > 1 else ""
         accuracy, parameters = row.get("accuracy"), row.get("parameters")
         rows.append(
             {
-                "label": group_label(group) or "all trials",
+                "label": ", ".join(filter(None, named)) or "all trials",
+                "batch_size": size,
                 "lr": rounded(row["lr"]) or "not known",
                 "loss": f"{row['loss']:.4g}",
                 "loss_range": span,
@@ -74,7 +79,9 @@ def outcome_rows(result: StudyResult) -> list[dict[str, Any]]:
                 else f"{parameters:,.0f}",
                 "step": f"{row['step']:,}",
                 "n_seeds": row["n_seeds"],
-                "steps": [_steps(result, group, target) for target in result.targets],
+                "steps": [
+                    _steps(result, group, row["batch_size"], target) for target in result.targets
+                ],
             }
         )
     return rows
@@ -83,19 +90,19 @@ def outcome_rows(result: StudyResult) -> list[dict[str, Any]]:
 def outcome_lead(result: StudyResult) -> str:
     """One sentence: which group ends with the lowest loss."""
     rows = outcome_rows(result)
-    size = f"{result.frontier['batch_size'].iloc[0]:,}"
     if not rows:
-        return f"All trials have batch size {size}, and no curve of theirs is on record."
+        return "No curve of a trial that did not diverge is on record."
     best = rows[0]
     of = f"{best['label']} ends" if len(rows) > 1 else "Training ends"
     lowest = "with the lowest held-out loss," if len(rows) > 1 else "with a held-out loss of"
     accuracy = f" and an accuracy of {best['accuracy']}" if best["accuracy"] else ""
     text = f"{of} {lowest} {best['loss']}{bracketed(best['loss_range'])}{accuracy}"
-    return f"{text}, after {best['step']} steps of batch size {size}."
+    return f"{text}, after {best['step']} steps of batch size {best['batch_size']}."
 
 
-def _steps(result: StudyResult, group: dict[str, Any], target: float) -> str:
+def _steps(result: StudyResult, group: dict[str, Any], batch_size: int, target: float) -> str:
     rows = result.frontier[result.frontier["target_loss"] == target]
+    rows = rows[rows["batch_size"] == batch_size]
     for name, value in group.items():
         rows = rows[rows[name] == value]
     if rows.empty:

@@ -22,13 +22,14 @@ from analysis.errors import AnalysisError
 from analysis.figures import Drawing, draw, style
 from analysis.figures.dark import for_page
 from analysis.noise_scale import noise_rows
-from analysis.one_batch_size import has_one_batch_size, outcome_lead, outcome_rows
+from analysis.one_batch_size import is_about_losses, outcome_lead, outcome_rows
 from analysis.pictures import Picture
 from analysis.predictions import check_predictions, predictions_of, verdict
 from analysis.published import compare_published, published_of
 from analysis.scaling_answers import scaling_answers
 from analysis.study import StudyResult
 from analysis.trust import trust_facts, tuning_budget
+from scaling.schema import QUESTION
 
 MIME = {"svg": "image/svg+xml", "pdf": "application/pdf", "csv": "text/csv"}
 MOST_ROWS = 60  # of a table in the page; the CSV has them all
@@ -76,8 +77,9 @@ def write_report(
         provenance = Provenance(left_out=result.trials.attrs.get("left_out", ()))
     folder = Path(output_dir)
     with file_errors(output_dir):
-        shown = []
+        shown, drawn = [], []
         for drawing in draw(result):
+            drawn.append({name: getattr(drawing, name) for name in ("name", "title", "caption")})
             images = {kind: style.render(drawing.figure, kind) for kind in style.FORMATS}
             for kind, content in images.items():
                 write_file(folder / "figures" / f"{drawing.name}.{kind}", content)
@@ -97,11 +99,22 @@ def write_report(
         summary["warnings"] = caveats(result, provenance)
         if len(predicted):
             summary["predictions"] = tables.plain(predicted.to_dict("records"))
+        summary |= _said(result, provenance, predicted) | {"figures": drawn}
         text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
         write_file(folder / "summary.json", text.encode())
         page = folder / "report.html"
         write_file(page, render_page(result, shown, provenance).encode())
     return page
+
+
+def _said(
+    result: StudyResult, provenance: Provenance, predicted: pd.DataFrame
+) -> dict[str, str | list[str]]:
+    """The question, what came of the predictions, and the answer, in words."""
+    asked = next((tags[QUESTION] for tags in provenance.sweeps if tags.get(QUESTION)), "")
+    found = verdict(predicted)
+    said = found.sentence if found else ""
+    return {"question": asked, "verdict": said, "answer": answers.answer_lines(result)}
 
 
 @contextmanager
@@ -144,6 +157,7 @@ def environment() -> jinja2.Environment:
         name: getattr(words, name)
         for name in ("rounded", "size_words", "between", "difference", "critical_words")
     }
+    found.globals["known"] = pd.notna
     found.globals |= {"most_rows": MOST_ROWS, "versions": _versions(), "slug": tables.file_name}
     return found
 
@@ -152,7 +166,7 @@ def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provena
     """The page of one study."""
     found = answers.answers(result)
     predicted = predictions(result, provenance)
-    one_size = has_one_batch_size(result)
+    about_losses = is_about_losses(result)
     norms = norm_caveats(result.trials)
     facts = trust_facts(result) | ({"Normalisation": " ".join(norms)} if norms else {})
     return (
@@ -163,9 +177,9 @@ def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provena
             answers=found,
             groups=list(dict.fromkeys(answer.group for answer in found)),
             overview=answers.overview(result),
-            lead=outcome_lead(result) if one_size else answers.overview_lead(result),
-            outcomes=outcome_rows(result) if one_size else [],
-            one_size=one_size,
+            lead=outcome_lead(result) if about_losses else answers.overview_lead(result),
+            outcomes=outcome_rows(result) if about_losses else [],
+            about_losses=about_losses,
             not_identified=answers.not_identified,
             goal=answers.goal,
             trust=facts,
@@ -178,7 +192,7 @@ def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provena
             figures=fold(shown),
             provenance=provenance,
             published=published(result, provenance).to_dict("records"),
-            pictures=[(p.caption, _data_uri(p.png, "image/png")) for p in provenance.pictures],
+            pictures=[(p.caption, data_uri(p.png, "image/png")) for p in provenance.pictures],
             sweeps=[
                 {k: v for k, v in sweep.items() if not k.startswith(_HIDDEN_TAGS)}
                 for sweep in provenance.sweeps
@@ -209,11 +223,11 @@ def show(drawing: Drawing, images: Mapping[str, bytes]) -> Shown:
     """The drawing with its rendered images (format -> bytes; svg is needed) for a page."""
     head = drawing.table.head(MOST_ROWS)
     text = head.map(_cell)
-    kinds = {kind: _data_uri(images[kind], MIME[kind]) for kind in ("svg", "pdf") if kind in images}
+    kinds = {kind: data_uri(images[kind], MIME[kind]) for kind in ("svg", "pdf") if kind in images}
     return Shown(
         drawing,
-        image=_data_uri(for_page(images["svg"]), MIME["svg"]),
-        downloads=kinds | {"csv": _data_uri(csv_bytes(drawing.table), MIME["csv"])},
+        image=data_uri(for_page(images["svg"]), MIME["svg"]),
+        downloads=kinds | {"csv": data_uri(csv_bytes(drawing.table), MIME["csv"])},
         table=text.where(head.notna(), "").to_html(index=False, border=0, escape=True),
         n_rows=len(drawing.table),
     )
@@ -258,7 +272,7 @@ def csv_bytes(table: pd.DataFrame) -> bytes:
     return table.to_csv(index=False, lineterminator="\n").encode()
 
 
-def _data_uri(content: bytes, kind: str) -> str:
+def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 

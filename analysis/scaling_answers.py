@@ -32,11 +32,13 @@ class ScalingAnswers:
     """Rows of text, empty where nothing is known.
 
     trades: from the balanced batch size (else the middle one) at each group's hardest target;
+    twice: what twice the compute buys by more steps, a larger batch, a larger model;
     times: the named batch sizes in seconds; laws: exponents; compute: what ten times the budget
     should be spent on.
     """
 
     trades: list[Row] = field(default_factory=list)
+    twice: list[Row] = field(default_factory=list)
     times: list[Row] = field(default_factory=list)
     laws: list[Row] = field(default_factory=list)
     n_unknown_laws: int = 0
@@ -50,6 +52,7 @@ def scaling_answers(result: StudyResult) -> ScalingAnswers:
     for group in groups_of(result):
         found.trades += _trades(_hardest(select(result.halve_double, group)), group)
         found.times += _times(_hardest(select(result.batch_size_choices, group)), group)
+        found.twice += _twice(select(result.twice_the_compute, group), group)
     shown = result.laws[result.laws["y"].isin(["critical_batch_size", "min_steps", "min_examples"])]
     two_powers = result.laws[result.laws["form"] == "two_powers"]
     for law in pd.concat([shown, two_powers]).to_dict("records"):
@@ -84,6 +87,23 @@ def _trades(rows: pd.DataFrame, group: Mapping[str, Any]) -> list[Row]:
             text[f"{name}_range"] = f"{_percent(low)} to {_percent(high)}" if known else ""
         found.append(text)
     return found
+
+
+def _twice(rows: pd.DataFrame, group: Mapping[str, Any]) -> list[Row]:
+    return [
+        {
+            "group": group_label(group), "way": row["way"],
+            "critical": size_words(row["critical_batch_size"]),
+            "target": rounded(row["target_loss"]),
+            "model_size": size_words(row["model_size"]),
+            "batch_size": size_words(row["batch_size"]), "steps": rounded(row["steps"]),
+            "compute": f"{row['compute']:.3g}",
+            "lr": rounded(row["lr"]) + (" (edge)" if row["lr_at_edge"] else ""),
+            "loss": f"{row['loss']:.4g}", "loss_range": between(row["loss_low"], row["loss_high"]),
+            "lowest": "lowest" if row["loss"] == rows["loss"].min() else "",
+        }
+        for row in rows.to_dict("records")
+    ]  # fmt: skip
 
 
 def _from_one_size(rows: pd.DataFrame) -> pd.DataFrame:

@@ -22,12 +22,15 @@ from analysis.selection import (
     finished_trials,
     floor_of,
     group_columns_of,
+    named_groups,
     one_trial_per_seed,
     targets_of,
 )
 from analysis.step_time import probe_frame, step_time_frame, trial_step_seconds
 from analysis.targets import choose_targets, early_stop_caveats, targets_sentence
 from analysis.time_to_target import halve_double_frame
+from analysis.twice_the_compute import twice_the_compute
+from scaling.schema import BATCH_SIZES, LOSSES, REPORT
 
 
 @dataclass(repr=False)
@@ -65,6 +68,9 @@ class StudyResult:
     time_to_target  TIME_COLUMNS, batch_size_choices: CHOICE_COLUMNS, see
                     time_to_target.time_to_target_frames; empty where no step was timed
     halve_double    TRADE_COLUMNS, see time_to_target.halve_double_frame
+    twice_the_compute
+                    TWICE_COLUMNS, see twice_the_compute.twice_the_compute
+    about           schema.REPORTS: what the study asks for; LOSSES: no critical batch size
     families        groups that differ in model size alone, by size
     """
 
@@ -94,6 +100,8 @@ class StudyResult:
     tuned: list[str] = field(default_factory=lambda: ["lr"])
     stability: pd.DataFrame = field(default_factory=pd.DataFrame)
     exact_curves: pd.DataFrame = field(default_factory=pd.DataFrame)
+    twice_the_compute: pd.DataFrame = field(default_factory=pd.DataFrame)
+    about: str = BATCH_SIZES
 
     def __repr__(self) -> str:
         from analysis.display import as_text
@@ -176,9 +184,18 @@ def analyse(
     if not parts:
         raise AnalysisError("targets: no trial has any; give targets=[..]")
     scaling = scaling_frames(parts, used, n_bootstrap, seed)
+    if about_of(trials) == LOSSES:
+        said = []  # all of them are about frontiers and fits
     warnings += fold(said, len(parts)) + norm_caveats(used) + scaling.pop("caveats")
     return join_study(
-        str(used["study"].iloc[0]), trials, curves, names, parts, warnings, tuned, scaling
+        str(used["study"].iloc[0]),
+        named_groups(trials, names),
+        curves,
+        names,
+        parts,
+        warnings,
+        tuned,
+        scaling,
     )
 
 
@@ -211,8 +228,15 @@ def join_study(
         batch_size_choices=join([part.batch_size_choices for part in parts]),
         stability=join([part.stability for part in parts]),
         exact_curves=join([part.exact_curves for part in parts]),
+        about=about_of(trials),
         **scaling,
     )
+
+
+def about_of(trials: pd.DataFrame) -> str:
+    """What the newest sweep of the study says that its report is about."""
+    sweeps = trials.attrs.get("sweeps") or [{}]
+    return sweeps[0].get(REPORT, BATCH_SIZES)
 
 
 def scaling_frames(
@@ -241,6 +265,7 @@ def scaling_frames(
         "loss_by_size": loss_by_size,
         "compute_frontier": compute.frontier,
         "loss_by_compute": compute.losses,
+        "twice_the_compute": twice_the_compute(found, fits, n_bootstrap, seed),
         "step_time": step_time_frame(times, names),
         "halve_double": halve_double_frame(fits, times, names),
         "families": found,

@@ -17,11 +17,13 @@ from analysis.frontier import hardest_reached
 from analysis.groups import group_label as group_label  # beside groups_of for its users
 from analysis.lr_rules import predict_lr
 from analysis.noise_scale import noise_against_critical, noise_along_runs
-from analysis.one_batch_size import final_loss, has_one_batch_size
+from analysis.one_batch_size import final_loss, is_about_losses
+from analysis.one_step_lr import has_one_step, one_step_lr_frame
 from analysis.search import search_frame
 from analysis.study import StudyResult
 from analysis.trust import tuning_budget
-from scaling.schema import DIVERGED, REACHED
+from analysis.weight_decay import weight_decay_gaps
+from scaling.schema import DIVERGED, LOSSES, REACHED
 
 SUMMARY_FORMAT = 1
 MOST_LETTERS = 100  # of a file's name made of a study's or a group's
@@ -30,7 +32,11 @@ Group = dict[str, Any]
 
 def tables(result: StudyResult) -> dict[str, pd.DataFrame]:
     """Name -> frame of all that is written as CSV; what the figures show is among them."""
-    special = {"final_loss": final_loss(result)} if has_one_batch_size(result) else {}
+    special = {"final_loss": final_loss(result)} if is_about_losses(result) else {}
+    if has_one_step(result):
+        special["one_step_lr"] = one_step_lr_frame(result)
+    if len(gaps := weight_decay_gaps(result)):
+        special["weight_decay_gaps"] = gaps
     return special | {
         "recommendations": result.recommendations,
         "fits": fits(result),
@@ -51,6 +57,7 @@ def tables(result: StudyResult) -> dict[str, pd.DataFrame]:
         "loss_by_size": result.loss_by_size,
         "compute_frontier": result.compute_frontier,
         "loss_by_compute": result.loss_by_compute,
+        "twice_the_compute": result.twice_the_compute,
         "step_time": result.step_time,
         "time_to_target": result.time_to_target,
         "batch_size_choices": result.batch_size_choices,
@@ -202,7 +209,7 @@ def best_lr(result: StudyResult) -> pd.DataFrame:
 def loss_curves(result: StudyResult) -> pd.DataFrame:
     """Seed-mean held-out loss of each batch size at its best lr for the hardest target it reached.
 
-    Of a study with one batch size: at the lr that ends lowest. loss_low and loss_high: least and
+    Of a study of losses: at the lr that ends lowest. loss_low and loss_high: least and
     greatest of the seeds; steps common to all seeds. With accuracy where that was logged, and
     exact_loss (expected) and noise_floor (where it settles) where theory is exact.
     """
@@ -210,7 +217,7 @@ def loss_curves(result: StudyResult) -> pd.DataFrame:
     columns = [*names, "step", "examples", "loss", "loss_low", "loss_high", "n_seeds"]
     if result.curves.empty or not set(names) <= set(result.trials):  # a table of steps
         return pd.DataFrame(columns=columns)
-    if has_one_batch_size(result):
+    if is_about_losses(result):
         best = final_loss(result)
     else:
         best = hardest_reached(result.frontier, [*result.group_by, "batch_size"])
@@ -272,12 +279,13 @@ def summary(result: StudyResult) -> dict[str, Any]:
         }
         for row in result.frontier.to_dict("records")
     ]
+    about_losses = result.about == LOSSES  # then a critical batch size has no meaning
     content = {
         "format": SUMMARY_FORMAT,
         "study": result.study,
-        "fits": [fit.summary() for fit in result.fits],
+        "fits": [] if about_losses else [fit.summary() for fit in result.fits],
         "frontier": frontier,
-        "laws": law_entries(result.laws, result.group_by),
+        "laws": [] if about_losses else law_entries(result.laws, result.group_by),
         "warnings": result.warnings,
     }
     return plain(content)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.study import StudyResult
 from analysis.words import span_words
-from scaling.schema import CENSORED, DIVERGED
+from scaling.schema import CENSORED, DIVERGED, LOSSES
 
 
 def tuning_budget(result: StudyResult) -> pd.DataFrame:
@@ -36,7 +36,9 @@ def tuning_budget(result: StudyResult) -> pd.DataFrame:
 def trust_facts(result: StudyResult) -> dict[str, str]:
     """Topic -> a short statement in numbers; what is not known is absent."""
     facts = {"Edges": _edges(result), "Censoring": _censoring(result), "Seeds": _seeds(result)}
-    facts |= {"Tuning": _tuning(result), "Misfit": _misfit(result)}
+    facts |= {"Tuning": _tuning(result)}
+    if result.about != LOSSES:
+        facts |= {"Misfit": _misfit(result)}
     return {topic: text for topic, text in facts.items() if text}
 
 

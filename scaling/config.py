@@ -25,13 +25,15 @@ class StudyConfig:
 
     published: results to hold the trials' last evaluations against, each {where: {param: value},
     metric: accuracy or loss, value: .., source: ..}. predictions: what theory says must come true,
-    with tolerances fixed before the trials run: schema.PREDICTION_KEYS.
+    with tolerances fixed before the trials run: schema.PREDICTION_KEYS. report: what it is about,
+    schema.REPORTS.
     """
 
     name: str = "scratch"
     question: str = ""
     published: list[Any] = field(default_factory=list)
     predictions: list[Any] = field(default_factory=list)
+    report: str = "batch_sizes"
 
 
 @dataclass
@@ -147,6 +149,26 @@ class AdamConfig(DecayingConfig):
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+
+
+@dataclass
+class SgdwConfig(SgdConfig):
+    """As all whose name ends so: weight decay apart from the gradient (scaling.optimizers)."""
+
+    name: str = "sgdw"
+    weight_decay: float = 0.01
+
+
+@dataclass
+class MomentumwConfig(MomentumConfig):
+    name: str = "momentumw"
+    weight_decay: float = 0.01
+
+
+@dataclass
+class RmspropwConfig(RmspropConfig):
+    name: str = "rmspropw"
+    weight_decay: float = 0.01
 
 
 @dataclass
@@ -280,6 +302,9 @@ OPTIMIZERS: dict[str, type[OptimizerConfig]] = {
     "nesterov": NesterovConfig,
     "rmsprop": RmspropConfig,
     "adam": AdamConfig,
+    "sgdw": SgdwConfig,
+    "momentumw": MomentumwConfig,
+    "rmspropw": RmspropwConfig,
     "adamw": AdamwConfig,
     "preconditioned": PreconditionedConfig,
     "own": OwnOptimizerConfig,

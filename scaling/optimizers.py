@@ -3,7 +3,9 @@
 state = init(name, params); params, state = update(name, gradients, state, params, hyper, step).
 Every leaf of params, gradients and state is [R, ...]; a hyperparameter is [R], so that trials of
 one stack may differ in it. `step` is 1 at the first update. `weight_decay` has torch's meaning:
-a penalty of weight_decay / 2 |w|^2 in the loss, except for adamw, where it is decoupled.
+a penalty of weight_decay / 2 |w|^2 in the loss, except for sgdw, momentumw, rmspropw and adamw,
+where it is decoupled: w <- (1 - lr weight_decay) w, then the update with the plain gradient
+(Loshchilov & Hutter 2019, arXiv:1711.05101, algorithms 1 and 2; adamw is torch.optim.AdamW).
 Below, g is the gradient with the penalty's weight_decay * w added.
 """
 
@@ -54,16 +56,12 @@ def adam(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper) -> Step:
     w <- w - lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
     (torch.optim.Adam; Kingma & Ba 2015, arXiv:1412.6980, algorithm 1).
     """
-    return _adam(_with_penalty(gradient, param, hyper), state, param, hyper)
-
-
-def adamw(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper) -> Step:
-    """w <- (1 - lr weight_decay) w, then Adam's update with the plain gradient
-    (torch.optim.AdamW; Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2).
-    """
-    if "weight_decay" in hyper:
-        param = param * (1 - hyper["lr"] * hyper["weight_decay"])
-    return _adam(gradient, state, param, hyper)
+    gradient = _with_penalty(gradient, param, hyper)
+    mean = hyper["beta1"] * state["mean"] + hyper["1 - beta1"] * gradient
+    square = hyper["beta2"] * state["square"] + hyper["1 - beta2"] * gradient.square()
+    denominator = square.sqrt() / hyper["1 - beta2^t"].sqrt() + hyper["eps"]
+    update = mean / hyper["1 - beta1^t"] / denominator
+    return param - hyper["lr"] * update, {"mean": mean, "square": square}
 
 
 def preconditioned(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper) -> Step:
@@ -78,17 +76,19 @@ def preconditioned(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper) -
     return param - hyper["lr"] * update, state
 
 
-def _adam(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper) -> Step:
-    mean = hyper["beta1"] * state["mean"] + hyper["1 - beta1"] * gradient
-    square = hyper["beta2"] * state["square"] + hyper["1 - beta2"] * gradient.square()
-    denominator = square.sqrt() / hyper["1 - beta2^t"].sqrt() + hyper["eps"]
-    update = mean / hyper["1 - beta1^t"] / denominator
-    return param - hyper["lr"] * update, {"mean": mean, "square": square}
-
-
 def _with_penalty(gradient: Tensor, param: Tensor, hyper: Hyper) -> Tensor:
     decay = hyper.get("weight_decay")
     return gradient if decay is None else gradient + decay * param
+
+
+def _decoupled(update: LeafUpdate) -> LeafUpdate:
+    def decayed(gradient: Tensor, state: Leaf, param: Tensor, hyper: Hyper) -> Step:
+        if "weight_decay" in hyper:
+            param = param * (1 - hyper["lr"] * hyper["weight_decay"])
+            hyper = {key: value for key, value in hyper.items() if key != "weight_decay"}
+        return update(gradient, state, param, hyper)
+
+    return decayed
 
 
 UPDATES: dict[str, LeafUpdate] = {
@@ -97,7 +97,10 @@ UPDATES: dict[str, LeafUpdate] = {
     "nesterov": nesterov,
     "rmsprop": rmsprop,
     "adam": adam,
-    "adamw": adamw,
+    "sgdw": _decoupled(sgd),
+    "momentumw": _decoupled(momentum),
+    "rmspropw": _decoupled(rmsprop),
+    "adamw": _decoupled(adam),
     "preconditioned": preconditioned,
 }
 STATE: dict[str, tuple[str, ...]] = {
@@ -106,6 +109,9 @@ STATE: dict[str, tuple[str, ...]] = {
     "nesterov": ("velocity",),
     "rmsprop": ("square",),
     "adam": ("mean", "square"),
+    "sgdw": (),
+    "momentumw": ("velocity",),
+    "rmspropw": ("square",),
     "adamw": ("mean", "square"),
     "preconditioned": (),
 }

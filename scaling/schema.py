@@ -58,6 +58,7 @@ STEPS_TO_TARGET = "steps_to_target/"  # + target_label: this trial's own first t
 KIND = "kind"
 STUDY = "study"
 PREDICTIONS = "predictions"  # of a sweep: its study's, a JSON list; see PREDICTION_KEYS
+REPORT = "report"  # of a sweep, one of REPORTS if it is not the first: what its report is about
 SWEEP = "sweep"  # name of the sweep: its directory's name
 SETTING = "setting"  # of a trial: its name without the seed, by which seeds are grouped
 TRIAL_ID = "trial_id"  # identity of the trial: equal ids train the same numbers
@@ -123,10 +124,34 @@ QUANTITIES = {
         "exact optima"
     ),
     "lr_slope_large_batches": QuantityFacts("the same at the three largest"),
+    "best_one_step_lr": QuantityFacts(
+        "lr of the least mean loss after one step, at each batch size; theory: the closed form",
+        ("finite_regression",),
+    ),
     "critical_batch_size": QuantityFacts(
         "E_min/S_min of each target, in examples; theory: from the exact frontier"
     ),
+    "weight_decay_path_gap": QuantityFacts(
+        "|w - w'| / max |w|, greatest along the run: L2 penalty and decoupled decay of the same "
+        "weight_decay, of each pair of trials",
+        ("finite_regression",),
+    ),
+    "weight_decay_last_gap": QuantityFacts(
+        "the same at the last evaluation", ("finite_regression",)
+    ),
+    "weight_decay_fixed_point_gap": QuantityFacts(
+        "the same where decoupled weight_decay is that of the penalty / (1 - momentum)",
+        ("finite_regression",),
+    ),
+    "loss_over_larger_model": QuantityFacts(
+        "held-out loss after twice the steps, or with twice the batch, minus that of a model about "
+        "twice as large, all at the same compute and from a batch size near the critical one"
+    ),
 }
+
+# About how large a batch is worth it, or about what was left of the loss: batch sizes may vary, but
+# no critical one is asked for.
+REPORTS = (BATCH_SIZES, LOSSES) = ("batch_sizes", "losses")
 
 REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
 

@@ -72,6 +72,7 @@ def validate_study(study: StudyConfig) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", study.name):
         allowed = "letters, digits, '_', '-' and '.', a letter or digit first, at most 100 of them"
         raise ConfigError("study.name", study.name, allowed)
+    _member("study.report", study.report, schema.REPORTS)
     for claim in study.published:
         needed = {"where", "metric", "value"}
         if not isinstance(claim, dict) or not needed <= set(claim):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
 from sweeps import config_schema
-from sweeps.messages import one_line_interruption
+from sweeps.messages import one_line_errors, one_line_interruption
+from sweeps.study_files import refuse_other_task
 
 config_schema.register()
 
@@ -22,6 +25,8 @@ def job(config: DictConfig) -> float:
 def main() -> None:
     """The console script."""
     with one_line_interruption():
+        with one_line_errors():
+            refuse_other_task(sys.argv[1:])
         job()
 
 

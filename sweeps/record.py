@@ -46,6 +46,8 @@ def sweep_record(
         tags[schema.QUESTION] = study.question
     if grid:
         tags[schema.GRID] = "; ".join(swept(grid))
+    if study.report != schema.BATCH_SIZES:
+        tags[schema.REPORT] = study.report
     if study.published:
         tags["published"] = json.dumps(study.published)
     if study.predictions:

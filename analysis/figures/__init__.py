@@ -15,6 +15,7 @@ from analysis.figures.drawing import Drawing
 from analysis.figures.frontier import plot_pareto_front, plot_steps_against_batch_size
 from analysis.figures.learning_rate import plot_best_lr, plot_lr_heat_map
 from analysis.figures.noise_scale import plot_noise_scale
+from analysis.figures.one_step import draw_one_step
 from analysis.figures.overlaid import (
     plot_overlaid_curves,
     plot_overlaid_lr,
@@ -24,8 +25,9 @@ from analysis.figures.predicted import plot_metric, plot_weight_paths
 from analysis.figures.residuals import plot_residuals
 from analysis.figures.scaling import draw_scaling
 from analysis.figures.search import plot_search
+from analysis.figures.weight_decay import draw_weight_decay
 from analysis.noise_scale import KINDS
-from analysis.one_batch_size import has_one_batch_size
+from analysis.one_batch_size import is_about_losses
 from analysis.study import StudyResult
 from scaling.schema import target_label
 
@@ -37,7 +39,9 @@ def draw(result: StudyResult) -> Iterator[Drawing]:
     all_tables = tables.tables(result)
     groups = tables.groups_of(result)
     yield from _draw_predicted(result, groups)
-    if has_one_batch_size(result):
+    yield from draw_one_step(result, groups)
+    yield from draw_weight_decay(result)
+    if is_about_losses(result):
         yield from _draw_outcomes(result, all_tables["loss_curves"], groups)
         return
     if len(groups) > 1:
@@ -101,12 +105,14 @@ def _draw_predicted(result: StudyResult, groups: list[dict[str, Any]]) -> Iterat
 def _draw_outcomes(
     result: StudyResult, curves: pd.DataFrame, groups: list[dict[str, Any]]
 ) -> Iterator[Drawing]:
-    """Of studies with one batch size: the losses of all groups in one figure."""
+    """Of studies of losses: those of all groups in one figure."""
     series = [
         (tables.group_label(group) or "all trials", tables.select(curves, group))
         for group in groups
     ]
     what = "Mean over the seeds, at the learning rate that ends lowest; the band spans the seeds"
+    if result.frontier["batch_size"].nunique() > 1:
+        what += "; batch sizes of a group share its colour"
     for y, more in (("loss", ", dotted lines are the targets"), ("accuracy", "")):
         if y in curves and curves[y].notna().any():
             targets = result.targets if y == "loss" else ()

@@ -73,19 +73,22 @@ def plot_overlaid_lr(series: Sequence[tuple[str, pd.DataFrame]], ordered_by: str
 def plot_overlaid_curves(
     series: Sequence[tuple[str, pd.DataFrame]], y: str, targets: Sequence[float] = ()
 ) -> Figure:
-    """Held-out loss or accuracy (y) against steps, a colour a series; the band spans the seeds."""
+    """Held-out loss or accuracy (y) against steps, a colour a series and a line each of its batch
+    sizes; the band spans the seeds."""
     with style.house_style():
         figure, ax = style.new_axes(5.2)
         for i, (label, rows) in enumerate(series):
             shown = _look(i, len(series))
             rows = rows[rows["step"] > 0].dropna(subset=y)
-            if f"{y}_low" in rows:
-                band = rows[f"{y}_low"], rows[f"{y}_high"]
-                ax.fill_between(rows["step"], *band, color=shown["color"], alpha=0.13, lw=0)
-            ax.plot(
-                rows["step"], rows[y], **shown, ms=4,
-                markevery=(i % 5, max(1, len(rows) // 6)), label=style.plain_text(label),
-            )  # fmt: skip
+            for j, (_, own) in enumerate(rows.groupby("batch_size")):
+                if f"{y}_low" in own:
+                    band = own[f"{y}_low"], own[f"{y}_high"]
+                    ax.fill_between(own["step"], *band, color=shown["color"], alpha=0.13, lw=0)
+                ax.plot(
+                    own["step"], own[y], **shown, ms=4,
+                    markevery=(i % 5, max(1, len(own) // 6)),
+                    label=None if j else style.plain_text(label),
+                )  # fmt: skip
         style.log_axis(ax, "x", "steps (optimizer updates)")
         if y == "loss":
             style.log_axis(ax, "y", "held-out loss")

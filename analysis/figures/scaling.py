@@ -17,8 +17,10 @@ from analysis.figures.laws import (
 )
 from analysis.figures.overlaid import plot_overlaid_lr, plot_overlaid_steps
 from analysis.figures.time import plot_step_time, plot_time_to_target
+from analysis.figures.twice import plot_twice_the_compute
 from analysis.model_size import Family
 from analysis.study import StudyResult
+from analysis.twice_the_compute import way_curves
 from scaling.schema import target_label
 
 Tables = dict[str, pd.DataFrame]
@@ -29,6 +31,7 @@ def draw_scaling(result: StudyResult, all_tables: Tables) -> Iterator[Drawing]:
     for family in result.families:
         label = tables.group_label(family.others)
         drawings = [
+            *_draw_twice(result, family),
             *_draw_sizes(result, all_tables, family),
             *_draw_compute(result, family),
             *_draw_times(result, family),
@@ -117,6 +120,24 @@ def _overlays(
         tables.select(_at(all_tables["best_lr"], target), family.others),
         folded=folded,
     )
+
+
+def _draw_twice(result: StudyResult, family: Family) -> Iterator[Drawing]:
+    for member in family.members:
+        rows = tables.select(result.twice_the_compute, member.group)
+        if len(rows):
+            size = style.number(member.model_size or 0)
+            yield Drawing(
+                f"twice_the_compute_from_{size}",
+                f"Twice the compute, from model size {size}",
+                "From the black point, at a batch size near the critical one, three ways to spend "
+                "twice the compute, each at its best learning rate (hollow: at the edge of those "
+                "tried), with 95 % intervals; lines are the mean curves at these learning rates. "
+                f"Compute is FLOPs of an example x batch size x steps, {result.flops_counted}.",
+                plot_twice_the_compute(rows, way_curves([family], rows)),
+                "twice_the_compute",
+                rows,
+            )
 
 
 def _draw_compute(result: StudyResult, family: Family) -> Iterator[Drawing]:

@@ -11,9 +11,16 @@ from analysis.quantities.best_lr import (
     lr_slope_large_batches,
     lr_slope_small_batches,
 )
+from analysis.quantities.best_one_step_lr import best_one_step_lr
 from analysis.quantities.critical_batch_size import critical_batch_size
 from analysis.quantities.critical_batch_size_ratio import critical_batch_size_ratio
+from analysis.quantities.loss_over_larger_model import loss_over_larger_model
 from analysis.quantities.measured import Quantity
+from analysis.quantities.weight_decay_gap import (
+    weight_decay_fixed_point_gap,
+    weight_decay_last_gap,
+    weight_decay_path_gap,
+)
 
 QUANTITIES: dict[str, Quantity] = {
     "best_lr": best_lr,
@@ -22,4 +29,9 @@ QUANTITIES: dict[str, Quantity] = {
     "lr_saturation": lr_saturation,
     "lr_slope_large_batches": lr_slope_large_batches,
     "lr_slope_small_batches": lr_slope_small_batches,
+    "best_one_step_lr": best_one_step_lr,
+    "weight_decay_fixed_point_gap": weight_decay_fixed_point_gap,
+    "weight_decay_last_gap": weight_decay_last_gap,
+    "weight_decay_path_gap": weight_decay_path_gap,
+    "loss_over_larger_model": loss_over_larger_model,
 }

@@ -12,7 +12,7 @@ import pytest
 
 from analysis import answers
 from analysis.figures import draw
-from analysis.one_batch_size import final_loss, has_one_batch_size, outcome_lead, outcome_rows
+from analysis.one_batch_size import final_loss, is_about_losses, outcome_lead, outcome_rows
 from analysis.report import Provenance, render_page, write_report
 from analysis.study import StudyResult, analyse
 from analysis.trust import trust_facts, tuning_budget
@@ -38,7 +38,7 @@ def networks(small_study: Frames) -> StudyResult:
 
 
 def test_lowest_final_loss_first(networks: StudyResult) -> None:
-    assert has_one_batch_size(networks)
+    assert is_about_losses(networks)
     frame = final_loss(networks)
     assert frame["model.name"].tolist() == list(NETS)
     np.testing.assert_allclose(frame["loss"] / frame["loss"].iloc[0], [1, 2, 4])

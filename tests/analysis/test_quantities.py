@@ -98,7 +98,7 @@ def test_each_of_several_numbers_is_a_row_and_what_fails_comes_first(found: list
     table = check(equals=1.0, tolerance=0.5)
     assert table["what"].tolist() == ["batch size 4", "batch size 2", "batch size 1"]
     assert table["holds"].tolist() == [FAILS, NOT_MEASURED, HOLDS]
-    assert table.loc[0, ["standard_error", "low", "high"]].tolist() == [0.25, 1.5, 2.5]
+    assert [table[name][0] for name in ("standard_error", "low", "high")] == [0.25, 1.5, 2.5]
     none = check(equals=1.0, tolerance=0.5, where={"optimizer.name": "rmsprop"}).iloc[0]
     assert (none["holds"], none["reason"]) == (NOT_MEASURED, "the study has no such trial")
 

@@ -14,6 +14,25 @@ LRS = (0.003, 0.01, 0.05)
 DECAYS = (0.0, 0.1, 0.02)
 Optimizer = torch.optim.Optimizer
 
+
+class Decayed:
+    """A torch optimizer whose weights shrink by lr * weight_decay before each of its steps."""
+
+    def __init__(self, make: Callable[..., Optimizer]) -> None:
+        self.make = make
+
+    def __call__(self, params: list[Tensor], lr: float, weight_decay: float, **hyper: float):
+        optimizer = self.make(params, lr=lr, weight_decay=0.0, **hyper)
+
+        def shrink(*_: object) -> None:
+            with torch.no_grad():
+                for param in params:
+                    param.mul_(1 - lr * weight_decay)
+
+        optimizer.register_step_pre_hook(shrink)
+        return optimizer
+
+
 CASES: dict[str, tuple[dict[str, float], Callable[..., Optimizer]]] = {
     "sgd": ({}, torch.optim.SGD),
     "momentum": ({"momentum": 0.9}, torch.optim.SGD),
@@ -23,6 +42,9 @@ CASES: dict[str, tuple[dict[str, float], Callable[..., Optimizer]]] = {
     ),
     "rmsprop": ({"alpha": 0.95, "eps": 1e-3}, torch.optim.RMSprop),
     "adam": ({"beta1": 0.85, "beta2": 0.99, "eps": 1e-6}, torch.optim.Adam),
+    "sgdw": ({}, Decayed(torch.optim.SGD)),
+    "momentumw": ({"momentum": 0.9}, Decayed(torch.optim.SGD)),
+    "rmspropw": ({"alpha": 0.95, "eps": 1e-3}, Decayed(torch.optim.RMSprop)),
     "adamw": ({"beta1": 0.85, "beta2": 0.99, "eps": 1e-6}, torch.optim.AdamW),
 }
 

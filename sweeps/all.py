@@ -1,0 +1,123 @@
+"""Run the studies of theory, and write one page of them: `python -m sweeps.all [study ...]`.
+
+A plain loop over the commands that one would start by hand: each study's sweep and report, in the
+end the page. Started again it goes on where it was stopped, as the sweeps do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sweeps.messages import one_line_errors, one_line_interruption
+from sweeps.study_files import chosen_studies
+
+# What runs where no study is named, and the seconds that it takes on 2 cores with its report.
+STUDIES = {
+    "minimum_norm_example": 20,
+    "minimum_norm": 120,
+    "one_step_lr": 60,
+    "weight_decay": 60,
+    "noise_scale": 240,
+    "lr_versus_batch_size": 150,
+    "lr_versus_batch_size_colourization": 330,
+    "optimizers": 270,
+    "optimizers_colourization": 500,
+    "model_size": 300,
+}
+INTERRUPTED = 130
+
+
+@dataclass
+class Loop:
+    """The studies (choice of the group study -> study.name) and how far they are."""
+
+    names: dict[str, str]
+    config_dir: str | None = None
+    failed: list[str] = field(default_factory=list)
+    expected: float = 0.0  # seconds of the studies that were trained in this loop
+    taken: float = 0.0
+
+    def run(self) -> None:
+        """Sweep and report of each study; one that fails does not keep the others from running."""
+        for number, choice in enumerate(self.names, 1):
+            left = self.time_left(list(self.names)[number - 1 :])
+            print(f"\n[{number} of {len(self.names)}] {choice}{left}", flush=True)
+            self.run_study(choice, self.names[choice])
+        chosen = ",".join(self.names.values())
+        self.step("the page", ["analysis", f"all=[{chosen}]"])
+
+    def run_study(self, choice: str, name: str) -> None:
+        own = ["--config-dir", self.config_dir] if self.config_dir else []
+        before, began = _newest_journal(name), time.monotonic()
+        code = self.step(f"{choice}, its sweep", ["sweeps", *own, "-m", f"study={choice}"])
+        if code > 1:  # 1: some trials failed, the report says of the others what they say
+            return
+        page = Path("reports", name, "report.html")
+        if not page.exists() or page.stat().st_mtime < _newest_journal(name):
+            self.step(f"{choice}, its report", ["analysis", f"study={name}"])
+        if before == 0 and choice in STUDIES:  # else part of it was on record
+            self.expected += STUDIES[choice]
+            self.taken += time.monotonic() - began
+
+    def step(self, what: str, command: Sequence[str]) -> int:
+        code = run_module(command)
+        if code:
+            self.failed.append(f"{what} (exit code {code})")
+        return code
+
+    def time_left(self, choices: Sequence[str]) -> str:
+        """At the pace of this loop so far, if every trial is still to be trained."""
+        pace = self.taken / self.expected if self.expected else 1.0
+        seconds = pace * sum(STUDIES.get(choice, 0) for choice in choices)
+        if not seconds:
+            return ""
+        about = "about" if set(choices) <= set(STUDIES) else "more than"
+        time_left = f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
+        return f": {about} {time_left} left, less where trials are on record"
+
+
+def run_module(command: Sequence[str]) -> int:
+    """`python -m command...` to its end; an interruption is passed on, and waited for."""
+    process = subprocess.Popen([sys.executable, "-m", *command], start_new_session=True)
+    interrupted = False
+    while True:
+        try:
+            code = process.wait()
+            break
+        except KeyboardInterrupt:  # twice stops at once: that is the sweep's own affair
+            interrupted = True
+            process.send_signal(signal.SIGINT)
+    if interrupted or code == INTERRUPTED:
+        raise KeyboardInterrupt
+    return code
+
+
+def _newest_journal(name: str) -> float:
+    """When something was last written on the study's record; 0 if nothing ever was."""
+    return max((path.stat().st_mtime for path in Path("runs", name).glob("*.jsonl")), default=0.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m sweeps.all", description=__doc__)
+    parser.add_argument("study", nargs="*", help=f"default: {', '.join(STUDIES)}")
+    parser.add_argument("--config-dir", help="a folder of yours with study/*.yaml")
+    arguments = parser.parse_args()
+    with one_line_interruption(), one_line_errors():
+        asked = dict.fromkeys(arguments.study or STUDIES)
+        names = chosen_studies(list(asked), arguments.config_dir)
+        loop = Loop(names, arguments.config_dir)
+        loop.run()
+    if loop.failed:
+        print(f"failed: {'; '.join(loop.failed)}; the same command goes on", file=sys.stderr)
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

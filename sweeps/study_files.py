@@ -1,0 +1,102 @@
+"""The files of the group study, read before Hydra composes them: names, and the task of each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scaling.config import TASKS, ColourizationConfig, ConfigError
+
+DEFAULT_TASK = "linear_regression"
+_OF_NETWORKS = ("model", "data")  # groups that only the networks of colourization have
+
+
+def study_files(config_dir: str | None = None) -> dict[str, Path]:
+    """Choice of the group study -> its file; those of a folder of the user's come on top."""
+    folders = [Path(str(files("conf"))) / "study"]
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise ConfigError("--config-dir", config_dir, "there is no such folder")
+        folders.append(Path(config_dir) / "study")
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def study_content(path: Path) -> dict[str, Any]:
+    """What the file says; ConfigError if it cannot be read."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError("study", path.stem, f"{path} cannot be read ({reason})") from None
+    if not isinstance(content, dict):
+        raise ConfigError("study", path.stem, f"{path} holds no keys and values")
+    return content
+
+
+def chosen_studies(asked: Sequence[str], config_dir: str | None = None) -> dict[str, str]:
+    """study.name of those asked for, each once, in order; ConfigError for one that is not there."""
+    known = study_files(config_dir)
+    found = {}
+    for choice in asked:
+        if choice not in known:
+            near = difflib.get_close_matches(choice, known, n=1)
+            hint = f"did you mean {near[0]}? There" if near else "there"
+            raise ConfigError(
+                "study", choice, f"is not in conf/study; {hint} are {', '.join(known)}"
+            )
+        content = study_content(known[choice])
+        found[choice] = str((content.get("study") or {}).get("name", choice))
+    return found
+
+
+def refuse_other_task(arguments: Sequence[str]) -> None:
+    """ConfigError if a study is asked for with a task that lacks what it sets.
+
+    Hydra's own message, many lines, names the missing key and not what the study needs.
+    """
+    given = dict(word.split("=", 1) for word in arguments if "=" in word)
+    known = study_files(_config_dir(arguments)) if {"study", "task"} <= set(given) else {}
+    if given.get("study") not in known:
+        return
+    study, content = given["study"], study_content(known[given["study"]])
+    for task in given["task"].split(","):
+        if task in TASKS and (lacking := _lacking(content, task)):
+            needed = _task_of(content)
+            allowed = f"study={study} needs task={needed}: it sets {lacking}, which {task} has not"
+            raise ConfigError("task", task, allowed)
+
+
+def _config_dir(arguments: Sequence[str]) -> str | None:
+    for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word in ("--config-dir", "-cd"):
+            return after
+        if word.startswith("--config-dir="):
+            return word.partition("=")[2]
+    return None
+
+
+def _task_of(content: dict[str, Any]) -> str:
+    chosen = [entry for entry in content.get("defaults") or [] if isinstance(entry, dict)]
+    found = [task for entry in chosen for key, task in entry.items() if key.endswith("/task")]
+    return str(found[0]) if found else DEFAULT_TASK
+
+
+def _lacking(content: dict[str, Any], task: str) -> str:
+    """The first key that the study sets or sweeps and the task has not; "" if there is none."""
+    swept = ((content.get("hydra") or {}).get("sweeper") or {}).get("params") or {}
+    keys = [f"task.{key}" for key in content.get("task") or {}]
+    keys += [f"{group}.{key}" for group in _OF_NETWORKS for key in content.get(group) or {}]
+    keys += list(swept)
+    has = {field.name for field in fields(TASKS[task])}
+    for key in keys:
+        group, _, name = key.partition(".")
+        of_networks = group in _OF_NETWORKS and TASKS[task] is not ColourizationConfig
+        if of_networks or (group == "task" and name and name.split(".")[0] not in has):
+            return key
+    return ""
