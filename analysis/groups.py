@@ -14,9 +14,16 @@ def group_label(group: Group) -> str:
     """What tells a group from the others, as it is read; "" for the only group.
 
     The value alone says enough of a name ("unet" for model.name=unet), the last part of the dotted
-    param and its value of anything else ("num_filters = 8").
+    param and its value of anything else ("num_filters = 8"). What an optimizer does not have is
+    left out.
     """
-    return ", ".join(_part(name, value) for name, value in group.items())
+    named = "optimizer.name" in group
+    parts = {
+        name: value
+        for name, value in group.items()
+        if not (named and value == "none" and name.startswith("optimizer."))
+    }
+    return ", ".join(_part(name, value) for name, value in parts.items())
 
 
 def prefixed(group: Group, text: str) -> str:

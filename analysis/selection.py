@@ -12,6 +12,7 @@ from analysis.errors import AnalysisError
 from analysis.groups import prefixed
 from scaling.schema import DIVERGED
 
+NONE = "none"  # the value of a param in groups whose trials do not have it
 # Columns of trials that are no property of the question: identity, results, and how it was run.
 _NOT_A_GROUP = {
     "run_id", "trial_id", "study", "sweep", "status", "outcome", "last_step", "batch_size", "lr",
@@ -94,6 +95,15 @@ def finished_trials(trials: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
     return finished
 
 
+def named_groups(trials: pd.DataFrame, group_by: Sequence[str]) -> pd.DataFrame:
+    """The same trials; a param of group_by that some do not have is NONE in these."""
+    trials = trials.copy()
+    for name in group_by:
+        if trials[name].isna().any():
+            trials[name] = trials[name].astype(object).where(trials[name].notna(), NONE)
+    return trials
+
+
 def one_trial_per_seed(
     trials: pd.DataFrame,
     group_by: list[str],
@@ -118,10 +128,7 @@ def one_trial_per_seed(
         raise AnalysisError(f"tuned: no param named {unknown[0]}; there are lr, {known}")
     if "batch_size" in tuned or set(tuned) & set(group_by):
         raise AnalysisError("tuned: may hold neither batch_size nor what group_by holds")
-    trials = trials.copy()
-    for name in group_by:
-        if trials[name].isna().any():
-            trials[name] = trials[name].astype(object).where(trials[name].notna(), "none")
+    trials = named_groups(trials, group_by)
     keys = list(dict.fromkeys([*group_by, "batch_size", "lr", *tuned, "seed"]))
     repeated = trials[trials.duplicated(keys, keep=False)]
     if "group_by" in trials.attrs:  # of a foreign source: it says what else may differ

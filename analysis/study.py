@@ -22,6 +22,7 @@ from analysis.selection import (
     finished_trials,
     floor_of,
     group_columns_of,
+    named_groups,
     one_trial_per_seed,
     targets_of,
 )
@@ -187,7 +188,14 @@ def analyse(
         said = []  # all of them are about frontiers and fits
     warnings += fold(said, len(parts)) + norm_caveats(used) + scaling.pop("caveats")
     return join_study(
-        str(used["study"].iloc[0]), trials, curves, names, parts, warnings, tuned, scaling
+        str(used["study"].iloc[0]),
+        named_groups(trials, names),
+        curves,
+        names,
+        parts,
+        warnings,
+        tuned,
+        scaling,
     )
 
 

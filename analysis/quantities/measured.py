@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.selection import NONE
+
 if TYPE_CHECKING:
     from analysis.study import StudyResult
 
@@ -44,11 +46,14 @@ class Quantity(Protocol):
 
 
 def chosen(trials: pd.DataFrame, where: Mapping[str, Any] | None) -> NDArray[np.bool_]:
-    """Which trials [n] have these params; a list stands for any of its values."""
+    """Which trials [n] have these params; a list stands for any of its values.
+
+    None: trials that do not have the param.
+    """
     found = np.ones(len(trials), dtype=bool)
     for param, wanted in (where or {}).items():
         allowed = [_plain(value) for value in (wanted if isinstance(wanted, list) else [wanted])]
-        known = trials[param].map(_plain) if param in trials else pd.Series(None, trials.index)
+        known = trials[param].map(_plain) if param in trials else pd.Series(NONE, trials.index)
         found &= known.isin(allowed).to_numpy()
     return found
 
@@ -92,6 +97,6 @@ def _plain(value: Any) -> Any:
             return value
     if isinstance(value, list | tuple):
         return json.dumps([_plain(item) for item in value])
-    if value is None or isinstance(value, bool | str):
+    if isinstance(value, bool | str):
         return value
-    return None if np.isnan(value) else float(value)
+    return NONE if value is None or np.isnan(value) else float(value)

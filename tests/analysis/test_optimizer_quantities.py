@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 from analysis.errors import AnalysisError
+from analysis.groups import group_label
 from analysis.quantities import QUANTITIES
 from analysis.quantities.measured import restricted
 from analysis.study import StudyResult, analyse
+from analysis.tables import loss_curves
 from scaling import schema
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -128,3 +130,29 @@ def test_slopes_of_the_exact_optima(planted: StudyResult) -> None:
     [small] = QUANTITIES["lr_slope_small_batches"](replace(sgd, theory=theory))
     assert small.predicted == pytest.approx(1.0)
     assert QUANTITIES["best_lr"](replace(sgd, theory=theory))[1].predicted == pytest.approx(0.002)
+
+
+def test_groups_of_optimizers_with_a_param_of_their_own(planted: StudyResult) -> None:
+    """A param that one optimizer alone has is "none" in the others, in every table."""
+    trials = planted.trials.copy()
+    alone = trials["optimizer.name"] == "momentum"
+    trials["optimizer.power"] = np.where(alone, 1.0, np.nan)
+    half = trials[alone].assign(**{"optimizer.power": 0.5})
+    half["run_id"] += "-half"
+    again = planted.curves[planted.curves["run_id"].isin(trials.loc[alone, "run_id"])]
+    curves = pd.concat([planted.curves, again.assign(run_id=again["run_id"] + "-half")])
+    result = analyse(
+        pd.concat([trials, half], ignore_index=True), curves, n_bootstrap=5, with_theory=False
+    )
+    names = ["optimizer.name", "optimizer.power"]
+    assert result.group_by == names
+    assert len(loss_curves(result)[names].drop_duplicates()) == 3
+    labels = [group_label(fit.group) for fit in result.fits]
+    assert labels == ["momentum, power = 0.5", "momentum, power = 1", "sgd"]
+    part = restricted(
+        result, {"optimizer.name": ["sgd", "momentum"], "optimizer.power": [None, 1.0]}
+    )
+    assert len(part.fits) == 2
+    [found] = QUANTITIES["critical_batch_size_ratio"](part)
+    assert found.what.startswith("momentum, power = 1 / sgd")
+    assert found.value == pytest.approx(5.0, rel=0.05)
