@@ -190,6 +190,7 @@ CURVES = "bs,learning_rate,iter,val_loss\n" + "".join(
 NAMES = ("batch_size=bs", "lr=learning_rate", "step=iter", "loss=val_loss")
 
 
+@pytest.mark.long
 def test_curves_of_another_project_need_no_store(tmp_path: Path) -> None:
     (tmp_path / "theirs.csv").write_text(CURVES)
     done = run_analysis(

@@ -20,7 +20,6 @@ from scaling.config import (
     OwnTaskConfig,
     TrialConfig,
 )
-from scaling.optimizers import UPDATES
 from scaling.tasks.flat import FlatModule
 from scaling.tasks.supervised import SupervisedTask
 from scaling.train import train
@@ -83,7 +82,7 @@ MAKE = {
 }
 
 
-@pytest.mark.parametrize("optimizer", UPDATES)
+@pytest.mark.parametrize("optimizer", MAKE)
 def test_equals_a_plain_pytorch_loop(optimizer: str) -> None:
     config = blobs(optimizer, precision="float64", seed=3)
     memory, _ = run(config)

@@ -211,6 +211,7 @@ def test_a_killed_sweep_goes_on_with_the_same_trials(swept, tmp_path: Path) -> N
     assert curves(read_record(killed)) == curves(read_record(folder))
 
 
+@pytest.mark.long
 def test_a_setting_is_one_in_all_rounds_whatever_varies_in_them(here: Path) -> None:
     frontier(swept=["batch_size=8,64", "task.label_noise=0.5,1.0", "seed=range(0,3)"])
     seeds: dict[str, set[str]] = {}

@@ -43,6 +43,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_full_while_journals_are_written(mount: Mount, undisturbed: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     mount(small, "480k")

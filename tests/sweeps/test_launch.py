@@ -80,6 +80,7 @@ def test_basic_launcher_trains_the_same_numbers(stacked: Path, basic: Path) -> N
     assert trials.sweep.nunique() == 1
 
 
+@pytest.mark.long
 def test_results_come_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ["seed=1,0", "batch_size=8,1", "lr=0.2,50", *FIXED]

@@ -162,6 +162,7 @@ def test_a_configuration_that_is_none(
     assert "its config.yaml is not one of this version" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_the_best_network_of_a_cell_comes_back_from_the_registry(
     work: Path, made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

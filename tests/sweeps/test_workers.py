@@ -169,6 +169,7 @@ def test_fail_fast_stops_at_the_first(tmp_path: Path) -> None:
     assert done.stderr.count("log:") == 1
 
 
+@pytest.mark.long
 def test_a_changed_task_is_another_one(tmp_path: Path) -> None:
     own_task(tmp_path)
     assert sweeps(*OWN, cwd=tmp_path).returncode == 0
@@ -234,6 +235,7 @@ def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
     assert set(runs_of(tmp_path).status) == {"FINISHED", "KILLED"}
 
 
+@pytest.mark.long
 def test_a_worker_ends_with_its_sweep(tmp_path: Path) -> None:
     """An orphan that went on would train what the next sweep trains."""
     own_task(tmp_path)
