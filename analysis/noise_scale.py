@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 KINDS = {"simple": "B_simple", "noise": "B_noise"}
+ESTIMATORS = {"parts": "parts of batches", "examples": "single examples"}
 RUN_COLUMNS = [
     "estimator", "kind", "batch_size", "lr", "step", "loss", "noise_scale", "low", "high",
     "at_least", "exact", "n_records",
@@ -109,7 +110,7 @@ def noise_along_runs(result: StudyResult) -> pd.DataFrame:
 
     Columns: group.., RUN_COLUMNS; pooled over the seeds, negative values as they came.
     """
-    records = _placed(result)
+    records = placed_records(result)
     names = [*result.group_by, "batch_size", "lr"]
     if records.empty:
         return pd.DataFrame(columns=[*result.group_by, *RUN_COLUMNS])
@@ -131,7 +132,7 @@ def noise_against_critical(result: StudyResult) -> pd.DataFrame:
     interval joins both intervals on the logarithmic scale (the method of variance estimates
     recovery, Zou & Donner 2008). Columns: group.., CRITICAL_COLUMNS.
     """
-    records = _placed(result)
+    records = placed_records(result)
     rows: list[dict[str, Any]] = []
     for fit in result.fits if len(records) else ():
         at = _at_target(result, records, fit.group, fit.target_loss)
@@ -149,7 +150,7 @@ def noise_against_critical(result: StudyResult) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*result.group_by, *CRITICAL_COLUMNS])
 
 
-def _placed(result: StudyResult) -> pd.DataFrame:
+def placed_records(result: StudyResult) -> pd.DataFrame:
     """All records with their trial's group, batch size and lr; empty for tables of steps."""
     names = ["run_id", *result.group_by, "batch_size", "lr"]
     if result.curves.empty or not set(names) <= set(result.trials):
@@ -216,7 +217,7 @@ def noise_rows(result: StudyResult) -> list[dict[str, str]]:
                 "group": group_label({key: row[key] for key in result.group_by}),
                 "target": rounded(row["target_loss"]),
                 "name": KINDS[row["kind"]],
-                "estimator": _RECORDS[row["estimator"]],
+                "estimator": ESTIMATORS[row["estimator"]],
                 "noise_scale": size_words(value) if value > 0 else f"{value:.3g}",
                 "interval": interval,
                 "exact": size_words(_known(row["exact"])),
@@ -229,9 +230,6 @@ def noise_rows(result: StudyResult) -> list[dict[str, str]]:
             }
         )
     return rows
-
-
-_RECORDS = {"parts": "parts of batches", "examples": "single examples"}
 
 
 def _known(value: float) -> float | None:

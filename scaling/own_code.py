@@ -14,6 +14,8 @@ from types import ModuleType
 
 from scaling.config import ConfigError
 
+_EXTRAS = {"pytorch_optimizer": "optimizers"}  # package -> our extra that installs it
+
 
 def first_line(error: BaseException) -> str:
     """An error in one line, with the last place in code that is neither ours nor a library's."""
@@ -41,7 +43,10 @@ def module_of(key: str, path: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except Exception as error:
-        raise ConfigError(key, path, f"raised {first_line(error)}") from None
+        message = f"raised {first_line(error)}"
+        if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
+            message += f"; pip install 'batch-scaling[{_EXTRAS[error.name]}]' has it"
+        raise ConfigError(key, path, message) from None
 
 
 def digest_of_sources(module: ModuleType) -> hashlib._Hash:

@@ -133,6 +133,10 @@ QUANTITIES = {
     "critical_batch_size": QuantityFacts(
         "E_min/S_min of each target, in examples; theory: from the exact frontier"
     ),
+    "noise_scale_over_exact": QuantityFacts(
+        "measured noise scale over its closed form, of each estimator and part of the run",
+        ("linear_regression",),
+    ),
     "weight_decay_path_gap": QuantityFacts(
         "|w - w'| / max |w|, greatest along the run: L2 penalty and decoupled decay of the same "
         "weight_decay, of each pair of trials",

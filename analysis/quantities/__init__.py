@@ -16,6 +16,7 @@ from analysis.quantities.critical_batch_size import critical_batch_size
 from analysis.quantities.critical_batch_size_ratio import critical_batch_size_ratio
 from analysis.quantities.loss_over_larger_model import loss_over_larger_model
 from analysis.quantities.measured import Quantity
+from analysis.quantities.noise_scale_over_exact import noise_scale_over_exact
 from analysis.quantities.weight_decay_gap import (
     weight_decay_fixed_point_gap,
     weight_decay_last_gap,
@@ -34,4 +35,5 @@ QUANTITIES: dict[str, Quantity] = {
     "lr_saturation": lr_saturation,
     "lr_slope_large_batches": lr_slope_large_batches,
     "lr_slope_small_batches": lr_slope_small_batches,
+    "noise_scale_over_exact": noise_scale_over_exact,
 }

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.errors import AnalysisError
 from analysis.figures import draw
 from analysis.noise_scale import (
     noise_against_critical,
@@ -16,6 +17,7 @@ from analysis.noise_scale import (
     noise_rows,
     ratio_of_means,
 )
+from analysis.quantities import QUANTITIES
 from analysis.report import Provenance, render_page
 from analysis.study import StudyResult, analyse
 from analysis.tables import tables
@@ -114,3 +116,43 @@ def test_the_page_has_a_table_and_a_figure(measured: StudyResult) -> None:
     assert section[0].count("single examples") == len(measured.targets)
     assert "simple_noise_scale_from_examples" in [drawing.name for drawing in draw(measured)]
     assert len(tables(measured)["noise_scale_at_targets"]) == len(measured.targets)
+
+
+def of_streaming_regression(study, factor: float = 1.0) -> StudyResult:
+    trials, curves = with_noise(study)
+    square = noise_metric("examples", "simple_square")
+    curves[square] *= factor
+    return analyse(trials, curves, n_bootstrap=20)
+
+
+def test_over_the_closed_form_is_one_in_every_part_of_the_run(small_study) -> None:
+    result = of_streaming_regression(small_study)
+    found = QUANTITIES["noise_scale_over_exact"](result)
+    assert len(found) == len(result.targets) + 1
+    assert "above" in found[0].what
+    assert "below" in found[-1].what
+    for of in found:
+        assert of.value is not None
+        assert of.standard_error is not None
+        assert abs(of.value - 1) < 4 * of.standard_error < 0.2
+        assert of.predicted == 1
+
+
+def test_an_estimate_off_its_closed_form_is_seen(small_study) -> None:
+    found = QUANTITIES["noise_scale_over_exact"](of_streaming_regression(small_study, 1.5))
+    for of in found:
+        assert of.value is not None
+        assert of.standard_error is not None
+        assert of.value == pytest.approx(1 / 1.5, rel=0.1)
+        assert abs(of.value - 1) > 4 * of.standard_error
+
+
+def test_a_negative_signal_has_no_ratio(small_study) -> None:
+    found = QUANTITIES["noise_scale_over_exact"](of_streaming_regression(small_study, -1.0))
+    assert {of.value for of in found} == {None}
+    assert all("negative" in of.reason for of in found)
+
+
+def test_without_records_it_says_what_to_measure(small_result: StudyResult) -> None:
+    with pytest.raises(AnalysisError, match=r"noise_scale\.measure"):
+        QUANTITIES["noise_scale_over_exact"](small_result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,12 @@ def test_a_diverging_trial_leaves_its_neighbours_alone(tmp_path: Path) -> None:
     assert [result.diverged_step is not None for result in results] == [False, True, False]
     assert memory.curves[2] == trained(grid[2])[0].curves[0]
     assert_same(prepare(grid), 15, tmp_path)
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)  # as where it is not installed
+    with pytest.raises(ConfigError, match=r"pip install 'batch-scaling\[optimizers\]'"):
+        prepare([own_trial("pytorch_optimizer.SOAP")])
 
 
 def test_muon_takes_matrices() -> None:
