@@ -17,6 +17,7 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.figures.dark import for_page
+from analysis.prediction_table import Block, blocks
 from analysis.predictions import COLUMNS, HOLDS
 from analysis.report import MIME, csv_bytes, data_uri, environment, file_errors, write_file
 from analysis.tables import file_name
@@ -25,12 +26,22 @@ PAGE, TABLE = "all.html", "all.csv"
 _NUMBERS = ("predicted", "tolerance", "measured", "standard_error", "low", "high")
 _NOTHING = dict.fromkeys(COLUMNS, "") | dict.fromkeys(_NUMBERS)  # what an older report lacks
 
+# quantity of a prediction -> how the name of the figure that shows it begins
+_FIGURES = {
+    **dict.fromkeys(
+        ("best_lr", "lr_saturation", "lr_slope_small_batches", "lr_slope_large_batches"),
+        "best_lr_against_batch_size",
+    ),
+    "noise_scale_over_exact": "simple_noise_scale_from_examples",
+    "loss_over_larger_model": "twice_the_compute",
+}
+
 
 @dataclass
 class StudyReport:
     """What one report says. link: from the page to it; None where there is no report yet.
 
-    predictions: rows of analysis.predictions.check_predictions. figure: the report's first, as
+    predictions: rows of analysis.predictions.check_predictions. figure: of what was predicted, as
     {title, caption, image, downloads: {format: data URI}}.
     """
 
@@ -46,6 +57,10 @@ class StudyReport:
     def broken(self) -> list[dict[str, Any]]:
         """Predictions that do not hold, or were not measured."""
         return [row for row in self.predictions if row["holds"] != HOLDS]
+
+    @property
+    def blocks(self) -> list[Block]:
+        return blocks(self.predictions)
 
     @property
     def sound(self) -> bool:
@@ -68,13 +83,14 @@ def read_report(study: str, folder: Path) -> StudyReport:
     try:
         summary = json.loads((own / "summary.json").read_text(encoding="utf-8"))
         figures = summary.get("figures") or []
+        predicted = [_NOTHING | row for row in summary.get("predictions") or []]
         return StudyReport(
             study=study,
             question=summary.get("question") or "",
             answer=list(summary.get("answer") or []),
             verdict=summary.get("verdict") or "",
-            predictions=[_NOTHING | row for row in summary.get("predictions") or []],
-            figure=_figure(own, figures[0]) if figures else None,
+            predictions=predicted,
+            figure=_figure(own, _main(figures, predicted)) if figures else None,
             link=os.path.join(file_name(study), "report.html"),
         )
     except FileNotFoundError:
@@ -84,6 +100,15 @@ def read_report(study: str, folder: Path) -> StudyReport:
             f"{own}: is no report that can be read ({error}); write it again with "
             f"python -m analysis study={study}"
         ) from None
+
+
+def _main(figures: list[dict[str, Any]], predicted: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figure of the first quantity that has one, of all groups if there is such; else the first
+    of the report."""
+    wanted = [_FIGURES[row["quantity"]] for row in predicted if row["quantity"] in _FIGURES]
+    found = [one for one in figures if wanted and one["name"].startswith(wanted[0])]
+    found.sort(key=lambda one: "of_all" not in one["name"])
+    return (found or figures)[0]
 
 
 def _figure(folder: Path, figure: dict[str, Any]) -> dict[str, Any]:

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 Group = Mapping[str, Any]
+OWN_PATH = "optimizer.path"  # of optimizer.name=own: its class, by which it is called
 
 
 def group_label(group: Group) -> str:
     """What tells a group from the others, as it is read; "" for the only group.
 
     The value alone says enough of a name ("unet" for model.name=unet), the last part of the dotted
-    param and its value of anything else ("num_filters = 8"). What an optimizer does not have is
-    left out.
+    param and its value of anything else ("num_filters = 8"). An optimizer of one's own is called by
+    its class. What an optimizer does not have is left out.
     """
     named = "optimizer.name" in group
     parts = {
@@ -23,6 +24,8 @@ def group_label(group: Group) -> str:
         for name, value in group.items()
         if not (named and value == "none" and name.startswith("optimizer."))
     }
+    if OWN_PATH in parts:
+        parts.pop("optimizer.name", None)
     return ", ".join(_part(name, value) for name, value in parts.items())
 
 
@@ -42,5 +45,7 @@ def _part(name: str, value: Any) -> str:
     last = name.rsplit(".", 1)[-1]
     if last == "name":
         return str(value)
+    if name == OWN_PATH:
+        return str(value).rsplit(".", 1)[-1]
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     return f"{last} = {value:,g}" if number else f"{last} = {value}"

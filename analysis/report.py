@@ -25,6 +25,7 @@ from analysis.limits import limits
 from analysis.noise_scale import noise_rows
 from analysis.one_batch_size import is_about_losses, outcome_lead, outcome_rows
 from analysis.pictures import Picture
+from analysis.prediction_table import blocks
 from analysis.predictions import check_predictions, predictions_of, verdict
 from analysis.published import compare_published, published_of
 from analysis.scaling_answers import scaling_answers
@@ -196,7 +197,7 @@ def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provena
             scaling=scaling_answers(result),
             twice=answers.twice_lines(result),
             noise=noise_rows(result),
-            predictions=predicted.to_dict("records"),
+            predictions=blocks(tables.plain(predicted.to_dict("records"))),
             verdict=verdict(predicted),
             tuning=_html(tuning_budget(result)),
             figures=fold(shown),

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.groups import prefixed
+from analysis.groups import OWN_PATH, prefixed
 from scaling.schema import DIVERGED
 
 NONE = "none"  # the value of a param in groups whose trials do not have it
@@ -33,7 +33,10 @@ def varying_params(trials: pd.DataFrame) -> list[str]:
     """
     candidates = [name for name in question_params(trials) if trials[name].map(str).nunique() > 1]
     candidates.sort(key=lambda name: (not name.endswith(".name"), "." not in name))
-    return splitting(trials, candidates)
+    kept = splitting(trials, candidates)
+    if "optimizer.name" in kept and OWN_PATH in set(candidates) - set(kept):
+        kept.insert(kept.index("optimizer.name") + 1, OWN_PATH)  # "own" alone says too little
+    return kept
 
 
 def splitting(trials: pd.DataFrame, candidates: Sequence[str]) -> list[str]:

@@ -29,6 +29,7 @@ from analysis.figures.search import plot_search
 from analysis.figures.weight_decay import draw_weight_decay
 from analysis.noise_scale import KINDS
 from analysis.one_batch_size import is_about_losses
+from analysis.one_step_lr import has_one_step
 from analysis.study import StudyResult
 from scaling.schema import target_label
 
@@ -39,8 +40,10 @@ def draw(result: StudyResult) -> Iterator[Drawing]:
     """Every figure of a study, group by group; what has no data is not drawn."""
     all_tables = tables.tables(result)
     groups = tables.groups_of(result)
+    if has_one_step(result):  # no curves to draw
+        yield from draw_one_step(result, groups)
+        return
     yield from _draw_predicted(result, groups)
-    yield from draw_one_step(result, groups)
     yield from draw_weight_decay(result)
     if is_about_losses(result):
         yield from _draw_outcomes(result, all_tables["loss_curves"], groups)

@@ -11,14 +11,12 @@ from matplotlib.figure import Figure
 from analysis import tables
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.one_step_lr import has_one_step, one_step_lr_frame, one_step_theory
+from analysis.one_step_lr import one_step_lr_frame, one_step_theory
 from analysis.study import StudyResult
 
 
 def draw_one_step(result: StudyResult, groups: list[dict[str, Any]]) -> Iterator[Drawing]:
-    """Nothing where trials have more than a step."""
-    if not has_one_step(result):
-        return
+    """Nothing where no batch size has the losses of two learning rates."""
     frame, theory = one_step_lr_frame(result), one_step_theory(result)
     if frame.empty:
         return

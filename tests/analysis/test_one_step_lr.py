@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis import tables
-from analysis.figures.one_step import draw_one_step
+from analysis.figures import draw
 from analysis.finite_theory import FiniteProblem, best_one_step_lr
 from analysis.one_step_lr import has_one_step, one_step_lr_frame, one_step_theory
 from analysis.predictions import FAILS, HOLDS, NOT_MEASURED, check_predictions
@@ -123,7 +123,8 @@ def test_other_settings_have_no_theory() -> None:
 
 def test_the_figure_shows_its_table_and_the_lines_between() -> None:
     study = one_step_study(20)
-    (drawing,) = draw_one_step(study, [{"task.sampling": name} for name in SAMPLINGS])
+    (drawing,) = draw(study)  # no other figure: with one step there are no curves
+    assert drawing.name == "one_step_lr"
     pd.testing.assert_frame_equal(drawing.table, one_step_lr_frame(study))
     (ax,) = drawing.figure.axes
     shown = [np.asarray(line.get_xdata()).tolist() for line in ax.lines]
@@ -134,6 +135,5 @@ def test_the_figure_shows_its_table_and_the_lines_between() -> None:
     assert np.ptp(lines.first()) < 1e-12  # one example: sampled in one way
     many = study_of(study.trials.assign(last_step=2), study.curves, group_by=["task.sampling"])
     assert not has_one_step(many)
-    assert not list(draw_one_step(many, [{}]))
     assert has_one_step(study)
     assert tables.select(drawing.table, {"task.sampling": SAMPLINGS[0]})["n_lrs"].eq(3).all()
