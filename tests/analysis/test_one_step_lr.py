@@ -10,10 +10,11 @@ import pytest
 
 from analysis import tables
 from analysis.figures import draw
+from analysis.figures.one_step import draw_one_step
 from analysis.finite_theory import FiniteProblem, best_one_step_lr
 from analysis.one_step_lr import has_one_step, one_step_lr_frame, one_step_theory
 from analysis.predictions import FAILS, HOLDS, NOT_MEASURED, check_predictions
-from analysis.study import StudyResult
+from analysis.study import StudyResult, analyse
 from scaling.spectrum import drawn_examples
 from tests.analysis.test_predictions import study_of
 
@@ -123,8 +124,7 @@ def test_other_settings_have_no_theory() -> None:
 
 def test_the_figure_shows_its_table_and_the_lines_between() -> None:
     study = one_step_study(20)
-    (drawing,) = draw(study)  # no other figure: with one step there are no curves
-    assert drawing.name == "one_step_lr"
+    (drawing,) = draw_one_step(study, [{"task.sampling": name} for name in SAMPLINGS])
     pd.testing.assert_frame_equal(drawing.table, one_step_lr_frame(study))
     (ax,) = drawing.figure.axes
     shown = [np.asarray(line.get_xdata()).tolist() for line in ax.lines]
@@ -137,3 +137,12 @@ def test_the_figure_shows_its_table_and_the_lines_between() -> None:
     assert not has_one_step(many)
     assert has_one_step(study)
     assert tables.select(drawing.table, {"task.sampling": SAMPLINGS[0]})["n_lrs"].eq(3).all()
+
+
+def test_no_curves_are_drawn_of_a_single_step() -> None:
+    study = one_step_study(3)
+    trials = study.trials.assign(status="FINISHED", outcome="reached", model_size=12, study="s")
+    trials["targets"] = [(1.0,)] * len(trials)
+    curves = study.curves.assign(minimum_norm_distance=0.5)
+    names = [of.name for of in draw(analyse(trials, curves, targets=[1.0], n_bootstrap=5))]
+    assert names == ["one_step_lr"]
