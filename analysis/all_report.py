@@ -28,6 +28,7 @@ _NOTHING = dict.fromkeys(COLUMNS, "") | dict.fromkeys(_NUMBERS)  # what an older
 
 # quantity of a prediction -> how the name of the figure that shows it begins
 _FIGURES = {
+    "best_one_step_lr": "one_step_lr",
     **dict.fromkeys(
         ("best_lr", "lr_saturation", "lr_slope_small_batches", "lr_slope_large_batches"),
         "best_lr_against_batch_size",

@@ -32,10 +32,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Block:
-    """One prediction: what it says, where it is derived, what is measured, and its numbers."""
+    """One prediction: what it says, where it is derived, why it fails (if known), its numbers."""
 
     says: str
     source: str
+    note: str
+    quantity: str
     lines: list[Line]
 
     @property
@@ -43,10 +45,11 @@ class Block:
         return sum(not line.sound for line in self.lines)
 
     @property
-    def trials(self) -> str:
-        """ "60 trials", that its numbers are found from."""
+    def about(self) -> str:
+        """Source, quantity, and how many trials its numbers are found from."""
         counts = [line.trials for line in self.lines]
-        return f"{span_words(min(counts), max(counts))} trial{'s' if max(counts) != 1 else ''}"
+        trials = f"{span_words(min(counts), max(counts))} trial{'s' if max(counts) != 1 else ''}"
+        return "; ".join(filter(None, (self.source, self.quantity.replace("_", " "), trials)))
 
     @property
     def broken(self) -> str:
@@ -59,10 +62,11 @@ class Block:
 
 def blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     """Rows of predictions.check_predictions, in their order, those of one prediction together."""
-    found: dict[tuple[str, str], list[Line]] = {}
+    found: dict[tuple[str, str, str, str], list[Line]] = {}
     for row in rows:
-        found.setdefault((row["says"], row["source"] or ""), []).append(_line(row))
-    return [Block(says, source, lines) for (says, source), lines in found.items()]
+        key = (row["says"], row["source"] or "", row["note"] or "", row["quantity"] or "")
+        found.setdefault(key, []).append(_line(row))
+    return [Block(*key, lines=lines) for key, lines in found.items()]
 
 
 def _line(row: Mapping[str, Any]) -> Line:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from analysis.study import StudyResult
 
 COLUMNS = (
-    "says", "source", "metric", "at", "quantity", "what", "relation", "predicted", "tolerance",
-    "allowed", "measured", "standard_error", "low", "high", "n", "holds", "reason",
+    "says", "source", "note", "metric", "at", "quantity", "what", "relation", "predicted",
+    "tolerance", "allowed", "measured", "standard_error", "low", "high", "n", "holds", "reason",
 )  # fmt: skip
 HOLDS, FAILS, NOT_MEASURED = "holds", "does not hold", "not measured"
 
@@ -79,7 +79,7 @@ def verdict(table: pd.DataFrame) -> Verdict | None:
 
 def _check(result: StudyResult, prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = _of_quantity if "quantity" in prediction else _of_metric
-    keys = ("says", "source", "metric", "at", "quantity")
+    keys = ("says", "source", "note", "metric", "at", "quantity")
     said = {key: str(prediction.get(key, "")) for key in keys}
     return [said | row for row in rows(result, prediction)]
 

@@ -90,6 +90,7 @@ NO_STORE = "none"  # as tracking.uri: record now, synchronise later
 # quantity's own, and with at_most or at_least it must keep the bound by so many of them.
 PREDICTION_KEYS = {
     "says": "a sentence", "source": "where it is derived", "where": "which trials",
+    "note": "why it does not hold where that is known: shown only if so",
     "metric": "one of METRICS", "at": "which evaluations", "quantity": "one of QUANTITIES",
     "tolerance": "absolute", "relative_tolerance": "a share of what is predicted",
     "standard_errors": "so many of the quantity",

@@ -14,6 +14,7 @@ def row(says: str, holds: str = "holds", **changes: Any) -> dict[str, Any]:
     return {
         "says": says,
         "source": "a paper",
+        "note": "",
         "metric": "",
         "at": "",
         "quantity": "best_lr",
@@ -36,9 +37,9 @@ def test_rows_of_one_prediction_stand_together_in_their_order() -> None:
     assert [(block.says, len(block.lines)) for block in found] == [("b", 2), ("a", 1)]
     assert [block.broken for block in found] == ["b (1 of 2)", ""]
     assert blocks([row("a", "not measured")])[0].broken == "a"
-    assert [block.trials for block in found] == ["10 trials"] * 2
-    assert blocks([row("a", n=1)])[0].trials == "1 trial"
-    assert blocks([row("a", n=1), row("a", n=4)])[0].trials == "1 to 4 trials"
+    assert [block.about for block in found] == ["a paper; best lr; 10 trials"] * 2
+    assert blocks([row("a", n=1, source="")])[0].about == "best lr; 1 trial"
+    assert blocks([row("a", n=1), row("a", n=4)])[0].about.endswith("; 1 to 4 trials")
     first = found[0].lines[0]
     assert (first.value, first.sound) == ("batch size 4", False)
     assert (first.predicted, first.measured) == ("0.1633", "0.1151 ± 0.0077")
@@ -48,7 +49,7 @@ def test_values_are_named() -> None:
     metric = row("a", quantity="", metric="row_space_residual", at="greatest", what="")
     at_step = metric | {"at": "3"}
     whole = row("a", what="")
-    lines = blocks([metric, at_step, whole])[0].lines
+    lines = [line for block in blocks([metric, at_step, whole]) for line in block.lines]
     expected = ["row space residual, greatest", "row space residual, step 3", "best lr"]
     assert [line.value for line in lines] == expected
 

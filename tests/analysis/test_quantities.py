@@ -149,11 +149,15 @@ def test_the_measured_critical_batch_size_is_held_against_the_exact_one(
 
 def test_the_page_says_the_reason_in_red_and_first(small_result: StudyResult) -> None:
     says = {"says": "far off", "quantity": "critical_batch_size", "at_most": 1.0}
+    says |= {"note": "it is no batch size"}
     sound = {"says": "near", "quantity": "critical_batch_size", "at_least": 0.0}
+    sound |= {"note": "not shown"}
     tags = {"predictions": json.dumps([sound, says])}
     page = render_page(small_result, [], Provenance(sweeps=[tags]))
     section = page[page.index('<section id="predictions">') : page.index('<section id="answer">')]
-    assert section.index("far off") < section.index("near")
+    assert section.index(">far off") < section.index(">near")
     assert "above what was predicted" in section
-    assert "critical batch size, target" in section
-    assert section.count('<tr class="fails">') == len(small_result.fits)
+    assert "critical batch size; " in section
+    assert section.index("it is no batch size") < section.index(">near")
+    assert "not shown" not in section  # what holds needs no explanation
+    assert section.count('<tr class="fails">') == len(small_result.fits) + 1  # the note
