@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
+from analysis.epochs import examples_in_data
 from analysis.study import StudyResult
 from scaling.schema import DIVERGED, REACHED
 
@@ -32,7 +30,7 @@ def _sampling(trials: pd.DataFrame) -> str:
     own = trials[trials["task.sampling"] == "without_replacement"]
     if own.empty:
         return ""
-    shares = own["batch_size"] / _n_examples(own)
+    shares = own["batch_size"] / examples_in_data(own)
     if shares.max() < _FEW_OF_MANY:
         return ""
     of = f", up to {100 * shares.max():.0f} % of them here" if shares.notna().any() else ""
@@ -79,26 +77,13 @@ def _instability(result: StudyResult) -> str:
 
 def _epochs(trials: pd.DataFrame) -> str:
     """Passes through fixed data."""
-    own = trials[trials["task.name"] == _FINITE]
-    passes = own["batch_size"] * own["last_step"] / _n_examples(own)
+    passes = trials["batch_size"] * trials["last_step"] / examples_in_data(trials)
     if not (passes > 1).any():
         return ""
-    return (
-        f"The same examples come up to {passes.max():,.0f} times: losses are of the data seen, not "
-        f"of fresh examples, and {_ADVICE}."
+    apart = trials["task.name"].iloc[int(passes.argmax())] != _FINITE
+    of = (
+        "held-out losses then tell how training generalises, too"
+        if apart
+        else "losses are of the data seen, not of fresh examples"
     )
-
-
-def _n_examples(trials: pd.DataFrame) -> pd.Series:
-    """Of regression on fixed data; NaN elsewhere."""
-    drawn = trials.get("task.data_examples", pd.Series(np.nan, trials.index)).astype(float)
-    if "task.labels" not in trials:
-        return drawn
-    return trials["task.labels"].map(_length).fillna(drawn)
-
-
-def _length(text: Any) -> float:
-    try:
-        return float(len(json.loads(text)))
-    except (TypeError, ValueError):  # drawn, or too long for a param: the store cut it
-        return np.nan
+    return f"The same examples come up to {passes.max():,.0f} times: {of}, and {_ADVICE}."

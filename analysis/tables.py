@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.crossings import interpolate_loss
+from analysis.epochs import examples_in_data
 from analysis.fitting import FitResult
 from analysis.frontier import hardest_reached
 from analysis.groups import group_label as group_label  # beside groups_of for its users
@@ -212,8 +213,9 @@ def loss_curves(result: StudyResult) -> pd.DataFrame:
     """Seed-mean held-out loss of each batch size at its best lr for the hardest target it reached.
 
     Of a study of losses: at the lr that ends lowest. loss_low and loss_high: least and
-    greatest of the seeds; steps common to all seeds. With accuracy where that was logged, and
-    exact_loss (expected) and noise_floor (where it settles) where theory is exact.
+    greatest of the seeds; steps common to all seeds. With accuracy where that was logged, epochs
+    (passes through the data) where those are a known number of examples, and exact_loss (expected)
+    and noise_floor (where it settles) where theory is exact.
     """
     names = [*result.group_by, "batch_size", *result.tuned]
     columns = [*names, "step", "examples", "loss", "loss_low", "loss_high", "n_seeds"]
@@ -231,11 +233,15 @@ def loss_curves(result: StudyResult) -> pd.DataFrame:
         key = tuple(point[name] for name in names)
         if key in cells:
             curves = [by_run.get_group(run).set_index("step") for run in cells[key]["run_id"]]
-            frames.append(_seed_mean(curves, {name: point[name] for name in names}))
+            frame = _seed_mean(curves, {name: point[name] for name in names})
+            n_examples = examples_in_data(cells[key]).iloc[0]
+            frames.append(frame.assign(epochs=frame["examples"] / n_examples))
     if not frames:
         return pd.DataFrame(columns=columns)
     exact = result.exact_curves
     measured = pd.concat(frames, ignore_index=True)
+    if measured["epochs"].isna().all():
+        measured = measured.drop(columns="epochs")
     if not len(exact):
         return measured
     return measured.merge(exact, on=[*result.group_by, "batch_size", "lr", "step"], how="left")

@@ -21,15 +21,15 @@ from sweeps.study_files import chosen_studies
 # What runs where no study is named, and the seconds that it takes on 2 cores with its report.
 STUDIES = {
     "minimum_norm_example": 20,
-    "minimum_norm": 60,
-    "one_step_lr": 60,
-    "weight_decay": 60,
-    "noise_scale": 240,
-    "lr_versus_batch_size": 150,
-    "lr_versus_batch_size_colourization": 330,
-    "optimizers": 270,
-    "optimizers_colourization": 500,
-    "model_size": 180,
+    "minimum_norm": 50,
+    "one_step_lr": 40,
+    "weight_decay": 25,
+    "noise_scale": 105,
+    "lr_versus_batch_size": 95,
+    "lr_versus_batch_size_colourization": 290,
+    "optimizers": 150,
+    "optimizers_colourization": 570,
+    "model_size": 190,
 }
 INTERRUPTED = 130
 

@@ -17,6 +17,7 @@ def plot_loss_curves(loss_curves: pd.DataFrame, targets: list[float], x: str) ->
 
     loss_curves: as `tables.loss_curves` makes it, of one group; the band spans the seeds. Where the
     theory is exact, thin dashed lines are the expected losses, wedges the losses they settle at.
+    Against examples a vertical line is the first pass through a fixed data set.
     """
     label = "steps (optimizer updates)" if x == "step" else "training examples seen"
     with style.house_style():
@@ -42,6 +43,8 @@ def plot_loss_curves(loss_curves: pd.DataFrame, targets: list[float], x: str) ->
             _plot_expected(ax, own, x, colors[i])
         style.log_axis(ax, "x", label)
         style.log_axis(ax, "y", "held-out loss")
+        if x == "examples":
+            _mark_first_epoch(ax, loss_curves)
         for target in targets:
             ax.axhline(target, color=style.INK, lw=0.8, ls=(0, (2, 3)))
             ax.annotate(
@@ -54,6 +57,19 @@ def plot_loss_curves(loss_curves: pd.DataFrame, targets: list[float], x: str) ->
             )
         style.legend_beside(figure, ax, "batch size")
     return figure
+
+
+def _mark_first_epoch(ax: Axes, loss_curves: pd.DataFrame) -> None:
+    """From there on no example is new; nothing where the data are not passed once."""
+    if "epochs" not in loss_curves or not (loss_curves["epochs"] > 1).any():
+        return
+    later = loss_curves[loss_curves["epochs"] > 0].iloc[-1]
+    one = later["examples"] / later["epochs"]
+    ax.axvline(one, color=style.MUTED, lw=0.9, ls=(0, (5, 2, 1, 2)))
+    ax.annotate(
+        "all examples once", (one, 1.0), xycoords=("data", "axes fraction"), xytext=(3, -3),
+        textcoords="offset points", fontsize=8, va="top", color=style.MUTED,
+    )  # fmt: skip
 
 
 def _plot_expected(ax: Axes, own: pd.DataFrame, x: str, color: Any) -> None:

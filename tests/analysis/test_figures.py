@@ -18,7 +18,7 @@ from analysis.figures import Drawing, draw, style
 from analysis.figures.curves import plot_loss_curves
 from analysis.figures.dark import contrast, dark_color, for_page
 from analysis.figures.learning_rate import plot_lr_heat_map
-from analysis.study import StudyResult
+from analysis.study import StudyResult, analyse
 
 KINDS = (
     "steps_against_batch_size",
@@ -234,3 +234,20 @@ def test_expected_losses_and_floors_are_drawn_where_theory_is_exact(small_result
         if len(np.asarray(line.get_xdata())) > 1 and line.get_linewidth() == 0.8
     ]
     assert len(dashed) == curves["batch_size"].nunique()
+
+
+def test_the_first_pass_through_a_fixed_data_set_is_marked(small_study) -> None:
+    trials, curves = small_study
+    fixed = analyse(trials.assign(train_images=500), curves, n_bootstrap=2)
+    table = tables.loss_curves(fixed)
+    assert np.allclose(table["epochs"], table["examples"] / 500)
+    ax = plot_loss_curves(table, [], "examples").axes[0]
+    marks = [line for line in ax.lines if np.ptp(np.asarray(line.get_xdata())) == 0]
+    assert 500 in [np.asarray(line.get_xdata())[0] for line in marks]
+    many = analyse(trials.assign(train_images=10**9), curves, n_bootstrap=2)
+    for drawn in (
+        plot_loss_curves(table, [], "step"),
+        plot_loss_curves(tables.loss_curves(many), [], "examples"),
+    ):
+        assert "all examples once" not in [text.get_text() for text in drawn.axes[0].texts]
+    assert "epochs" not in tables.loss_curves(analyse(trials, curves, n_bootstrap=2))

@@ -23,6 +23,7 @@ FIXED = STREAM | {
     "task.name": "finite_regression", "task.sampling": "with_replacement",
     "task.data_examples": 400, "irreducible_loss": 0.5,
 }  # fmt: skip
+NETWORK = STREAM | {"task.name": "colourization", "train_images": 100}
 SUBSETS = FIXED | {"task.sampling": "without_replacement"}
 
 
@@ -43,13 +44,17 @@ def said(trial: dict, **frames: pd.DataFrame) -> str:
         (SUBSETS | {"task.labels": "[1, 2, 3, 4, 5, 6, 7, 8]"}, "up to 50 % of them here"),
         (FIXED | {"last_step": 250}, "up to 2 times"),  # 250 * 4 / 400
         (SUBSETS | {"task.name": "colourization", "task.data_examples": np.nan}, ""),
+        (NETWORK, "up to 4 times: held-out losses then tell how training generalises"),
     ],
 )
 def test_what_the_params_call_for(trial: dict, words: str) -> None:
     assert words in said(trial)
 
 
-@pytest.mark.parametrize("trial", [STREAM, FIXED | {"last_step": 99}, SUBSETS | {"last_step": 99}])
+@pytest.mark.parametrize(
+    "trial",
+    [STREAM, NETWORK | {"last_step": 25}, FIXED | {"last_step": 99}, SUBSETS | {"last_step": 99}],
+)
 def test_nothing_where_theory_holds(trial: dict) -> None:
     assert said(trial) == ""
 
