@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from sweeps import config_schema
 from sweeps.messages import one_line_errors, one_line_interruption
-from sweeps.study_files import refuse_other_task
+from sweeps.study_files import refuse_nameless_choices, refuse_other_task
 
 config_schema.register()
 
@@ -26,6 +26,7 @@ def main() -> None:
     """The console script."""
     with one_line_interruption():
         with one_line_errors():
+            refuse_nameless_choices(sys.argv[1:])
             refuse_other_task(sys.argv[1:])
         job()
 

@@ -14,6 +14,7 @@ import yaml
 from scaling.config import TASKS, ColourizationConfig, ConfigError
 
 DEFAULT_TASK = "linear_regression"
+_GROUPS = ("study", "task", "model", "data", "optimizer", "schedule")
 _OF_NETWORKS = ("model", "data")  # groups that only the networks of colourization have
 
 
@@ -53,6 +54,22 @@ def chosen_studies(asked: Sequence[str], config_dir: str | None = None) -> dict[
         content = study_content(known[choice])
         found[choice] = str((content.get("study") or {}).get("name", choice))
     return found
+
+
+def refuse_nameless_choices(arguments: Sequence[str]) -> None:
+    """ConfigError for study=true or optimizer=1, of which Hydra prints a traceback."""
+    for word in arguments:
+        group, _, choice = word.partition("=")
+        if group in _GROUPS and isinstance(_plain(choice), bool | int | float):
+            raise ConfigError(group, choice, f"is no name of a file in conf/{group}")
+
+
+def _plain(text: str) -> Any:
+    """As Hydra reads an override's value; text that is no YAML is a name, too."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def refuse_other_task(arguments: Sequence[str]) -> None:
