@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.best_lr import refined_lr
-from analysis.cells import Cell
-from analysis.crossings import isotonic_crossing
+from analysis.cells import Cell, mean_of_crossings
+from scaling.curves import Crossings, read_crossings
 
 Floats = NDArray[np.float64]
 
@@ -26,11 +26,13 @@ Floats = NDArray[np.float64]
 class FrontierDraws:
     """Bootstrap of one batch size. K targets.
 
-    steps [K, n_boot]: least steps over the lrs, NaN where no lr reached the target;
-    best [K, n_boot]: index of that lr, -1 where none reached;
-    steps_lower, steps_upper [K, n_boot]: the evaluations around a crossing, or the budget's end
-    and NaN where none reached; NaN where not known, None where never known;
-    lr [K, n_boot]: the best lr, refined between those tried; NaN where none reached;
+    steps [K, n_boot]: least steps over the lrs, NaN where no lr reached the target or one met it at
+    its first evaluation;
+    best [K, n_boot]: index of that lr, -1 where steps is NaN;
+    steps_lower, steps_upper [K, n_boot]: how far the crossing's interpolation may be off; the
+    budget's end and NaN where none reached; NaN and a bound where one met it at its first
+    evaluation; NaN where not known, None where never known;
+    lr [K, n_boot]: the best lr, refined between those tried; NaN where steps is;
     lrs: those that `best` counts (None: the compared ones of the cells).
     """
 
@@ -57,38 +59,32 @@ def draw_frontier(
     n_bootstrap: int,
     rng: np.random.Generator,
     seeds: NDArray | None = None,
+    one_by_one: Sequence[bool] | None = None,
 ) -> FrontierDraws:
     """Resample the seeds of one batch size's cells n_bootstrap times.
 
     cells: the compared ones of one group and batch size, lrs increasing; levels [K] of excess
     loss; seeds: to resample, default those of the cells. Batch sizes drawn with the same seeds and
-    an equal rng are resampled jointly.
+    an equal rng are resampled jointly. one_by_one [K]: levels at which each run is read alone, see
+    cells.read_one_by_one.
     """
     if seeds is None:
         seeds = np.unique(np.concatenate([cell.seeds for cell in cells]))
     counts = resample_seeds(len(seeds), n_bootstrap, rng)
     shape = (len(levels), n_bootstrap, len(cells))
-    steps, ends = np.full(shape, np.inf), np.full(shape, np.inf)
+    drawn = Crossings(*(np.full(shape, np.nan) for _ in range(3)))
     for i, cell in enumerate(cells):
         if cell.n_diverged or not len(cell.steps):
             continue
-        curves, lengths = cell.resample(counts[:, np.searchsorted(seeds, cell.seeds)])
-        found = isotonic_crossing(cell.steps, curves, levels, lengths)
-        steps[:, :, i] = np.where(np.isnan(found), np.inf, found).T
-        last = np.where(lengths > 0, cell.steps[np.maximum(lengths - 1, 0)], np.inf)
-        ends[:, :, i] = np.where(np.isnan(found), last[:, None], np.inf).T
+        of_cell = counts[:, np.searchsorted(seeds, cell.seeds)]
+        found = _resampled(cell, of_cell, levels, one_by_one or [False] * len(levels))
+        for part, values in zip(drawn, found, strict=True):
+            part[:, :, i] = values.T
     lrs = np.array([cell.lr for cell in cells])
-    drawn = least_of_lrs(steps, ends, lrs)
+    least = least_of_lrs(drawn, lrs)
     if cells[0].tuned:  # neighbours are of other settings: nothing lies between them
-        drawn = replace(drawn, lr=np.where(drawn.best >= 0, lrs[drawn.best], np.nan))
-    lower, upper = drawn.steps_lower, np.full(drawn.steps.shape, np.nan)
-    assert lower is not None
-    for i, cell in enumerate(cells):
-        won = drawn.best == i
-        after = np.searchsorted(cell.steps, drawn.steps[won], side="left")
-        lower[won] = np.where(after > 0, cell.steps[np.maximum(after - 1, 0)], np.nan)
-        upper[won] = cell.steps[after]
-    return replace(drawn, steps_upper=upper)
+        least = replace(least, lr=np.where(least.best >= 0, lrs[least.best], np.nan))
+    return least
 
 
 def resample_seeds(n_seeds: int, n_bootstrap: int, rng: np.random.Generator) -> NDArray:
@@ -96,20 +92,45 @@ def resample_seeds(n_seeds: int, n_bootstrap: int, rng: np.random.Generator) -> 
     return rng.multinomial(n_seeds, np.full(n_seeds, 1.0 / n_seeds), size=n_bootstrap)
 
 
-def least_of_lrs(steps: Floats, ends: Floats, lrs: Floats) -> FrontierDraws:
-    """The least steps over the lrs, or the least of their budgets' ends where none reached.
+def least_of_lrs(crossings: Crossings, lrs: Floats) -> FrontierDraws:
+    """The least steps over the lrs, or what bounds them. crossings [K, n_boot, n_lrs] each.
 
-    steps [K, n_boot, n_lrs]: inf where not reached; ends, same shape: where a censored lr's budget
-    ended, inf where it is no bound; lrs [n_lrs] increasing.
+    Where no lr reached the target: the least of their budgets' ends. Where one met it at its first
+    evaluation: at most the least of all. lrs [n_lrs] increasing.
     """
-    best = steps.argmin(axis=2)
-    least = np.take_along_axis(steps, best[:, :, None], axis=2)[:, :, 0]
-    reached = np.isfinite(least)
-    end = ends.min(axis=2)
-    lower = np.where(reached | ~np.isfinite(end), np.nan, end)
-    best = np.where(reached, best, -1)
-    lr = refined_lr(lrs, steps, best)
-    return FrontierDraws(np.where(reached, least, np.nan), best, lower, lr=lr, lrs=lrs)
+    early = np.isnan(crossings.lower) & np.isnan(crossings.steps) & ~np.isnan(crossings.upper)
+    value = np.where(early, crossings.upper, crossings.steps)
+    value = np.where(np.isnan(value), np.inf, value)
+    best = value.argmin(axis=2)
+    at = best[:, :, None]
+    least, lower, upper = (
+        np.take_along_axis(part, at, axis=2)[:, :, 0]
+        for part in (value, crossings.lower, crossings.upper)
+    )
+    out, first = ~np.isfinite(least), early.any(axis=2)
+    ends = np.where(np.isnan(crossings.steps) & ~early, crossings.lower, np.nan)
+    end = np.where(np.isnan(ends), np.inf, ends).min(axis=2)
+    lower = np.where(out, np.where(np.isfinite(end), end, np.nan), np.where(first, np.nan, lower))
+    upper = np.where(out, np.nan, np.where(first, least, upper))
+    best = np.where(out | first, -1, best)
+    lr = refined_lr(lrs, value, best)
+    return FrontierDraws(np.where(best >= 0, least, np.nan), best, lower, upper, lr, lrs)
+
+
+def _resampled(
+    cell: Cell, counts: NDArray, levels: Sequence[float], one_by_one: Sequence[bool]
+) -> Crossings:
+    """Crossings [n_boot, K] of one cell in resamples; counts [n_boot, n_seeds] of its seeds."""
+    curves, lengths = cell.resample(counts)
+    found = read_crossings(cell.steps, curves, levels, lengths)
+    if any(one_by_one):
+        own, some = cell.own_crossings(levels), counts.sum(axis=1) > 0
+        for k in np.flatnonzero(one_by_one):
+            of_level = Crossings(*(part[:, k] for part in own))
+            mean = mean_of_crossings(of_level, counts)
+            for part, values in zip(found, mean, strict=True):
+                part[:, k] = np.where(some, values, np.nan)
+    return found
 
 
 def stack_draws(draws: Mapping[int, FrontierDraws], sizes: Sequence[int], k: int) -> StepDraws:
@@ -126,7 +147,7 @@ def stack_draws(draws: Mapping[int, FrontierDraws], sizes: Sequence[int], k: int
 def percentile_interval(draws: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
     """Percentile interval over axis 0 of draws [n_boot, ...]; NaN draws count as +infinity.
 
-    An end that falls on such a draw is returned as NaN: that side is open. No draws: both NaN.
+    An end that falls on an infinite draw is returned as NaN: that side is open. No draws: both NaN.
     """
     if not len(draws):
         nothing = np.full(draws.shape[1:], np.nan)

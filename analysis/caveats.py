@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.fitting import FitResult
 from analysis.groups import group_label, listed
-from scaling.schema import CENSORED, DIVERGED, REACHED
+from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
 
 _FINE_RATIO = 1.25  # in simulation, lr grids up to this ratio cost B_crit less than 5 %
 NO_NORM = "Networks were not normalised."
@@ -21,7 +21,6 @@ ONE_LR = (
 )
 _SAME_SPACING = 1.02  # of lrs, as a ratio of ratios
 _SAME_VALUE = 1.1  # critical batch sizes by two forms within this ratio are taken as equal
-_FEW_STEPS = 10  # a target reached in fewer steps is resolved badly
 # Order in which sentences are shown: what the answer lacks, then what may have bent it.
 _TOPICS = ("answer", "edges", "censored", "diverged", "seeds", "tuning", "shape", "other")
 
@@ -154,28 +153,33 @@ def fit_caveats(fit: FitResult, frontier: pd.DataFrame) -> list[Caveat]:
     for outcome, topic, why in (
         (CENSORED, "censored", "The target was not reached within the trials' budget"),
         (DIVERGED, "diverged", "Every lr diverged"),
+        (LEFT_CENSORED, "censored", "The target was met at or before the first evaluation"),
     ):
         failed = frontier[frontier["outcome"] == outcome]
-        counted = failed["batch_size"].isin(fit.bounded_batch_sizes)
-        bound = ", so the point is in the fit as a lower bound" if several else ""
+        bounds = fit.bounded_batch_sizes + fit.upper_bounded_batch_sizes
+        counted = failed["batch_size"].isin(bounds)
+        side = "n upper" if outcome == LEFT_CENSORED else " lower"
+        bound = f", so the point is in the fit as a{side} bound" if several else ""
         for rows, then in ((failed[counted], bound), (failed[~counted], left_out)):
             if len(rows):
                 found.append(Caveat(why + then, f"{_sizes(rows)} {at}", topic))
     if not several:
         return found
     rows = frontier[frontier["lr_at_edge"].astype(bool) & (frontier["outcome"] == REACHED)]
-    if len(rows):
-        text = (
-            "The best lr is the smallest or largest that was tried, so the point is marked and "
-            "left out of the fit (extend the lrs there)"
-        )
-        found.append(Caveat(text, f"{_sizes(rows)} {at}", "edges"))
+    counted = rows["batch_size"].isin(fit.upper_bounded_batch_sizes)
+    for own, then in (
+        (rows[counted], "in the fit as an upper bound"),
+        (rows[~counted], "left out"),
+    ):
+        if len(own):
+            text = (
+                "The best lr is the smallest or largest that was tried, so the point is marked and "
+                f"{then} (extend the lrs there)"
+            )
+            found.append(Caveat(text, f"{_sizes(own)} {at}", "edges"))
     if not fit.identified:
         text = "The critical batch size is not identified"
         found.append(Caveat(text, f"{_known(fit)}{at}, as {fit.reason}", "answer"))
-    if fit.identified and fit.min_steps is not None and fit.min_steps < _FEW_STEPS:
-        text = f"Fewest steps below {_FEW_STEPS} are resolved badly (choose lower targets)"
-        found.append(Caveat(text, f"{fit.min_steps:.2g} steps {at}", "shape"))
     found += [Caveat(_capitalised(note), at, "shape") for note in fit.notes]
     return found + _form_caveats(fit, at)
 

@@ -5,6 +5,9 @@ decreasing isotonic regression, and the target is crossed between the mean block
 it. A first touch of the raw curve would come too early (in simulation with 8 seeds it lowers the
 critical batch size by 6 to 10 %, more with fewer seeds).
 
+Runs that stop where they touch the target have no common window that holds the crossing: there the
+runs' own crossings are averaged instead (see `read_one_by_one`).
+
 Only lrs with the seeds of their batch size are compared: see `compared`.
 """
 
@@ -18,10 +21,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.crossings import interpolate_loss, isotonic_crossing
-from scaling.schema import CENSORED, DIVERGED, REACHED
+from scaling.curves import Crossings, at_common_steps, read_crossings
+from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
 
 Floats = NDArray[np.float64]
+
+SHORTEST_TAIL = 1.5  # curves that end before this many times their first touch stop at the target
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,7 @@ class Cell:
 
     seeds [n_seeds]; steps [T] common evaluation steps; excess [n_seeds, T] loss minus irreducible
     loss, 0 beyond a seed's own end; lengths [n_seeds] how many of `steps` each seed has;
-    last_step: the last step common to all seeds; evaluated [n_seeds, T]: where a value of `excess`
-    was measured, not interpolated (None: everywhere).
+    last_step: the last step common to all seeds; runs: each seed's own steps and excess losses.
     """
 
     group: tuple[Any, ...]
@@ -44,7 +48,17 @@ class Cell:
     n_diverged: int
     last_step: float
     tuned: tuple[Any, ...] = ()
-    evaluated: NDArray[np.bool_] | None = None
+    runs: tuple[tuple[Floats, Floats], ...] = ()
+
+    def crossings(self, levels: Sequence[float]) -> Crossings:
+        """Of the seed-mean curve. [K] each."""
+        steps, mean = self.mean_curve()
+        return Crossings(*(part[0] for part in read_crossings(steps, mean[None, :], levels)))
+
+    def own_crossings(self, levels: Sequence[float]) -> Crossings:
+        """Of each seed's own curve, read alone. [n_seeds, K] each."""
+        read = [read_crossings(steps, excess[None, :], levels) for steps, excess in self.runs]
+        return Crossings(*(np.concatenate(part) for part in zip(*read, strict=True)))
 
     def mean_curve(self) -> tuple[Floats, Floats]:
         """Steps [T'] and seed-mean excess loss [T'] of the window common to all seeds."""
@@ -106,6 +120,46 @@ def read_cells(
     ]
 
 
+def read_one_by_one(cells: Sequence[Cell], level: float) -> bool:
+    """Whether the runs stop at this level, so that each is read alone: see mean_of_crossings.
+
+    True if, of the cells in which every seed touched the level, most have a seed that ends before
+    SHORTEST_TAIL times the seeds' (geometric mean) first touch.
+    """
+    short = []
+    for cell in cells:
+        if cell.n_diverged or not cell.runs:
+            continue
+        touch = [steps[np.flatnonzero(excess <= level)[:1]] for steps, excess in cell.runs]
+        if not all(len(steps) and steps[0] > 0 for steps in touch):
+            continue
+        middle = np.exp(np.mean(np.log([steps[0] for steps in touch])))
+        short.append(min(steps[-1] for steps, _ in cell.runs) < SHORTEST_TAIL * middle)
+    return 2 * sum(short) > len(short)
+
+
+def mean_of_crossings(own: Crossings, weights: Floats) -> Crossings:
+    """Geometric means over the seeds of their own crossings. own [n_seeds] each; [n] each.
+
+    weights [n, n_seeds]: how often each seed counts (not all 0). With a seed that did not reach
+    the level, a lower bound: the mean with that seed at its end. With a seed that met it at its
+    first evaluation, an upper bound. With both, nothing is known.
+    """
+    right, left = ~np.isnan(own.lower) & np.isnan(own.steps), np.isnan(own.lower)
+    at = np.where(right, own.lower, np.where(left, own.upper, own.steps))
+    share = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1)
+    with np.errstate(divide="ignore"):  # met at step 0
+        mean = np.exp(share @ np.log(at))
+    some_right, some_left = weights @ right > 0, weights @ left > 0
+    steps = np.where(some_right | some_left, np.nan, mean)
+    bounds = [
+        np.exp(share @ np.log(np.where(right | left, 1.0, part))) for part in (own.lower, own.upper)
+    ]
+    lower = np.where(some_left, np.nan, np.where(some_right, mean, bounds[0]))
+    upper = np.where(some_right, np.nan, np.where(some_left, mean, bounds[1]))
+    return Crossings(steps, lower, upper)
+
+
 def steps_to_target(
     trials: pd.DataFrame,
     curves: pd.DataFrame,
@@ -126,8 +180,8 @@ def steps_to_target(
     >>> cells = steps_to_target(*tidy_curves(frame), targets=[3.0, 1.0])
     >>> cells[["target_loss", "steps", "outcome", "steps_lower", "steps_upper"]].round(2)
        target_loss  steps   outcome  steps_lower  steps_upper
-    0          3.0   2.67   reached          2.0          4.0
-    1          1.0    NaN  censored          4.0          NaN
+    0          3.0   2.67   reached         2.67         2.67
+    1          1.0    NaN  censored         4.00          NaN
     """
     by_group: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in read_cells(trials, curves, group_by, tuned):
@@ -151,24 +205,23 @@ def cell_frame(
     """Steps to every target of every cell of one group, a row each, with its outcome.
 
     Columns: group_by.., target_loss, batch_size, lr and the other tuned columns, steps (NaN if not
-    reached), outcome (reached, censored, diverged: any seed diverged), n_seeds, n_diverged,
-    last_step (common to all seeds), steps_lower and steps_upper: the evaluations around the
-    crossing, which lies in (steps_lower, steps_upper]; a censored one lies beyond steps_lower
-    = last_step, with no upper bound (NaN); compared: whether it may be the best of its batch size.
+    reached), outcome (reached, censored, left_censored: met at or before the first evaluation,
+    diverged: any seed diverged), n_seeds, n_diverged, last_step (common to all seeds), steps_lower
+    and steps_upper: how far interpolation between evaluations may be off; of a censored one where
+    its curve ended and NaN, of a left-censored one NaN and its first evaluation; compared: whether
+    it may be the best of its batch size.
     """
     levels = [target - irreducible_loss for target in target_losses]
+    one_by_one = [read_one_by_one(cells, level) for level in levels]
     others = [name for name in tuned if name != "lr"]
     rows = []
     for cell in cells:
-        found = np.full(len(levels), np.nan)
-        steps, mean = cell.mean_curve()
-        if not cell.n_diverged and len(steps):
-            found = isotonic_crossing(steps, mean[None, :], levels)[0]
-        tail = (len(cell.seeds), cell.n_diverged, cell.last_step)
-        for target, value in zip(target_losses, found, strict=True):
-            outcome = DIVERGED if cell.n_diverged else CENSORED if np.isnan(value) else REACHED
+        found = _crossings_of(cell, levels, one_by_one)
+        seeds = (len(cell.seeds), cell.n_diverged, cell.last_step)
+        for k, target in enumerate(target_losses):
+            steps, lower, upper = (float(part[k]) for part in found)
             place = (*cell.group, target, cell.batch_size, cell.lr, *cell.tuned)
-            rows.append((*place, value, outcome, *tail, *_bounds(cell, value)))
+            rows.append((*place, steps, _outcome(cell, steps, upper), *seeds, lower, upper))
     columns = [*CELL_COLUMNS[:3], *others, *CELL_COLUMNS[3:-1]]
     frame = pd.DataFrame(rows, columns=[*group_by, *columns])
     return mark_compared(frame, [*group_by, "target_loss", "batch_size"])
@@ -180,20 +233,30 @@ CELL_COLUMNS = [
 ]  # fmt: skip
 
 
-def _bounds(cell: Cell, crossing: float) -> tuple[float, float]:
-    """The evaluations around a crossing: every seed has one in (lower, crossing, upper]."""
+def _crossings_of(
+    cell: Cell, levels: Sequence[float], one_by_one: Sequence[bool]
+) -> tuple[Floats, Floats, Floats]:
+    """Steps and bounds [K] of one cell; all NaN where a seed diverged or nothing was evaluated."""
+    steps, lower, upper = (np.full(len(levels), np.nan) for _ in range(3))
     if cell.n_diverged or not len(cell.steps):
-        return np.nan, np.nan
-    if np.isnan(crossing):
-        return float(cell.last_step), np.nan
-    window = int(cell.lengths.min())
-    steps = cell.steps[:window]
-    own = np.ones((1, window), bool) if cell.evaluated is None else cell.evaluated[:, :window]
-    # a crossing read off an evaluation may differ from it in the last bits
-    before = steps < crossing * (1 - 1e-12)
-    lower = np.where(own & before, steps, 0.0).max(axis=1).min()
-    upper = np.where(own & ~before, steps, np.inf).min(axis=1).max()
-    return float(lower), float(upper if np.isfinite(upper) else steps[-1])
+        return steps, lower, upper
+    found = cell.crossings(levels)
+    if any(one_by_one):
+        own = cell.own_crossings(levels)
+        for k in np.flatnonzero(one_by_one):
+            of_level = Crossings(*(part[:, k] for part in own))
+            mean = mean_of_crossings(of_level, np.ones((1, len(cell.seeds))))
+            for part, value in zip(found, mean, strict=True):
+                part[k] = value[0]
+    return found
+
+
+def _outcome(cell: Cell, steps: float, upper: float) -> str:
+    if cell.n_diverged:
+        return DIVERGED
+    if not np.isnan(steps):
+        return REACHED
+    return CENSORED if np.isnan(upper) else LEFT_CENSORED
 
 
 def _read_cell(
@@ -206,9 +269,8 @@ def _read_cell(
     read = [curve_of.get(str(run_id), nothing) for run_id in rows["run_id"]]
     floors = rows["irreducible_loss"].fillna(0.0).to_numpy(float)
     read = [(steps, loss - floor) for (steps, loss), floor in zip(read, floors, strict=True)]
-    ends = np.array([steps[-1] if len(steps) else -1.0 for steps, _ in read])
-    shared, excess, covered, evaluated = _at_common_steps(read, ends)
-    last = float(ends.min())
+    shared, excess, lengths = at_common_steps(read)
+    last = min((float(steps[-1]) if len(steps) else -1.0) for steps, _ in read)
     return Cell(
         group=key[:n_group],
         batch_size=int(key[n_group]),
@@ -216,36 +278,9 @@ def _read_cell(
         seeds=rows["seed"].to_numpy(np.int64),
         steps=shared,
         excess=excess,
-        lengths=covered.sum(axis=1),
+        lengths=lengths,
         n_diverged=int((rows["outcome"] == DIVERGED).sum()),
         last_step=int(last) if last.is_integer() else last,
         tuned=key[n_group + 2 :],
-        evaluated=evaluated,
+        runs=tuple(read),
     )
-
-
-def _at_common_steps(
-    read: Sequence[tuple[Floats, Floats]], ends: Floats
-) -> tuple[Floats, Floats, NDArray[np.bool_], NDArray[np.bool_] | None]:
-    """Steps [T], excess [n_seeds, T], where each seed covers them, and where it was evaluated.
-
-    Seeds evaluated at the same steps (apart from a last evaluation off their schedule, which is
-    dropped) are taken as they are; else each is interpolated onto the steps of all.
-    """
-    union = np.unique(np.concatenate([steps for steps, _ in read]))
-    first = max((steps[0] for steps, _ in read if len(steps)), default=0.0)
-    union = union[union >= first]
-    covered = union[None, :] <= ends[:, None]
-    present = np.array([np.isin(union, steps) for steps, _ in read])
-    common = (present | ~covered).all(axis=0)
-    if np.isin(union[~common], ends).all():
-        shared, covered = union[common], covered[:, common]
-        excess = np.zeros(covered.shape)
-        for i, (steps, loss) in enumerate(read):
-            excess[i, covered[i]] = loss[np.isin(steps, shared)]
-        return shared, excess, covered, None
-    excess = np.zeros(covered.shape)
-    for i, (steps, loss) in enumerate(read):
-        if len(steps):
-            excess[i, covered[i]] = interpolate_loss(steps, loss, union[covered[i]])
-    return union, excess, covered, present

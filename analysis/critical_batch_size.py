@@ -27,8 +27,8 @@ from analysis.fitting import (
     hyperbola,
     preferred_form,
 )
-from analysis.frontier import bounded, usable
-from analysis.identification import judge, log_interval
+from analysis.frontier import lower_bounds, upper_bounds, usable
+from analysis.identification import judge, log_interval, what_to_do
 from analysis.intervals import (
     FEWEST_SEEDS,
     degrees_of_freedom,
@@ -37,12 +37,14 @@ from analysis.intervals import (
     widening,
 )
 from analysis.likelihood import LEAST_SIGMA, Observations
+from analysis.measured_curve import FEWEST_FOR_KNEE, MeasuredCurve
 from analysis.readings import half_elasticity, half_elasticity_interval
 from scaling.schema import REACHED
 
 Floats = NDArray[np.float64]
 
 FEWEST_BATCH_SIZES = 3  # two parameters are fitted
+_OBSERVED = ("batch_size", "steps", "steps_lower", "steps_upper")
 _FAILED = 0.05  # share of resamples without a fit from which the bootstrap is not used
 
 
@@ -58,54 +60,84 @@ def find_critical_batch_size(
 ) -> FitResult:
     """Fit one group and target's frontier and say what is known of B_crit.
 
-    frontier: its rows (all; only the usable ones are fitted, and by likelihood the censored ones as
-    lower bounds); draws: bootstrap steps in the order of the rows. objective: one of
-    fitting.OBJECTIVES. Fewer than FEWEST_SEEDS seeds: intervals from the fit's residuals,
-    approximate; else the bootstrap with the correction of analysis.intervals. Identified: B_crit
-    inside the sampled batch sizes and its 95 % interval closed.
+    frontier: its rows (all; the usable ones are fitted, and by likelihood the censored ones as
+    lower bounds, the left-censored ones and those at the edge of the tried lrs as upper bounds);
+    draws: bootstrap steps in the order of the rows. objective: one of fitting.OBJECTIVES. Fewer
+    than FEWEST_SEEDS seeds: intervals from the fit's residuals, approximate; else the bootstrap
+    with the correction of analysis.intervals. What is identified: see analysis.identification.
     """
     points = usable(frontier)
-    bounds = bounded(frontier) if objective == LIKELIHOOD else frontier.iloc[:0]
+    lower, upper = lower_bounds(frontier), upper_bounds(frontier)
+    if objective != LIKELIHOOD:
+        lower, upper = lower.iloc[:0], upper.iloc[:0]
     result = FitResult(
         group=dict(group),
         target_loss=target_loss,
         n_batch_sizes=len(points),
         n_censored=int((frontier["outcome"] != REACHED).sum()),
-        batch_sizes=tuple(int(size) for size in points["batch_size"]),
+        batch_sizes=_sizes(points),
         objective=objective,
-        bounded_batch_sizes=tuple(int(size) for size in bounds["batch_size"]),
+        bounded_batch_sizes=_sizes(lower),
+        upper_bounded_batch_sizes=_sizes(upper),
     )
     sizes, steps = points["batch_size"].to_numpy(float), points["steps"].to_numpy(float)
     if len(points) < FEWEST_BATCH_SIZES:
-        return _too_few(result, sizes, steps, len(frontier))
-    used = frontier.index.isin(points.index) | frontier.index.isin(bounds.index)
-    rows = frontier[used]
+        return _too_few(result, sizes, steps, frontier)
+    rows = _fitted_rows(frontier, points, lower, upper)
+    used = frontier.index.isin(rows.index)
     seen = _observations(rows)
     found, converged = fit_frontier(seen, objective)
     result.log_parameters = (float(found[0, 0]), float(found[0, 1]))
     if not converged[0]:
         result.notes.append("the likelihood did not converge; the fit is its best point so far")
-    resampled = _fit_draws(result, _resampled(rows, draws, used, found[0]))
+    resampled = _fit_draws(result, _resampled(rows, draws, used, found[0], rng))
     if resampled is None:
         result.approximate_ci = True
-        lower = np.exp(seen.log_lower[0])
-        result.draws = residual_draws(rows["batch_size"], rows["steps"], n_bootstrap, rng, lower)
+        result.draws = residual_draws(
+            rows["batch_size"],
+            rows["steps"],
+            n_bootstrap,
+            rng,
+            np.exp(seen.log_lower[0]),
+            np.exp(seen.log_upper[0]),
+            float(seen.least_sigma()[0]),
+        )
     _compare(result, seen, resampled)
-    judge(result, sizes, steps)
-    _read_half_elasticity(result, sizes, steps, resampled, rng)
+    drawn = _log_step_draws(result, sizes, steps, resampled, rng)
+    result.curve = _measured_curve(result, seen, resampled, drawn)
+    judge(result, frontier)
+    _read_half_elasticity(result, sizes, steps, drawn, resampled is not None)
     return result
 
 
-def _too_few(result: FitResult, sizes: Floats, steps: Floats, n_sizes: int) -> FitResult:
+def _sizes(rows: pd.DataFrame) -> tuple[int, ...]:
+    return tuple(int(size) for size in rows["batch_size"])
+
+
+def _fitted_rows(
+    frontier: pd.DataFrame, points: pd.DataFrame, lower: pd.DataFrame, upper: pd.DataFrame
+) -> pd.DataFrame:
+    """The rows that the fit sees, in order; of an upper bound only steps_upper is known."""
+    at_most = upper.assign(steps=np.nan, steps_lower=np.nan)
+    fitted = pd.concat([rows for rows in (points, lower, at_most) if len(rows)]).sort_index()
+    return fitted.assign(**{n: np.nan for n in ("steps_lower", "steps_upper") if n not in fitted})
+
+
+def _too_few(result: FitResult, sizes: Floats, steps: Floats, frontier: pd.DataFrame) -> FitResult:
     """No fit: what half elasticity says, and why."""
     half = half_elasticity(sizes, steps)
     result.critical_batch_size_half_elasticity = half.value
-    result.at_least, result.at_most = half.at_least, half.at_most
-    result.ci95["critical_batch_size"] = (half.at_least, half.at_most)
     result.reason = (
-        f"only {len(sizes)} of {n_sizes} batch sizes have a usable point, "
+        f"only {len(sizes)} of {len(frontier)} batch sizes have a usable point, "
         f"the fit needs {FEWEST_BATCH_SIZES}"
     )
+    advice = what_to_do(frontier)
+    if advice:
+        result.reason += f": {advice}"
+        result.next_step = advice
+        return result
+    result.at_least, result.at_most = half.at_least, half.at_most
+    result.ci95["critical_batch_size"] = (half.at_least, half.at_most)
     return result
 
 
@@ -148,32 +180,39 @@ def exact_critical_batch_size(
 
 
 def _observations(rows: pd.DataFrame) -> Observations:
-    lower, upper = (
-        rows[name].to_numpy(float) if name in rows else None
-        for name in ("steps_lower", "steps_upper")
-    )
-    return Observations.of(rows["batch_size"], rows["steps"], lower, upper)
+    return Observations.of(*(rows[name].to_numpy(float) for name in _OBSERVED))
 
 
 def _resampled(
-    rows: pd.DataFrame, draws: StepDraws | None, used: NDArray, fit: Floats
+    rows: pd.DataFrame,
+    draws: StepDraws | None,
+    used: NDArray,
+    fit: Floats,
+    rng: np.random.Generator,
 ) -> Observations | None:
-    """The resamples of the fitted rows, widened for few seeds; None where seeds are too few."""
+    """The resamples of the fitted rows, widened for few seeds; None where seeds are too few.
+
+    Bounds move with their crossings, and each crossing to a place drawn from its own: what
+    interpolation leaves open is uncertain as well.
+    """
     points = rows[rows["steps"].notna()]
     seeds = points["n_seeds"].to_numpy(float)
     if draws is None or not len(draws.steps) or seeds.min() < FEWEST_SEEDS:
         return None
     nu = degrees_of_freedom(fit, np.log(points["batch_size"].to_numpy(float)), seeds)
     factor = widening(np.maximum(rows["n_seeds"].to_numpy(float), 2), nu)
-    log_steps = np.log(draws.steps[:, used])
-    wide = np.exp(spread(log_steps, factor))
-    moved = np.where(np.isnan(log_steps), 1.0, wide / draws.steps[:, used])
-    lower, upper = draws.steps_lower[:, used] * moved, draws.steps_upper[:, used] * moved
-    if "steps_upper" not in rows:  # the points are taken as exact, so their resamples are as well
-        upper = np.full(upper.shape, np.nan)
-    else:
-        upper[:, rows["steps_upper"].isna() & rows["steps"].notna()] = np.nan
-    return Observations.of(rows["batch_size"], wide, lower, upper)
+    # what a row is known by: its crossing, or the end of its budget or what it took at most
+    by = draws.steps[:, used], draws.steps_lower[:, used], draws.steps_upper[:, used]
+    steps, lower, upper = by
+    known = np.where(np.isnan(steps), np.where(np.isnan(upper), lower, upper), steps)
+    with np.errstate(divide="ignore"):
+        moved = np.exp(spread(np.log(known), factor)) / known
+    moved = np.where(np.isnan(steps), 1.0, moved)
+    steps, lower, upper = (part * moved for part in by)
+    at_most = rows["steps"].isna().to_numpy() & rows["steps_upper"].notna().to_numpy()
+    upper[:, at_most] = np.where(np.isnan(upper), steps, np.fmin(steps, upper))[:, at_most]
+    steps[:, at_most] = lower[:, at_most] = np.nan
+    return Observations.of(rows["batch_size"], steps, lower, upper).imputed(rng)
 
 
 def _compare(result: FitResult, seen: Observations, resampled: Observations | None) -> None:
@@ -187,31 +226,60 @@ def _compare(result: FitResult, seen: Observations, resampled: Observations | No
     knee = next(form for form in result.forms if form["form"] == "knee")
     if resampled is None:
         return
-    start = np.column_stack([result.draws, np.full(len(result.draws), np.log(knee["knee"]))])
-    drawn = fit_knee(resampled, start, result.objective).parameters
+    drawn = _knee_draws(result, resampled)
     knee["ci95"] = log_interval(drawn[:, 1] - drawn[:, 0])
 
 
-def _read_half_elasticity(
+def _knee_draws(result: FitResult, seen: Observations) -> Floats:
+    """Knees [n, 3] of curves that result.draws has the hyperbolas of."""
+    knee = next(form for form in result.forms if form["form"] == "knee")
+    start = np.column_stack([result.draws, np.full(len(result.draws), np.log(knee["knee"]))])
+    return fit_knee(seen, start, result.objective).parameters
+
+
+def _log_step_draws(
     result: FitResult,
     sizes: Floats,
     steps: Floats,
     resampled: Observations | None,
     rng: np.random.Generator,
+) -> Floats:
+    """log S [n_draws, B] of the reached points: their resamples, or scattered by residuals."""
+    if resampled is not None:
+        return resampled.log_steps[:, np.isin(resampled.log_size, np.log(sizes))]
+    n_draws, n_free = len(result.draws), max(len(steps) - 2, 1)
+    sigma = (result.rmse_log_steps or 0.0) * np.sqrt(len(steps) / n_free)
+    wide = np.sqrt(n_free / rng.chisquare(n_free, size=(n_draws, 1)))
+    return np.log(steps) + sigma * wide * rng.standard_normal((n_draws, len(steps)))
+
+
+def _measured_curve(
+    result: FitResult, seen: Observations, resampled: Observations | None, drawn: Floats
+) -> MeasuredCurve:
+    """See analysis.measured_curve; with few points its knee is the hyperbola."""
+    assert result.log_parameters is not None
+    points = seen.reached[0]
+    log_size, log_steps = seen.log_size[points], seen.log_steps[:, points]
+    form = next(form for form in result.forms if form["form"] == "knee")
+    if len(log_size) < FEWEST_FOR_KNEE:
+        own, knees = [*result.log_parameters, 0.0], np.empty((0, 3))
+        knees = np.column_stack([result.draws, np.zeros(len(result.draws))])
+    else:
+        own = np.log([form["min_steps"], form["min_examples"], form["knee"]])
+        nothing = np.full(drawn.shape, np.nan)
+        used = resampled or Observations(log_size, drawn, nothing, nothing)
+        knees = _knee_draws(result, used)
+    return MeasuredCurve(
+        log_size, np.vstack([own, knees]), np.vstack([log_steps, drawn[: len(knees)]])
+    )
+
+
+def _read_half_elasticity(
+    result: FitResult, sizes: Floats, steps: Floats, drawn: Floats, of_seeds: bool
 ) -> None:
     """Definition 3, with the points' own precision as weights and an interval from their draws."""
-    variance = None
-    n_draws = len(result.draws)
-    if resampled is not None:
-        columns = np.isin(resampled.log_size, np.log(sizes))
-        drawn = resampled.log_steps[:, columns]
-        variance = np.nanvar(drawn, axis=0) + LEAST_SIGMA**2
-    else:
-        n_free = max(len(steps) - 2, 1)
-        sigma = (result.rmse_log_steps or 0.0) * np.sqrt(len(steps) / n_free)
-        wide = np.sqrt(n_free / rng.chisquare(n_free, size=(n_draws, 1)))
-        drawn = np.log(steps) + sigma * wide * rng.standard_normal((n_draws, len(steps)))
+    variance = np.nanvar(drawn, axis=0) + LEAST_SIGMA**2 if of_seeds else None
     result.critical_batch_size_half_elasticity = half_elasticity(sizes, steps, variance).value
-    if n_draws:
+    if len(drawn):
         interval = half_elasticity_interval(sizes, drawn, variance)
         result.ci95["critical_batch_size_half_elasticity"] = interval

@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.theory import Floats, largest_stable_lr, recursion
+from scaling.curves import interpolate_crossing
 from scaling.spectrum import RegressionProblem
-from scaling.target import interpolate_crossing
 
 COLUMNS = ["target_loss", "batch_size", "lr_choice", "steps", "lr"]
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.forms import hyperbola
+from analysis.measured_curve import MeasuredCurve
 
 Floats = NDArray[np.float64]
 Interval = tuple[float | None, float | None]
@@ -52,6 +53,9 @@ class FitResult:
     draws: Floats = field(default_factory=lambda: np.empty((0, 2)))
     objective: str = ""  # what was maximised or minimised: likelihood or log_steps
     bounded_batch_sizes: tuple[int, ...] = ()  # censored, in the fit as lower bounds
+    upper_bounded_batch_sizes: tuple[int, ...] = ()  # left-censored or lr at the edge of the tried
+    curve: MeasuredCurve | None = None  # S(B) between the points, free of the hyperbola
+    next_step: str = ""  # what to do where the answer is not known
     notes: list[str] = field(default_factory=list)  # what went otherwise than it should
 
     def predict(self, batch_size: ArrayLike) -> Floats:
@@ -74,6 +78,28 @@ class FitResult:
         tail = 50 * (1 - level)
         low, high = np.percentile(hyperbola(sizes, *parameters), [tail, 100 - tail], axis=0)
         return low, high
+
+    def log_steps_at(self, batch_size: ArrayLike) -> tuple[Floats, Floats]:
+        """log S(B) free of the hyperbola's misfit, and its draws [n_boot, ...]: see measured_curve.
+
+        What is read off S(B) at a batch size comes from here; without points, from the hyperbola.
+        """
+        sizes = np.asarray(batch_size, float)
+        if self.curve is not None:
+            found = self.curve.log_steps_at(sizes)
+            return found[0], found[1:]
+        parameters = self.draws.T.reshape(2, -1, *(1,) * sizes.ndim)
+        return np.log(self.predict(sizes)), np.log(hyperbola(sizes, *parameters))
+
+    def steps_interval_at(self, batch_size: float) -> tuple[float, float, float]:
+        """Steps S(B) with the ends of their 95 % interval (NaN without draws), from log_steps_at."""
+        value, draws = self.log_steps_at(batch_size)
+        if not len(draws):
+            return float(np.exp(value)), np.nan, np.nan
+        low, high = np.percentile(draws, [2.5, 97.5], axis=0)
+        # of few draws: the value is in its interval
+        low, value, high = np.exp([min(low, value), value, max(high, value)])
+        return float(value), float(low), float(high)
 
     def summary(self) -> dict[str, Any]:
         """The `fit` entry of summary.json: plain Python values, None for what is not known."""

@@ -166,7 +166,7 @@ def _form(name: str, best: Maximum, seen: Observations) -> dict[str, Any]:
     bends = name != "power"
     mean, _ = log_steps_of(name, best.parameters, seen.log_size)
     residuals = (seen.log_steps - mean)[seen.reached]
-    n = int(seen.reached.sum() + seen.censored.sum())
+    n = int((seen.reached | seen.right_censored | seen.left_censored).sum())
     return {
         "form": name,
         "critical_batch_size": float(np.exp(parameters[1] - parameters[0])) if bends else None,

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from analysis.best_lr import best_lr, lr_interval, refined_lr
 from analysis.bootstrap import FrontierDraws, StepDraws, percentile_interval
 from analysis.intervals import FEWEST_SEEDS, spread, widening
-from scaling.schema import CENSORED, DIVERGED, REACHED
+from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
 
 Floats = NDArray[np.float64]
 
 FRONTIER_COLUMNS = [
     "target_loss", "batch_size", "steps", "examples", "lr", "outcome", "lr_at_edge", "n_seeds",
     "n_lrs", "steps_low", "steps_high", "lr_low", "lr_high", "steps_lower", "steps_upper",
-    "lr_refined",
+    "lr_refined", "better_lrs",
 ]  # fmt: skip
 
 
@@ -35,13 +35,16 @@ def frontier_frame(
 
     cells: cell_frame of the group, of which the compared ones enter the minimum and all the edges;
     draws: bootstrap of each batch size (its targets in the order of target_losses, its compared lrs
-    increasing). outcome is reached, censored (no lr reached the target in
-    its budget) or diverged (all lrs did). steps_lower, steps_upper: the evaluations around the
-    crossing, or the least of the censored lrs' ends; lr_refined: see refined_lr. Intervals
-    (steps_low, steps_high) are 95 % percentiles with the correction of analysis.intervals; NaN with
-    fewer than 3 seeds. given: the lr of each batch size was chosen before, so no point is at the
-    edge of a grid. A censored row counts as at the edge where the tried lrs do not lie around the
-    best lr of the nearest batch size that reached the target: another lr might have reached it.
+    increasing). outcome is reached, censored (no lr reached the target in its budget),
+    left_censored (some lr met it at or before its first evaluation) or diverged (all lrs did).
+    steps_lower, steps_upper: see cell_frame; the least of the censored lrs' ends, or of what a
+    left-censored one took at most; lr_refined: see refined_lr; better_lrs: "above" or "below" the
+    best lr where the tried ones end with it, so that its steps are at most what the best lr takes.
+    Intervals (steps_low, steps_high) are 95 % percentiles with the correction of
+    analysis.intervals; NaN with fewer than 3 seeds. given: the lr of each batch size was chosen
+    before, so no point is at the edge of a grid. A censored row counts as at the edge where the
+    tried lrs do not lie around the best lr of the nearest batch size that reached the target:
+    another lr might have reached it.
     tuned: what the minimum is over; columns other than lr stand after it with their best values,
     and the edge of the lrs is that of the lrs tried with them. name_at_edge of a numeric one with 3
     values or more: its best value is the least or greatest tried; marked, not left out.
@@ -75,12 +78,27 @@ def usable(frontier: pd.DataFrame) -> pd.DataFrame:
     return frontier[(frontier["outcome"] == REACHED) & ~frontier["lr_at_edge"].astype(bool)]
 
 
-def bounded(frontier: pd.DataFrame) -> pd.DataFrame:
+def lower_bounds(frontier: pd.DataFrame) -> pd.DataFrame:
     """The censored rows that give the fit a lower bound of their steps."""
     if "steps_lower" not in frontier:
         return frontier.iloc[:0]
     known = frontier["steps_lower"].notna() & ~frontier["lr_at_edge"].astype(bool)
     return frontier[(frontier["outcome"] == CENSORED) & known]
+
+
+def upper_bounds(frontier: pd.DataFrame) -> pd.DataFrame:
+    """The rows that give the fit an upper bound of their steps, which stands in steps_upper.
+
+    Left-censored ones, and those whose best lr is at the edge of what was tried: the best lr may
+    lie beyond, so that the least steps are at most the measured ones.
+    """
+    edge = frontier["lr_at_edge"].astype(bool) & (frontier["outcome"] == REACHED)
+    rows = frontier[edge | (frontier["outcome"] == LEFT_CENSORED)].copy()
+    at_most = rows["steps"]
+    if "steps_upper" in rows:
+        at_most = at_most.fillna(rows["steps_upper"])
+    rows["steps_upper"] = at_most
+    return rows[at_most > 0]
 
 
 def lr_draws(frontier: pd.DataFrame, draws: StepDraws) -> Floats | None:
@@ -127,6 +145,7 @@ def _frontier_row(
 ) -> dict[str, object]:
     all_lrs, n_lrs = tried["lr"], tried["lr"].nunique(dropna=False)
     everything, tried = tried, tried[tried["compared"]]
+    early = tried[tried["outcome"] == LEFT_CENSORED]
     lrs, steps = tried["lr"].to_numpy(float), tried["steps"].to_numpy(float)
     best = best_lr(lrs, steps)
     if given:
@@ -138,13 +157,20 @@ def _frontier_row(
     row: dict[str, object] = dict.fromkeys(FRONTIER_COLUMNS[2:], np.nan)
     row |= {"lr_at_edge": best.at_edge, "n_lrs": n_lrs, "n_seeds": int(tried["n_seeds"].max())}
     row |= dict.fromkeys(others) | {f"{name}_at_edge": False for name in others}
+    row["better_lrs"] = None
+    if len(early):  # which lr is the best is not known
+        at_most = np.nanmin([early["steps_upper"].min(), tried["steps"].min()])
+        return row | {"outcome": LEFT_CENSORED, "steps_upper": at_most, "lr_at_edge": False}
     if best.position < 0:
         out = everything["outcome"] == CENSORED
         if "steps_lower" in everything:
             row["steps_lower"] = everything.loc[out, "steps_lower"].min()
         return row | {"outcome": CENSORED if out.any() else DIVERGED}
     chosen = tried.iloc[best.position]
-    steps_low, steps_high = _steps_interval(draws.steps[k], int(chosen["n_seeds"]))
+    if best.at_edge:
+        row["better_lrs"] = "below" if chosen["lr"] == all_lrs.min() else "above"
+    upper = None if draws.steps_upper is None else draws.steps_upper[k]
+    steps_low, steps_high = _steps_interval(draws.steps[k], upper, int(chosen["n_seeds"]))
     grid = np.unique(lrs)
     drawn = (lrs if draws.lrs is None else draws.lrs)[draws.best[k][draws.best[k] >= 0]]
     index = int(np.searchsorted(grid, lrs[best.position]))
@@ -170,11 +196,14 @@ def _frontier_row(
     }
 
 
-def _steps_interval(drawn: Floats, n_seeds: int) -> tuple[float, float]:
+def _steps_interval(drawn: Floats, upper: Floats | None, n_seeds: int) -> tuple[float, float]:
+    """drawn [n_boot] steps, NaN where not reached, or (upper known) met at the first evaluation."""
     if n_seeds < FEWEST_SEEDS:
         return np.nan, np.nan
-    wide = spread(np.log(drawn)[:, None], widening(n_seeds, n_seeds - 1))
-    low, high = np.exp(percentile_interval(wide[:, 0]))
+    wide = spread(np.log(drawn)[:, None], widening(n_seeds, n_seeds - 1))[:, 0]
+    if upper is not None:
+        wide[np.isnan(drawn) & ~np.isnan(upper)] = -np.inf
+    low, high = np.exp(percentile_interval(wide))
     return float(low), float(high)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from analysis.caveats import (
     trial_caveats,
     value_edge_caveats,
 )
-from analysis.cells import Cell, cell_frame, compared
+from analysis.cells import Cell, cell_frame, compared, read_one_by_one
 from analysis.critical_batch_size import exact_critical_batch_size, find_critical_batch_size
 from analysis.fitting import LIKELIHOOD, FitResult
 from analysis.frontier import frontier_frame, hardest_reached, lr_draws, usable
@@ -69,12 +69,16 @@ class GroupResult:
 
 @dataclass
 class Measured:
-    """Cells of one group, their bootstrap by batch size, and the frontier; given: see there."""
+    """Cells of one group, their bootstrap by batch size, and the frontier; given: see there.
+
+    one_by_one: the targets at which runs stop, so that each run was read alone.
+    """
 
     rows: pd.DataFrame
     draws: dict[int, FrontierDraws]
     frontier: pd.DataFrame
     given: bool
+    one_by_one: list[float] = field(default_factory=list)
 
 
 def measure(
@@ -87,9 +91,13 @@ def measure(
 ) -> Measured:
     floor = floor_of(trials)
     levels = [target - floor for target in targets]
-    draws = _draw(compared(cells), levels, settings.n_bootstrap, rng, settings.jointly)
+    one_by_one = [read_one_by_one(cells, level) for level in levels]
+    draws = _draw(compared(cells), levels, one_by_one, rng, settings)
     rows = cell_frame(cells, targets, floor, list(group), settings.tuned)
-    return measured_frontier(rows, draws, targets, group, settings.tuned)
+    measured = measured_frontier(rows, draws, targets, group, settings.tuned)
+    return replace(
+        measured, one_by_one=[t for t, one in zip(targets, one_by_one, strict=True) if one]
+    )
 
 
 def measured_frontier(
@@ -192,20 +200,21 @@ def _beyond_targets(
 def _draw(
     cells: list[Cell],
     levels: list[float],
-    n_bootstrap: int,
+    one_by_one: list[bool],
     rng: np.random.Generator,
-    jointly: bool,
+    settings: Settings,
 ) -> dict[int, FrontierDraws]:
     """The bootstrap of every batch size, each with its own random stream unless jointly."""
     of_size: dict[int, list[Cell]] = {}
     for cell in cells:
         of_size.setdefault(cell.batch_size, []).append(cell)
     children = rng.spawn(len(of_size))
+    jointly = settings.jointly
     seeds = np.unique(np.concatenate([cell.seeds for cell in cells])) if jointly else None
     if jointly:
         children = [copy.deepcopy(children[0]) for _ in children]
     return {
-        size: draw_frontier(tried, levels, n_bootstrap, child, seeds)
+        size: draw_frontier(tried, levels, settings.n_bootstrap, child, seeds, one_by_one)
         for (size, tried), child in zip(of_size.items(), children, strict=True)
     }
 

@@ -69,6 +69,8 @@ def residual_draws(
     n_draws: int,
     rng: np.random.Generator,
     steps_lower: ArrayLike | None = None,
+    steps_upper: ArrayLike | None = None,
+    least_sigma: float = 1e-6,
 ) -> Floats:
     """Draws [n_draws, 2] of (log S_min, log E_min) from the residuals of the hyperbola.
 
@@ -76,8 +78,9 @@ def residual_draws(
     RSS(u)^(-(n-1)/2): the likelihood of u with level and sigma integrated out, whose intervals are
     locally those of F(1, n-2) and follow the likelihood where it is skewed. Then sigma and
     log S_min given u. batch_size, steps [B], NaN steps where not reached; steps_lower [B]: there,
-    a lower bound (right-censored cells weigh the draws by 1 - Phi). Fewer than three reached: no
-    draws. Approximate: misfit of the shape counts as noise. Source: Bates and Watts 1988,
+    a lower bound (right-censored cells weigh the draws by 1 - Phi); steps_upper [B]: an upper one
+    (weighed by Phi); least_sigma: of log S, what residuals cannot show. Fewer than three reached:
+    no draws. Approximate: misfit of the shape counts as noise. Source: Bates and Watts 1988,
     Nonlinear Regression Analysis, chapter 6.1 (profiles), 2.5 (the integrated likelihood).
     """
     sizes, values = np.asarray(batch_size, float), np.asarray(steps, float)
@@ -89,22 +92,37 @@ def residual_draws(
     u = np.linspace(x.min() - np.log(_FAR), x.max() + np.log(_FAR), _N_GRID)
     level = y - np.log1p(np.exp(np.subtract.outer(u, x)))
     mean = level.mean(axis=1)
-    rss = np.maximum(((level - mean[:, None]) ** 2).sum(axis=1), n * 1e-12)
+    rss = np.maximum(((level - mean[:, None]) ** 2).sum(axis=1), n * least_sigma**2)
     log_weight = -(n - 1) / 2 * np.log(rss)
     total = np.cumsum(np.exp(log_weight - log_weight.max()))
-    bounded = None if steps_lower is None else np.asarray(steps_lower, float)
-    censored = ~reached & (False if bounded is None else ~np.isnan(bounded))
-    n_proposed = n_draws * (_PROPOSALS if censored.any() else 1)
+    bounds = [
+        (sign, x_of, bound)
+        for sign, given in ((-1.0, steps_lower), (1.0, steps_upper))
+        for x_of, bound in _known_bounds(sizes, reached, given)
+    ]
+    n_proposed = n_draws * (_PROPOSALS if bounds else 1)
     at = np.interp(rng.uniform(total[0], total[-1], n_proposed), total, np.arange(_N_GRID))
     sigma = np.sqrt(np.interp(at, np.arange(_N_GRID), rss) / rng.chisquare(n - 1, n_proposed))
     drawn = np.interp(at, np.arange(_N_GRID), u)
     log_min_steps = np.interp(at, np.arange(_N_GRID), mean)
     log_min_steps = log_min_steps + sigma / np.sqrt(n) * rng.standard_normal(n_proposed)
     found = np.stack([log_min_steps, log_min_steps + drawn], axis=1)
-    if bounded is None or not censored.any():
+    if not bounds:
         return found
-    predicted = np.log(hyperbola(sizes[censored], *found.T[:, :, None]))
-    z = (np.log(bounded[censored]) - predicted) / sigma[:, None]
-    log_weight = log_ndtr(-z).sum(axis=1)
+    log_weight = np.zeros(n_proposed)
+    for sign, size, bound in bounds:
+        z = (np.log(bound) - np.log(hyperbola(size, *found.T))) / sigma
+        log_weight += log_ndtr(sign * z)
     weight = np.exp(log_weight - log_weight.max())
     return found[rng.choice(n_proposed, n_draws, p=weight / weight.sum())]
+
+
+def _known_bounds(
+    sizes: Floats, reached: NDArray[np.bool_], given: ArrayLike | None
+) -> list[tuple[float, float]]:
+    """(batch size, bound) of the batch sizes without a crossing that have one."""
+    if given is None:
+        return []
+    values = np.asarray(given, float)
+    at = np.flatnonzero(~reached & ~np.isnan(values))
+    return [(float(sizes[i]), float(values[i])) for i in at]

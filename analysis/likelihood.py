@@ -1,4 +1,4 @@
-"""Maximum likelihood of a frontier whose steps are known exactly, to an interval, or from below.
+"""Maximum likelihood of a frontier whose steps are known exactly, to an interval, or on one side.
 
 log S of a batch size is Gaussian around the form's log S(B) with one free sigma. With z the
 distance in sigmas, a cell adds
@@ -6,6 +6,7 @@ distance in sigmas, a cell adds
     observed            log phi(z) - log sigma
     interval-censored   log [Phi(z_upper) - Phi(z_lower)]    crossing in (steps_lower, steps_upper]
     right-censored      log [1 - Phi(z_lower)]               steps > steps_lower
+    left-censored       log Phi(z_upper)                     steps <= steps_upper
 
 Source: Tobin 1958, Econometrica 26 (right-censored); Turnbull 1976, JRSS B 38 (intervals).
 All n curves (the frontier, or its bootstrap resamples) are fitted at once, by Newton's method with
@@ -27,6 +28,7 @@ from analysis.forms import log_steps_of, within_bounds
 Floats = NDArray[np.float64]
 
 LEAST_SIGMA = 1e-6  # residuals below this are arithmetic, not evidence for a shape
+_EXACT = 1e-9  # bounds on log S closer than this are one value
 _NARROW = 0.1  # intervals below this many sigmas: series around their middle
 _LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 _N_STEPS, _LONGEST_STEP, _TOLERANCE = 80, 1.0, 1e-9
@@ -36,8 +38,9 @@ _N_STEPS, _LONGEST_STEP, _TOLERANCE = 80, 1.0, 1e-9
 class Observations:
     """What is known of log S. log_size [B]; log_steps, log_lower, log_upper [n, B].
 
-    A cell is right-censored where only log_lower is known, interval-censored where both bounds
-    are, observed where only log_steps is; where nothing is known (NaN) it does not count.
+    With log_steps a cell is interval-censored where both bounds are known, else observed; without,
+    right-censored where log_lower is known, left-censored where log_upper is; where nothing is
+    known (NaN) it does not count.
     """
 
     log_size: Floats
@@ -58,13 +61,13 @@ class Observations:
         nothing = np.full(value.shape, np.nan)
         lower = nothing if steps_lower is None else _log(steps_lower)
         upper = nothing if steps_upper is None else _log(steps_upper)
-        open_below = np.isnan(lower) | ~(lower < upper)  # both are needed, and in order
         reached = ~np.isnan(value)
+        between = reached & (upper - lower > _EXACT)  # both are known, in order and apart
         return cls(
             np.log(np.asarray(batch_size, float)),
             value,
-            np.where(reached & open_below, np.nan, lower),
-            np.where(reached & ~open_below, upper, np.nan),
+            np.where(reached & ~between, np.nan, lower),
+            np.where((reached & ~between) | (~reached & ~np.isnan(lower)), np.nan, upper),
         )
 
     @property
@@ -72,13 +75,33 @@ class Observations:
         return ~np.isnan(self.log_steps)
 
     @property
-    def censored(self) -> NDArray[np.bool_]:
-        return np.isnan(self.log_steps) & ~np.isnan(self.log_lower)
+    def right_censored(self) -> NDArray[np.bool_]:
+        return ~self.reached & ~np.isnan(self.log_lower)
+
+    @property
+    def left_censored(self) -> NDArray[np.bool_]:
+        return ~self.reached & ~np.isnan(self.log_upper)
 
     def exactly(self) -> Observations:
         """Only the reached cells, each at its interpolated crossing: what least squares sees."""
         nothing = np.full(self.log_steps.shape, np.nan)
         return Observations(self.log_size, self.log_steps, nothing, nothing)
+
+    def imputed(self, rng: np.random.Generator) -> Observations:
+        """Interval-censored cells observed at a place drawn evenly from their interval.
+
+        Resamples of the seeds move an interval and its middle, but never say where in it the
+        crossing lies: without this all resamples of sparse evaluations agree, whatever the truth.
+        """
+        between = self.reached & ~np.isnan(self.log_upper)
+        share = rng.uniform(size=between.shape)
+        place = self.log_lower + share * (self.log_upper - self.log_lower)
+        return Observations(
+            self.log_size,
+            np.where(between, place, self.log_steps),
+            np.where(between, np.nan, self.log_lower),
+            np.where(between, np.nan, self.log_upper),
+        )
 
     def least_sigma(self) -> Floats:
         """[n]: the smallest sigma that is searched.
@@ -88,7 +111,7 @@ class Observations:
         width/sqrt(12), which makes the maximum unique (log-concave in log S) and finite.
         """
         square = (self.log_upper - self.log_lower) ** 2 / 12
-        known = ~np.isnan(square)
+        known = ~np.isnan(square) & self.reached
         total = np.where(known, square, 0.0).sum(axis=1)
         return np.maximum(np.sqrt(total / np.maximum(self.reached.sum(axis=1), 1)), LEAST_SIGMA)
 
@@ -123,7 +146,8 @@ def maximise(form: str, start: Floats, seen: Observations) -> Maximum:
         at = np.flatnonzero(~done)
         if not len(at):
             break
-        step = _damped_step(gradient[at], hessian[at], damping[at])
+        held = (log_sigma[at] <= floor[at]) & (gradient[at, -1] < 0)
+        step = _damped_step(*_without_sigma(gradient[at], hessian[at], held), damping[at])
         tried = within_bounds(form, parameters[at] + step[:, :-1], seen.log_size)
         tried_sigma = np.maximum(log_sigma[at] + step[:, -1], floor[at])
         new = _derivatives(form, tried, tried_sigma, seen.rows(at))
@@ -165,13 +189,14 @@ def _cells(mean: Floats, log_sigma: Floats, seen: Observations) -> Floats:
     """[6, n, B]: each cell's log-likelihood and derivatives by mean (m) and log sigma (s):
     l, l_m, l_s, l_mm, l_ms, l_ss; 0 where nothing is known."""
     sigma = np.broadcast_to(np.exp(log_sigma)[:, None], mean.shape)
-    between = ~np.isnan(seen.log_upper)
+    between = seen.reached & ~np.isnan(seen.log_upper)
     exact = seen.reached & ~between
     out = np.zeros((6, *mean.shape))
     for where, cell, low, high in (
         (exact, _observed, seen.log_steps, seen.log_steps),
         (between, _interval, seen.log_lower, seen.log_upper),
-        (seen.censored, _beyond, seen.log_lower, seen.log_lower),
+        (seen.right_censored, _beyond, seen.log_lower, seen.log_lower),
+        (seen.left_censored, _within, seen.log_upper, seen.log_upper),
     ):
         if where.any():
             out[:, where] = cell(low[where], high[where], mean[where], sigma[where])
@@ -199,6 +224,11 @@ def _beyond(low: Floats, _: Floats, mean: Floats, sigma: Floats) -> Floats:
             (z**2 - 1) * by_sigma - by_sigma**2,
         ]
     )
+
+
+def _within(high: Floats, _: Floats, mean: Floats, sigma: Floats) -> Floats:
+    """_beyond, mirrored: odd derivatives by the mean change their sign."""
+    return _beyond(-high, -high, -mean, sigma) * np.array([1, -1, 1, 1, -1, 1])[:, None]
 
 
 def _interval(low: Floats, high: Floats, mean: Floats, sigma: Floats) -> Floats:
@@ -244,6 +274,16 @@ def _wide(low: Floats, high: Floats, mean: Floats, sigma: Floats) -> Floats:
             (a**3 - a) * at_a - (b**3 - b) * at_b - by_sigma**2,
         ]
     )
+
+
+def _without_sigma(
+    gradient: Floats, hessian: Floats, held: NDArray[np.bool_]
+) -> tuple[Floats, Floats]:
+    """Gradient and Hessian of the other parameters alone, where sigma is held at its least."""
+    gradient, hessian = gradient.copy(), hessian.copy()
+    gradient[held, -1] = 0.0
+    hessian[held, -1, :-1] = hessian[held, :-1, -1] = 0.0
+    return gradient, hessian
 
 
 def _damped_step(gradient: Floats, hessian: Floats, damping: Floats) -> Floats:

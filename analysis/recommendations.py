@@ -22,7 +22,8 @@ def recommend(fit: FitResult, frontier: pd.DataFrame) -> list[dict[str, Any]]:
 
     By the hyperbola they cost 20 % more examples than E_min, twice both minima, and 20 % more steps
     than S_min. Batch sizes are rounded to whole examples; steps and examples with 95 % intervals at
-    that batch size; lr from the frontier (lr_at), clamped where `extrapolated`. No rows for a fit
+    that batch size are read from the points (FitResult.log_steps_at), not from the hyperbola, which
+    is too high at the knee; lr from the frontier (lr_at), clamped where `extrapolated`. No rows for a fit
     that is not identified.
     """
     if fit.critical_batch_size is None:
@@ -31,11 +32,11 @@ def recommend(fit: FitResult, frontier: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for name, times in RECOMMENDED.items():
         size = max(1, round(times * fit.critical_batch_size))
-        low, high = fit.predict_interval(size)
-        steps = {"steps": fit.predict(size), "steps_low": low, "steps_high": high}
+        names = ("steps", "steps_low", "steps_high")
+        steps = dict(zip(names, fit.steps_interval_at(size), strict=True))
         row: dict[str, Any] = {**fit.group, "target_loss": fit.target_loss, "name": name}
         row |= {"batch_size": size}
-        row |= {key: float(value) for key, value in steps.items()}
+        row |= steps
         row |= {key.replace("steps", "examples"): size * row[key] for key in steps}
         lr = lr_at(points, size)
         row |= {"lr": lr.lr, "lr_low": lr.lr_low, "lr_high": lr.lr_high, "extrapolated": lr.clamped}

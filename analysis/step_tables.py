@@ -1,13 +1,16 @@
 """Steps to target from a table of steps instead of curves: the same cells, the same bootstrap.
 
 A row is one trial, or one published value. Columns: any group.., batch_size, steps, and optionally
-target_loss, lr, seed, outcome (reached, censored, diverged; default reached), steps_lower,
-steps_upper (evaluations around the crossing). A censored row's steps are where its budget ended.
+target_loss, lr, seed, outcome (reached, censored, left_censored, diverged; default reached),
+steps_lower, steps_upper (evaluations around the crossing). A censored row's steps are where its
+budget ended, a left-censored one's its first evaluation.
 
 A cell is all seeds of one group, target, batch size and lr:
     all reached      steps = geometric mean over the seeds (and of their bounds)
     any censored     the cell is right-censored: steps_lower = geometric mean with the censored
                      seeds at their budget's end, which the mean cannot be below
+    any left_censored
+                     steps_upper = geometric mean with these at the steps they took at most
     any diverged     diverged
 Without seeds a row is a cell of one seed; without lrs the frontier itself is given.
 """
@@ -15,15 +18,15 @@ Without seeds a row is a cell of one seed; without lrs the frontier itself is gi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.bootstrap import FrontierDraws, least_of_lrs, resample_seeds
-from analysis.cells import CELL_COLUMNS, mark_compared
-from scaling.schema import CENSORED, DIVERGED, REACHED
+from analysis.cells import CELL_COLUMNS, mark_compared, mean_of_crossings
+from scaling.curves import Crossings
+from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
 
 Floats = NDArray[np.float64]
 
@@ -90,17 +93,32 @@ def draw_table(
 
 def _cell(own: pd.DataFrame) -> tuple[object, ...]:
     """steps, outcome, n_seeds, n_diverged, last_step, steps_lower, steps_upper."""
-    outcome, log_steps = own["outcome"].to_numpy(str), np.log(own["steps"].to_numpy(float))
+    outcome = own["outcome"].to_numpy(str)
     n_diverged = int((outcome == DIVERGED).sum())
     seeds = (own["seed"].nunique(), n_diverged)
-    ends = own.loc[own["outcome"] != REACHED, "steps"].min()
+    ends = own.loc[own["outcome"].isin((CENSORED, DIVERGED)), "steps"].min()
     if n_diverged:
         return (np.nan, DIVERGED, *seeds, ends, np.nan, np.nan)
-    mean = float(np.exp(log_steps.mean()))
+    mean = mean_of_crossings(_crossings(own), np.ones((1, len(own))))
+    steps, lower, upper = (float(part[0]) for part in mean)
     if (outcome == CENSORED).any():
-        return (np.nan, CENSORED, *seeds, ends, mean, np.nan)
-    lower, upper = (float(np.exp(np.log(own[name].to_numpy(float)).mean())) for name in BOUNDS)
-    return (mean, REACHED, *seeds, ends, lower, upper)
+        return (np.nan, CENSORED, *seeds, ends, lower, np.nan)
+    if (outcome == LEFT_CENSORED).any():
+        return (np.nan, LEFT_CENSORED, *seeds, ends, np.nan, upper)
+    return (steps, REACHED, *seeds, ends, lower, upper)
+
+
+def _crossings(own: pd.DataFrame) -> Crossings:
+    """Of each row; without bounds a reached one is exact."""
+    outcome = own["outcome"].to_numpy(str)
+    steps, lower, upper = (own[name].to_numpy(float) for name in ("steps", *BOUNDS))
+    right, left = outcome == CENSORED, outcome == LEFT_CENSORED
+    exact = np.isnan(lower) | np.isnan(upper)
+    return Crossings(
+        np.where(right | left, np.nan, steps),
+        np.where(left, np.nan, np.where(right | exact, steps, lower)),
+        np.where(right, np.nan, np.where(left | exact, steps, upper)),
+    )
 
 
 def _draw_size(
@@ -109,8 +127,7 @@ def _draw_size(
     """counts [n_boot, n_seeds]: how often each of `seeds` stands in each resample."""
     lrs = sorted(own["lr"].dropna().unique()) or [np.nan]
     shape = (len(target_losses), len(counts), len(lrs))
-    steps, ends = np.full(shape, np.inf), np.full(shape, np.inf)
-    lower, upper = np.full(shape, np.nan), np.full(shape, np.nan)
+    drawn = Crossings(*(np.full(shape, np.nan) for _ in range(3)))
     for k, target in enumerate(target_losses):
         for i, lr in enumerate(lrs):
             of_target = own[_same(own["target_loss"], target)]
@@ -120,24 +137,10 @@ def _draw_size(
             if not len(cell) or few or (cell["outcome"] == DIVERGED).any():
                 continue
             weight = counts[:, np.searchsorted(seeds, cell["seed"])].astype(float)
-            total = weight.sum(axis=1)
-            mean = [_mean(cell[name], weight, total) for name in ("steps", *BOUNDS)]
-            out = weight @ (cell["outcome"] == CENSORED).to_numpy(float) > 0
-            steps[k, :, i] = np.where(out | (total == 0), np.inf, mean[0])
-            ends[k, :, i] = np.where(out & (total > 0), mean[0], np.inf)
-            lower[k, :, i], upper[k, :, i] = mean[1:]
-    drawn = least_of_lrs(steps, ends, np.array(lrs))
-    at = np.maximum(drawn.best, 0)[:, :, None]
-    reached = drawn.best >= 0
-    lower, upper = (np.take_along_axis(part, at, axis=2)[:, :, 0] for part in (lower, upper))
-    assert drawn.steps_lower is not None
-    below = np.where(reached, lower, drawn.steps_lower)
-    return replace(drawn, steps_lower=below, steps_upper=np.where(reached, upper, np.nan))
-
-
-def _mean(values: pd.Series, weight: Floats, total: Floats) -> Floats:
-    """Geometric mean [n_boot] with weight [n_boot, n_rows]."""
-    return np.exp(weight @ np.log(values.to_numpy(float)) / np.maximum(total, 1))
+            found, some = mean_of_crossings(_crossings(cell), weight), weight.sum(axis=1) > 0
+            for part, values in zip(drawn, found, strict=True):
+                part[k, :, i] = np.where(some, values, np.nan)
+    return least_of_lrs(drawn, np.array(lrs))
 
 
 def _same(column: pd.Series, value: float) -> NDArray[np.bool_]:

@@ -179,7 +179,9 @@ def analyse(
         rng = np.random.default_rng([seed, index])
         measured = measure(group, rows, own_cells, wanted, rng, settings)
         parts.append(analyse_group(group, rows, measured, own_cells, wanted, rng, settings, probes))
-        caveats = parts[-1].caveats + early_stop_caveats(rows, curves, measured.frontier)
+        caveats = parts[-1].caveats + early_stop_caveats(
+            rows, curves, measured.frontier, measured.one_by_one
+        )
         said += [(group, caveat) for caveat in caveats]
     if not parts:
         raise AnalysisError("targets: no trial has any; give targets=[..]")

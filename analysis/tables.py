@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.crossings import interpolate_loss
 from analysis.epochs import examples_in_data
 from analysis.fitting import FitResult
 from analysis.frontier import hardest_reached
@@ -25,6 +24,7 @@ from analysis.search import search_frame
 from analysis.study import StudyResult
 from analysis.trust import tuning_budget
 from analysis.weight_decay import weight_decay_gaps
+from scaling.curves import interpolate_loss
 from scaling.schema import DIVERGED, LOSSES, REACHED
 
 SUMMARY_FORMAT = 1

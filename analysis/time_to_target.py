@@ -95,7 +95,7 @@ def halve_double_frame(
     """Change of steps, examples and seconds to each target at half and twice the batch size.
 
     From the balanced batch size (start "balanced": B_crit, where identified) and from each one that
-    the fit used ("measured"), by the fitted S(B). Percent of the value at batch_size; positive: one
+    the fit used ("measured"), by FitResult.log_steps_at. Percent of the value at batch_size; positive: one
     pays. Seconds where steps were timed: by the fit of t(B) where it holds, else between measured
     batch sizes only. extrapolated: to_batch_size lies outside the batch sizes of the fit. Columns:
     group.., TRADE_COLUMNS; 95 % intervals over the fits' bootstrap draws.
@@ -164,11 +164,8 @@ def _fitted(fit: FitResult, time: StepTime) -> list[dict[str, Any]]:
 
 
 def _trade(fit: FitResult, time: StepTime | None, size: float, other: float) -> dict[str, Any]:
-    steps = float(fit.predict(other) / fit.predict(size))
-    # (1 + B_crit/other) / (1 + B_crit/size): the level cancels, and nothing overflows
-    log_critical = fit.draws[:, 1] - fit.draws[:, 0]
-    bend = [np.logaddexp(0.0, log_critical - np.log(at)) for at in (other, size)]
-    drawn = np.exp(bend[0] - bend[1])
+    values, log_draws = fit.log_steps_at([size, other])
+    steps, drawn = float(np.exp(values[1] - values[0])), np.exp(log_draws[:, 1] - log_draws[:, 0])
     row: dict[str, Any] = {
         "batch_size": size, "to_batch_size": other,
         "extrapolated": not min(fit.batch_sizes) <= other <= max(fit.batch_sizes),

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from scaling.curves import interpolate_crossing
 from scaling.result import TrialResult
 from scaling.schema import CENSORED, DIVERGED, REACHED
-from scaling.target import interpolate_crossing
 from scaling.trial import Trial
 
 STEPS_TIMED = 10000  # enough for a median

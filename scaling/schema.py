@@ -159,6 +159,7 @@ QUANTITIES = {
 REPORTS = (BATCH_SIZES, LOSSES) = ("batch_sizes", "losses")
 
 REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
+LEFT_CENSORED = "left_censored"  # of a cell: met at or before its first evaluation
 
 
 def target_label(target_loss: float) -> str:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from scaling.curves import isotonic_crossing, seed_mean
 from scaling.schema import CENSORED, REACHED
-from scaling.target import isotonic_crossing, seed_mean
 from sweeps.frontier_search import CellObservations, Observed, Reading
 
 Curve = tuple[Sequence[int], Sequence[float]]  # steps and held-out losses
@@ -41,17 +43,18 @@ class CellCurves:
         return self._read[index, seeds]
 
     def _readings(self, curves: Sequence[Curve]) -> list[Reading]:
-        steps, loss = seed_mean(curves)
+        floor = self.irreducible_loss
+        excess = [(np.array(steps, float), np.array(loss) - floor) for steps, loss in curves]
+        steps, mean = seed_mean(excess)
         last_step = int(steps[-1])
-        readings = []
-        for target in self.targets:
-            level = target - self.irreducible_loss
-            crossing = isotonic_crossing(steps, loss - self.irreducible_loss, level)
-            if crossing is None:
-                readings.append(Reading(CENSORED, last_step=last_step))
-            else:
-                readings.append(Reading(REACHED, crossing, last_step))
-        return readings
+        levels = [target - floor for target in self.targets]
+        crossings = isotonic_crossing(steps, mean[None, :], levels)[0]
+        return [
+            Reading(CENSORED, last_step=last_step)
+            if np.isnan(crossing)
+            else Reading(REACHED, float(crossing), last_step)
+            for crossing in crossings
+        ]
 
     @property
     def observations(self) -> CellObservations:

@@ -15,7 +15,7 @@ BANNED = {
     "sweeps": {"analysis", "pandas", "mlflow"},
     "analysis": {"torch", "sweeps"},
 }
-SHARED = {"scaling.schema", "scaling.spectrum", "scaling.target", "scaling"}
+SHARED = {"scaling.schema", "scaling.spectrum", "scaling.curves", "scaling"}
 
 
 def imports_of(path: Path) -> set[str]:

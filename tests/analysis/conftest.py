@@ -20,10 +20,10 @@ STUDY_NAME = "small"
 @pytest.fixture(scope="session")
 def small_study() -> Frames:
     problem = RegressionProblem.power_law(16)
-    targets = [share * problem.initial_risk for share in (0.1, 0.03)]
-    lrs = 2.0 ** np.arange(-7.0, 0.5)
+    targets = [share * problem.initial_risk for share in (0.02, 0.01)]
+    lrs = 2.0 ** np.arange(-8.0, 0.5)
     sizes = [1, 4, 16, 64, 256, 1024]
-    return simulate_study(problem, sizes, lrs, [0, 1], targets, max_steps=2000, noise=0.05)
+    return simulate_study(problem, sizes, lrs, [0, 1], targets, max_steps=4500, noise=0.05)
 
 
 @pytest.fixture(scope="session")

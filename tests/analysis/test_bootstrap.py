@@ -7,7 +7,7 @@ import pytest
 
 from analysis.bootstrap import draw_frontier, least_of_lrs, percentile_interval
 from analysis.cells import Cell
-from analysis.crossings import isotonic_crossing
+from scaling.curves import Crossings, isotonic_crossing
 
 STEPS = np.arange(1.0, 41)
 
@@ -59,13 +59,13 @@ def test_percentile_interval():
     assert np.isnan(percentile_interval(np.empty((0, 2)))).all()
 
 
-def test_draws_know_the_evaluations_around_them():
+def test_draws_know_how_far_their_interpolation_may_be_off():
     draws = draw_frontier([cell(0.1, [0.8, 0.9])], [1.0, 1e-3], 50, np.random.default_rng(0))
     assert draws.steps_lower is not None
     assert draws.steps_upper is not None
-    assert (draws.steps_lower[0] < draws.steps[0]).all()
+    assert (draws.steps_lower[0] <= draws.steps[0]).all()
     assert (draws.steps[0] <= draws.steps_upper[0]).all()
-    assert (draws.steps_upper[0] - draws.steps_lower[0] == 1).all()
+    assert (draws.steps_upper[0] - draws.steps_lower[0] < 0.1).all()
     assert (draws.steps_lower[1] == 40).all()  # where the budget ended
     assert np.isnan(draws.steps_upper[1]).all()
 
@@ -89,8 +89,22 @@ def test_equal_streams_resample_jointly():
 
 
 def test_the_bound_is_the_first_budget_to_end():
-    steps = np.array([[[np.inf, np.inf], [30.0, np.inf], [np.inf, np.inf]]])
-    ends = np.array([[[50.0, 40.0], [np.inf, 40.0], [np.inf, np.inf]]])
-    found = least_of_lrs(steps, ends, np.array([0.1, 0.2]))
-    np.testing.assert_array_equal(found.steps_lower, [[40.0, np.nan, np.nan]])
+    nan = np.nan
+    steps = np.array([[[nan, nan], [30.0, nan], [nan, nan]]])
+    lower = np.array([[[50.0, 40.0], [29.0, 40.0], [nan, nan]]])
+    upper = np.array([[[nan, nan], [31.0, nan], [nan, nan]]])
+    found = least_of_lrs(Crossings(steps, lower, upper), np.array([0.1, 0.2]))
+    np.testing.assert_array_equal(found.steps_lower, [[40.0, 29.0, nan]])
     np.testing.assert_array_equal(found.best, [[-1, 0, -1]])
+
+
+def test_a_first_evaluation_below_the_target_bounds_all_lrs():
+    nan = np.nan
+    steps = np.array([[[nan, 30.0], [nan, 7.0], [8.0, 9.0]]])
+    lower = np.array([[[nan, 29.0], [nan, 7.0], [8.0, 9.0]]])
+    upper = np.array([[[10.0, 31.0], [10.0, 7.0], [8.0, 9.0]]])
+    found = least_of_lrs(Crossings(steps, lower, upper), np.array([0.1, 0.2]))
+    np.testing.assert_array_equal(found.steps, [[nan, nan, 8.0]])
+    np.testing.assert_array_equal(found.steps_lower, [[nan, nan, 8.0]])
+    np.testing.assert_array_equal(found.steps_upper, [[10.0, 7.0, 8.0]])
+    np.testing.assert_array_equal(found.best, [[-1, -1, 0]])

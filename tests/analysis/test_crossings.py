@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
 from analysis.cells import cell_frame, read_cells
-from analysis.crossings import isotonic_crossing
-from scaling.target import interpolate_crossing
+from scaling.curves import isotonic_crossing, read_crossings
 
 
 def _by_scipy(steps, curve, level):
@@ -31,10 +31,21 @@ def _by_scipy(steps, curve, level):
         inside = inside[inside > 0]
         return np.exp(np.log(inside).mean()) if len(inside) else 0.0
 
-    before, after = blocks[right - 1], blocks[right]
-    return interpolate_crossing(
-        position(*before), fit.x[before[0]], position(*after), fit.x[after[0]], level
-    )
+    x = np.array([position(*block) for block in blocks[max(right - 2, 0) : right + 2]])
+    y = np.array([fit.x[begin] for begin, _ in blocks[max(right - 2, 0) : right + 2]])
+    left = min(right, 2) - 1
+    if x[left] == 0:
+        return x[left + 1]  # at most there
+    plain = level <= 0 or (y[left : left + 2] <= 0).any()
+    kept = (x > 0) & (plain | (y > 0))
+    u, log_x = (-y if plain else -np.log(y[kept])), np.log(x[kept])
+    u = u[kept] if plain else u
+    at = -level if plain else -np.log(level)
+    dense = x[left + 1] / x[left] <= np.exp(0.1)
+    if dense or len(u) == 2:
+        pair = slice(left - (not kept[0]), left - (not kept[0]) + 2)
+        return np.exp(np.interp(at, u[pair], log_x[pair]))
+    return np.exp(PchipInterpolator(u, log_x)(at))
 
 
 @settings(max_examples=300, deadline=None)
@@ -109,12 +120,12 @@ def _steps(frames, target, floor=0.0):
 
 
 def test_seeds_are_averaged_before_the_crossing():
-    frames = _frames([[8, 6, 4, 2, 1, 0.5], [8, 4, 2, 1, 0.5, 0.25]])
-    mean = np.array([[8, 5, 3, 1.5, 0.75, 0.375]])
+    frames = _frames([[8, 6, 4, 2, 1, 0.5, 0.5], [8, 4, 2, 1, 0.5, 0.25, 0.25]])
+    mean = np.array([[8, 5, 3, 1.5, 0.75, 0.375, 0.375]])
     row = _steps(frames, 1.0)
-    assert row["steps"] == pytest.approx(isotonic_crossing(np.arange(6.0), mean, [1.0])[0, 0])
+    assert row["steps"] == pytest.approx(isotonic_crossing(np.arange(7.0), mean, [1.0])[0, 0])
     assert (row["outcome"], row["n_seeds"], row["n_diverged"], row["last_step"]) == (
-        "reached", 2, 0, 5,
+        "reached", 2, 0, 6,
     )  # fmt: skip
 
 
@@ -125,10 +136,56 @@ def test_the_irreducible_loss_is_taken_off_before_logarithms():
 
 
 def test_the_window_ends_with_the_shortest_seed():
-    long, short = [8, 6, 4, 3, 2, 1, 0.5, 0.2], [8, 4, 2, 1]
+    long, short = [8, 6, 4, 3, 2, 1, 0.5, 0.2], [8, 4, 2, 1.1]
     row = _steps(_frames([long, short]), 1.0)
     assert (row["outcome"], row["last_step"]) == ("censored", 3)
     assert np.isnan(row["steps"])
+
+
+def test_runs_that_stop_at_the_target_are_read_one_by_one():
+    """Their common window ends where the first of them touches it: no mean curve crosses."""
+    curves = [[8, 4, 1], [8, 4, 2, 1], [8, 7, 6, 4, 2, 1, 0.9]]
+    frames = _frames(curves, steps=[range(1, 1 + len(curve)) for curve in curves])
+    row = _steps(frames, 1.0)
+    own = [3, 4, 6]  # the last block of each stands at the target, or is pooled with what follows
+    assert row["outcome"] == "reached"
+    assert row["steps"] == pytest.approx(np.exp(np.log(own).mean()), rel=0.05)
+    assert row["steps_lower"] <= row["steps"] <= row["steps_upper"]
+
+
+def test_one_seed_that_never_touches_leaves_a_lower_bound():
+    curves = [[8, 4, 1], [8, 4, 1], [8, 4, 1], [8, 7, 6, 5, 4, 3, 2]]
+    trials, frame = _frames(curves, steps=[range(1, 1 + len(curve)) for curve in curves])
+    short = trials.head(3).assign(lr=0.2, run_id=["s0", "s1", "s2"])
+    more = [frame[frame["run_id"] == f"r{i}"].assign(run_id=f"s{i}") for i in range(3)]
+    frames = pd.concat([trials, short], ignore_index=True), pd.concat([frame, *more])
+    cells = cell_frame(read_cells(*frames, []), [1.0], 0.0)
+    assert cells["outcome"].tolist() == ["censored", "reached"]
+    assert cells["steps_lower"][0] == pytest.approx((3**3 * 7) ** 0.25)
+
+
+@pytest.mark.parametrize("level", [2.0, 3.0])
+def test_met_at_the_first_evaluation_is_an_upper_bound(level):
+    frames = _frames([[2, 1, 0.5], [2, 1, 0.5]], steps=[[300, 600, 1200]] * 2)
+    row = _steps(frames, level)
+    assert (row["outcome"], row["steps_upper"]) == ("left_censored", 300)
+    assert np.isnan(row[["steps", "steps_lower"]].astype(float)).all()
+
+
+def test_between_step_zero_and_a_late_first_evaluation_nothing_is_resolved():
+    row = _steps(_frames([[8, 1, 0.5]], steps=[[0, 300, 600]]), 2.0)
+    assert (row["outcome"], row["steps_upper"]) == ("left_censored", 300)
+
+
+@pytest.mark.parametrize("last", [3, 5, 7, 91, 1012, 9973, 123_457])
+@pytest.mark.parametrize("level", [0.5, 0.0, -1.0])
+def test_the_last_loss_exactly_on_the_target(last, level):
+    """exp(log(step)) may exceed the last step by a bit: it must not leave the curve."""
+    steps = np.array([1.0, 2.0, last])
+    found = read_crossings(steps, np.array([[2.0, 1.0, level]]) + 0.0, [level])
+    assert found.steps[0, 0] == pytest.approx(last, rel=1e-12)
+    assert found.steps[0, 0] <= last
+    assert last - 1e-9 * last <= found.lower[0, 0] <= found.upper[0, 0] <= last
 
 
 def test_a_last_evaluation_off_the_schedule_is_left_out():

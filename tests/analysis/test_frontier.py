@@ -8,7 +8,7 @@ import pytest
 
 from analysis.bootstrap import FrontierDraws, StepDraws
 from analysis.cells import Cell
-from analysis.frontier import bounded, frontier_frame, lr_draws, usable
+from analysis.frontier import frontier_frame, lower_bounds, lr_draws, usable
 from analysis.intervals import widening
 from analysis.losses_at_examples import example_budgets, fixed_budget_frame
 
@@ -89,9 +89,9 @@ def test_censored_rows_carry_the_least_of_their_budgets():
     cells = cells_of([np.nan] * 3, ["censored", "diverged", "censored"])
     row = row_of(cells.assign(steps_lower=[90.0, np.nan, 70.0]))
     assert row["steps_lower"] == 70
-    assert bounded(pd.DataFrame([row])).index.tolist() == [0]
-    assert bounded(pd.DataFrame([row]).assign(lr_at_edge=True)).empty
-    assert bounded(pd.DataFrame([row]).drop(columns="steps_lower")).empty
+    assert lower_bounds(pd.DataFrame([row])).index.tolist() == [0]
+    assert lower_bounds(pd.DataFrame([row]).assign(lr_at_edge=True)).empty
+    assert lower_bounds(pd.DataFrame([row]).drop(columns="steps_lower")).empty
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_censored_rows_count_only_if_the_best_lr_was_among_those_tried(best, edg
     draws = FrontierDraws(np.full((1, 3), 20.0), np.ones((1, 3), int))
     frontier = frontier_frame(cells, {4: draws, 8: draws}, [0.5], {})
     assert frontier["lr_at_edge"].tolist() == [False, edge]
-    assert len(bounded(frontier)) == (not edge)
+    assert len(lower_bounds(frontier)) == (not edge)
 
 
 def test_a_given_frontier_has_no_edge():

@@ -17,16 +17,16 @@ from analysis.study import analyse
 from scaling.spectrum import RegressionProblem
 from tests.analysis.simulated import simulate_study
 
-PROBLEM = RegressionProblem.power_law(16)
-TARGETS = [0.1 * PROBLEM.initial_risk, 0.05 * PROBLEM.initial_risk]
-SIZES = [2**k for k in range(10)]
-LRS = np.geomspace(0.02, 1.28, 13)
+PROBLEM = RegressionProblem.power_law(64)
+TARGETS = [0.08 * PROBLEM.initial_risk, 0.06 * PROBLEM.initial_risk]
+SIZES = [2**k for k in range(9)]
+LRS = np.geomspace(0.01, 1.28, 15)
 
 
 @pytest.fixture(scope="module")
 def frames():
-    """Real mini-batch SGD in numpy: 10 batch sizes, sqrt(2) lrs, 8 seeds."""
-    return simulate_study(PROBLEM, SIZES, LRS, range(8), TARGETS, max_steps=900)
+    """Real mini-batch SGD in numpy: 9 batch sizes, sqrt(2) lrs, 8 seeds."""
+    return simulate_study(PROBLEM, SIZES, LRS, range(8), TARGETS, max_steps=1400)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_frames_have_the_columns_of_the_contract(result):
     assert list(result.frontier.columns) == [
         "target_loss", "batch_size", "steps", "examples", "lr", "outcome", "lr_at_edge", "n_seeds",
         "n_lrs", "steps_low", "steps_high", "lr_low", "lr_high", "steps_lower", "steps_upper",
-        "lr_refined",
+        "lr_refined", "better_lrs",
     ]  # fmt: skip
     assert list(result.fixed_budget.columns) == BUDGET_COLUMNS
     assert list(result.laws.columns) == LAW_COLUMNS

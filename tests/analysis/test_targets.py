@@ -45,7 +45,7 @@ def test_chosen_levels_are_reached_by_most_with_room_beyond() -> None:
     result = analyse(trials, curves, n_bootstrap=5)
     assert result.targets == chosen
     assert any(text.startswith("No target was named, so") for text in result.warnings)
-    assert not any("first touch" in text for text in result.warnings)
+    assert not any("touch the target" in text for text in result.warnings)
     assert (result.frontier["outcome"] == "reached").all()
 
 
@@ -67,10 +67,11 @@ def test_curves_that_do_not_fall_have_no_targets() -> None:
 def test_curves_that_stop_at_first_touch_are_used_and_flagged(tail: float, flagged: bool) -> None:
     trials, curves = tidy_curves(study(tail))
     result = analyse(trials, curves, targets=[0.1], n_bootstrap=5)
-    told = [text for text in result.warnings if "stop at first touch" in text]
+    told = [text for text in result.warnings if "stop where they touch the target" in text]
     assert bool(told) == flagged
     if flagged:
-        assert "100 % at target loss 0.1" in told[0]
+        assert "the runs' own crossings" in told[0]
+        assert "at target loss 0.1" in told[0]
         assert (result.frontier["outcome"] == "reached").all()
 
 
