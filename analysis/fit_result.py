@@ -92,7 +92,7 @@ class FitResult:
         return np.log(self.predict(sizes)), np.log(hyperbola(sizes, *parameters))
 
     def steps_interval_at(self, batch_size: float) -> tuple[float, float, float]:
-        """Steps S(B) with the ends of their 95 % interval (NaN without draws), from log_steps_at."""
+        """Steps S(B) by log_steps_at, and the ends of their 95 % interval (NaN without draws)."""
         value, draws = self.log_steps_at(batch_size)
         if not len(draws):
             return float(np.exp(value)), np.nan, np.nan

@@ -103,23 +103,3 @@ def overhead_batch_size(
     g = knee
     share = (1 + overhead) ** g * (1 + (reference_batch_size / critical_batch_size) ** g) - 1
     return critical_batch_size * share ** (1 / g)
-
-
-def measured_overhead_batch_size(
-    batch_size: Sequence[float] | Floats,
-    steps: Sequence[float] | Floats,
-    overhead: float = OVERHEAD,
-) -> float | None:
-    """Batch size at which S B / (S B of the smallest one) crosses 1 + x, from the data alone.
-
-    Increasing isotonic regression of that ratio in log B, linear in log-log; None if not crossed.
-    """
-    log_size = np.log(batch_size)
-    excess = log_size + np.log(steps)
-    rise = isotonic_regression(excess - excess[0]).x
-    goal = np.log1p(overhead)
-    if len(rise) < 2 or rise[-1] < goal or rise[0] >= goal:
-        return None
-    after = int(np.argmax(rise >= goal))
-    pair = slice(after - 1, after + 1)
-    return float(np.exp(np.interp(goal, rise[pair], log_size[pair])))

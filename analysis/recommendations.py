@@ -23,8 +23,8 @@ def recommend(fit: FitResult, frontier: pd.DataFrame) -> list[dict[str, Any]]:
     By the hyperbola they cost 20 % more examples than E_min, twice both minima, and 20 % more steps
     than S_min. Batch sizes are rounded to whole examples; steps and examples with 95 % intervals at
     that batch size are read from the points (FitResult.log_steps_at), not from the hyperbola, which
-    is too high at the knee; lr from the frontier (lr_at), clamped where `extrapolated`. No rows for a fit
-    that is not identified.
+    is too high at the knee; lr from the frontier (lr_at), clamped where `extrapolated`. No rows for
+    a fit that is not identified.
     """
     if fit.critical_batch_size is None:
         return []

@@ -139,7 +139,7 @@ def critical_batch_size(result: StudyResult) -> pd.DataFrame:
             "at_least": fit.at_least,
             "at_most": fit.at_most,
             "overhead": overhead.get("value"),
-            "overhead_from_data": overhead.get("value_from_data"),
+            "overhead_of_hyperbola": overhead.get("value_of_hyperbola"),
             "overhead_reference_batch_size": overhead.get("reference_batch_size"),
             "overhead_of_knee": overhead.get("value_of_knee"),
             "half_elasticity": fit.critical_batch_size_half_elasticity,

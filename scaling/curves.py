@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
@@ -150,7 +150,7 @@ def at_common_steps(curves: Sequence[tuple[Floats, Floats]]) -> CommonSteps:
     return CommonSteps(union, loss, covered.sum(axis=1))
 
 
-def seed_mean(curves: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+def seed_mean(curves: Sequence[tuple[ArrayLike, ArrayLike]]) -> tuple[Floats, Floats]:
     """Steps [T] and mean loss [T] over the window that the curves (steps, losses) have in common.
 
     >>> steps, mean = seed_mean([(np.array([1, 2, 4]), np.array([8.0, 4.0, 2.0])),

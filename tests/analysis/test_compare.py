@@ -64,8 +64,8 @@ def test_ratio_interval_is_of_the_quotients_of_the_draws() -> None:
 
 
 def test_studies_without_a_common_target_stand_at_their_own(small_result: StudyResult) -> None:
-    fits = [dataclasses.replace(f, target_loss=f.target_loss / 2) for f in small_result.fits]
-    frontier = small_result.frontier.assign(target_loss=small_result.frontier["target_loss"] / 2)
+    fits = [dataclasses.replace(f, target_loss=f.target_loss / 3) for f in small_result.fits]
+    frontier = small_result.frontier.assign(target_loss=small_result.frontier["target_loss"] / 3)
     other = dataclasses.replace(
         small_result, study="b", fits=fits, frontier=frontier,
         targets=[fit.target_loss for fit in fits],

@@ -128,7 +128,7 @@ def test_own_targets(frames):
 
 @pytest.mark.parametrize("target", [0.0, -1.0, 1.01 * PROBLEM.initial_risk])
 def test_impossible_targets_are_refused(frames, target):
-    with pytest.raises(AnalysisError, match=r"targets: .* irreducible loss 0 .* initial loss 3.38"):
+    with pytest.raises(AnalysisError, match=r"targets: .* irreducible loss 0 .* initial loss 4.74"):
         analyse(*frames, targets=[0.5, target])
 
 
@@ -187,7 +187,7 @@ def test_groups_are_found_and_kept_apart(frames, result):
     trials, curves = (pd.concat(pair, ignore_index=True) for pair in zip(frames, more, strict=True))
     found = analyse(trials, curves, n_bootstrap=400)
     assert found.group_by == ["task.dimension"]  # model_size and label_noise change along with it
-    assert [fit.group["task.dimension"] for fit in found.fits] == [8, 16, 16]
+    assert [fit.group["task.dimension"] for fit in found.fits] == [8, 64, 64]
     alone = result.frontier["steps"].to_numpy()
     grouped = found.frontier[found.frontier["task.dimension"] == 16]["steps"].to_numpy()
     np.testing.assert_array_equal(grouped, alone)
@@ -227,8 +227,8 @@ def test_unfinished_and_repeated_trials(frames, result):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"status": "RUNNING"}, "no finished trials .*1040 running"),
-        ({"outcome": "diverged"}, "all 1040 finished trials diverged; .* lr"),
+        ({"status": "RUNNING"}, "no finished trials .*1080 running"),
+        ({"outcome": "diverged"}, "all 1080 finished trials diverged; .* lr"),
     ],
 )
 def test_studies_without_anything_to_say(frames, change, message):
