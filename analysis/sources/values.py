@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 
+SEPARATOR = "separator"  # in the attrs of a frame from a CSV: what stood between its cells
 _NOT_FINITE = {"nan", "inf", "-inf", "+inf", "infinity", "-infinity", "+infinity"}
 
 
@@ -86,14 +87,40 @@ def whole(column: pd.Series, name: str, where: Where) -> pd.Series:
     return values
 
 
+def check_thousands(frame: pd.DataFrame, names: Sequence[str], where: Where) -> None:
+    """Refuse counts such as 1.125 beside 830 where commas do not separate the cells.
+
+    As thousands separators and as decimal points these dots give different numbers. A count of
+    four digits without a dot, or a dot that is not before three digits, shows that they are points.
+    """
+    if frame.attrs.get(SEPARATOR, ",") == ",":
+        return
+    for name in [name for name in names if name in frame]:
+        cells = frame[name].dropna().map(str).str.strip()
+        dotted = cells.str.contains(".", regex=False)
+        grouped = cells.str.fullmatch(r"[1-9]\d{0,2}(\.\d{3})+")
+        if dotted.any() and (grouped == dotted).all() and (cells[~dotted].str.len() <= 3).all():
+            row = first_row(dotted)
+            value = cells[row]
+            raise where.mistake(
+                name, value, row,
+                f"write {value.replace('.', '')} if its dot separates thousands, and "
+                f"{value}000 if it is a decimal point",
+            )  # fmt: skip
+
+
 def labels(column: pd.Series) -> pd.Series:
-    """Numbers where every known cell is one, else texts; for columns that only tell apart."""
-    if not (pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)):
+    """Numbers where every known cell is one, else texts; for columns that only tell apart.
+
+    Dates, categories and what is nested become texts: they are names, whatever they hold.
+    """
+    if pd.api.types.is_numeric_dtype(column):  # truth values are, too
         return column
-    values = pd.to_numeric(column, errors="coerce")
-    if values.notna().sum() == column.notna().sum() and np.isfinite(values.dropna()).all():
+    texts = column.astype(object).map(str, na_action="ignore")
+    values = pd.to_numeric(texts, errors="coerce")
+    if values.notna().sum() == texts.notna().sum() and np.isfinite(values.dropna()).all():
         return values
-    return column.astype(object)
+    return texts.astype(object)
 
 
 def seeds(column: pd.Series) -> pd.Series:

@@ -114,17 +114,27 @@ def test_seeds_at_other_steps_are_interpolated() -> None:
     assert cell["n_seeds"] == 2
 
 
-def test_a_gap_widens_the_bounds_and_a_written_nan_is_a_divergence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nothing", ["", "nan", "inf", "-inf", "NaN"])
+def test_a_gap_widens_the_bounds(tmp_path: Path, nothing: str) -> None:
     text = "batch_size,lr,step,loss\n"
     text += "".join(f"8,0.1,{step},{10 / step}\n" for step in (1, 2, 4))
-    gap = write(tmp_path, text + "8,0.1,8,\n8,0.1,16,0.625\n")
-    cell = steps_to_target(*read_curves_csv(gap), targets=[1.0]).iloc[0]
+    gap = write(tmp_path, text + f"8,0.1,8,{nothing}\n8,0.1,16,0.625\n")
+    trials, curves = read_curves_csv(gap)
+    cell = steps_to_target(trials, curves, targets=[1.0]).iloc[0]
     assert (cell["steps_lower"], cell["steps_upper"]) == (4, 16)
     assert cell["steps"] == pytest.approx(10)
-    broken = write(tmp_path, text + "8,0.1,8,nan\n8,0.1,16,0.625\n")
+    said = "Losses that are not finite, but have finite ones after them, taken for gaps: 1 in 1 run"
+    assert [text.startswith(said) for text in trials.attrs["left_out"]] == [True] * bool(nothing)
+
+
+def test_what_is_not_finite_to_the_end_is_a_divergence(tmp_path: Path) -> None:
+    text = "batch_size,lr,step,loss\n"
+    text += "".join(f"8,0.1,{step},{10 / step}\n" for step in (1, 2, 4))
+    broken = write(tmp_path, text + "8,0.1,8,nan\n8,0.1,12,\n8,0.1,16,inf\n")
     trials, curves = read_curves_csv(broken)
     assert trials["outcome"].tolist() == ["diverged"]
     assert curves["step"].max() == 4
+    assert trials.attrs["left_out"] == []
     assert steps_to_target(trials, curves, targets=[1.0])["outcome"].tolist() == ["diverged"]
 
 
@@ -139,10 +149,10 @@ def test_runs_without_a_run_id_and_groups() -> None:
     )
     trials, curves = tidy_curves(both)
     assert len(trials) == 2 * 3 * len(SIZES)
-    assert trials.attrs["group_by"] == ["optimizer"]
+    assert trials.attrs["group_by"] == ["params.optimizer"]
     assert any("are not taken for groups" in text for text in trials.attrs["left_out"])
     result = analyse(trials, curves, targets=[0.1], n_bootstrap=5)
-    assert {fit.group["optimizer"] for fit in result.fits} == {"sgd", "adam"}
+    assert {fit.group["params.optimizer"] for fit in result.fits} == {"sgd", "adam"}
 
 
 def test_further_tuned_columns_and_their_best_values() -> None:
@@ -156,9 +166,9 @@ def test_further_tuned_columns_and_their_best_values() -> None:
     frames = tidy_curves(both, tuned=["lr", "momentum"])
     result = analyse(*frames, targets=[0.1], tuned=["lr", "momentum"], n_bootstrap=5)
     assert result.group_by == []
-    assert set(result.frontier["momentum"]) == {0.5}
+    assert set(result.frontier["params.momentum"]) == {0.5}
     assert set(result.frontier["lr"]) == {1.0}
-    assert not result.frontier[["lr_at_edge", "momentum_at_edge"]].any(axis=None)
+    assert not result.frontier[["lr_at_edge", "params.momentum_at_edge"]].any(axis=None)
     assert result.fits[0].critical_batch_size == pytest.approx(200, rel=0.03)
     ends = both[both["momentum"] <= 0.5].assign(momentum=lambda f: f["momentum"] - 0.5)
     ends = pd.concat([ends, both[both["momentum"] > 0.9]], ignore_index=True)
@@ -166,7 +176,7 @@ def test_further_tuned_columns_and_their_best_values() -> None:
         *tidy_curves(ends, tuned=["lr", "momentum"]),
         targets=[0.1], tuned=["lr", "momentum"], n_bootstrap=5,
     )  # fmt: skip
-    assert not result.frontier["momentum_at_edge"].any()  # 0 is between -0.5 and 0.99
+    assert not result.frontier["params.momentum_at_edge"].any()  # 0 is between -0.5 and 0.99
     with pytest.raises(AnalysisError, match="tuned: no param named momentun"):
         analyse(*frames, targets=[0.1], tuned=["lr", "momentun"])
 
@@ -189,7 +199,7 @@ GOOD = "batch_size,lr,step,loss\n8,0.1,1,2\n8,0.1,2,1\n"
         (GOOD + "8.5,0.1,3,1\n", "column batch_size is 8.5 in row 4; it must be a whole number"),
         (GOOD + "8,inf,3,1\n", "column lr is 'inf' in row 4; it must be a finite number"),
         (GOOD + "8,0.1,2,1.5\n", r"rows 3 and 4 contradict each other: column loss is 1 and 1.5"),
-        (GOOD + "8,0.1,2,1,9\n", "is no CSV table .*line 4"),
+        (GOOD + "8,0.1,2,1,9\n", "row 4 has 5 cells, but the header has 4"),
         ("batch_size,lr,step,loss\n", "the table has no rows"),
         ("", "the file is empty"),
         (" \n\n", "the file is empty"),

@@ -41,7 +41,7 @@ def test_names_filter_and_what_is_left_out(uri: str) -> None:
     runs = [
         run(8, again, seed=3),
         run(16, [(8, 0.7), *CURVE[:3]], seed=3),  # out of order
-        run(16, [*CURVE[:2], (4, math.nan), (8, 0.7)], seed=4),
+        run(16, [*CURVE[:2], (4, math.nan), (8, math.inf)], seed=4),
         run(32, arch="mlp"),
         run(None),
         run("auto"),

@@ -45,7 +45,7 @@ def test_what_is_no_table(tmp_path: Path, content: bytes, says: str) -> None:
     [
         (b"\x00\x01\x02\xff", "is a binary file"),
         (b"rubbish,", "first line has no end"),
-        (b"1,2,3\n4,5\n6,7,8,9\n", "is no CSV table"),
+        (b"1,2,3\n4,5\n6,7,8,9\n", "row 3 has 4 cells, but the header has 3"),
         (b"\x81\x82\x83 \n", "is not UTF-8"),
     ],
 )
