@@ -140,8 +140,9 @@ def _typed(frame: pd.DataFrame, table: Where) -> pd.DataFrame:
         check_outcomes(frame["outcome"], table)
     if "seed" in frame:
         frame["seed"] = seeds(frame["seed"].dropna()).reindex(frame.index).astype(float)
-    rest = _theirs(frame)
-    return frame.assign(**{name: labels(frame[name]) for name in rest})
+    rest = set(_theirs(frame))
+    # built anew: a frame of a hundred columns that are replaced one by one draws pandas' warning
+    return pd.DataFrame({n: labels(frame[n]) if n in rest else frame[n] for n in frame})
 
 
 def check_outcomes(outcome: pd.Series, table: Where) -> None:

@@ -104,7 +104,8 @@ def namespaced(
     theirs = [str(name) for name in frame if name not in ours]
     keys = {}
     for name in theirs:
-        apart = name.startswith(PARAMS) and own_name(name) not in theirs  # as MLflow exports them
+        # as MLflow exports them
+        apart = name.startswith(PARAMS) and own_name(name) not in {"", *theirs}
         keys[name] = name if apart else PARAMS + name
     frame = frame.rename(columns=keys)
     if MODEL_SIZE in frame:

@@ -130,8 +130,8 @@ def _typed(frame: pd.DataFrame, place: Where) -> pd.DataFrame:
             row = first_row(frame["seed"].isna())
             raise place.mistake("seed", "", row, "give one in every row, or no such column")
         frame["seed"] = seeds(frame["seed"])
-    rest = [name for name in map(str, frame.columns) if name.startswith(PARAMS)]
-    return frame.assign(**{name: labels(frame[name]) for name in rest})
+    rest = {name for name in map(str, frame.columns) if name.startswith(PARAMS)}
+    return pd.DataFrame({n: labels(frame[n]) if n in rest else frame[n] for n in frame})
 
 
 def _known(frame: pd.DataFrame, place: Where) -> tuple[pd.DataFrame, list[str]]:

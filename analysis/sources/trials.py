@@ -72,11 +72,11 @@ def complete_trials(
     start = curves[curves["step"] == 0].groupby("run_id")["loss"].mean()
     known = frame["run_id"].map(start).mean() if len(start) else np.nan
     frame["initial_loss"] = frame["initial_loss"].fillna(frame["run_id"].map(start)).fillna(known)
-    frame = frame.assign(trial_id=frame["run_id"], study=study, sweep="", status="FINISHED")
-    frame = frame.astype({"batch_size": np.int64, "lr": float})
-    frame["last_step"] = _whole(frame["last_step"])
-    frame["seconds"] = np.nan
-    frame[schema.TARGETS] = [()] * len(frame)
+    frame = frame.assign(
+        trial_id=frame["run_id"], study=study, sweep="", status="FINISHED", seconds=np.nan,
+        batch_size=frame["batch_size"].astype(np.int64), lr=frame["lr"].astype(float),
+        last_step=_whole(frame["last_step"]), **{schema.TARGETS: [()] * len(frame)},
+    )  # fmt: skip
     frame = frame.sort_values(["batch_size", "lr", "seed", "run_id"], ignore_index=True)
     frame.attrs |= {"left_out": said, "sweeps": [], "group_by": groups}
     curves = curves.sort_values(["run_id", "step"], ignore_index=True)
