@@ -23,13 +23,12 @@ from analysis.sources.names import (
 from analysis.sources.resumed import abandoned, without_abandoned
 from analysis.sources.trials import OF_A_CURVE, OF_A_TRIAL, check_losses, complete_trials
 from analysis.sources.values import labels, seeds
-from analysis.stores import StoredRuns, Wanted, read_store
+from analysis.stores import PARENT, StoredRuns, Wanted, read_store
 from scaling import schema
 from scaling.schema import CENSORED, DIVERGED, REACHED
 
 _OPTIONAL = (*OF_A_TRIAL[3:], "step_seconds")
 _POSITIVE = ("batch_size", "model_size", "step_seconds", "flops_per_example")
-_PARENT = "mlflow.parentRunId"
 _MOST_LEVELS = 10  # of runs within runs
 _OF_THE_LOSS = ("irreducible_loss", "initial_loss", "outcome")  # of our trials: of their own loss
 
@@ -193,7 +192,7 @@ def _check_steps(stored: StoredRuns, loss: str, where: str) -> None:
 
 def _inherited(params: pd.DataFrame, tags: pd.DataFrame) -> pd.DataFrame:
     """The params with those that a run does not have itself, but its parent runs have."""
-    parents = tags.loc[tags["key"] == _PARENT, ["run_id", "value"]]
+    parents = tags.loc[tags["key"] == PARENT, ["run_id", "value"]]
     parents = parents[parents["run_id"] != parents["value"]]
     known, handed_on = params, params
     for _ in range(_MOST_LEVELS):

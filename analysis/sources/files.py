@@ -9,18 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.sources.layout import Layout, cells_of, read_layout
-from analysis.sources.values import SEPARATOR, first_row
+from analysis.sources.values import GROUPED_DIGITS, first_row, with_grouped_digits
 
 _HEAD = 1 << 20  # bytes that are looked at before anything is parsed
 _ENCODING = "utf-8-sig"
 FIRST_ROW = 2  # as spreadsheets and editors count: the header is row 1
 _DECIMAL_COMMA = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"
-_INDEX = r"__index_level_\d+__"  # pandas' nameless index in a parquet file
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
@@ -28,7 +26,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
     Cells of a CSV stay texts, empty ones are missing; where commas do not separate them, decimal
     commas become points. A first column without a name holds the names of rows and is left out.
-    `attrs[SEPARATOR]`: what stood between the cells of a CSV. Raises AnalysisError, one line each,
+    `attrs[GROUPED_DIGITS]`: see there. Raises AnalysisError, one line each,
     for a file that is missing, a directory, empty, no table, in another encoding, with two columns
     of one name, or with rows longer than the header.
     """
@@ -62,15 +60,17 @@ def _parquet(path: Path) -> pd.DataFrame:
     try:
         table = pq.ParquetFile(path).read()
         _check_names(path, table.column_names)
-        frame = table.to_pandas(ignore_metadata=True)
+        frame = table.to_pandas()
     except (ValueError, OSError) as error:  # pyarrow's own errors are both
         raise AnalysisError(f"source.path={path}: is no parquet file ({_line(error)})") from None
-    for name in [name for name in frame if kinds.is_floating(table.schema.field(name).type)]:
+    named = [name for name in frame.index.names if name is not None]  # pandas' index, if it has one
+    frame = (frame.reset_index(named) if named else frame).reset_index(drop=True)
+    for name in [field.name for field in table.schema if kinds.is_floating(field.type)]:
         not_a_number = pc.is_nan(table[name]).fill_null(False).to_numpy()
         if not_a_number.any():
             frame[name] = frame[name].astype(object).mask(not_a_number, "nan")
     frame.index = pd.RangeIndex(FIRST_ROW, FIRST_ROW + len(frame))
-    return frame[[name for name in frame if not re.fullmatch(_INDEX, str(name))]]
+    return frame
 
 
 def _csv(path: Path, head: bytes) -> pd.DataFrame:
@@ -126,9 +126,11 @@ def _tidied(frame: pd.DataFrame, path: Path, layout: Layout) -> pd.DataFrame:
                 f"row {first_row(known)}; give it a name"
             )
     frame = frame.drop(columns=nameless).rename(columns=dict(enumerate(layout.names)))
-    if layout.separator != ",":
-        frame = frame.apply(_with_points)
-    frame.attrs[SEPARATOR] = layout.separator
+    if layout.separator == ",":
+        return frame
+    grouped = with_grouped_digits(frame)
+    frame = frame.apply(_with_points)
+    frame.attrs[GROUPED_DIGITS] = grouped
     return frame
 
 

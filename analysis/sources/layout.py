@@ -44,7 +44,8 @@ def read_layout(text: str) -> Layout | None:
         elif line.strip():
             break
     if separator is None:
-        separator = max(_SEPARATORS, key=lines[place].count)
+        texts = (lines[place], comment or "")
+        separator = max(_SEPARATORS, key=lambda sign: [text.count(sign) for text in texts])
     rows = csv.reader(
         islice(lines, place, place + _MOST_LINES), delimiter=separator, skipinitialspace=True
     )

@@ -87,7 +87,8 @@ def check_losses(trials: pd.DataFrame, curves: pd.DataFrame, where: str, loss: s
     """Raise AnalysisError where no run can say when it reached a target.
 
     Every run has a single evaluation; or the loss rises: in 9 of 10 runs it goes at least 4 times
-    as far above its first value as below it. where, loss: how these are called in messages.
+    as far above its first value as below it, and ends more than half of that above. where, loss:
+    how these are called in messages.
     """
     losses = curves.sort_values(["run_id", "step"]).groupby("run_id")["loss"]
     several = trials["batch_size"].nunique() > 1
@@ -97,10 +98,10 @@ def check_losses(trials: pd.DataFrame, curves: pd.DataFrame, where: str, loss: s
             "steps to a target; log more of them, or give the steps that each run needed to "
             "source=steps_csv"
         )
-    curved = losses.agg(["size", "first", "min", "max"])
+    curved = losses.agg(["size", "first", "last", "min", "max"])
     curved = curved[curved["size"] > 1]
     rise, fall = curved["max"] - curved["first"], curved["first"] - curved["min"]
-    rising = rise > _RISES * fall
+    rising = (rise > _RISES * fall) & (curved["last"] > curved["first"] + rise / 2)
     if len(curved) and rising.mean() >= _MOST:
         raise AnalysisError(
             f"{where}: {loss} rises in {int(rising.sum())} of {len(curved)} runs (from "

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 
-SEPARATOR = "separator"  # in the attrs of a frame from a CSV: what stood between its cells
+GROUPED_DIGITS = "grouped_digits"  # in the attrs of a frame: see with_grouped_digits
 _NOT_FINITE = {"nan", "inf", "-inf", "+inf", "infinity", "-infinity", "+infinity"}
 
 
@@ -21,8 +21,11 @@ class Where:
         self.table = table
         self._columns = columns or {}
 
+    def theirs(self, name: str) -> str:
+        return self._columns.get(name, name)
+
     def column(self, name: str) -> str:
-        theirs = self._columns.get(name, name)
+        theirs = self.theirs(name)
         return f"column {name}" if theirs == name else f"column {theirs} ({name})"
 
     def mistake(self, name: str, value: object, row: object, allowed: str) -> AnalysisError:
@@ -87,25 +90,37 @@ def whole(column: pd.Series, name: str, where: Where) -> pd.Series:
     return values
 
 
-def check_thousands(frame: pd.DataFrame, names: Sequence[str], where: Where) -> None:
-    """Refuse counts such as 1.125 beside 830 where commas do not separate the cells.
+def with_grouped_digits(frame: pd.DataFrame) -> dict[str, int]:
+    """Columns of texts such as 1.125 beside 830, and the first row of each with such a dot.
 
-    As thousands separators and as decimal points these dots give different numbers. A count of
+    As thousands separators and as decimal points these dots give different numbers. A number of
     four digits without a dot, or a dot that is not before three digits, shows that they are points.
     """
-    if frame.attrs.get(SEPARATOR, ",") == ",":
-        return
-    for name in [name for name in names if name in frame]:
-        cells = frame[name].dropna().map(str).str.strip()
+    found = {}
+    for name in map(str, frame.columns):
+        cells = frame[name].dropna().str.strip()
         dotted = cells.str.contains(".", regex=False)
         grouped = cells.str.fullmatch(r"[1-9]\d{0,2}(\.\d{3})+")
-        if dotted.any() and (grouped == dotted).all() and (cells[~dotted].str.len() <= 3).all():
-            row = first_row(dotted)
-            value = cells[row]
+        short = (cells[~dotted].str.len() <= 3) | cells[~dotted].str.contains(",", regex=False)
+        if dotted.any() and (grouped == dotted).all() and short.all():
+            found[name] = first_row(dotted)
+    return found
+
+
+def check_thousands(frame: pd.DataFrame, names: Sequence[str], where: Where) -> None:
+    """Refuse counts of which it cannot be known whether a dot separates thousands.
+
+    frame: from read_table, with our names for columns.
+    """
+    rows = frame.attrs.get(GROUPED_DIGITS, {})
+    for name in names:
+        row = rows.get(where.theirs(name))
+        if row is not None and name in frame:
+            value = str(frame.at[row, name])
             raise where.mistake(
                 name, value, row,
                 f"write {value.replace('.', '')} if its dot separates thousands, and "
-                f"{value}000 if it is a decimal point",
+                f"{value}0 if it is a decimal point",
             )  # fmt: skip
 
 

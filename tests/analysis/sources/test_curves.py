@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -255,3 +256,135 @@ def test_studies_that_say_nothing() -> None:
     never = analyse(*tidy_curves(_curve([2.0, 1.0, 0.5])), targets=[0.1], n_bootstrap=5)
     assert never.frontier["outcome"].tolist() == ["censored"]
     assert not never.fits[0].identified
+
+
+def test_nested_and_categorical_columns_are_names() -> None:
+    table = curves_table()
+    both = pd.concat(
+        [table.assign(net=net, tags=[[net]] * len(table)) for net in ("a", "b")],
+        ignore_index=True,
+    ).astype({"net": "category"})
+    trials, _ = tidy_curves(both)
+    assert trials.attrs["group_by"] == ["params.net"]
+    assert sorted(trials["params.tags"].unique()) == ["['a']", "['b']"]
+
+
+@pytest.mark.parametrize(("values", "label"), [(["fast", "slow"], "fast"), ([10, 20], None)])
+def test_a_number_of_ours_that_holds_text_is_a_label(values: list[Any], label: str | None) -> None:
+    both = pd.concat(
+        [curves_table().assign(step_seconds=value, run_id=f"{value}" ) for value in values],
+        ignore_index=True,
+    )
+    both["run_id"] += both["batch_size"].astype(str) + both["lr"].astype(str)
+    trials, curves = tidy_curves(both)
+    assert trials.attrs["group_by"] == (["params.step_seconds"] if label else [])
+    assert ("step_seconds" in curves) == (label is None)
+    with pytest.raises(AnalysisError, match="column step_seconds is 'fast' in row 0; it must be a"):
+        tidy_curves(both.assign(step_seconds="fast"), {"step_seconds": "step_seconds"})
+    mixed = both.assign(step_seconds="0.1")
+    mixed.loc[5, "step_seconds"] = "fast"
+    with pytest.raises(AnalysisError, match="column step_seconds is 'fast' in row 5; it must be a"):
+        tidy_curves(mixed)
+
+
+@pytest.mark.parametrize("kind", ["setting", "metric", "epoch", "seed"])
+def test_numbers_that_tell_runs_apart(kind: str) -> None:
+    """Without run_id a number is a setting if rows contradict each other without it."""
+    table = curves_table()
+    twice = [table.assign(depth=depth, loss=table["loss"] * depth) for depth in (1, 2)]
+    both = pd.concat(twice, ignore_index=True)
+    if kind == "setting":
+        trials, _ = tidy_curves(both)
+        assert trials.attrs["group_by"] == ["params.depth"]
+        assert len(trials) == 2 * 3 * len(SIZES)
+        return
+    values = {"metric": np.arange(len(both)) / 7, "epoch": both["step"] // 50, "seed": both["depth"]}
+    name = {"seed": "random_seed"}.get(kind, kind)
+    with pytest.raises(AnalysisError, match="contradict each other.*source.columns.seed="):
+        tidy_curves(both.drop(columns="depth").assign(**{name: values[kind]}))
+    metric = table.assign(epoch=table["step"] // 50, time=np.arange(len(table)) / 7)
+    assert len(tidy_curves(metric)[0]) == 3 * len(SIZES)
+
+
+def test_group_by_and_tuned_may_name_any_column_and_what_was_renamed() -> None:
+    table = curves_table().rename(columns={"batch_size": "status", "lr": "x"})
+    named = {"batch_size": "status", "lr": "x", "model_size": "width"}
+    runs = [
+        table.assign(width=width, seconds=seconds, loss=table["loss"] * width * seconds)
+        for width in (1, 2)
+        for seconds in (1.0, 2.0)
+    ]
+    both = pd.concat(runs, ignore_index=True)
+    asked: dict[str, Any] = {"group_by": ["width"], "tuned": ["x", "seconds"]}
+    trials, curves = tidy_curves(both, named, **asked)
+    assert trials.attrs["group_by"] == ["params.model_size"]
+    result = analyse(
+        trials, curves, targets=[0.2], group_by=["model_size"], tuned=["lr", "seconds"],
+        n_bootstrap=5,
+    )  # fmt: skip
+    assert set(result.frontier["params.seconds"]) == {1.0}
+    assert [fit.group for fit in result.fits] == [{"params.model_size": size} for size in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        (["830", "1.125"], "column step is '1.125' in row 3; write 1125 if its dot separates"),
+        (["12.345.678", "1.125"], "column step is '12.345.678' in row 2; write 12345678"),
+        (["2080", "1.125"], None),
+        (["0.125", "1.125"], None),
+        (["830", "1.5"], None),
+        (["830", "1,125"], None),
+    ],
+)
+def test_a_dot_that_may_separate_thousands(
+    tmp_path: Path, step: list[str], says: str | None
+) -> None:
+    rows = "".join(f"8;0,1;{text};2,5\n" for text in step)
+    path = write(tmp_path, "batch_size;lr;step;loss\n" + rows)
+    if says is None:
+        assert len(read_curves_csv(path)[1]) == 2
+        return
+    with pytest.raises(AnalysisError, match=says):
+        read_curves_csv(path)
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (lambda step: step / 100, "column loss rises in 6 of 6 runs"),
+        (lambda step: 0.1 + 0.8 * (1 - 1 / step) - 0.02 * (step == 2), "column loss rises"),
+        (lambda step: 1 / step + 0.5 * (step > 50), None),  # overfits
+        (lambda step: 2.0 + 0.001 * (-1.0) ** step, None),  # learns nothing
+    ],
+)
+def test_a_loss_that_rises_is_said(loss: Any, says: str | None) -> None:
+    rows = [(size, 0.1, step, loss(step)) for size in SIZES for step in (1, 2, 5, 10, 20, 50, 99)]
+    frame = pd.DataFrame(rows, columns=["batch_size", "lr", "step", "loss"])
+    if says is None:
+        assert len(tidy_curves(frame)[0]) == len(SIZES)
+        return
+    with pytest.raises(AnalysisError, match=says):
+        tidy_curves(frame)
+
+
+def test_one_evaluation_a_run_says_nothing_about_steps() -> None:
+    frame = pd.DataFrame({"batch_size": SIZES, "lr": 0.1, "step": 100, "loss": 2.0})
+    with pytest.raises(AnalysisError, match="every run has a single evaluation of column loss"):
+        tidy_curves(frame)
+    assert len(tidy_curves(frame.head(1))[0]) == 1  # about what was left of the loss
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    losses=st.lists(
+        st.sampled_from([2.0, math.nan, math.inf, -math.inf]), min_size=1, max_size=8
+    )
+)
+def test_a_run_diverged_if_nothing_finite_comes_after(losses: list[float]) -> None:
+    frame = pd.DataFrame({"step": range(len(losses)), "loss": list(map(str, losses))})
+    trials, curves = tidy_curves(frame.assign(batch_size=8, lr=0.1))
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    assert curves["loss"].tolist() == finite
+    diverged = trials["outcome"].eq("diverged").tolist()
+    assert diverged == [not math.isfinite(losses[-1])]
