@@ -140,8 +140,8 @@ def one_trial_per_seed(
         differing = varying_params(rows)
         if differing:
             raise AnalysisError(
-                f"group_by: trials of equal batch_size, lr and seed differ in {own_name(differing[0])}; "
-                "add it to group_by, or read fewer sweeps"
+                "group_by: trials of equal batch_size, lr and seed differ in "
+                f"{own_name(differing[0])}; add it to group_by, or read fewer sweeps"
             )
     longest = trials.sort_values("last_step", ascending=False, kind="stable").drop_duplicates(keys)
     if len(longest) < len(trials):

@@ -37,8 +37,9 @@ class StoredRuns:
     """What a store holds of one experiment, in long form, of active runs of any status.
 
     runs: run_id, status, end_time; params and tags: run_id, key, value (str), also of parent runs
-    that are not in `runs`; latest: run_id, key, value of every metric's last point; metrics: key -> run (row of `runs`), step, timestamp, value
-    (infinite or the largest double: not finite), of finished runs only.
+    that are not in `runs`; latest: run_id, key, value of every metric's last point; metrics: key ->
+    run (row of `runs`), step, timestamp, value (infinite or the largest double: not finite), of
+    finished runs only.
     """
 
     runs: pd.DataFrame
@@ -226,9 +227,7 @@ def _parents_of(client: Any, runs: list[Any]) -> list[Any]:
     return found
 
 
-def _from_entities(
-    client: Any, runs: list[Any], beyond: list[Any], wanted: Wanted
-) -> StoredRuns:
+def _from_entities(client: Any, runs: list[Any], beyond: list[Any], wanted: Wanted) -> StoredRuns:
     """beyond: runs of which only params and tags are kept."""
     read = [
         run

@@ -292,9 +292,9 @@ def summary(result: StudyResult) -> dict[str, Any]:
     content = {
         "format": SUMMARY_FORMAT,
         "study": result.study,
-        "fits": [] if about_losses else [
-            fit.summary() | {"group": own_group(fit.group)} for fit in result.fits
-        ],
+        "fits": []
+        if about_losses
+        else [fit.summary() | {"group": own_group(fit.group)} for fit in result.fits],
         "frontier": frontier,
         "laws": [] if about_losses else law_entries(result.laws, result.group_by),
         "warnings": result.warnings,

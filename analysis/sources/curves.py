@@ -230,7 +230,8 @@ def _contradiction(frame: pd.DataFrame, name: str, row: Any, table: Where) -> An
     known = frame.loc[(frame["run_id"] == run) & frame[name].notna(), name]
     return AnalysisError(
         f"{table.table}: rows {known.index[0]} and {row} of run {run} contradict each other: "
-        f"{table.column(own_name(name))} is {known.iloc[0]} and {known[row]}; it must be one value a run"
+        f"{table.column(own_name(name))} is {known.iloc[0]} and {known[row]}; it must be one value "
+        "a run"
     )
 
 

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.groups import PARAMS, own_name
+from analysis.groups import own_name
 from analysis.runs import read_curves
 from analysis.selection import question_params
 from analysis.sources.names import (
     OR_LABEL,
-    any_number,
     check_ours,
     namespaced,
     our_names,

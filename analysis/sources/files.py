@@ -52,7 +52,6 @@ def read_table(path: str | Path) -> pd.DataFrame:
 def _parquet(path: Path) -> pd.DataFrame:
     """A value that is no number (NaN), unlike one that is missing, is the text nan, as in a CSV."""
     try:
-        import pyarrow.compute as pc
         import pyarrow.parquet as pq
         import pyarrow.types as kinds
     except ImportError:
@@ -66,7 +65,7 @@ def _parquet(path: Path) -> pd.DataFrame:
     named = [name for name in frame.index.names if name is not None]  # pandas' index, if it has one
     frame = (frame.reset_index(named) if named else frame).reset_index(drop=True)
     for name in [field.name for field in table.schema if kinds.is_floating(field.type)]:
-        not_a_number = pc.is_nan(table[name]).fill_null(False).to_numpy()
+        not_a_number = frame[name].isna().to_numpy() & table[name].is_valid().to_numpy()
         if not_a_number.any():
             frame[name] = frame[name].astype(object).mask(not_a_number, "nan")
     frame.index = pd.RangeIndex(FIRST_ROW, FIRST_ROW + len(frame))
@@ -109,10 +108,10 @@ def _csv(path: Path, head: bytes) -> pd.DataFrame:
             f"source.path={path}: is no CSV table ({_line(error)})"
         ) from None
     frame.index = pd.RangeIndex(layout.n_lines + 1, layout.n_lines + 1 + len(frame))
-    beyond = frame.pop(width).notna()
+    beyond = frame[width].notna()
     if beyond.any():
         raise _long_row(path, first_row(beyond), width + 1, width)
-    return _tidied(frame, path, layout)
+    return _tidied(frame.drop(columns=width), path, layout)
 
 
 def _tidied(frame: pd.DataFrame, path: Path, layout: Layout) -> pd.DataFrame:

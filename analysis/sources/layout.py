@@ -1,4 +1,4 @@
-"""Where the table of a CSV file begins, what separates its cells, and what its columns are called."""
+"""Where the table of a CSV file begins, what separates its cells, what its columns are called."""
 
 from __future__ import annotations
 

@@ -122,9 +122,7 @@ def any_number(column: pd.Series) -> bool:
     return known.empty or bool(pd.to_numeric(known, errors="coerce").notna().any())
 
 
-def our_names(
-    wanted: Iterable[str], columns: Mapping[str, str], there: Iterable[str]
-) -> list[str]:
+def our_names(wanted: Iterable[str], columns: Mapping[str, str], there: Iterable[str]) -> list[str]:
     """Names that group_by or tuned give, ours where `columns` has renamed what they name."""
     ours = {theirs: name for name, theirs in columns.items()}
     known = set(there)

@@ -25,7 +25,8 @@ def abandoned(run: ArrayLike, order: ArrayLike, step: ArrayLike) -> NDArray[np.b
     """
     run, order, step = np.asarray(run), np.asarray(order), np.asarray(step, float)
     gone = np.zeros(len(step), dtype=bool)
-    for index in pd.Series(range(len(run))).groupby(run).indices.values():
+    for places in pd.Series(range(len(run))).groupby(run).indices.values():
+        index = np.asarray(places)
         logged = index[np.lexsort((step[index], order[index]))]
         steps = step[logged]
         back = np.flatnonzero(np.diff(steps) <= 0) + 1

@@ -165,7 +165,8 @@ def _once(frame: pd.DataFrame, keys: Sequence[str], place: Where) -> pd.DataFram
         raise AnalysisError(
             f"{place.table}: rows {first} and {row} contradict each other: {place.column('steps')} "
             f"is {_said(same.loc[first])} and {_said(same.loc[row])} for the same "
-            f"{', '.join(map(own_name, identity))}; keep one of them, or tell them apart with group_by=[...]"
+            f"{', '.join(map(own_name, identity))}; keep one of them, or tell them apart with "
+            "group_by=[...]"
         )
     return kept.copy()
 

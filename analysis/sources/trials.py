@@ -75,8 +75,9 @@ def complete_trials(
     frame = frame.assign(
         trial_id=frame["run_id"], study=study, sweep="", status="FINISHED", seconds=np.nan,
         batch_size=frame["batch_size"].astype(np.int64), lr=frame["lr"].astype(float),
-        last_step=_whole(frame["last_step"]), **{schema.TARGETS: [()] * len(frame)},
+        last_step=_whole(frame["last_step"]),
     )  # fmt: skip
+    frame[schema.TARGETS] = [()] * len(frame)
     frame = frame.sort_values(["batch_size", "lr", "seed", "run_id"], ignore_index=True)
     frame.attrs |= {"left_out": said, "sweeps": [], "group_by": groups}
     curves = curves.sort_values(["run_id", "step"], ignore_index=True)

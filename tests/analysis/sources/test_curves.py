@@ -261,7 +261,7 @@ def test_studies_that_say_nothing() -> None:
 def test_nested_and_categorical_columns_are_names() -> None:
     table = curves_table()
     both = pd.concat(
-        [table.assign(net=net, tags=[[net]] * len(table)) for net in ("a", "b")],
+        [table.assign(net=net, tags=table["lr"].map(lambda _, n=net: [n])) for net in ("a", "b")],
         ignore_index=True,
     ).astype({"net": "category"})
     trials, _ = tidy_curves(both)
@@ -272,7 +272,7 @@ def test_nested_and_categorical_columns_are_names() -> None:
 @pytest.mark.parametrize(("values", "label"), [(["fast", "slow"], "fast"), ([10, 20], None)])
 def test_a_number_of_ours_that_holds_text_is_a_label(values: list[Any], label: str | None) -> None:
     both = pd.concat(
-        [curves_table().assign(step_seconds=value, run_id=f"{value}" ) for value in values],
+        [curves_table().assign(step_seconds=value, run_id=f"{value}") for value in values],
         ignore_index=True,
     )
     both["run_id"] += both["batch_size"].astype(str) + both["lr"].astype(str)
@@ -298,12 +298,13 @@ def test_numbers_that_tell_runs_apart(kind: str) -> None:
         assert trials.attrs["group_by"] == ["params.depth"]
         assert len(trials) == 2 * 3 * len(SIZES)
         return
-    values = {"metric": np.arange(len(both)) / 7, "epoch": both["step"] // 50, "seed": both["depth"]}
+    metric, epoch = np.arange(len(both)) / 7, both["step"] // 50
+    values = {"metric": metric, "epoch": epoch, "seed": both["depth"]}
     name = {"seed": "random_seed"}.get(kind, kind)
-    with pytest.raises(AnalysisError, match="contradict each other.*source.columns.seed="):
+    with pytest.raises(AnalysisError, match=r"contradict each other.*source\.columns\.seed="):
         tidy_curves(both.drop(columns="depth").assign(**{name: values[kind]}))
-    metric = table.assign(epoch=table["step"] // 50, time=np.arange(len(table)) / 7)
-    assert len(tidy_curves(metric)[0]) == 3 * len(SIZES)
+    logged = table.assign(epoch=table["step"] // 50, time=np.arange(len(table)) / 7)
+    assert len(tidy_curves(logged)[0]) == 3 * len(SIZES)
 
 
 def test_group_by_and_tuned_may_name_any_column_and_what_was_renamed() -> None:
@@ -377,9 +378,7 @@ def test_one_evaluation_a_run_says_nothing_about_steps() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    losses=st.lists(
-        st.sampled_from([2.0, math.nan, math.inf, -math.inf]), min_size=1, max_size=8
-    )
+    losses=st.lists(st.sampled_from([2.0, math.nan, math.inf, -math.inf]), min_size=1, max_size=8)
 )
 def test_a_run_diverged_if_nothing_finite_comes_after(losses: list[float]) -> None:
     frame = pd.DataFrame({"step": range(len(losses)), "loss": list(map(str, losses))})

@@ -108,7 +108,7 @@ def test_what_programs_write_around_a_table(tmp_path: Path, text: str, first_row
         ("a,b\n1,2\n3,4,5\n", "row 3 has 3 cells, but the header has 2"),
         ("# x\na,b\n1,2\n3,4,5,6,7\n", "row 4 has 5 cells, but the header has 2"),
         ("a,b\n1,2,3,4\n5,6\n", "row 2 has 4 cells, but the header has 2"),
-        ("a,loss,b,loss \n1,2,3,4\n", "column loss stands 2 times in the header .as number 2 and 4"),
+        ("a,loss,b,loss \n1,2,3,4\n", "column loss stands 2 times in the header .as number 2 an"),
         ("a,,b\n1,2,3\n", "column 2 has no name in the header, but a value in row 2"),
         ('a,"b\n1,2\n', "is no CSV table|the table has no rows"),
         ("a,b\n", "the table has no rows"),
@@ -143,12 +143,11 @@ def test_any_text_comes_back_or_one_line_says_why(
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter=separator, quoting=csv.QUOTE_ALL)
         writer.writerows([["a", "b"], *cells])
-    try:
-        table = read_table(path)
-    except AnalysisError as error:
-        assert "\n" not in str(error)
-        assert not any(cell for row in cells for cell in row)
+    if not any(cell for row in cells for cell in row):
+        with pytest.raises(AnalysisError, match=r"the table has no rows$"):
+            read_table(path)
         return
+    table = read_table(path)
     found = table.fillna("").to_numpy().tolist()
     wanted = [row for row in cells if any(row)]
     assert [[_plain(cell) for cell in row] for row in found] == [
@@ -168,10 +167,12 @@ def test_any_bytes_are_a_table_or_one_line(
 ) -> None:
     path = tmp_path_factory.mktemp("csv") / "t.csv"
     path.write_bytes(content)
+    said = ""
     try:
         assert len(read_table(path))
     except AnalysisError as error:
-        assert "\n" not in str(error)
+        said = str(error)
+    assert "\n" not in said
 
 
 def test_parquet_of_other_libraries(tmp_path: Path) -> None:
