@@ -229,7 +229,7 @@ def _values(
         params = params[question_params(params)]
     taken = {}
     further = [ours for ours in columns if ours not in OF_A_CURVE]
-    required = ("batch_size", "lr", *our_names(asked, columns, params))
+    required = ("batch_size", "lr", *our_names(asked, columns, map(str, params)))
     for ours in dict.fromkeys([*required, *_OPTIONAL, *further]):
         if is_study and ours in _OF_THE_LOSS and ours not in columns:
             continue
