@@ -169,11 +169,10 @@ def targets_of(
     low, high = -math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high
     if not targets:
         raise AnalysisError(prefixed(group, "targets: there are none; give targets=[..]"))
+    bounds = [f"above the irreducible loss {low:g}"] if low > -math.inf else []
+    bounds += [f"below the initial loss {high:g}"] if high < math.inf else []
     for target in targets:
-        if target <= low:
-            text = f"targets: {target:g} must lie above the irreducible loss {low:g}"
-            raise AnalysisError(prefixed(group, text))
-        if target >= high:
-            text = f"targets: {target:g} must lie below the initial loss {high:g}"
+        if not low < target < high:
+            text = f"targets: {target:g} must lie {' and '.join(bounds)}"
             raise AnalysisError(prefixed(group, text))
     return targets
