@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.fitting import FitResult
-from analysis.groups import group_label, listed
+from analysis.groups import group_label, listed, own_name
 from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
 
 _FINE_RATIO = 1.25  # in simulation, lr grids up to this ratio cost B_crit less than 5 %
@@ -114,11 +114,11 @@ def value_edge_caveats(frontier: pd.DataFrame) -> list[Caveat]:
     found = []
     for column in frontier.columns:
         name = column.removesuffix("_at_edge")
-        if name in (column, "lr"):
+        if name in (column, "lr") or name not in frontier:
             continue
         rows = frontier[frontier[column].astype(bool)].drop_duplicates("batch_size")
         if len(rows):
-            text = f"The best {name} is the smallest or largest that was tried"
+            text = f"The best {own_name(name)} is the smallest or largest that was tried"
             found.append(Caveat(text, _sizes(rows), "edges"))
     return found
 

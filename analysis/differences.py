@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.groups import listed
+from analysis.groups import listed, own_name
 from analysis.selection import question_params
 from analysis.study import StudyResult
 from analysis.trust import tuning_budget
@@ -24,7 +24,7 @@ def differing_params(results: Sequence[StudyResult]) -> dict[str, list[str]]:
             for frame in frames
         ]
         if all(len(of) == 1 for of in values) and len({of[0] for of in values}) > 1:
-            found[name] = [of[0] for of in values]
+            found[own_name(name)] = [of[0] for of in values]
     return found
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from analysis.groups import own_name, with_own_names
+
 if TYPE_CHECKING:
     from analysis.study import StudyResult
 
@@ -15,7 +17,7 @@ def as_text(result: StudyResult) -> str:
     """A line of what was read, one for each target's critical batch size, then the warnings."""
     lines = [_heading(result)]
     for row in summary_frame(result).to_dict("records"):
-        place = ", ".join(f"{name}={row[name]}" for name in result.group_by)
+        place = ", ".join(f"{own_name(name)}={row[name]}" for name in result.group_by)
         where = f"{place + ', ' if place else ''}target loss {row['target_loss']}"
         lines.append(f"  {where}: critical batch size {row['critical_batch_size']}")
         if row["min_steps"]:
@@ -27,7 +29,7 @@ def as_text(result: StudyResult) -> str:
 
 def as_html(result: StudyResult) -> str:
     """The same as a table; names and sentences of a study are escaped."""
-    table = summary_frame(result).to_html(index=False, border=0, escape=True)
+    table = with_own_names(summary_frame(result)).to_html(index=False, border=0, escape=True)
     items = "".join(f"<li>{html.escape(warning)}</li>" for warning in result.warnings)
     warned = f"<ul>{items}</ul>" if items else ""
     return f"<p>{html.escape(_heading(result))}</p>{table}{warned}"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.forms import hyperbola
+from analysis.groups import own_group
 from analysis.measured_curve import MeasuredCurve
 
 Floats = NDArray[np.float64]
@@ -133,7 +134,7 @@ class FitResult:
         return f"{_number(low)} to {_number(high)}"
 
     def _heading(self) -> str:
-        where = ", ".join(f"{name}={value}" for name, value in self.group.items())
+        where = ", ".join(f"{name}={value}" for name, value in own_group(self.group).items())
         at = "" if np.isnan(self.target_loss) else f"target loss {self.target_loss:.4g}"
         return ", ".join(text for text in (where, at) if text)
 

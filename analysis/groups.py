@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 Group = Mapping[str, Any]
+# What another project calls its columns and params stands in frames under this prefix, as in
+# MLflow's own tables: whatever its name, it can be no column of ours.
+PARAMS = "params."
 OWN_PATH = "optimizer.path"  # of optimizer.name=own: its class, by which it is called
 
 
@@ -18,6 +22,7 @@ def group_label(group: Group) -> str:
     param and its value of anything else ("num_filters = 8"). An optimizer of one's own is called by
     its class. What an optimizer does not have is left out.
     """
+    group = own_group(group)
     named = "optimizer.name" in group
     parts = {
         name: value
@@ -27,6 +32,35 @@ def group_label(group: Group) -> str:
     if OWN_PATH in parts:
         parts.pop("optimizer.name", None)
     return ", ".join(_part(name, value) for name, value in parts.items())
+
+
+def own_name(column: str) -> str:
+    """What the runs' own project calls this column.
+
+    >>> own_name("params.steps"), own_name("steps")
+    ('steps', 'steps')
+    """
+    return column.removeprefix(PARAMS)
+
+
+def own_group(group: Group) -> dict[str, Any]:
+    """The group under the names of its own project."""
+    return {own_name(name): value for name, value in group.items()}
+
+
+def column_of(frame: pd.DataFrame, name: str) -> str:
+    """The column that the runs' own project calls `name`; the name itself if there is none."""
+    return PARAMS + name if PARAMS + name in frame else name
+
+
+def with_own_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame as it is read: own names for columns, but where a column of ours has that name.
+
+    >>> list(with_own_names(pd.DataFrame(columns=["params.net", "params.steps", "steps"])))
+    ['net', 'params.steps', 'steps']
+    """
+    there = set(frame.columns)
+    return frame.rename(columns=lambda name: name if own_name(name) in there else own_name(name))
 
 
 def prefixed(group: Group, text: str) -> str:

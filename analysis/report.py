@@ -21,6 +21,7 @@ from analysis.caveats import norm_caveats
 from analysis.errors import AnalysisError
 from analysis.figures import Drawing, draw, style
 from analysis.figures.dark import for_page
+from analysis.groups import with_own_names
 from analysis.limits import limits
 from analysis.noise_scale import noise_rows
 from analysis.one_batch_size import is_about_losses, outcome_lead, outcome_rows
@@ -232,7 +233,7 @@ def _facts(result: StudyResult) -> dict[str, str]:
 
 def show(drawing: Drawing, images: Mapping[str, bytes]) -> Shown:
     """The drawing with its rendered images (format -> bytes; svg is needed) for a page."""
-    head = drawing.table.head(MOST_ROWS)
+    head = with_own_names(drawing.table.head(MOST_ROWS))
     text = head.map(_cell)
     kinds = {kind: data_uri(images[kind], MIME[kind]) for kind in ("svg", "pdf") if kind in images}
     return Shown(
@@ -246,7 +247,7 @@ def show(drawing: Drawing, images: Mapping[str, bytes]) -> Shown:
 
 def _html(table: pd.DataFrame) -> str:
     """A whole table, its empty columns left out; "" if there are no rows."""
-    shown = table.dropna(axis="columns", how="all")
+    shown = with_own_names(table.dropna(axis="columns", how="all"))
     text = shown.map(_cell).where(shown.notna(), "")
     return text.to_html(index=False, border=0, escape=True) if len(table) else ""
 
@@ -280,7 +281,7 @@ def _versions() -> dict[str, str]:
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:
-    return table.to_csv(index=False, lineterminator="\n").encode()
+    return with_own_names(table).to_csv(index=False, lineterminator="\n").encode()
 
 
 def data_uri(content: bytes, kind: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.groups import OWN_PATH, prefixed
+from analysis.groups import OWN_PATH, PARAMS, own_name, prefixed
 from scaling.schema import DIVERGED
 
 NONE = "none"  # the value of a param in groups whose trials do not have it
@@ -118,16 +118,16 @@ def one_trial_per_seed(
     A param that some trials do not have is "none" in them. Raises AnalysisError if trials of equal
     batch size, lr and seed differ in another param, or group_by names an unknown one.
     """
-    missing = [name for name in group_by if name not in trials]
-    if missing:
-        known = ", ".join(sorted(set(trials.columns) - _NOT_A_GROUP))
-        raise AnalysisError(f"group_by: no param named {missing[0]}; there are {known}")
     always = [name for name in group_by if name in _NOT_A_GROUP]
     if always:
         raise AnalysisError(f"group_by: {always[0]} cannot split trials into groups; name a param")
+    missing = [name for name in group_by if name not in trials]
+    if missing:
+        known = _named_params(trials)
+        raise AnalysisError(f"group_by: no param named {missing[0]}; there are {known}")
     unknown = [name for name in tuned if name not in trials]
     if unknown:
-        known = ", ".join(sorted(set(trials.columns) - _NOT_A_GROUP))
+        known = _named_params(trials)
         raise AnalysisError(f"tuned: no param named {unknown[0]}; there are lr, {known}")
     if "batch_size" in tuned or set(tuned) & set(group_by):
         raise AnalysisError("tuned: may hold neither batch_size nor what group_by holds")
@@ -140,8 +140,8 @@ def one_trial_per_seed(
         differing = varying_params(rows)
         if differing:
             raise AnalysisError(
-                f"group_by: trials of equal batch_size, lr and seed differ in {differing[0]}; "
-                "add it to group_by, or read fewer sweeps"
+                "group_by: trials of equal batch_size, lr and seed differ in "
+                f"{own_name(differing[0])}; add it to group_by, or read fewer sweeps"
             )
     longest = trials.sort_values("last_step", ascending=False, kind="stable").drop_duplicates(keys)
     if len(longest) < len(trials):
@@ -150,6 +150,13 @@ def one_trial_per_seed(
             "the longest of each is used."
         )
     return longest.sort_index()
+
+
+def _named_params(trials: pd.DataFrame) -> str:
+    """What group_by and tuned can name, as its project calls it."""
+    theirs = [name for name in trials if str(name).startswith(PARAMS)]
+    names = theirs or set(trials.columns) - _NOT_A_GROUP
+    return ", ".join(sorted({own_name(str(name)) for name in names}))
 
 
 def targets_of(
@@ -162,11 +169,10 @@ def targets_of(
     low, high = -math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high
     if not targets:
         raise AnalysisError(prefixed(group, "targets: there are none; give targets=[..]"))
+    bounds = [f"above the irreducible loss {low:g}"] if low > -math.inf else []
+    bounds += [f"below the initial loss {high:g}"] if high < math.inf else []
     for target in targets:
         if not low < target < high:
-            text = (
-                f"targets: {target:g} must lie above the irreducible loss {low:g} and below the "
-                f"initial loss {high:g}"
-            )
+            text = f"targets: {target:g} must lie {' and '.join(bounds)}"
             raise AnalysisError(prefixed(group, text))
     return targets

@@ -13,6 +13,7 @@ from analysis.caveats import fold
 from analysis.errors import AnalysisError
 from analysis.fitting import LIKELIHOOD
 from analysis.group_study import Settings, analyse_group, measured_frontier
+from analysis.groups import column_of
 from analysis.sources.steps import NO_TARGET, tidy_steps
 from analysis.step_tables import complete_table, draw_table, group_tables, table_cells
 from analysis.step_time import probe_frame, trial_step_seconds
@@ -50,7 +51,9 @@ def analyse_steps(
     """
     if "group_by" not in table.attrs:
         table = tidy_steps(table, group_by=group_by, tuned=tuned)
-    names = list(table.attrs["group_by"] if group_by is None else group_by)
+    tuned = [column_of(table, name) for name in tuned]
+    wanted_groups = table.attrs["group_by"] if group_by is None else group_by
+    names = [column_of(table, name) for name in wanted_groups]
     said = [] if (table["target_loss"] != NO_TARGET).any() else [_NO_TARGET_NAMED]
     table, wanted = _of_targets(table, targets)
     if (table["outcome"] != REACHED).all():

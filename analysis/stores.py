@@ -27,6 +27,7 @@ NOISE_METRICS = tuple(
 MEASURED = tuple(name for name in schema.METRICS if name not in ("examples", "lr"))
 CURVE_METRICS = (*MEASURED, *NOISE_METRICS)
 METRICS = (*CURVE_METRICS, schema.STEP_SECONDS)
+PARENT = "mlflow.parentRunId"  # MLflow's tag of nested runs
 OURS = ("trial", "probe")  # kinds of runs with metrics
 DATABASES = ("sqlite", "postgresql")
 
@@ -35,9 +36,10 @@ DATABASES = ("sqlite", "postgresql")
 class StoredRuns:
     """What a store holds of one experiment, in long form, of active runs of any status.
 
-    runs: run_id, status, end_time; params and tags: run_id, key, value (str); latest: run_id, key,
-    value of every metric's last point; metrics: key -> run (row of `runs`), step, timestamp, value
-    (infinite or the largest double: not finite), of finished runs only.
+    runs: run_id, status, end_time; params and tags: run_id, key, value (str), also of parent runs
+    that are not in `runs`; latest: run_id, key, value of every metric's last point; metrics: key ->
+    run (row of `runs`), step, timestamp, value (infinite or the largest double: not finite), of
+    finished runs only.
     """
 
     runs: pd.DataFrame
@@ -202,12 +204,31 @@ def read_client(study: str, uri: str, wanted: Wanted = OUR_TRIALS) -> StoredRuns
             names = [e.name for e in client.search_experiments(max_results=1000)]
             raise _no_experiment(study, uri, names)
         runs = _search(client, experiment.experiment_id, wanted.filter)
-        return _from_entities(client, runs, wanted)
+        beyond = [] if wanted.only_trials else _parents_of(client, runs)
+        return _from_entities(client, runs, beyond, wanted)
     except (MlflowException, OSError) as error:
         raise _unreadable(uri, error) from None
 
 
-def _from_entities(client: Any, runs: list[Any], wanted: Wanted) -> StoredRuns:
+def _parents_of(client: Any, runs: list[Any]) -> list[Any]:
+    """Parent runs, and theirs, that a filter left out; one that was deleted for good is none."""
+    from mlflow.exceptions import MlflowException
+
+    known = {run.info.run_id for run in runs}
+    found: list[Any] = []
+    while missing := {r.data.tags.get(PARENT) for r in [*runs, *found]} - known - {None}:
+        known |= missing
+        for run_id in sorted(missing):
+            try:
+                found.append(client.get_run(run_id))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+    return found
+
+
+def _from_entities(client: Any, runs: list[Any], beyond: list[Any], wanted: Wanted) -> StoredRuns:
+    """beyond: runs of which only params and tags are kept."""
     read = [
         run
         for run in runs
@@ -221,7 +242,11 @@ def _from_entities(client: Any, runs: list[Any], wanted: Wanted) -> StoredRuns:
                 yield from _whole_history(client, run, key)
 
     def long(field: str) -> pd.DataFrame:
-        rows = [(r.info.run_id, *item) for r in runs for item in getattr(r.data, field).items()]
+        rows = [
+            (r.info.run_id, *item)
+            for r in [*runs, *beyond]
+            for item in getattr(r.data, field).items()
+        ]
         return pd.DataFrame(rows, columns=["run_id", "key", "value"])
 
     code = {run.info.run_id: i for i, run in enumerate(runs)}

@@ -15,7 +15,7 @@ from analysis.compute_frontier import compute_frontier
 from analysis.errors import AnalysisError
 from analysis.fitting import LIKELIHOOD, OBJECTIVES, FitResult
 from analysis.group_study import GroupResult, Settings, analyse_group, join, measure
-from analysis.groups import prefixed
+from analysis.groups import column_of, prefixed
 from analysis.model_size import Family, families, flops_per_example
 from analysis.scaling_laws import law_caveats, law_frame
 from analysis.selection import (
@@ -155,7 +155,11 @@ def analyse(
         )
     warnings: list[str] = []
     used = finished_trials(trials, warnings)
-    names = group_columns_of(trials, used, tuned) if group_by is None else list(group_by)
+    tuned = [column_of(used, name) for name in tuned]
+    if group_by is None:
+        names = group_columns_of(trials, used, tuned)
+    else:
+        names = [column_of(used, name) for name in group_by]
     used = one_trial_per_seed(used, names, warnings, tuned)
     curves = curves[curves["run_id"].isin(used["run_id"])]
     used = used.assign(step_seconds=trial_step_seconds(used, curves))
@@ -280,11 +284,14 @@ def _chosen_targets(
     trials: pd.DataFrame, cells: dict[tuple[Any, ...], list[Cell]], warnings: list[str]
 ) -> list[float]:
     """The same levels for every group, so that groups can be compared."""
-    chosen = choose_targets([cell for own in cells.values() for cell in own])
-    found = [target + floor_of(trials) for target in chosen]
+    floor, start = floor_of(trials), float(trials["initial_loss"].min())
+    below = np.inf if np.isnan(start) else start - floor
+    chosen = choose_targets([cell for own in cells.values() for cell in own], below)
+    known = trials["irreducible_loss"].notna().all()
+    found = [target + floor for target in chosen if target > 0 or not known]
     if not found:
         raise AnalysisError(
-            "targets: the curves reach no common level (they do not fall, or have one evaluation "
+            "targets: the curves reach no common level (they hardly fall, or have one evaluation "
             "each); give targets=[...]"
         )
     warnings.append(targets_sentence(found))

@@ -15,6 +15,7 @@ from analysis.epochs import examples_in_data
 from analysis.fitting import FitResult
 from analysis.frontier import hardest_reached
 from analysis.groups import group_label as group_label  # beside groups_of for its users
+from analysis.groups import own_group
 from analysis.lr_rules import predict_lr
 from analysis.noise_floor import noise_floor_frame
 from analysis.noise_scale import noise_against_critical, noise_along_runs
@@ -279,7 +280,7 @@ def summary(result: StudyResult) -> dict[str, Any]:
     """summary.json: plain values, null (None) and never NaN for what is not known."""
     frontier = [
         {
-            "group": {key: row[key] for key in result.group_by},
+            "group": own_group({key: row[key] for key in result.group_by}),
             **{key: row[key] for key in ("target_loss", "batch_size", "steps", "examples", "lr")},
             **{key: row[key] for key in ("outcome", "lr_at_edge")},
             "ci95_steps": [row["steps_low"], row["steps_high"]],
@@ -291,7 +292,9 @@ def summary(result: StudyResult) -> dict[str, Any]:
     content = {
         "format": SUMMARY_FORMAT,
         "study": result.study,
-        "fits": [] if about_losses else [fit.summary() for fit in result.fits],
+        "fits": []
+        if about_losses
+        else [fit.summary() | {"group": own_group(fit.group)} for fit in result.fits],
         "frontier": frontier,
         "laws": [] if about_losses else law_entries(result.laws, result.group_by),
         "warnings": result.warnings,
@@ -306,7 +309,7 @@ def law_entries(laws: pd.DataFrame, group_by: Sequence[str]) -> list[dict[str, A
     flat += ("offset_is", "rmse_log", "n", "n_left_out", "approximate_ci", "reason")
     return [
         {
-            "group": {key: row[key] for key in group_by if pd.notna(row[key])},
+            "group": own_group({key: row[key] for key in group_by if pd.notna(row[key])}),
             **{key: row[key] for key in flat},
             "ci95": {key: [row[f"{key}_low"], row[f"{key}_high"]] for key in pairs},
             "exponent_without_one": [

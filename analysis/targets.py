@@ -16,6 +16,7 @@ from scaling.schema import REACHED
 REACHED_BY = 0.75  # share of the batch sizes that a chosen target is reached by
 TAIL = 2.0  # a curve should go on to this many times its crossing: see analysis.cells
 _FEWEST_STEPS = 10  # a target reached in fewer steps is resolved badly
+_DIGITS = range(3, 7)  # of a chosen target
 _WORTH_SAYING = 0.1  # share of trials
 _STOPPED = (
     f"Trials that touched the target ended before {SHORTEST_TAIL:g} times that step: where curves "
@@ -31,13 +32,14 @@ _THEN_LOW = (
 )
 
 
-def choose_targets(cells: Sequence[Cell]) -> list[float]:
+def choose_targets(cells: Sequence[Cell], below: float = math.inf) -> list[float]:
     """Up to three levels of excess loss that most batch sizes reach, largest first.
 
     The hardest: the least level that 3 of 4 batch sizes reach at their best lr in the first half
     of their curves, so that these go on to twice the crossing. The others: the median over batch
     sizes of the loss at a half and at a quarter of the steps to it, where these are 10 or more.
-    Three digits, rounded up. Empty if the curves do not fall.
+    Rounded up to three digits, or more where three leave the curves: a level lies below the first
+    loss of 3 of 4 batch sizes, and below `below`. Empty if the curves do not fall.
     """
     of_size: dict[tuple, list[Cell]] = {}
     for cell in cells:
@@ -46,15 +48,21 @@ def choose_targets(cells: Sequence[Cell]) -> list[float]:
     if not of_size:
         return []
     levels = sorted(min(_level_at(cell, 1 / TAIL) for cell in own) for own in of_size.values())
-    hardest = _rounded_up(levels[math.ceil(REACHED_BY * len(levels)) - 1])
+    most = math.ceil(REACHED_BY * len(levels)) - 1
+    starts = sorted(max(float(cell.mean_curve()[1][0]) for cell in own) for own in of_size.values())
+    below = min(below, starts[::-1][most])
+    hardest = _rounded_up(levels[most], below)
+    if hardest is None:
+        return []
     best = [found for own in of_size.values() if (found := _fastest(own, hardest)) is not None]
     chosen = [hardest] if best else []
     for share in (0.5, 0.25):
         if not best or min(steps for _, steps in best) * share < _FEWEST_STEPS:
             break
         level = float(np.median([_running_mean(cell, steps * share) for cell, steps in best]))
-        if _rounded_up(level) > chosen[-1] * 1.02:
-            chosen.append(_rounded_up(level))
+        easier = _rounded_up(level, below)
+        if easier is not None and easier > chosen[-1] + 0.02 * abs(chosen[-1]):
+            chosen.append(easier)
     return chosen[::-1]
 
 
@@ -120,8 +128,12 @@ def _running_mean(cell: Cell, step: float) -> float:
     return float(mean[near].mean()) if near.any() else float(np.interp(step, steps, mean))
 
 
-def _rounded_up(level: float) -> float:
-    if level == 0:
-        return 0.0
-    unit = 10.0 ** (math.floor(math.log10(abs(level))) - 2)
-    return float(f"{math.ceil(level / unit - 1e-9) * unit:.6g}")
+def _rounded_up(level: float, below: float) -> float | None:
+    """With as few digits as leave it below, three or more; None if none do."""
+    size = math.floor(math.log10(abs(level))) if level else 0
+    for digits in _DIGITS:
+        unit = 10.0 ** (size + 1 - digits)
+        rounded = float(f"{math.ceil(level / unit - 1e-9) * unit:.{digits + 1}g}")
+        if rounded < below:
+            return rounded
+    return None

@@ -128,8 +128,14 @@ class PlainTicks(LogLocator):
         return super().tick_values(vmin, vmax)
 
 
+_ONE_VALUE = 1 + 1e-9  # greatest over least of numbers that differ by rounding alone
+
+
 def log_axis(ax: Axes, which: str, label: str, *, minor: bool = True) -> None:
     """A logarithmic axis with plain numbers on it instead of powers."""
+    low, high = getattr(ax.dataLim, f"interval{which}")
+    if 0 < low <= high < low * _ONE_VALUE:  # which matplotlib cannot spread, and says so
+        getattr(ax, f"set_{which}lim")(low / 2, high * 2)
     getattr(ax, f"set_{which}scale")("log")
     getattr(ax, f"set_{which}label")(label)
     axis = getattr(ax, f"{which}axis")

@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.groups import PARAMS, own_name
 from analysis.sources.files import read_table
-from analysis.sources.names import need, rename
-from analysis.sources.trials import OF_A_CURVE, OF_A_TRIAL, complete_trials
+from analysis.sources.names import ALSO_CALLED, namespaced, need, our_names, rename
+from analysis.sources.trials import OF_A_CURVE, OF_A_TRIAL, check_losses, complete_trials
 from analysis.sources.values import (
     Where,
+    check_thousands,
     finite,
     first_row,
     labels,
@@ -25,6 +27,7 @@ from analysis.sources.values import (
 )
 from scaling.schema import CENSORED, DIVERGED, REACHED
 
+_OF_AN_EVALUATION = (*OF_A_CURVE, "step_seconds")
 Frames = tuple[pd.DataFrame, pd.DataFrame]
 
 
@@ -90,20 +93,28 @@ def tidy_curves(
     columns = dict(columns or {})
     table = Where(where, columns)
     frame = rename(frame, columns, where)
+    tuned = our_names(tuned, columns, frame.columns)
+    named = our_names(group_by or (), columns, frame.columns)
     need(frame, ("batch_size", *tuned), where)
     need(frame, ("lr", "loss", *(() if "examples" in frame else ("step",))), where)
-    need(frame, group_by or (), where)
+    need(frame, named, where)
+    check_thousands(frame, ("batch_size", "step", "examples"), table)
+    frame, keys = namespaced(frame, (*OF_A_TRIAL, *_OF_AN_EVALUATION), columns)
+    tuned, named = ([keys.get(name, name) for name in names] for names in (tuned, named))
     frame = _typed(frame, table)
     frame, said = _placed(frame, tuned)
     if frame.empty:
         raise AnalysisError(f"{where}: no row has a batch_size, an lr and a step")
-    frame["run_id"] = _runs(frame, [*(group_by or ()), *tuned])
-    trials = _trials(frame, table, [*(group_by or ()), *tuned])
-    kept = [name for name in OF_A_CURVE if name in frame]
+    frame["run_id"] = _runs(frame, [*named, *tuned])
+    trials = _trials(frame, table, [*named, *tuned])
+    kept = [name for name in _OF_AN_EVALUATION if name in frame]
     curves = _once(frame[["run_id", *kept]], table)
-    return complete_trials(
-        trials, curves, study=study, group_by=group_by, tuned=tuned, left_out=said
+    groups = None if group_by is None else named
+    trials, curves = complete_trials(
+        trials, curves, study=study, group_by=groups, tuned=tuned, left_out=said
     )
+    check_losses(trials, curves, table.table, table.column("loss"))
+    return trials, curves
 
 
 def _typed(frame: pd.DataFrame, table: Where) -> pd.DataFrame:
@@ -122,14 +133,16 @@ def _typed(frame: pd.DataFrame, table: Where) -> pd.DataFrame:
     for name in ("irreducible_loss", "initial_loss"):
         if name in frame:
             frame[name] = finite(frame[name], name, table)
-    if "model_size" in frame:
-        frame["model_size"] = positive(frame["model_size"], "model_size", table)
+    for name in ("model_size", "step_seconds", "flops_per_example"):
+        if name in frame:
+            frame[name] = positive(frame[name], name, table)
     if "outcome" in frame:
         check_outcomes(frame["outcome"], table)
     if "seed" in frame:
         frame["seed"] = seeds(frame["seed"].dropna()).reindex(frame.index).astype(float)
-    rest = [n for n in map(str, frame.columns) if n not in (*OF_A_TRIAL, *OF_A_CURVE)]
-    return frame.assign(**{name: labels(frame[name]) for name in rest})
+    rest = set(_theirs(frame))
+    # built anew: a frame of a hundred columns that are replaced one by one draws pandas' warning
+    return pd.DataFrame({n: labels(frame[n]) if n in rest else frame[n] for n in frame})
 
 
 def check_outcomes(outcome: pd.Series, table: Where) -> None:
@@ -147,7 +160,7 @@ def _placed(frame: pd.DataFrame, tuned: Sequence[str]) -> tuple[pd.DataFrame, li
     dropped = lacking.any(axis=1)
     if not dropped.any():
         return frame, []
-    names = ", ".join(name for name in keys if lacking[name].any())
+    names = ", ".join(own_name(name) for name in keys if lacking[name].any())
     first = first_row(dropped)
     said = (
         f"Rows left out because they lack {names}: {int(dropped.sum())} (the first: row {first})."
@@ -159,22 +172,43 @@ def _runs(frame: pd.DataFrame, further: Sequence[str]) -> pd.Series:
     """Their run_id; else one made of what tells runs apart."""
     if "run_id" in frame and frame["run_id"].notna().all():
         return frame["run_id"].astype(str)
-    texts = [
-        name
-        for name in map(str, frame.columns)
-        if name not in (*OF_A_TRIAL, *OF_A_CURVE) and not pd.api.types.is_numeric_dtype(frame[name])
-    ]
+    theirs = _theirs(frame)
+    texts = [name for name in theirs if not pd.api.types.is_numeric_dtype(frame[name])]
     candidates = ["batch_size", "lr", "seed", "model_size", *further, *texts]
     keys = [name for name in dict.fromkeys(candidates) if name in frame]
     number = frame.groupby(keys, dropna=False, sort=True).ngroup()
+    for name in theirs:
+        if name in keys or own_name(name) in ALSO_CALLED["seed"] or not _n_conflicts(frame, number):
+            continue
+        finer = frame.groupby([*keys, name], dropna=False, sort=True).ngroup()
+        if _tells_apart(frame, number, finer):
+            keys, number = [*keys, name], finer
     width = len(str(number.max()))
     return "run" + number.astype(str).str.zfill(width)
+
+
+def _n_conflicts(frame: pd.DataFrame, run: pd.Series) -> int:
+    """How many rows give another loss for the step of a run than a row before."""
+    known = pd.DataFrame({"run": run, "step": frame["step"], "loss": frame["loss"]}).dropna()
+    return int(known.drop_duplicates().duplicated(["run", "step"]).sum())
+
+
+def _tells_apart(frame: pd.DataFrame, run: pd.Series, finer: pd.Series) -> bool:
+    """Whether a number is a setting: with it rows conflict less, and runs are still curves.
+
+    A metric would leave single rows, an epoch pieces that follow each other.
+    """
+    if _n_conflicts(frame, finer) >= _n_conflicts(frame, run):
+        return False
+    rows_of_piece = len(frame) / finer.nunique()
+    steps_of_run = float(frame["step"].groupby(run).nunique().mean())
+    return rows_of_piece > max(1.0, steps_of_run / 4)
 
 
 def _trials(frame: pd.DataFrame, table: Where, needed: Sequence[str]) -> pd.DataFrame:
     """A row a run with all that does not change within runs."""
     own = [name for name in OF_A_TRIAL[1:] if name in frame]
-    rest = [n for n in map(str, frame.columns) if n not in (*OF_A_TRIAL, *OF_A_CURVE)]
+    rest = _theirs(frame)
     by_run = frame.groupby("run_id", sort=False)
     kept = []
     for name in (*own, *rest):
@@ -187,12 +221,17 @@ def _trials(frame: pd.DataFrame, table: Where, needed: Sequence[str]) -> pd.Data
     return by_run[kept].first().reset_index()
 
 
+def _theirs(frame: pd.DataFrame) -> list[str]:
+    return [name for name in map(str, frame.columns) if name.startswith(PARAMS)]
+
+
 def _contradiction(frame: pd.DataFrame, name: str, row: Any, table: Where) -> AnalysisError:
     run = frame.at[row, "run_id"]
     known = frame.loc[(frame["run_id"] == run) & frame[name].notna(), name]
     return AnalysisError(
         f"{table.table}: rows {known.index[0]} and {row} of run {run} contradict each other: "
-        f"{table.column(name)} is {known.iloc[0]} and {known[row]}; it must be one value a run"
+        f"{table.column(own_name(name))} is {known.iloc[0]} and {known[row]}; it must be one value "
+        "a run"
     )
 
 

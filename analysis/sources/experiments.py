@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.groups import own_name
 from analysis.runs import read_curves
-from analysis.sources.names import check_ours, suggestion
-from analysis.sources.trials import OF_A_CURVE, complete_trials
+from analysis.selection import question_params
+from analysis.sources.names import (
+    OR_LABEL,
+    check_ours,
+    namespaced,
+    our_names,
+    suggestion,
+)
+from analysis.sources.resumed import abandoned, without_abandoned
+from analysis.sources.trials import OF_A_CURVE, OF_A_TRIAL, check_losses, complete_trials
 from analysis.sources.values import labels, seeds
-from analysis.stores import StoredRuns, Wanted, read_store
+from analysis.stores import PARENT, StoredRuns, Wanted, read_store
 from scaling import schema
 from scaling.schema import CENSORED, DIVERGED, REACHED
 
-_OPTIONAL = ("seed", "model_size", "irreducible_loss", "initial_loss", "outcome", "seconds")
-_POSITIVE = ("batch_size", "model_size")
+_OPTIONAL = (*OF_A_TRIAL[3:], "step_seconds")
+_POSITIVE = ("batch_size", "model_size", "step_seconds", "flops_per_example")
+_MOST_LEVELS = 10  # of runs within runs
+_OF_THE_LOSS = ("irreducible_loss", "initial_loss", "outcome")  # of our trials: of their own loss
 
 
 def read_mlflow(
@@ -32,13 +44,16 @@ def read_mlflow(
     """The finished runs of any MLflow experiment: the frames (trials, curves).
 
     columns: ours -> theirs. batch_size, lr and, if there are such, seed, model_size,
-    irreducible_loss and initial_loss are looked for among the params, then the tags, then the last
-    values of the metrics; loss and, if there are such, train_loss, accuracy and examples are
-    metrics. The step of a metric is taken for the optimizer updates done; `step`: a metric that
-    holds them instead, logged beside the loss. filter: MLflow's search, "params.optimizer = 'sgd'".
-    Of a step that was logged twice the newest value counts; a loss that is not finite is a
-    divergence at that step. Runs that lack something are left out, and
-    `trials.attrs["left_out"]` says so. All params stand in trials under their own names.
+    irreducible_loss, initial_loss, step_seconds and flops_per_example are looked for among the
+    params, then the tags, then the last values of the metrics; loss and, if there are such,
+    train_loss, accuracy and examples are metrics. The step of a metric is taken for the optimizer
+    updates done; `step`: a metric that holds them instead, logged beside the loss. filter: MLflow's
+    search, "params.optimizer = 'sgd'". A run without a param has that of its parent run. Of a step
+    that was logged twice the newest value counts; of a run that was resumed the points above the
+    step from which it went on do not count (see resumed). A loss that is not finite is a divergence
+    at that step if none after it is. Runs that lack something are left out, and
+    `trials.attrs["left_out"]` says so. Other params stand in trials under groups.PARAMS. Of an
+    experiment of this project only trials are read, and only params of what was trained.
 
     Raises AnalysisError if the store cannot be read, or no run has what is needed.
 
@@ -57,28 +72,51 @@ def read_mlflow(
     stored = read_store(
         experiment, uri, Wanted(tuple(dict.fromkeys(wanted)), only_trials=False, filter=filter)
     )
-    finished = _finished(stored, experiment, filter)
+    ours = set() if {"batch_size", "lr"} & set(columns) else _our_trials(stored)
+    finished = [run for run in _finished(stored, experiment, filter) if not ours or run in ours]
     curves, said = _curves(stored, names, columns, finished)
-    needed = list(dict.fromkeys(["batch_size", "lr", *tuned, *(group_by or ())]))
-    trials = _values(stored, finished, columns, needed)
+    asked = [*tuned, *(group_by or ())]
+    trials, keys = _values(stored, finished, columns, asked, bool(ours))
+    tuned, named = (
+        [keys.get(name, name) for name in our_names(wanted, columns, keys)]
+        for wanted in (tuned, group_by or ())
+    )
+    needed = list(dict.fromkeys(["batch_size", "lr", *tuned, *named]))
     trials, more = _usable(trials, needed, columns)
-    unfinished = stored.runs.loc[~stored.runs["run_id"].isin(finished), "status"].value_counts()
+    counted = stored.runs["run_id"].isin(ours) if ours else True
+    unfinished = stored.runs.loc[counted & ~stored.runs["run_id"].isin(finished), "status"]
     if len(unfinished):
-        states = ", ".join(f"{n} {status}" for status, n in unfinished.sort_index().items())
+        states = _states(unfinished)
         said = [f"Runs left out because they did not finish: {states}.", *said]
     curves = curves[curves["run_id"].isin(trials["run_id"])]
     if "examples" in curves and "examples" not in columns:
         curves = curves.drop(columns="examples")
-    return complete_trials(
-        trials, curves, study=experiment, group_by=group_by, tuned=tuned, left_out=[*said, *more]
+    groups = None if group_by is None else named
+    trials, curves = complete_trials(
+        trials, curves, study=experiment, group_by=groups, tuned=tuned, left_out=[*said, *more]
     )
+    where, loss = f"source.experiment={experiment}", f"metric {names['loss']}"
+    if trials.empty:
+        raise AnalysisError(f"{where}: {loss} has no usable value in any run. {' '.join(said)}")
+    _check_steps(stored, names["loss"], where)
+    check_losses(trials, curves, where, loss)
+    return trials, curves
+
+
+def _our_trials(stored: StoredRuns) -> set[str]:
+    """The runs that are trials of this project."""
+    tags = stored.tags
+    return set(tags.loc[(tags["key"] == schema.KIND) & (tags["value"] == "trial"), "run_id"])
+
+
+def _states(status: pd.Series) -> str:
+    return ", ".join(f"{n} {state}" for state, n in status.value_counts().sort_index().items())
 
 
 def is_ours(experiment: str, tracking_uri: str | None = None) -> bool:
     """Whether an experiment holds trials of this project (runs tagged kind=trial)."""
     stored = read_store(experiment, schema.resolve_tracking_uri(tracking_uri), Wanted(()))
-    tags = stored.tags
-    return bool(((tags["key"] == schema.KIND) & (tags["value"] == "trial")).any())
+    return bool(_our_trials(stored))
 
 
 def _finished(stored: StoredRuns, experiment: str, filter: str | None) -> list[str]:
@@ -88,10 +126,8 @@ def _finished(stored: StoredRuns, experiment: str, filter: str | None) -> list[s
         return found
     if runs.empty and filter:
         raise AnalysisError(f"source.filter={filter}: no run of {experiment} matches it")
-    states = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
-    raise AnalysisError(
-        f"source.experiment={experiment}: it has no finished run ({states or 'none at all'})"
-    )
+    states = _states(runs["status"]) or "none at all"
+    raise AnalysisError(f"source.experiment={experiment}: it has no finished run ({states})")
 
 
 def _curves(
@@ -105,10 +141,13 @@ def _curves(
                 f"source.columns.{ours}={names[ours]}: no run has a metric of this name"
                 f"{suggestion(names[ours] if ours in columns else ours, there)}"
             )
-    found = read_curves(stored, finite=False)
+    metrics, n_abandoned = without_abandoned(stored.metrics, names["loss"])
+    found = read_curves(replace(stored, metrics=metrics), finite=False)
     said: list[str] = []
+    if names["loss"] not in found:
+        found[names["loss"]] = np.nan
     if "step" in columns:
-        found["step"] = found[names["step"]].astype(float)
+        found["step"] = found.get(names["step"], pd.Series(np.nan, found.index)).astype(float)
         lacking = found["step"].isna() & found[names["loss"]].notna()
         if lacking.any():
             said.append(
@@ -116,9 +155,18 @@ def _curves(
                 f"{int(lacking.sum())}."
             )
         found = found[found["step"].notna()]
+        going_on = found[found[names["loss"]].notna()]
+        gone = abandoned(going_on["run_id"], np.arange(len(going_on)), going_on["step"])
+        n_abandoned += int(gone.sum())
+        found = found.drop(index=going_on.index[gone])
+    if n_abandoned:
+        said.append(
+            "Evaluations left out because their run was resumed from an earlier step: "
+            f"{n_abandoned}."
+        )
     curves = found[["run_id", "step"]].copy()
     for ours in OF_A_CURVE[1:]:
-        if names[ours] in found and found[names[ours]].notna().any():
+        if ours == "loss" or (names[ours] in found and found[names[ours]].notna().any()):
             curves[ours] = found[names[ours]].to_numpy(float)
     curves = curves[curves["loss"].notna() & curves["run_id"].isin(finished)]
     if (curves["step"] < 0).any():
@@ -131,21 +179,63 @@ def _curves(
     return curves.drop_duplicates(["run_id", "step"], keep="last"), said
 
 
+def _check_steps(stored: StoredRuns, loss: str, where: str) -> None:
+    """Raise AnalysisError where a metric was logged without steps: all at step 0."""
+    points = stored.metrics[loss]
+    if (points["step"] == 0).all() and points["run"].duplicated().any():
+        raise AnalysisError(
+            f"{where}: metric {loss} was logged without steps (all of its points are at step 0); "
+            "log it with step=..., the optimizer updates done"
+        )
+
+
+def _inherited(params: pd.DataFrame, tags: pd.DataFrame) -> pd.DataFrame:
+    """The params with those that a run does not have itself, but its parent runs have."""
+    parents = tags.loc[tags["key"] == PARENT, ["run_id", "value"]]
+    parents = parents[parents["run_id"] != parents["value"]]
+    known, handed_on = params, params
+    for _ in range(_MOST_LEVELS):
+        handed_on = parents.merge(
+            handed_on.rename(columns={"run_id": "parent", "value": "given"}),
+            left_on="value", right_on="parent",
+        )[["run_id", "key", "given"]].rename(columns={"given": "value"})  # fmt: skip
+        if handed_on.empty:
+            break
+        known = pd.concat([known, handed_on]).drop_duplicates(["run_id", "key"], keep="first")
+    return known
+
+
 def _values(
-    stored: StoredRuns, finished: list[str], columns: Mapping[str, str], needed: Sequence[str]
-) -> pd.DataFrame:
-    """A row a run: the params under their names, and ours by theirs from params, tags, metrics."""
+    stored: StoredRuns,
+    finished: list[str],
+    columns: Mapping[str, str],
+    asked: Sequence[str],
+    is_study: bool,
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """A row a run, ours from params, tags or metrics, their params as namespaced; their keys.
+
+    asked: names of theirs that are needed; is_study: whether the runs are trials of this project.
+    """
     sources = [
         long[long["run_id"].isin(finished)].pivot(index="run_id", columns="key", values="value")
-        for long in (stored.params, stored.tags, stored.latest.drop_duplicates(["run_id", "key"]))
+        for long in (
+            _inherited(stored.params, stored.tags),
+            stored.tags,
+            stored.latest.drop_duplicates(["run_id", "key"]),
+        )
     ]
-    trials = sources[0].reindex(finished).rename_axis(None, axis=1)
+    params = sources[0].reindex(finished).rename_axis(None, axis=1)
+    if is_study:
+        params = params[question_params(params)]
     taken = {}
     further = [ours for ours in columns if ours not in OF_A_CURVE]
-    for ours in dict.fromkeys([*needed, *_OPTIONAL, *further]):
+    required = ("batch_size", "lr", *our_names(asked, columns, map(str, params)))
+    for ours in dict.fromkeys([*required, *_OPTIONAL, *further]):
+        if is_study and ours in _OF_THE_LOSS and ours not in columns:
+            continue
         theirs = columns.get(ours, ours)
         holding = [source[theirs] for source in sources if theirs in source]
-        if not holding and (ours in needed or ours in columns):
+        if not holding and (ours in required or ours in columns):
             there = {str(name) for source in sources for name in source.columns}
             raise AnalysisError(
                 f"source.columns.{ours}={theirs}: no run has a param, tag or metric of this name"
@@ -154,9 +244,11 @@ def _values(
         for values in holding[:1]:
             taken[ours] = values.reindex(finished)
     gone = {*taken, *(columns[ours] for ours in taken if ours in columns)}
-    rest = trials.drop(columns=list(gone & set(trials.columns)))
+    rest = params.drop(columns=list(gone & set(params.columns)))
     rest = rest.apply(labels) if len(rest.columns) else rest
-    return rest.assign(**taken).rename_axis("run_id").reset_index()
+    everything = rest.assign(**{n: labels(v) if n in OR_LABEL else v for n, v in taken.items()})
+    frame, keys = namespaced(everything, OF_A_CURVE + OF_A_TRIAL + OR_LABEL, columns)
+    return frame.rename_axis("run_id").reset_index(), keys
 
 
 def _usable(
@@ -165,7 +257,7 @@ def _usable(
     """The runs of which every needed value can be used, and sentences about the others."""
     said = []
     for name in [n for n in dict.fromkeys([*needed, *_OPTIONAL]) if n in trials]:
-        called = columns.get(name, name)
+        called = columns.get(own_name(name), own_name(name))
         lacking = trials[name].isna()
         if name in needed and lacking.any():
             said.append(f"Runs left out because they have no {called}: {int(lacking.sum())}.")

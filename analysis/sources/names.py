@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.groups import PARAMS, own_name
+from scaling.schema import MODEL_SIZE
 
 # What other projects call a column, as far as a suggestion may go; nothing is renamed by itself.
 ALSO_CALLED = {
@@ -24,7 +26,12 @@ ALSO_CALLED = {
     "target_loss": ("target", "goal", "threshold", "loss"),
     "outcome": ("status", "result"),
 }
-OURS = (*ALSO_CALLED, "train_loss", "accuracy", "irreducible_loss", "initial_loss")
+OURS = (
+    *ALSO_CALLED, "train_loss", "accuracy", "irreducible_loss", "initial_loss", "step_seconds",
+    "flops_per_example",
+)  # fmt: skip
+# Numbers of ours that other projects also use as names ("small", "fast").
+OR_LABEL = (MODEL_SIZE, "step_seconds", "flops_per_example")
 _MOST_LISTED = 20
 
 
@@ -78,6 +85,48 @@ def rename(frame: pd.DataFrame, columns: Mapping[str, str], where: str) -> pd.Da
     return frame.drop(columns=list({*columns, *columns.values()} & set(frame.columns))).assign(
         **given
     )
+
+
+def namespaced(
+    frame: pd.DataFrame, documented: Iterable[str], columns: Mapping[str, str]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Their columns under groups.PARAMS, and the key of each name that they have.
+
+    What is `documented` is ours. A name of OR_LABEL whose column holds no number at all is a label
+    of theirs, unless `columns` maps it. A model size may tell groups apart: it stands in both.
+
+    >>> frame = pd.DataFrame({"batch_size": [8], "steps": ["a"], "step_seconds": ["slow"]})
+    >>> namespaced(frame, ["batch_size", "step_seconds"], {})[1]
+    {'steps': 'params.steps', 'step_seconds': 'params.step_seconds'}
+    """
+    ours = set(documented)
+    ours -= {n for n in OR_LABEL if n in frame and n not in columns and not any_number(frame[n])}
+    theirs = [str(name) for name in frame if name not in ours]
+    keys = {}
+    for name in theirs:
+        # as MLflow exports them
+        apart = name.startswith(PARAMS) and own_name(name) not in {"", *theirs}
+        keys[name] = name if apart else PARAMS + name
+    frame = frame.rename(columns=keys)
+    if MODEL_SIZE in frame:
+        keys[MODEL_SIZE] = PARAMS + MODEL_SIZE
+        frame = frame.assign(**{keys[MODEL_SIZE]: frame[MODEL_SIZE]})
+    return frame, keys
+
+
+def any_number(column: pd.Series) -> bool:
+    """Whether a cell is a number, or none is known."""
+    if pd.api.types.is_numeric_dtype(column):
+        return True
+    known = column.dropna().map(str)
+    return known.empty or bool(pd.to_numeric(known, errors="coerce").notna().any())
+
+
+def our_names(wanted: Iterable[str], columns: Mapping[str, str], there: Iterable[str]) -> list[str]:
+    """Names that group_by or tuned give, ours where `columns` has renamed what they name."""
+    ours = {theirs: name for name, theirs in columns.items()}
+    known = set(there)
+    return [name if name in known else ours.get(name, name) for name in wanted]
 
 
 def need(frame: pd.DataFrame, names: Iterable[str], where: str) -> None:

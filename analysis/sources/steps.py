@@ -9,14 +9,25 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.groups import PARAMS, own_name
 from analysis.sources.curves import check_outcomes
 from analysis.sources.files import read_table
-from analysis.sources.names import need, rename
+from analysis.sources.names import namespaced, need, our_names, rename
 from analysis.sources.trials import group_columns
-from analysis.sources.values import Where, finite, first_row, labels, positive, seeds, whole
+from analysis.sources.values import (
+    Where,
+    check_thousands,
+    finite,
+    first_row,
+    labels,
+    positive,
+    seeds,
+    whole,
+)
 from scaling.schema import CENSORED, DIVERGED, REACHED
 
 STEP_COLUMNS = ("target_loss", "batch_size", "lr", "seed", "steps", "outcome")
+_FURTHER = ("model_size", "step_seconds", "flops_per_example")
 NO_TARGET = 0.0  # stands for the one target of a table that names none
 
 
@@ -70,20 +81,25 @@ def tidy_steps(
     columns = dict(columns or {})
     place = Where(where, columns)
     frame = rename(frame, columns, where)
-    need(frame, ("batch_size", "steps", *(n for n in tuned if n != "lr"), *(group_by or ())), where)
+    tuned = our_names(tuned, columns, frame.columns)
+    named = our_names(group_by or (), columns, frame.columns)
+    need(frame, ("batch_size", "steps", *(n for n in tuned if n != "lr"), *named), where)
+    check_thousands(frame, ("batch_size", "steps"), place)
+    frame, key_of = namespaced(frame, (*STEP_COLUMNS, *_FURTHER), columns)
+    tuned, groups = ([key_of.get(name, name) for name in names] for names in (tuned, named))
     frame, said = _known(_typed(frame, place), place)
     if frame.empty:
         raise AnalysisError(f"{where}: no row has a batch_size and steps")
     others = [name for name in tuned if name in frame]
-    groups = list(group_by or ())
     if group_by is None:
-        groups, _ = group_columns(frame, {*STEP_COLUMNS, *tuned, "examples", "run_id"})
+        groups, _ = group_columns(frame, tuned)
     keys = [*groups, "target_loss", "batch_size", *others]
     frame = _once(frame, keys, place)
     if "seed" not in frame:
         frame["seed"] = frame.groupby(keys, dropna=False).cumcount()
     frame["seed"] = frame["seed"].astype(np.int64)
-    ordered = list(dict.fromkeys([*keys, "seed", "steps", "outcome"]))
+    further = [name for name in _FURTHER if name in frame]
+    ordered = list(dict.fromkeys([*keys, "seed", "steps", "outcome", *further]))
     table = frame[ordered].sort_values([*keys, "seed"], ignore_index=True, kind="stable")
     table.attrs |= {"group_by": groups, "left_out": said, "study": "steps"}
     return table
@@ -101,8 +117,9 @@ def _typed(frame: pd.DataFrame, place: Where) -> pd.DataFrame:
         frame["target_loss"] = finite(frame["target_loss"], "target_loss", place)
     else:
         frame["target_loss"] = NO_TARGET
-    if "model_size" in frame:
-        frame["model_size"] = positive(frame["model_size"], "model_size", place)
+    for name in _FURTHER:
+        if name in frame:
+            frame[name] = positive(frame[name], name, place)
     if "outcome" in frame:
         check_outcomes(frame["outcome"], place)
         frame["outcome"] = frame["outcome"].fillna(REACHED)
@@ -113,8 +130,8 @@ def _typed(frame: pd.DataFrame, place: Where) -> pd.DataFrame:
             row = first_row(frame["seed"].isna())
             raise place.mistake("seed", "", row, "give one in every row, or no such column")
         frame["seed"] = seeds(frame["seed"])
-    rest = [n for n in map(str, frame.columns) if n not in (*STEP_COLUMNS, "model_size")]
-    return frame.assign(**{name: labels(frame[name]) for name in rest})
+    rest = {name for name in map(str, frame.columns) if name.startswith(PARAMS)}
+    return pd.DataFrame({n: labels(frame[n]) if n in rest else frame[n] for n in frame})
 
 
 def _known(frame: pd.DataFrame, place: Where) -> tuple[pd.DataFrame, list[str]]:
@@ -148,7 +165,8 @@ def _once(frame: pd.DataFrame, keys: Sequence[str], place: Where) -> pd.DataFram
         raise AnalysisError(
             f"{place.table}: rows {first} and {row} contradict each other: {place.column('steps')} "
             f"is {_said(same.loc[first])} and {_said(same.loc[row])} for the same "
-            f"{', '.join(identity)}; keep one of them, or tell them apart with group_by=[...]"
+            f"{', '.join(map(own_name, identity))}; keep one of them, or tell them apart with "
+            "group_by=[...]"
         )
     return kept.copy()
 

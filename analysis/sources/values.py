@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 
+GROUPED_DIGITS = "grouped_digits"  # in the attrs of a frame: see with_grouped_digits
 _NOT_FINITE = {"nan", "inf", "-inf", "+inf", "infinity", "-infinity", "+infinity"}
 
 
@@ -20,8 +21,11 @@ class Where:
         self.table = table
         self._columns = columns or {}
 
+    def theirs(self, name: str) -> str:
+        return self._columns.get(name, name)
+
     def column(self, name: str) -> str:
-        theirs = self._columns.get(name, name)
+        theirs = self.theirs(name)
         return f"column {name}" if theirs == name else f"column {theirs} ({name})"
 
     def mistake(self, name: str, value: object, row: object, allowed: str) -> AnalysisError:
@@ -86,14 +90,52 @@ def whole(column: pd.Series, name: str, where: Where) -> pd.Series:
     return values
 
 
+def with_grouped_digits(frame: pd.DataFrame) -> dict[str, int]:
+    """Columns of texts such as 1.125 beside 830, and the first row of each with such a dot.
+
+    As thousands separators and as decimal points these dots give different numbers. A number of
+    four digits without a dot, or a dot that is not before three digits, shows that they are points.
+    """
+    found = {}
+    for name in map(str, frame.columns):
+        cells = frame[name].dropna().str.strip()
+        dotted = cells.str.contains(".", regex=False)
+        grouped = cells.str.fullmatch(r"[1-9]\d{0,2}(\.\d{3})+")
+        short = (cells[~dotted].str.len() <= 3) | cells[~dotted].str.contains(",", regex=False)
+        if dotted.any() and (grouped == dotted).all() and short.all():
+            found[name] = first_row(dotted)
+    return found
+
+
+def check_thousands(frame: pd.DataFrame, names: Sequence[str], where: Where) -> None:
+    """Refuse counts of which it cannot be known whether a dot separates thousands.
+
+    frame: from read_table, with our names for columns.
+    """
+    rows = frame.attrs.get(GROUPED_DIGITS, {})
+    for name in names:
+        row = rows.get(where.theirs(name))
+        if row is not None and name in frame:
+            value = str(frame.at[row, name])
+            raise where.mistake(
+                name, value, row,
+                f"write {value.replace('.', '')} if its dot separates thousands, and "
+                f"{value}0 if it is a decimal point",
+            )  # fmt: skip
+
+
 def labels(column: pd.Series) -> pd.Series:
-    """Numbers where every known cell is one, else texts; for columns that only tell apart."""
-    if not (pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)):
+    """Numbers where every known cell is one, else texts; for columns that only tell apart.
+
+    Dates, categories and what is nested become texts: they are names, whatever they hold.
+    """
+    if pd.api.types.is_numeric_dtype(column):  # truth values are, too
         return column
-    values = pd.to_numeric(column, errors="coerce")
-    if values.notna().sum() == column.notna().sum() and np.isfinite(values.dropna()).all():
+    texts = column.astype(object).map(str, na_action="ignore")
+    values = pd.to_numeric(texts, errors="coerce")
+    if values.notna().sum() == texts.notna().sum() and np.isfinite(values.dropna()).all():
         return values
-    return column.astype(object)
+    return texts.astype(object)
 
 
 def seeds(column: pd.Series) -> pd.Series:

@@ -59,8 +59,11 @@ def test_one_slow_batch_size_does_not_decide() -> None:
 def test_curves_that_do_not_fall_have_no_targets() -> None:
     flat = study(tail=2.0)
     flat = flat[flat["step"] == 1]
+    with pytest.raises(AnalysisError, match="every run has a single evaluation of column loss"):
+        tidy_curves(flat)
+    still = study(tail=2.0).assign(loss=1.0)
     with pytest.raises(AnalysisError, match="targets: the curves reach no common level"):
-        analyse(*tidy_curves(flat))
+        analyse(*tidy_curves(still))
 
 
 @pytest.mark.parametrize(("tail", "flagged"), [(1.0, True), (1.3, True), (2.0, False)])
@@ -100,3 +103,24 @@ def test_only_the_best_lrs_need_a_tail() -> None:
     best = pd.DataFrame({"target_loss": [0.5], "outcome": "reached", "batch_size": 8, "lr": 0.1})
     assert early_stop_caveats(trials, pd.DataFrame(rows), best) == []
     assert len(early_stop_caveats(trials, pd.DataFrame(rows), best.assign(lr=0.2))) == 1
+
+
+@pytest.mark.parametrize("last", [1.9, 1.99, 1.999])
+@pytest.mark.parametrize("offset", [0.0, -3.0])
+def test_chosen_targets_lie_inside_what_shallow_curves_cover(last: float, offset: float) -> None:
+    """Three digits would lie at or above the initial loss of 2."""
+    rows = [
+        {"batch_size": size, "lr": 0.1, "step": step, "loss": offset + 2 - (2 - last) * step / 100}
+        for size in SIZES
+        for step in range(0, 101, 2)
+    ]
+    result = analyse(*tidy_curves(pd.DataFrame(rows)), n_bootstrap=5)
+    assert result.targets
+    assert all(offset + last < target < offset + 2 for target in result.targets)
+    assert (result.frontier["outcome"] == "reached").all()
+
+
+def test_a_target_outside_is_refused_without_what_is_not_known() -> None:
+    trials, curves = tidy_curves(study(tail=2.0).assign(initial_loss=3.0))
+    with pytest.raises(AnalysisError, match=r"targets: 4 must lie below the initial loss 3$"):
+        analyse(trials, curves, targets=[4.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -116,21 +117,30 @@ def test_seeds_at_other_steps_are_interpolated() -> None:
     assert cell["n_seeds"] == 2
 
 
-def test_a_gap_widens_the_bounds_and_a_written_nan_is_a_divergence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nothing", ["", "nan", "inf", "-inf", "NaN"])
+def test_a_gap_widens_the_bounds(tmp_path: Path, nothing: str) -> None:
     losses = {step: 10 / (1 + step) for step in (1, 2, 4, 8, 16, 32)}  # at 1.0 at step 9
     text = "batch_size,lr,step,loss\n"
     rows = [f"8,0.1,{step},{loss}\n" for step, loss in losses.items()]
     whole = steps_to_target(*read_curves_csv(write(tmp_path, text + "".join(rows))), targets=[1.0])
-    rows[3] = "8,0.1,8,\n"
-    gap = steps_to_target(*read_curves_csv(write(tmp_path, text + "".join(rows))), targets=[1.0])
+    rows[3] = f"8,0.1,8,{nothing}\n"
+    trials, curves = read_curves_csv(write(tmp_path, text + "".join(rows)))
+    gap = steps_to_target(trials, curves, targets=[1.0])
     widths = [float(np.log(f["steps_upper"] / f["steps_lower"]).iloc[0]) for f in (whole, gap)]
     assert 0 < 2 * widths[0] < widths[1] < 0.1
     assert [f["steps"].iloc[0] for f in (whole, gap)] == pytest.approx([9, 9], rel=0.02)
-    text += "".join(rows[:3])
-    broken = write(tmp_path, text + "8,0.1,8,nan\n8,0.1,16,nan\n")
+    said = "Losses that are not finite, but have finite ones after them, taken for gaps: 1 in 1 run"
+    assert [text.startswith(said) for text in trials.attrs["left_out"]] == [True] * bool(nothing)
+
+
+def test_what_is_not_finite_to_the_end_is_a_divergence(tmp_path: Path) -> None:
+    text = "batch_size,lr,step,loss\n"
+    text += "".join(f"8,0.1,{step},{10 / step}\n" for step in (1, 2, 4))
+    broken = write(tmp_path, text + "8,0.1,8,nan\n8,0.1,12,\n8,0.1,16,inf\n")
     trials, curves = read_curves_csv(broken)
     assert trials["outcome"].tolist() == ["diverged"]
     assert curves["step"].max() == 4
+    assert trials.attrs["left_out"] == []
     assert steps_to_target(trials, curves, targets=[1.0])["outcome"].tolist() == ["diverged"]
 
 
@@ -145,10 +155,10 @@ def test_runs_without_a_run_id_and_groups() -> None:
     )
     trials, curves = tidy_curves(both)
     assert len(trials) == 2 * 3 * len(SIZES)
-    assert trials.attrs["group_by"] == ["optimizer"]
+    assert trials.attrs["group_by"] == ["params.optimizer"]
     assert any("are not taken for groups" in text for text in trials.attrs["left_out"])
     result = analyse(trials, curves, targets=[0.1], n_bootstrap=5)
-    assert {fit.group["optimizer"] for fit in result.fits} == {"sgd", "adam"}
+    assert {fit.group["params.optimizer"] for fit in result.fits} == {"sgd", "adam"}
 
 
 def test_further_tuned_columns_and_their_best_values() -> None:
@@ -162,9 +172,9 @@ def test_further_tuned_columns_and_their_best_values() -> None:
     frames = tidy_curves(both, tuned=["lr", "momentum"])
     result = analyse(*frames, targets=[0.1], tuned=["lr", "momentum"], n_bootstrap=5)
     assert result.group_by == []
-    assert set(result.frontier["momentum"]) == {0.5}
+    assert set(result.frontier["params.momentum"]) == {0.5}
     assert set(result.frontier["lr"]) == {1.0}
-    assert not result.frontier[["lr_at_edge", "momentum_at_edge"]].any(axis=None)
+    assert not result.frontier[["lr_at_edge", "params.momentum_at_edge"]].any(axis=None)
     assert result.fits[0].critical_batch_size == pytest.approx(200, rel=0.03)
     ends = both[both["momentum"] <= 0.5].assign(momentum=lambda f: f["momentum"] - 0.5)
     ends = pd.concat([ends, both[both["momentum"] > 0.9]], ignore_index=True)
@@ -172,7 +182,7 @@ def test_further_tuned_columns_and_their_best_values() -> None:
         *tidy_curves(ends, tuned=["lr", "momentum"]),
         targets=[0.1], tuned=["lr", "momentum"], n_bootstrap=5,
     )  # fmt: skip
-    assert not result.frontier["momentum_at_edge"].any()  # 0 is between -0.5 and 0.99
+    assert not result.frontier["params.momentum_at_edge"].any()  # 0 is between -0.5 and 0.99
     with pytest.raises(AnalysisError, match="tuned: no param named momentun"):
         analyse(*frames, targets=[0.1], tuned=["lr", "momentun"])
 
@@ -195,7 +205,7 @@ GOOD = "batch_size,lr,step,loss\n8,0.1,1,2\n8,0.1,2,1\n"
         (GOOD + "8.5,0.1,3,1\n", "column batch_size is 8.5 in row 4; it must be a whole number"),
         (GOOD + "8,inf,3,1\n", "column lr is 'inf' in row 4; it must be a finite number"),
         (GOOD + "8,0.1,2,1.5\n", r"rows 3 and 4 contradict each other: column loss is 1 and 1.5"),
-        (GOOD + "8,0.1,2,1,9\n", "is no CSV table .*line 4"),
+        (GOOD + "8,0.1,2,1,9\n", "row 4 has 5 cells, but the header has 4"),
         ("batch_size,lr,step,loss\n", "the table has no rows"),
         ("", "the file is empty"),
         (" \n\n", "the file is empty"),
@@ -251,3 +261,134 @@ def test_studies_that_say_nothing() -> None:
     never = analyse(*tidy_curves(_curve([2.0, 1.0, 0.5])), targets=[0.1], n_bootstrap=5)
     assert never.frontier["outcome"].tolist() == ["censored"]
     assert not never.fits[0].identified
+
+
+def test_nested_and_categorical_columns_are_names() -> None:
+    table = curves_table()
+    both = pd.concat(
+        [table.assign(net=net, tags=table["lr"].map(lambda _, n=net: [n])) for net in ("a", "b")],
+        ignore_index=True,
+    ).astype({"net": "category"})
+    trials, _ = tidy_curves(both)
+    assert trials.attrs["group_by"] == ["params.net"]
+    assert sorted(trials["params.tags"].unique()) == ["['a']", "['b']"]
+
+
+@pytest.mark.parametrize(("values", "label"), [(["fast", "slow"], "fast"), ([10, 20], None)])
+def test_a_number_of_ours_that_holds_text_is_a_label(values: list[Any], label: str | None) -> None:
+    both = pd.concat(
+        [curves_table().assign(step_seconds=value, run_id=f"{value}") for value in values],
+        ignore_index=True,
+    )
+    both["run_id"] += both["batch_size"].astype(str) + both["lr"].astype(str)
+    trials, curves = tidy_curves(both)
+    assert trials.attrs["group_by"] == (["params.step_seconds"] if label else [])
+    assert ("step_seconds" in curves) == (label is None)
+    with pytest.raises(AnalysisError, match="column step_seconds is 'fast' in row 0; it must be a"):
+        tidy_curves(both.assign(step_seconds="fast"), {"step_seconds": "step_seconds"})
+    mixed = both.assign(step_seconds="0.1")
+    mixed.loc[5, "step_seconds"] = "fast"
+    with pytest.raises(AnalysisError, match="column step_seconds is 'fast' in row 5; it must be a"):
+        tidy_curves(mixed)
+
+
+@pytest.mark.parametrize("kind", ["setting", "metric", "epoch", "seed"])
+def test_numbers_that_tell_runs_apart(kind: str) -> None:
+    """Without run_id a number is a setting if rows contradict each other without it."""
+    table = curves_table()
+    twice = [table.assign(depth=depth, loss=table["loss"] * depth) for depth in (1, 2)]
+    both = pd.concat(twice, ignore_index=True)
+    if kind == "setting":
+        trials, _ = tidy_curves(both)
+        assert trials.attrs["group_by"] == ["params.depth"]
+        assert len(trials) == 2 * 3 * len(SIZES)
+        return
+    metric, epoch = np.arange(len(both)) / 7, both["step"] // 50
+    values = {"metric": metric, "epoch": epoch, "seed": both["depth"]}
+    name = {"seed": "random_seed"}.get(kind, kind)
+    with pytest.raises(AnalysisError, match=r"contradict each other.*source\.columns\.seed="):
+        tidy_curves(both.drop(columns="depth").assign(**{name: values[kind]}))
+    logged = table.assign(epoch=table["step"] // 50, time=np.arange(len(table)) / 7)
+    assert len(tidy_curves(logged)[0]) == 3 * len(SIZES)
+
+
+def test_group_by_and_tuned_may_name_any_column_and_what_was_renamed() -> None:
+    table = curves_table().rename(columns={"batch_size": "status", "lr": "x"})
+    named = {"batch_size": "status", "lr": "x", "model_size": "width"}
+    runs = [
+        table.assign(width=width, seconds=seconds, loss=table["loss"] * width * seconds)
+        for width in (1, 2)
+        for seconds in (1.0, 2.0)
+    ]
+    both = pd.concat(runs, ignore_index=True)
+    asked: dict[str, Any] = {"group_by": ["width"], "tuned": ["x", "seconds"]}
+    trials, curves = tidy_curves(both, named, **asked)
+    assert trials.attrs["group_by"] == ["params.model_size"]
+    result = analyse(
+        trials, curves, targets=[0.2], group_by=["model_size"], tuned=["lr", "seconds"],
+        n_bootstrap=5,
+    )  # fmt: skip
+    assert set(result.frontier["params.seconds"]) == {1.0}
+    assert [fit.group for fit in result.fits] == [{"params.model_size": size} for size in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        (["830", "1.125"], "column step is '1.125' in row 3; write 1125 if its dot separates"),
+        (["12.345.678", "1.125"], "column step is '12.345.678' in row 2; write 12345678"),
+        (["2080", "1.125"], None),
+        (["0.125", "1.125"], None),
+        (["830", "1.5"], None),
+        (["830", "1,125"], None),
+    ],
+)
+def test_a_dot_that_may_separate_thousands(
+    tmp_path: Path, step: list[str], says: str | None
+) -> None:
+    rows = "".join(f"8;0,1;{text};2,5\n" for text in step)
+    path = write(tmp_path, "batch_size;lr;step;loss\n" + rows)
+    if says is None:
+        assert len(read_curves_csv(path)[1]) == 2
+        return
+    with pytest.raises(AnalysisError, match=says):
+        read_curves_csv(path)
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (lambda step: step / 100, "column loss rises in 6 of 6 runs"),
+        (lambda step: 0.1 + 0.8 * (1 - 1 / step) - 0.02 * (step == 2), "column loss rises"),
+        (lambda step: 1 / step + 0.5 * (step > 50), None),  # overfits
+        (lambda step: 2.0 + 0.001 * (-1.0) ** step, None),  # learns nothing
+    ],
+)
+def test_a_loss_that_rises_is_said(loss: Any, says: str | None) -> None:
+    rows = [(size, 0.1, step, loss(step)) for size in SIZES for step in (1, 2, 5, 10, 20, 50, 99)]
+    frame = pd.DataFrame(rows, columns=["batch_size", "lr", "step", "loss"])
+    if says is None:
+        assert len(tidy_curves(frame)[0]) == len(SIZES)
+        return
+    with pytest.raises(AnalysisError, match=says):
+        tidy_curves(frame)
+
+
+def test_one_evaluation_a_run_says_nothing_about_steps() -> None:
+    frame = pd.DataFrame({"batch_size": SIZES, "lr": 0.1, "step": 100, "loss": 2.0})
+    with pytest.raises(AnalysisError, match="every run has a single evaluation of column loss"):
+        tidy_curves(frame)
+    assert len(tidy_curves(frame.head(1))[0]) == 1  # about what was left of the loss
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    losses=st.lists(st.sampled_from([2.0, math.nan, math.inf, -math.inf]), min_size=1, max_size=8)
+)
+def test_a_run_diverged_if_nothing_finite_comes_after(losses: list[float]) -> None:
+    frame = pd.DataFrame({"step": range(len(losses)), "loss": list(map(str, losses))})
+    trials, curves = tidy_curves(frame.assign(batch_size=8, lr=0.1))
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    assert curves["loss"].tolist() == finite
+    diverged = trials["outcome"].eq("diverged").tolist()
+    assert diverged == [not math.isfinite(losses[-1])]

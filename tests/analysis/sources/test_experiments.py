@@ -9,12 +9,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from analysis.cells import steps_to_target
 from analysis.errors import AnalysisError
 from analysis.runs import read_curves, read_study
 from analysis.sources.experiments import is_ours, read_mlflow
+from analysis.sources.resumed import without_abandoned
 from analysis.stores import Wanted, read_client, read_database
+from analysis.study import analyse
 from tests.analysis.conftest import STUDY_NAME, Frames
 from tests.analysis.stored import Foreign, new_store, write_foreign, write_study
 
@@ -41,7 +44,7 @@ def test_names_filter_and_what_is_left_out(uri: str) -> None:
     runs = [
         run(8, again, seed=3),
         run(16, [(8, 0.7), *CURVE[:3]], seed=3),  # out of order
-        run(16, [*CURVE[:2], (4, math.nan), (8, 0.7)], seed=4),
+        run(16, [*CURVE[:2], (4, math.nan), (8, math.inf)], seed=4),
         run(32, arch="mlp"),
         run(None),
         run("auto"),
@@ -157,3 +160,114 @@ def test_both_ways_of_reading_give_the_same(uri: str) -> None:
     )  # fmt: skip
     pd.testing.assert_frame_equal(by_sql, by_client)
     assert by_sql["eval/loss"].map(math.isinf).sum() == 2
+
+
+RESUMED = [
+    *((step, 10 / step) for step in (1, 2, 4, 8, 16, 32)),  # then lost, and gone on with from 5
+    *((step, 20 / step) for step in (6, 12, 24)),
+]
+
+
+def test_the_abandoned_tail_of_a_resumed_run_does_not_count(uri: str) -> None:
+    whole = [(step, 20 / step) for step in (1, 2, 4, 8, 16, 32, 64)]
+    write_foreign(uri, "theirs", [run(8, RESUMED), run(16, whole)])
+    trials, curves = read_mlflow("theirs", uri, NAMES)
+    assert trials.attrs["left_out"] == [
+        "Evaluations left out because their run was resumed from an earlier step: 3."
+    ]
+    first = curves[curves["run_id"] == trials["run_id"].iloc[0]]
+    assert first["step"].tolist() == [1, 2, 4, 6, 12, 24]
+    cell = steps_to_target(trials, curves, [1.0]).iloc[0]
+    assert cell["steps"] == pytest.approx(20)
+    wanted = Wanted(("eval/loss",), only_trials=False)
+    kept = [
+        without_abandoned(read("theirs", uri, wanted).metrics, "eval/loss")
+        for read in (read_database, read_client)
+    ]
+    assert [n for _, n in kept] == [3, 3]
+    by_sql, by_client = (
+        metrics["eval/loss"][["step", "timestamp", "value"]].sort_values(["step", "value"])
+        for metrics, _ in kept
+    )
+    assert by_sql.to_numpy().tolist() == by_client.to_numpy().tolist()
+
+
+def test_a_step_counter_that_goes_back_is_a_resumed_run(uri: str) -> None:
+    counter = [float(step) for step, _ in RESUMED]
+    metrics = {
+        "eval/loss": [(epoch, loss) for epoch, (_, loss) in enumerate(RESUMED)],
+        "global_step": list(enumerate(counter)),
+    }
+    write_foreign(uri, "theirs", [({"train.bs": 8, "opt/lr": 0.1}, metrics, "FINISHED")])
+    trials, curves = read_mlflow("theirs", uri, {**NAMES, "step": "global_step"})
+    assert curves["step"].tolist() == [1, 2, 4, 6, 12, 24]
+    assert "resumed from an earlier step: 3." in trials.attrs["left_out"][0]
+
+
+def nested(uri: str, parent: dict[str, Any], children: list[Foreign]) -> list[str]:
+    """Runs whose parent run holds params of all of them."""
+    (parent_id,) = write_foreign(uri, "nested", [(parent, {}, "FINISHED")])
+    ids = write_foreign(uri, "nested", children)
+    client = MlflowClient(uri)
+    for run_id in ids:
+        client.set_tag(run_id, "mlflow.parentRunId", parent_id)
+    return ids
+
+
+def test_params_may_stand_with_the_parent_run_alone(uri: str) -> None:
+    children: list[Foreign] = [
+        ({"train.bs": 8}, {"eval/loss": CURVE}, "FINISHED"),
+        ({"train.bs": 16, "opt/lr": 0.2}, {"eval/loss": CURVE}, "FINISHED"),
+    ]
+    ids = nested(uri, {"opt/lr": 0.1, "arch": "cnn"}, children)
+    trials, _ = read_mlflow("nested", uri, NAMES)
+    assert trials["run_id"].tolist() == ids
+    assert trials["lr"].tolist() == [0.1, 0.2]
+    assert trials["params.arch"].tolist() == ["cnn", "cnn"]
+    only, _ = read_mlflow("nested", uri, NAMES, filter="params.`train.bs` = '8'")
+    assert only["lr"].tolist() == [0.1]  # though the filter does not match the parent
+    wanted = Wanted(("eval/loss",), only_trials=False, filter="params.`train.bs` = '8'")
+    for read in (read_database, read_client):
+        stored = read("nested", uri, wanted)
+        inherited = stored.params[~stored.params["run_id"].isin(stored.runs["run_id"])]
+        assert set(inherited["key"]) >= {"arch", "opt/lr"}
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        ([(1, math.nan), (2, math.nan)], "all 2 finished trials diverged"),
+        ([(0, 2.0), (0, 1.5), (0, 1.0)], "metric eval/loss was logged without steps"),
+        ([(100, 1.0)], "every run has a single evaluation of metric eval/loss"),
+        ([(1, 0.1), (2, 0.5), (4, 0.9)], "metric eval/loss rises in 2 of 2 runs .from 0.1 to 0.9"),
+    ],
+)
+def test_losses_that_cannot_say_when_a_target_was_reached(
+    uri: str, loss: list[tuple[int, float]], says: str
+) -> None:
+    write_foreign(uri, "theirs", [run(8, loss), run(16, loss)])
+    with pytest.raises(AnalysisError, match=says) as told:
+        analyse(*read_mlflow("theirs", uri, NAMES), targets=[0.5])
+    assert "\n" not in str(told.value)
+
+
+def test_a_loss_of_unfinished_runs_alone_is_none(uri: str) -> None:
+    without = ({"train.bs": 8, "opt/lr": 0.1}, {"size": [(0, 50.0)]}, "FINISHED")
+    write_foreign(uri, "theirs", [without, run(16, status="FAILED")])
+    with pytest.raises(AnalysisError, match="metric eval/loss has no usable value in any run"):
+        read_mlflow("theirs", uri, NAMES)
+
+
+def test_another_metric_of_a_study_of_ours(uri: str, small_study: Frames) -> None:
+    trials, curves = small_study
+    own = trials.assign(**{"budget.max_steps": trials["batch_size"] % 7 + trials["seed"]})
+    write_study(uri, STUDY_NAME, own, curves)
+    (trial, *_) = read_study(STUDY_NAME, uri)
+    assert "budget.max_steps" in trial
+    theirs, _ = read_mlflow(STUDY_NAME, uri, {"loss": "train_loss"})
+    assert theirs.attrs["group_by"] == []
+    assert theirs.attrs["left_out"] == []  # of the sweep's own run nothing is said
+    assert theirs["irreducible_loss"].isna().all()  # it was that of the held-out loss
+    assert sorted(theirs["batch_size"]) == sorted(trials["batch_size"])
+    with pytest.raises(AnalysisError, match=r"metric examples rises in \d+ of \d+ runs"):
+        read_mlflow(STUDY_NAME, uri, {"loss": "examples"})

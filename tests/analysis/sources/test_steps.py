@@ -55,11 +55,12 @@ def test_targets_groups_seeds_and_outcomes() -> None:
     table.loc[(table["batch_size"] == 16) & (table["target_loss"] == 0.5), "outcome"] = "censored"
     tidy = tidy_steps(table, group_by=["model_size"])
     assert list(tidy.columns) == [
-        "model_size", "target_loss", "batch_size", "lr", "seed", "steps", "outcome",
+        "params.model_size", "target_loss", "batch_size", "lr", "seed", "steps", "outcome",
+        "model_size",
     ]  # fmt: skip
     result = analyse_steps(tidy, n_bootstrap=20)
     assert result.targets == [1.0, 0.5]
-    assert result.group_by == ["model_size"]
+    assert result.group_by == ["params.model_size"]
     assert len(result.fits) == 4
     censored = result.frontier[result.frontier["outcome"] == "censored"]
     assert set(zip(censored["batch_size"], censored["target_loss"], strict=True)) == {(16, 0.5)}
@@ -84,7 +85,7 @@ def test_the_least_over_lr_and_a_further_tuned_column() -> None:
     )  # fmt: skip
     result = analyse_steps(table, tuned=["lr", "momentum"], n_bootstrap=5)
     assert set(result.frontier["lr"]) == {0.2}
-    assert set(result.frontier["momentum"]) == {0.9}
+    assert set(result.frontier["params.momentum"]) == {0.9}
     assert not result.frontier["lr_at_edge"].any()
     assert result.fits[0].critical_batch_size == pytest.approx(200, rel=1e-3)
     assert set(result.cells["lr"]) == {0.1, 0.2, 0.4}
