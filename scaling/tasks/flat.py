@@ -87,7 +87,10 @@ class FlatModule:
         self._parameters = _lay_out(trained, pairs=True)
         first = next(iter(trained.values()))
         kind = {"dtype": first.dtype.to_real(), "device": first.device}
-        self._weights = torch.zeros(self._parameters[-1].end, **kind)
+        length = self._parameters[-1].end
+        if any(part.pairs for part in self._parameters):
+            length += length % 2  # in a stack a row's complex numbers begin at an even place too
+        self._weights = torch.zeros(length, **kind)
         self.gradient = torch.zeros_like(self._weights)
         for part in self._parameters:
             view = part.view(self._weights)

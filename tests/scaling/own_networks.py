@@ -81,6 +81,10 @@ class Net(nn.Module):
             case "integers":
                 self.large += 1
                 return hidden[:, self.order].masked_fill(~self.used, 0.0)
+            case "bad_loss":
+                return hidden / (0.0 if self.training else 1.0)
+            case "bad_gradient":
+                return hidden + (hidden * 0).sqrt()
             case "replaced":
                 if self.training:
                     self.mean = 0.9 * self.mean + 0.1 * hidden.mean(0).detach()

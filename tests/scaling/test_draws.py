@@ -121,7 +121,6 @@ def test_identity_tells_what_drew_without_a_seed_from_what_never_drew() -> None:
     plain, dropout = (prepare([own(kind)])[0] for kind in ("plain", "dropout"))
     assert plain.most_rows == dropout.most_rows == 1
     task = make_task(plain.config)
-    assert task.draws
     assert not task.seen_to_draw  # pyright: ignore[reportAttributeAccessIssue]
     assert make_task(dropout.config).seen_to_draw  # pyright: ignore[reportAttributeAccessIssue]
 
