@@ -127,7 +127,7 @@ def _say(
     tags: dict[str, str],
     refused: Sequence[str],
 ) -> None:
-    for line in [*refused, *record.troubles]:
+    for line in [*refused, *(f"torn last line in {path}: skipped" for path in record.torn)]:
         log.warning("%s", line)
     parts = {
         "finished before": len(planned.results),

@@ -172,12 +172,12 @@ class Training:
         return [replace(part, attempt=attempt) for part in rest.units]
 
     def _fail(self, unit: Unit, error: str) -> None:
-        rest = rest_of(unit, self.place.folder, self.options.stack_size)
-        self.results |= rest.results
-        if not rest.units:
+        ended = rest_of(unit, self.place.folder, self.options.stack_size).results
+        self.results |= ended
+        failed = [number for number in unit.numbers if number not in ended]
+        if not failed:
             return
-        headers = {n: h for part in rest.units for n, h in zip(part.numbers, part.headers)}  # noqa: B905
-        failed = [number for number in unit.numbers if number in headers]
+        headers = dict(zip(unit.numbers, unit.headers, strict=True))
         for number in failed:
             self.journal.write("trial", trial=number, **headers[number])
             self.journal.write("failure", trial=number, error=error, log=str(unit.log))
