@@ -29,11 +29,11 @@ class TrialRecord:
     steps: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     diverged_step: int | None = None
-    not_finite: str | None = None
     seconds: float = 0.0
     begun_at: float = 0.0  # the last times that it began, failed and came to its end
     failed_at: float = 0.0
     ended_at: float = 0.0
+    not_finite: str | None = None
 
     @property
     def failed(self) -> bool:

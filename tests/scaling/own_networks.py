@@ -42,6 +42,8 @@ class Net(nn.Module):
             self.register_buffer("used", torch.tensor([True] * 6 + [False] * 2))
         if kind == "replaced":
             self.register_buffer("mean", torch.zeros(8))
+        if kind == "unlucky" and float(torch.rand(())) < 0.5:
+            nn.init.constant_(self.last.bias, torch.inf)
         if kind == "own_generator":
             self.generator = np.random.default_rng(0)
         if kind == "counter":
