@@ -254,7 +254,7 @@ def _estimate(planned: Plan, trials: Sequence[Trial], record: StudyRecord) -> st
     known: dict[int, list[tuple[float, int]]] = defaultdict(list)
     for trial in record.trials.values():
         if trial.seconds > 0:
-            known[trial.batch_size].append((trial.seconds, max(1, *trial.steps[-1:])))
+            known[trial.batch_size].append((trial.seconds, max([1, *trial.steps[-1:]])))
     if not {trials[position].config.batch_size for position in planned.to_do} <= set(known):
         return "not known: no trial with these batch sizes is on record"
     whole = {size: float(np.mean([one[0] for one in ones])) for size, ones in known.items()}
