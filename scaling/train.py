@@ -175,6 +175,8 @@ def take_step(
     schedule = config.schedule
     factor = None if schedule.name == "constant" else lr_factor(schedule, step)
     params = stack.optimizer.step(gradients, stack.params, step, factor)
+    if hasattr(task, "hold_idle"):
+        task.hold_idle(gradients, stack.params, params)  # pyright: ignore
     updated = {key: params[key] for key in gradients}  # buffers may hold what they like
     rows = _non_finite(losses, updated)
     stack.advance(losses, params)

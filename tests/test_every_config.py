@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from analysis import __main__ as analysis
 from scaling.config import OPTIMIZERS, SCHEDULES, TASKS
 from scaling.data.config import DATASETS
 from scaling.models.config import LAYOUTS
-from tests.command_line import analysis, sweeps
+from sweeps import __main__ as sweeps
 from tests.scaling.data.archives import batches, write_folder
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -87,25 +90,40 @@ def prepare(folder: Path) -> None:
     write_folder(folder / "batches", batches())
 
 
-def goes_through(folder: Path, study: str, arguments: list[str]) -> None:
-    prepare(folder)
-    done = sweeps("-m", *arguments, cwd=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    done = analysis(f"study={study}", "n_bootstrap=5", cwd=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Warning" not in done.stderr
+@pytest.fixture
+def folder(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a store; figures are written once, not in every format."""
+    prepare(tmp_path)
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
+    monkeypatch.setattr("scaling.tasks.own._problems", {})
+    return tmp_path
+
+
+def goes_through(
+    folder: Path, study: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both commands, in this process: what they import takes longer than what they do here."""
+    for command, given in (
+        (sweeps.main, ["-m", *arguments, "hydra.launcher.workers=0"]),
+        (analysis.main, [f"study={study}", "n_bootstrap=5"]),
+    ):
+        monkeypatch.setattr(sys, "argv", ["command", *given])
+        command()
     assert (folder / "reports" / study / "report.html").exists()
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", GROUPS)
-def test_groups(name: str, tmp_path: Path) -> None:
+def test_groups(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "optimizer_soap":
         pytest.importorskip("pytorch_optimizer", reason="the extra `optimizers` is not installed")
-    goes_through(tmp_path, name, [*GROUPS[name], f"study.name={name}"])
+    goes_through(folder, name, [*GROUPS[name], f"study.name={name}"], monkeypatch)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", STUDIES)
-def test_studies(name: str, tmp_path: Path) -> None:
-    goes_through(tmp_path, name, [f"study={name}", *STUDIES[name]])
+def test_studies(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_through(folder, name, [f"study={name}", *STUDIES[name]], monkeypatch)

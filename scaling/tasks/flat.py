@@ -84,6 +84,7 @@ class FlatModule:
         self.n_parameters = sum(value.numel() for value in named.values())
         self.n_trained = sum(value.numel() for value in trained.values())
         self.replaced = False
+        self._trained = list(trained.values())
         self._parameters = _lay_out(trained, pairs=True)
         first = next(iter(trained.values()))
         kind = {"dtype": first.dtype.to_real(), "device": first.device}
@@ -139,6 +140,15 @@ class FlatModule:
         for kept in self._kept:
             self.replaced |= kept.take_in()
         return self._vectors
+
+    def unused(self, loss: Tensor) -> list[slice]:
+        """Where the parameters stand that the loss does not depend on."""
+        found = torch.autograd.grad(loss, self._trained, allow_unused=True)
+        return [
+            slice(part.begin, part.end)
+            for part, gradient in zip(self._parameters, found, strict=True)
+            if gradient is None
+        ]
 
     def named(self, weights: Tensor, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Parameters and buffers by name, as views of their vectors, for torch.func."""

@@ -188,6 +188,21 @@ class SupervisedTask:
             params[key][0].copy_(vector)
         return total[None], {WEIGHTS: self._flat.gradient[None]}
 
+    def hold_idle(self, gradients: Params, old: Params, new: Params) -> None:
+        """As in torch.optim a parameter that gets no gradient stays as it is, whatever the decay."""
+        for place in self._idle:
+            still = (gradients[WEIGHTS][:, place] == 0).all(1)
+            new[WEIGHTS][still, place] = old[WEIGHTS][still, place]
+
+    @cached_property
+    def _idle(self) -> list[slice]:
+        """Where parameters stand that a small batch's loss does not depend on."""
+        with kept_draws():
+            params, batch = self._sample(1)
+            self._flat.load({key: leaf[0] for key, leaf in params.items()})
+            examples = self._examples(self._train, batch[0][0].to(self.device))
+            return self._flat.unused(self._loss(self._flat.module.train(), examples))
+
     @property
     def distinct_examples(self) -> int | None:
         return None if self._sampling == "with_replacement" else len(self._train[0])

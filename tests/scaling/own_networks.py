@@ -16,6 +16,10 @@ from torch.nn import functional
 class Net(nn.Module):
     """Two layers; `kind` is what is special about them."""
 
+    mask: Tensor
+    order: Tensor
+    used: Tensor
+
     def __init__(self, kind: str) -> None:
         super().__init__()
         self.kind = kind

@@ -102,6 +102,20 @@ def test_frozen_parameters_stay_frozen(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["adamw", "sgdw", "momentum", "torch.optim.AdamW"])
+def test_parameters_without_gradient_stay_as_in_torch(name: str) -> None:
+    """No decay either, alone and in a stack."""
+    if "." in name:
+        optimizer = OwnOptimizerConfig(path=name, options={"weight_decay": 0.5})
+    else:
+        optimizer = optimizer_config(name, weight_decay=0.5)
+    config = replace(own("idle"), optimizer=optimizer, save_models=True)
+    stacked, _ = trained(*[replace(config, lr=lr, stack_networks="true") for lr in (0.05, 0.1)])
+    for state in (final(config), stacked.models[1, "last"]):
+        assert torch.equal(state["idle.weight"], initial("idle")["idle.weight"])
+        assert not torch.equal(state["last.weight"], initial("idle")["last.weight"])
+
+
 def test_frozen_parameters_are_counted_as_such() -> None:
     frozen, plain = prepare([own("frozen"), own("plain")])
     total = 4 * 8 + 8 + 8 * 3 + 3
