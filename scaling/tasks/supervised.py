@@ -189,7 +189,7 @@ class SupervisedTask:
         return total[None], {WEIGHTS: self._flat.gradient[None]}
 
     def hold_idle(self, gradients: Params, old: Params, new: Params) -> None:
-        """As in torch.optim a parameter that gets no gradient stays as it is, whatever the decay."""
+        """As in torch.optim a parameter without gradient stays as it is, whatever the decay."""
         for place in self._idle:
             still = (gradients[WEIGHTS][:, place] == 0).all(1)
             new[WEIGHTS][still, place] = old[WEIGHTS][still, place]
