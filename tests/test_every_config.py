@@ -21,7 +21,7 @@ CONF = Path(__file__).parents[1] / "conf"
 FEW = ["batch_size=4,16", "lr=0.02,0.05,0.1", "budget.max_steps=40", "relative_targets=[0.7]"]
 LINES = [*FEW, "task.dimension=4"]
 PIXELS = ["model.num_filters=2", "data.num_colours=4", "cache_dir=cache", "picture_ratio=null"]
-PHOTOS = [*PIXELS, "data.side=8", "data.train_images=40", "data.held_out_images=20"]
+PHOTOS = [*PIXELS, "data.side=8", "data.train_images=48", "data.held_out_images=20"]
 NET = [*PHOTOS, "targets=[]", "relative_targets=[0.95]", "budget.max_steps=12"]
 SEARCH = ["hydra.sweeper.lr_ratio=2", "hydra.sweeper.stride=1", "hydra.sweeper.lr_range=[0.02,0.2]"]
 CIFAR = [*PIXELS, "data=cifar10", "data.path=batches", "data.classes=[horse]"]
