@@ -1,6 +1,6 @@
 """Stacks saved while they train: files that are whole, checked, and read as data only.
 
-    batch-scaling checkpoint 1 <sha256 of all that follows this line>
+    batch-scaling checkpoint 2 <sha256 of all that follows this line>
     {"step": s, "due": next evaluation, "trial_ids": [..], "seconds": [..]}
     torch.save of the stack's state, loaded with weights_only
 
@@ -27,7 +27,7 @@ import torch
 from scaling.durable import write_whole
 from scaling.train import TrainState
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2  # 1: all buffers of a network in one vector
 MAGIC = b"batch-scaling checkpoint"
 SUFFIX = ".ckpt"
 KEPT = 2  # newest files of a trial: the one before is used where the newest is damaged

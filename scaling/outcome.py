@@ -12,6 +12,7 @@ from scaling.result import TrialResult
 from scaling.schema import CENSORED, DIVERGED, REACHED
 from scaling.trial import Trial
 
+HELD_OUT_LOSS = "held-out loss"
 STEPS_TIMED = 10000  # enough for a median
 Curve = tuple[list[int], list[float]]  # steps and held-out losses
 
@@ -37,6 +38,7 @@ class Watch:
         self._last_loss = np.array([trial.initial_loss for trial in trials])
         self.best_loss = np.full(n_trials, np.inf)
         self._diverged_step = np.full(n_trials, -1)
+        self._not_finite: dict[int, str] = {}
         self._seconds = np.zeros(n_trials)
         self._training = np.ones(n_trials, dtype=bool)
         self._clock = time.perf_counter()
@@ -62,6 +64,7 @@ class Watch:
         self._share_time()
         exploded = ~(loss <= self._explosion[numbers])
         self._diverged_step[numbers[exploded]] = step
+        self._not_finite |= dict.fromkeys(numbers[~np.isfinite(loss)].tolist(), HELD_OUT_LOSS)
         new = (loss[:, None] <= self._targets[numbers]) & np.isnan(self._crossing[numbers])
         for position, target in np.argwhere(new).tolist():
             self._touch(step, int(numbers[position]), float(loss[position]), target)
@@ -91,11 +94,13 @@ class Watch:
         if target == self._hardest[number]:
             self._end[number] = self._tail_factor[number] * step
 
-    def diverge(self, step: int, number: int) -> TrialResult:
-        """The update that would make `step` is not finite."""
+    def diverge(self, step: int, number: int, not_finite: str | None) -> TrialResult:
+        """The update that would make `step` is not finite, and what of it."""
         self._share_time()
         self._training[number] = False
         self._diverged_step[number] = step
+        if not_finite is not None:
+            self._not_finite[int(number)] = not_finite
         return self.result(number)
 
     def result(self, number: int) -> TrialResult:
@@ -113,6 +118,7 @@ class Watch:
             diverged_step=int(self._diverged_step[number]) if diverged else None,
             seconds=float(self._seconds[number]),
             step_seconds=self._median_step(),
+            not_finite=self._not_finite.get(int(number)),
         )
 
     @property

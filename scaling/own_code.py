@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from scaling.config import ConfigError
+from scaling.draws import CONSTRUCTION, drawing
 
 _EXTRAS = {"pytorch_optimizer": "optimizers"}  # package -> our extra that installs it
 
@@ -41,7 +42,8 @@ def module_of(key: str, path: str) -> ModuleType:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        return importlib.import_module(name)
+        with drawing(CONSTRUCTION):
+            return importlib.import_module(name)
     except Exception as error:
         message = f"raised {first_line(error)}"
         if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:

@@ -33,6 +33,7 @@ class TrialRecord:
     begun_at: float = 0.0  # the last times that it began, failed and came to its end
     failed_at: float = 0.0
     ended_at: float = 0.0
+    not_finite: str | None = None
 
     @property
     def failed(self) -> bool:
@@ -122,6 +123,7 @@ def _take(
     elif kind == "outcome":
         trial = named[journal, line["trial"]]
         trial.diverged_step = line["diverged_step"]
+        trial.not_finite = line.get("not_finite")
         trial.seconds = max(trial.seconds, line["seconds"])
         trial.ended_at = max(trial.ended_at, line["time"])
     elif kind == "failure":
@@ -150,7 +152,8 @@ def finished(trial: Trial, record: TrialRecord) -> TrialResult | None:
         if len(watch.look(step, number, np.array([loss]))):
             return replace(watch.result(0), seconds=record.seconds)
     if record.diverged_step is not None and record.diverged_step <= trial.max_steps:
-        return replace(watch.diverge(record.diverged_step, 0), seconds=record.seconds)
+        ended = watch.diverge(record.diverged_step, 0, record.not_finite)
+        return replace(ended, seconds=record.seconds)
     return None
 
 
@@ -251,7 +254,7 @@ def _estimate(planned: Plan, trials: Sequence[Trial], record: StudyRecord) -> st
     known: dict[int, list[tuple[float, int]]] = defaultdict(list)
     for trial in record.trials.values():
         if trial.seconds > 0:
-            known[trial.batch_size].append((trial.seconds, max(1, trial.steps[-1])))
+            known[trial.batch_size].append((trial.seconds, max([1, *trial.steps[-1:]])))
     if not {trials[position].config.batch_size for position in planned.to_do} <= set(known):
         return "not known: no trial with these batch sizes is on record"
     whole = {size: float(np.mean([one[0] for one in ones])) for size, ones in known.items()}

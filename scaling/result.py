@@ -15,6 +15,7 @@ class TrialResult:
     outcome: of its hardest target. steps_to_target: its own first touch of each target that it
     reached, interpolated. last_step, last_loss: of its last finite evaluation. diverged_step: the
     step at which it diverged, also where that came after the hardest target, in the tail.
+    not_finite: what was not finite then, None where the held-out loss grew too large.
     seconds: its share of the stack's. step_seconds: median of a step, evaluation apart, where it
     trained alone.
     """
@@ -27,6 +28,7 @@ class TrialResult:
     diverged_step: int | None
     seconds: float
     step_seconds: float | None = None
+    not_finite: str | None = None
 
     @property
     def main_loss(self) -> float:
@@ -42,7 +44,7 @@ class TrialResult:
 
     @classmethod
     def from_line(cls, line: dict[str, Any]) -> TrialResult:
-        values = {key: line[key] for key in cls.__dataclass_fields__}
+        values = {key: line[key] for key in cls.__dataclass_fields__ if key in line}
         for key in BY_TARGET:
             values[key] = dict(map(tuple, values[key]))
         return cls(**values)

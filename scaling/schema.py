@@ -65,6 +65,7 @@ TRIAL_ID = "trial_id"  # identity of the trial: equal ids train the same numbers
 OUTCOME = "outcome"  # of the hardest target; "outcome/<target_label>" of each
 QUESTION, GRID = "question", "grid"  # of a sweep: the study's question; what is swept
 ERROR = "error"  # of a failed trial: the first line
+NOT_FINITE = "not_finite"  # of a diverged trial: the tensor that was not
 GIT_COMMITS = "git_commits"  # all of them, where a trial was gone on with at another commit
 LAST_STEP = "last_step"
 ROUND = "round"  # of the search that first asked for the trial; absent in a grid

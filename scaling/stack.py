@@ -48,6 +48,7 @@ class Stack:
     then has a shape of its own kind, and with it the same bits. `counted` [R] is False there.
     """
 
+    seeds: list[int]  # by number
     member: np.ndarray
     counted: np.ndarray
     stream_of_tile: list[int]
@@ -70,6 +71,7 @@ class Stack:
         rows = [trials[number].config for number in member]
         params = task.initial_params([config.seed for config in rows])
         return cls(
+            seeds=seeds,
             member=member,
             counted=counted,
             stream_of_tile=stream_of_tile,
@@ -123,6 +125,10 @@ class Stack:
                 **saved["block"],
             }
         )
+
+    @property
+    def first_seed(self) -> int:
+        return self.seeds[int(self.member[0])]
 
     def next_batch(self) -> Batch:
         """The batches of all tiles, leaves [tiles, B, ...]."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from scaling import optimizers
 from scaling.config import ConfigError, OwnOptimizerConfig, PreconditionedConfig, TrialConfig
 from scaling.own_optimizer import OwnOptimizers, Shaped, check_own_optimizer
-from scaling.tasks import Params, Task
+from scaling.tasks import Params, Task, optimized
 
 
 class StackOptimizer(Protocol):
@@ -82,13 +82,13 @@ def start_optimizer(
             [config.lr for config in rows],
             members,
             params,
-            _optimized(params),
+            optimized(params),
             _shaped(task),
         )
     hyper = _hyper([_numbers(config) for config in rows])
-    state = optimizers.init(first.name, params)
+    state = optimizers.init(first.name, {key: params[key] for key in optimized(params)})
     if isinstance(first, PreconditionedConfig):
-        [key] = _optimized(params)
+        [key] = optimized(params)
         matrix = optimizers.preconditioner(_curvature(task), hyper["power"], hyper["damping"])
         state[key]["preconditioner"] = matrix.to(params[key])
     return BuiltIn(first.name, state, hyper)
@@ -98,7 +98,7 @@ def check_optimizer(config: TrialConfig, task: Task, params: Params) -> None:
     """ConfigError where the task and the optimizer do not fit; params: leaves [R, ...] at start."""
     optimizer = config.optimizer
     if isinstance(optimizer, OwnOptimizerConfig):
-        leaves = {key: params[key][0] for key in _optimized(params)}
+        leaves = {key: params[key][0] for key in optimized(params)}
         check_own_optimizer(optimizer, config.lr, _shaped(task)(leaves))
     elif isinstance(optimizer, PreconditionedConfig):
         if not hasattr(task, "curvature"):
@@ -115,10 +115,6 @@ def check_optimizer(config: TrialConfig, task: Task, params: Params) -> None:
 
 def _curvature(task: Task) -> Tensor:
     return task.curvature()  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _optimized(params: Params) -> list[str]:
-    return [key for key in params if key != "buffers"]
 
 
 def _shaped(task: Task) -> Shaped:

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import torch
 
+from scaling.draws import kept_draws
 from scaling.stack import Stack
 from scaling.tasks import make_task
 from scaling.train import take_step
@@ -29,15 +30,16 @@ def time_steps(trial: Trial) -> list[Block]:
     stack = Stack.start(task, [trial])
     blocks: list[Block] = []
     step = 0
-    for _ in range(WARM_UP_STEPS):
-        step += 1
-        take_step(task, stack, trial.config, step)
-    while len(blocks) < BLOCKS:
-        seconds: list[float] = []
-        while len(seconds) < LEAST_BLOCK_STEPS or sum(seconds) < LEAST_BLOCK_SECONDS:
+    with kept_draws():
+        for _ in range(WARM_UP_STEPS):
             step += 1
-            clock = time.perf_counter()
             take_step(task, stack, trial.config, step)
-            seconds.append(time.perf_counter() - clock)
-        blocks.append((step, float(np.median(seconds))))
+        while len(blocks) < BLOCKS:
+            seconds: list[float] = []
+            while len(seconds) < LEAST_BLOCK_STEPS or sum(seconds) < LEAST_BLOCK_SECONDS:
+                step += 1
+                clock = time.perf_counter()
+                take_step(task, stack, trial.config, step)
+                seconds.append(time.perf_counter() - clock)
+            blocks.append((step, float(np.median(seconds))))
     return blocks

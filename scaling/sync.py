@@ -359,6 +359,8 @@ def _tags(trial: _Trial) -> dict[str, str]:
     }
     if result.diverged_step is not None:
         tags["diverged_step"] = str(result.diverged_step)
+    if result.not_finite is not None:
+        tags[schema.NOT_FINITE] = result.not_finite
     for target, outcome in result.outcomes.items():
         tags[f"{schema.OUTCOME}/{schema.target_label(target)}"] = outcome
     return tags

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from scaling.config import TrialConfig
+from scaling.draws import EVALUATION, MEASURING, TRAINING, kept_draws, seed_draws
 from scaling.noise_scale import NoiseMeter
 from scaling.outcome import Curve, Watch
 from scaling.result import TrialResult
@@ -20,6 +21,8 @@ from scaling.schedules import lr_factor, next_evaluation
 from scaling.stack import Stack, StackState
 from scaling.tasks import Params, Task, make_task
 from scaling.trial import Trial
+
+TRAINING_LOSS = "training loss"
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ def train(
     evaluation at or after tail_factor times the step at which it first touched its hardest target.
     From `begin` on it goes as if it had never stopped, bit for bit.
     """
+    with kept_draws():
+        return _train(trials, recorder, begin)
+
+
+def _train(trials: Sequence[Trial], recorder: Recorder, begin: Begin | None) -> list[TrialResult]:
     first = trials[0].config
     schedule = first.schedule
     task = make_task(first)
@@ -110,11 +118,13 @@ def train(
         next_noise = _next(first.noise_scale.ratio, first, due)
     while True:
         if step == due or step in watch.budgets:
+            _seed(task, EVALUATION)
             held_out = task.held_out_metrics(stack.params)
             measured = {key: values.numpy() for key, values in held_out.items()}
             scheduled = step > 0 and schedule.name != "constant"
             factor = lr_factor(schedule, step) if scheduled else None
             if meter is not None and step == due:
+                _seed(task, MEASURING, *_key(stack, first, step))
                 measured |= _noise(meter, stack, step, next_noise)
                 next_noise = _grown(next_noise, step, first.noise_scale.ratio)
             if first.save_models:
@@ -143,28 +153,50 @@ def train(
         step += 1
         non_finite = take_step(task, stack, first, step, meter)
         watch.took(time.perf_counter() - clock)
-        if non_finite is not None:
-            diverged = np.unique(stack.member[non_finite.numpy()])
-            for number in diverged:
-                recorder.outcome(number, watch.diverge(step, number))
-            if not stack.drop(diverged):
+        if non_finite:
+            for number, what in non_finite.items():
+                recorder.outcome(number, watch.diverge(step, number, what))
+            if not stack.drop(np.array(list(non_finite))):
                 return watch.results()
 
 
 def take_step(
     task: Task, stack: Stack, config: TrialConfig, step: int, meter: NoiseMeter | None = None
-) -> Tensor | None:
-    """Make update number `step` (from 1) of all rows; those [R] whose update is not finite."""
+) -> dict[int, str]:
+    """Make update number `step` (from 1) of all rows; the trials whose loss or update is not
+    finite, and what of it."""
     batch = stack.next_batch()
+    key = _key(stack, config, step)
     if meter is not None and meter.takes_apart(step):
+        _seed(task, MEASURING, *key)
         stack.noise.append(meter.observe(stack.params, batch))
+    _seed(task, TRAINING, *key)
     losses, gradients = task.losses_and_gradients(stack.params, batch)
     schedule = config.schedule
     factor = None if schedule.name == "constant" else lr_factor(schedule, step)
     params = stack.optimizer.step(gradients, stack.params, step, factor)
-    non_finite = _non_finite(losses, params)
+    if hasattr(task, "hold_idle"):
+        task.hold_idle(gradients, stack.params, params)  # pyright: ignore
+    updated = {key: params[key] for key in gradients}  # buffers may hold what they like
+    rows = _non_finite(losses, updated)
     stack.advance(losses, params)
-    return non_finite
+    if rows is None:
+        return {}
+    found = {}
+    for row in reversed(np.flatnonzero(rows.numpy())):
+        parts = {"gradient of ": gradients, "": updated}
+        found[int(stack.member[row])] = _what(task, losses[row], parts, int(row))
+    return found
+
+
+def _seed(task: Task, *key: int) -> None:
+    """What the task draws next follows from `key`."""
+    if getattr(task, "draws", True):
+        seed_draws(*key)
+
+
+def _key(stack: Stack, config: TrialConfig, step: int) -> tuple[int, int, int]:
+    return stack.first_seed, config.batch_size, step
 
 
 def _state(
@@ -262,5 +294,17 @@ def _non_finite(losses: Tensor, params: Params) -> Tensor | None:
         return None
     finite = torch.isfinite(losses)
     for leaf in params.values():
-        finite &= torch.isfinite(leaf).flatten(1).all(1)
+        finite &= torch.isfinite(leaf).flatten(1).all(1).cpu()
     return None if finite.all() else ~finite
+
+
+def _what(task: Task, loss: Tensor, parts: dict[str, Params], row: int) -> str:
+    """The first tensor of this row that is not finite: its loss, a gradient, or a parameter."""
+    if not torch.isfinite(loss):
+        return TRAINING_LOSS
+    shaped = getattr(task, "shaped", lambda leaves: leaves)
+    for kind, leaves in parts.items():
+        for name, leaf in shaped({key: value[row] for key, value in leaves.items()}).items():
+            if not torch.isfinite(leaf).all():
+                return kind + name
+    raise AssertionError("every tensor is finite")

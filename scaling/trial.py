@@ -11,13 +11,21 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
 from scaling import schema
-from scaling.config import ConfigError, OwnOptimizerConfig, OwnTaskConfig, TrialConfig
+from scaling.config import (
+    ConfigError,
+    OptimizerConfig,
+    OwnOptimizerConfig,
+    OwnTaskConfig,
+    TrialConfig,
+)
+from scaling.draws import EVALUATION, drawing
 from scaling.own_code import first_line
 from scaling.own_optimizer import optimizer_content
 from scaling.stack_optimizer import check_optimizer
 from scaling.tasks import Params, Task, make_task
 from scaling.tasks.noise import noise_task
 from scaling.tasks.own import content_hash
+from scaling.tasks.supervised import SupervisedTask
 from scaling.validation import validate, validate_names
 
 SHARED_BY_STARTS = (  # trials that differ in nothing of this start alike
@@ -32,6 +40,7 @@ NEEDED = {
     "accuracy": "a classification task",
 }
 TRIAL_FORMAT = 1  # raised whenever equal configurations come to train other numbers
+DRAWS_FORMAT = 1  # the same of networks that draw random numbers alone
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,7 @@ class _Start:
     params: Params
     content: str
     metrics: frozenset[str]  # what an evaluation measures
+    draws: bool  # a network that draws random numbers
 
 
 def _start(config: TrialConfig) -> _Start:
@@ -108,10 +118,12 @@ def _start(config: TrialConfig) -> _Start:
     where that costs nothing.
     """
     task = make_task(config)
-    stacked = task.most_rows is None
+    with _users_errors(config):
+        stacked = task.most_rows is None
+        draws = isinstance(task, SupervisedTask) and task.seen_to_draw
     if stacked and config.precision == "float32":
         task = make_task(replace(config, precision="float64"))
-    with _users_errors(config):
+    with _users_errors(config), drawing(EVALUATION):
         params = task.initial_params([0] * task.tile_width)
         measured = task.held_out_metrics(params)
         initial_loss = float(measured["loss"][0])
@@ -122,7 +134,7 @@ def _start(config: TrialConfig) -> _Start:
         raise ConfigError("task.name", config.task.name, "its initial loss is not finite")
     own = isinstance(config.task, OwnTaskConfig)
     content = content_hash(config.task, task) if own else str(task.facts.get("data_hash", ""))
-    return _Start(task, initial_loss, params, content, frozenset(measured))
+    return _Start(task, initial_loss, params, content, frozenset(measured), draws)
 
 
 def _check_predictions(start: _Start, config: TrialConfig) -> None:
@@ -190,6 +202,10 @@ def _trial(config: TrialConfig, start: _Start) -> Trial:
         identity["noise_scale"] = asdict(config.noise_scale)
     if start.content:
         identity["task_content"] = start.content
+    if start.draws:
+        identity["draws"] = DRAWS_FORMAT
+    if getattr(start.task, "frozen", False) and _moves_without_gradient(config.optimizer):
+        identity["frozen"] = True  # before, such optimizers moved parameters that are frozen
     optimizer = config.optimizer.name
     if isinstance(config.optimizer, OwnOptimizerConfig):
         optimizer += f" {config.optimizer.path}"
@@ -208,6 +224,13 @@ def _trial(config: TrialConfig, start: _Start) -> Trial:
         facts=start.task.facts,
         files=start.task.files,
         most_rows=start.task.most_rows,
+    )
+
+
+def _moves_without_gradient(optimizer: OptimizerConfig) -> bool:
+    """It may change a parameter whose gradient is zero."""
+    return isinstance(optimizer, OwnOptimizerConfig) or bool(
+        getattr(optimizer, "weight_decay", 0.0)
     )
 
 

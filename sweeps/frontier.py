@@ -32,11 +32,13 @@ from sweeps.launch import (
     compose_jobs,
     fail_after_all,
     refuse_impossible,
+    refuse_stillborn,
     say_report,
 )
 from sweeps.messages import one_line_errors
 from sweeps.probe import probe
 from sweeps.progress import Display, progress_display
+from sweeps.units import Job, leaves_of
 
 log = logging.getLogger(__name__)
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
@@ -52,6 +54,7 @@ class FrontierSweep:
     settings: FrontierSettings
     lattice: Lattice = field(init=False)
     cells: list[Cell] = field(init=False)
+    results: dict[str, TrialResult] = field(default_factory=dict)  # by trial id, as they come
 
     def __post_init__(self) -> None:
         """ConfigError for what cannot be searched; nothing is written yet."""
@@ -60,6 +63,7 @@ class FrontierSweep:
         refuse_impossible(self.loader, self.config, overrides)
         jobs = compose_jobs(self.loader, self.config, overrides, 0)
         trials = prepare_jobs(jobs)
+        self._refuse_followers(jobs, trials)
         if not all(trial.targets for trial in trials):
             raise ConfigError("targets", "[]", "a frontier needs a target: its steps are searched")
         base = self.settings.lr_base
@@ -74,6 +78,23 @@ class FrontierSweep:
         ]
         self.folder = Path(trials[0].config.record_dir).absolute()
 
+    def _refuse_followers(self, jobs: Sequence[Job], trials: Sequence[Trial]) -> None:
+        """ConfigError for a value that follows budget.max_steps, which every cap sets anew."""
+        capped = [
+            [*job.overrides, f"budget.max_steps={_another_budget(job, trial)}"]
+            for job, trial in zip(jobs, trials, strict=True)
+        ]
+        for job, other in zip(jobs, compose_jobs(self.loader, self.config, capped, 0), strict=True):
+            now = leaves_of(other.content)
+            for key, value in leaves_of(job.content).items():
+                if not key.startswith("budget.") and now.get(key) != value:
+                    allowed = (
+                        "follows budget.max_steps, which hydra/sweeper=frontier lowers and raises "
+                        "trial by trial: those of one cell would train different things; give a "
+                        "number, or sweep lr without hydra/sweeper=frontier"
+                    )
+                    raise ConfigError(key, value, allowed)
+
     def _curves(self, trial: Trial) -> CellCurves:
         targets = trial.targets if self.settings.tune_for == "all" else trial.targets[-1:]
         return CellCurves(targets, trial.irreducible_loss, trial.max_steps)
@@ -83,6 +104,7 @@ class FrontierSweep:
         with kept_crew():
             returned = self._rounds(launch)
         if not _failed(returned):
+            refuse_stillborn(list(self.results.values()), len(self.results))
             self._say_end()
         return returned
 
@@ -166,6 +188,7 @@ class FrontierSweep:
         for one, trial, result in zip(asked, trials, results, strict=True):
             if result is None:
                 raise RuntimeError(f"no journal has the trial {' '.join(one.overrides)}")
+            self.results[trial.trial_id] = result
             diverged = result.diverged_step is not None
             observed = Observed(
                 last_step=result.last_step,
@@ -222,6 +245,10 @@ class FrontierSweep:
         steps = sum(one.last_step for one in trials)
         log.info("%d cells are done: %d trials, %d steps", len(self.cells), len(trials), steps)
         say_report(self.cells[0].trial.config.study.name)
+
+
+def _another_budget(job: Job, trial: Trial) -> int:
+    return (job.content["budget"]["max_steps"] or trial.max_steps) + 1
 
 
 def _failed(returned: Sequence[Sequence[JobReturn]]) -> bool:

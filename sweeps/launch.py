@@ -117,6 +117,7 @@ def launch(
         done = run_trials(jobs, trials, sweep, options)
     _say_what_came_out(done, len(trials))
     if not of_search:
+        refuse_stillborn(list(done.results.values()), len(trials))
         say_report(study.name)
     errors = {number: failure.error for failure in done.failures for number in failure.numbers}
     return [
@@ -228,8 +229,27 @@ def run_single(config: DictConfig) -> float:
         _say_failures(done.failures)
         raise SystemExit(1)
     result = done.results[0]
+    if not in_multirun:  # else another sweeper hears of it
+        refuse_stillborn([result], 1)
     log.info("%s: loss %.6g at step %d", result.outcome, result.last_loss, result.last_step)
     return result.main_loss
+
+
+def refuse_stillborn(results: Sequence[TrialResult], n_trials: int) -> None:
+    """End with exit code 1 and one line if every trial diverged before or at its first update."""
+    if len(results) < n_trials or not all(_at_once(result) for result in results):
+        return
+    [(what, _)] = Counter(result.not_finite for result in results).most_common(1)
+    who = f"all {n_trials} trials" if n_trials > 1 else "the trial"
+    why = f"{what} is not finite" if what else "the held-out loss grew above divergence_factor"
+    line = f"{who} diverged at the first step ({why}): an error of the task, not a result; "
+    advice = "look at its data and its loss, and for an lr that is far too large"
+    print(f"error: {line}{advice}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def _at_once(result: TrialResult) -> bool:
+    return result.diverged_step is not None and result.diverged_step <= 1
 
 
 def say_report(study: str) -> None:

@@ -15,12 +15,16 @@ from analysis.quantities.measured import Measured
 if TYPE_CHECKING:
     from analysis.study import StudyResult
 
-ORDER = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "preconditioned", "own")
+ORDER = (  # the plainest first
+    *("sgd", "sgdw", "momentum", "momentumw", "nesterov", "rmsprop", "rmspropw"),
+    *("adam", "adamw", "preconditioned", "own"),
+)
 _95 = 1.96
 
 
 def critical_batch_size_ratio(result: StudyResult) -> Sequence[Measured]:
-    """B_crit of every other optimizer over that of the plainest one (ORDER), by target.
+    """B_crit of every other optimizer over that of the plainest one (ORDER; then those that others
+    name, by their names), by target.
 
     standard_error and interval: of the two fits' bootstraps in log B_crit, which are independent;
     predicted: the ratio of the exact frontiers, continuous lr. Raises AnalysisError where the
@@ -31,7 +35,7 @@ def critical_batch_size_ratio(result: StudyResult) -> Sequence[Measured]:
     for target in targets:
         fits = [fit for fit in result.fits if fit.target_loss == target]
         names = [_optimizer(fit) for fit in fits]
-        least = min(names, key=ORDER.index) if names else ""
+        least = min(names, key=_plainness) if names else ""
         if len(set(names)) < 2 or names.count(least) > 1:
             raise AnalysisError(
                 "critical_batch_size_ratio: needs trials of several optimizers, and one setting of "
@@ -40,6 +44,10 @@ def critical_batch_size_ratio(result: StudyResult) -> Sequence[Measured]:
         reference = fits[names.index(least)]
         found += [_ratio(fit, reference) for fit in fits if fit is not reference]
     return found
+
+
+def _plainness(name: str) -> tuple[int, str]:
+    return (ORDER.index(name) if name in ORDER else len(ORDER)), name
 
 
 def _optimizer(fit: FitResult) -> str:

@@ -21,6 +21,11 @@ from scaling.tasks.streams import Batch, Streams
 Params = dict[str, Tensor]  # every leaf [R, ...]
 
 
+def optimized(params: Params) -> list[str]:
+    """The leaves that have a gradient."""
+    return [key for key in params if not key.startswith("buffers")]
+
+
 class Task(Protocol):
     """What the training loop asks of a task.
 
@@ -28,13 +33,19 @@ class Task(Protocol):
     batch (one seed, many learning rates), so a stack holds R = tiles * tile_width rows. A stack is
     padded to `least_tiles` tiles, and holds at most `most_rows` trials (None: any number).
     `facts` is logged with every trial, `files` (name -> text) are kept with it.
+
+    A task may also say `draws`: whether it draws from the global generators (True where it does not
+    say), which are then seeded for every step by the seed of the first row (scaling.draws). Rows
+    that must draw alike in any stack draw from their own streams, or train alone (most_rows = 1).
     """
 
     tile_width: int
     least_tiles: int
-    most_rows: int | None
     model_size: int
     irreducible_loss: float
+
+    @property
+    def most_rows(self) -> int | None: ...
 
     @property
     def facts(self) -> dict[str, Any]: ...
@@ -53,7 +64,8 @@ class Task(Protocol):
     def losses_and_gradients(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
         """Batch loss [R] and its gradient; the leaves of `batch` are [tiles, B, ...].
 
-        Leaves of params without a gradient (buffers) are not optimized; they may change in place.
+        Leaves named `buffers..` have no gradient and are not optimized; they may change in place,
+        and need not be finite.
         """
         ...
 
@@ -75,6 +87,7 @@ class StackedTask:
 
     least_tiles = 2
     most_rows: int | None = None
+    draws = False
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from scaling.config import ConfigError, OwnTaskConfig, TaskConfig, TrialConfig
+from scaling.draws import CONSTRUCTION, drawing
 from scaling.own_code import digest_of_sources, first_line, module_of
 from scaling.tasks import Task
 
@@ -29,7 +30,8 @@ def make_own_task(config: OwnTaskConfig, whole: TrialConfig) -> Task:
         if "dtype" in inspect.signature(make).parameters:
             options["dtype"] = getattr(torch, whole.precision)
         key = f"{config.path} {json.dumps(options, sort_keys=True, default=str)}"
-        made = _problems.get(key) or make(**options)
+        with drawing(CONSTRUCTION):  # data that it draws are the same in every process
+            made = _problems.get(key) or make(**options)
         return _as_task(made, config, whole, key)
     except ConfigError:
         raise
@@ -42,7 +44,8 @@ def make_own_problem(path: str, options: dict[str, object]) -> Problem:
     from scaling.tasks.supervised import as_problem, is_problem
 
     make = getattr(module_of("task.path", path), path.rpartition(".")[2], None)
-    made = make(**options) if callable(make) else None
+    with drawing(CONSTRUCTION):
+        made = make(**options) if callable(make) else None
     if not is_problem(made):
         raise ConfigError("task.path", path, "makes no problem with a network")
     return as_problem(made)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -13,23 +16,32 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, vmap
 
 from scaling.config import ConfigError, TrialConfig
+from scaling.draws import CONSTRUCTION, EVALUATION, drawing, kept_draws
 from scaling.models.norms import batch_norm_refusal, recompute_statistics
 from scaling.tasks import Params
-from scaling.tasks.flat import FlatModule
+from scaling.tasks.flat import WEIGHTS, FlatModule
+from scaling.tasks.probing import draws_numbers, no_stack
 from scaling.tasks.streams import Batch, Streams
 
 HELD_OUT_CHUNK = 250  # examples evaluated at once
 STATISTICS_CHUNK = 256
 PARTS_AT_ONCE = 16  # single gradients: more need more memory and gain nothing
 
+log = logging.getLogger(__name__)
+
 
 class Problem(Protocol):
     """Data, model and loss. Tensors or arrays; the first of each tuple is what the model takes.
 
-    Optional: irreducible_loss (0), model_size (number of parameters), facts (a dict that is logged
-    with every trial), files (name -> text, kept with every trial), metrics(outputs, *targets) ->
-    {name: mean over the examples given}, picture(inputs, outputs, *targets) -> uint8 [H, W, 3] of
-    some held-out examples.
+    Optional: irreducible_loss (0), model_size (number of trained parameters), facts (a dict that is
+    logged with every trial), files (name -> text, kept with every trial), metrics(outputs,
+    *targets) -> {name: mean over the examples given}, picture(inputs, outputs, *targets) -> uint8
+    [H, W, 3] of some held-out examples.
+
+    Model, loss and constructor may draw (dropout, augmentation) from the global generators of
+    torch, numpy and Python: these are seeded for every step (scaling.draws), and for every
+    evaluation alike. What has a generator of its own, or keeps state that is no buffer, is refused.
+    Parameters with requires_grad=False at the start stay as they are, but for what forward does.
     """
 
     train: tuple[Any, ...]
@@ -48,12 +60,14 @@ class Problem(Protocol):
 class SupervisedTask:
     """Trains a Problem: a stack of one by ordinary autograd, larger ones by torch.func.
 
-    Parameters are one vector a trial, [R, P], and buffers another, [R, Q], so that optimizers
-    make one pass whatever the number of layers. Buffers change in place.
+    Parameters are one vector a trial, [R, P], and buffers another, [R, Q] (of each dtype), so that
+    optimizers make one pass whatever the number of layers. Buffers change in place. Networks that
+    draw random numbers train alone, as all do that torch.func cannot take (`most_rows`).
     """
 
     tile_width = 1
     least_tiles = 1
+    draws = True
 
     def __init__(self, problem: Problem, config: TrialConfig) -> None:
         self.problem = problem
@@ -64,14 +78,19 @@ class SupervisedTask:
         self._recompute = config.evaluation.recompute_statistics
         self._statistics_examples = config.evaluation.statistics_examples
         self._sampling = getattr(config.task, "sampling", "with_replacement")
+        self._batch_size = config.batch_size
+        self._stack_networks = config.stack_networks
         self._train = self._tensors("train", problem.train)
         self._held_out = self._tensors("held_out", problem.held_out)
+        self._copied = False
+        self._copied = _share(self._new_module(0), self._new_module(0))
         self._flat = FlatModule(self._new_module(0))
-        stacked = _stacked(config.stack_networks, self.device)
-        self.most_rows = None if stacked and self._micro_batch_size is None else 1
-        self.model_size = int(getattr(problem, "model_size", self._flat.n_parameters))
+        self.model_size = int(getattr(problem, "model_size", self._flat.n_trained))
         self.irreducible_loss = float(getattr(problem, "irreducible_loss", 0.0))
-        self.facts = {"parameters": self._flat.n_parameters, **getattr(problem, "facts", {})}
+        self.facts = {"parameters": self._flat.n_parameters}
+        if self.frozen:
+            self.facts["trained_parameters"] = self._flat.n_trained
+        self.facts |= getattr(problem, "facts", {})
         self.files = dict(getattr(problem, "files", {}))
 
     @property
@@ -90,9 +109,48 @@ class SupervisedTask:
         rows = [FlatModule(self._new_module(seed)).values() for seed in seeds]
         return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
 
+    @property
+    def frozen(self) -> bool:
+        """Whether some parameters are not trained."""
+        return self._flat.n_trained < self._flat.n_parameters
+
+    @cached_property
+    def seen_to_draw(self) -> bool:
+        """It draws from a global generator; ConfigError where it draws from others."""
+        return draws_numbers(self, *self._sample(1))
+
+    @property
+    def replaces_buffers(self) -> bool:
+        """It was seen to put new tensors in the place of buffers."""
+        return self._flat.replaced
+
+    @property
+    def most_rows(self) -> int | None:
+        """One where the network trains alone."""
+        return 1 if self._alone else None
+
+    @cached_property
+    def _alone(self) -> bool:
+        if self._micro_batch_size is not None or not _stacked(self._stack_networks, self.device):
+            return True
+        reason = no_stack(self, *self._sample(2))
+        if reason and self._stack_networks == "true":
+            log.warning("stack_networks=true: %s trains alone, %s", self.network_name, reason)
+        return reason is not None
+
+    def _sample(self, n_rows: int) -> tuple[Params, Batch]:
+        """Parameters at step 0 and a small batch of each of these rows."""
+        size = min(self._micro_batch_size or self._batch_size, self._batch_size)
+        rows = torch.arange(size) % len(self._train[0])
+        return self.initial_params(range(n_rows)), (rows.expand(n_rows, -1),)
+
+    @property
+    def network_name(self) -> str:
+        return type(self._flat.module).__name__
+
     def shaped(self, leaves: Params) -> Params:
         """Views of one trial's weights [P], each parameter by its name and in its shape."""
-        return self._flat.parameters(leaves["weights"])
+        return self._flat.parameters(leaves[WEIGHTS])
 
     def streams(self, seeds: Sequence[int], batch_size: int) -> Streams:
         n_examples = len(self._train[0])
@@ -116,7 +174,7 @@ class SupervisedTask:
 
     def losses_and_gradients(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
         rows = batch[0].to(self.device)
-        if len(params["weights"]) > 1:
+        if len(params[WEIGHTS]) > 1:
             return self._stacked(params, rows)
         self._flat.load({key: leaf[0] for key, leaf in params.items()})
         self._flat.gradient.zero_()
@@ -126,8 +184,24 @@ class SupervisedTask:
             share = len(part) / len(rows[0])
             (loss * share).backward()
             total += loss.detach().double().cpu() * share
-        params["buffers"][0].copy_(self._flat.buffers())
-        return total[None], {"weights": self._flat.gradient[None]}
+        for key, vector in self._flat.kept().items():
+            params[key][0].copy_(vector)
+        return total[None], {WEIGHTS: self._flat.gradient[None]}
+
+    def hold_idle(self, gradients: Params, old: Params, new: Params) -> None:
+        """As in torch.optim a parameter without gradient stays as it is, whatever the decay."""
+        for place in self._idle:
+            still = (gradients[WEIGHTS][:, place] == 0).all(1)
+            new[WEIGHTS][still, place] = old[WEIGHTS][still, place]
+
+    @cached_property
+    def _idle(self) -> list[slice]:
+        """Where parameters stand that a small batch's loss does not depend on."""
+        with kept_draws():
+            params, batch = self._sample(1)
+            self._flat.load({key: leaf[0] for key, leaf in params.items()})
+            examples = self._examples(self._train, batch[0][0].to(self.device))
+            return self._flat.unused(self._loss(self._flat.module.train(), examples))
 
     @property
     def distinct_examples(self) -> int | None:
@@ -151,13 +225,12 @@ class SupervisedTask:
         rows = batch[0].to(self.device)
         size = rows.shape[1] // n_parts
         parts = rows[:, : n_parts * size].unflatten(1, (n_parts, size))  # [R, k, b]
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):  # dropout: training draws what it would draw
+        with kept_draws():
             if len(parts) == 1 and size > 1:
                 return self._gradients_in_turn(params, parts[0])[None]
             return torch.stack(
                 [
-                    self._gradients_together(params["weights"][row], params["buffers"][row], own)
+                    self._gradients_together({key: leaf[row] for key, leaf in params.items()}, own)
                     for row, own in enumerate(parts)
                 ]
             )
@@ -172,10 +245,11 @@ class SupervisedTask:
             found.append(self._flat.gradient.clone())
         return torch.stack(found)
 
-    def _gradients_together(self, weights: Tensor, buffers: Tensor, parts: Tensor) -> Tensor:
-        """[k, P] of parts [k, b] by torch.func, a chunk of parts at once."""
+    def _gradients_together(self, leaves: Params, parts: Tensor) -> Tensor:
+        """[k, P] of parts [k, b] by torch.func, a chunk of parts at once; leaves: of one trial."""
         inputs, *targets = (leaf[parts] for leaf in self._train)
-        own = buffers.expand(len(parts), -1).clone()  # batch norm writes into them
+        weights, kept = _apart(leaves)
+        own = {key: leaf.expand(len(parts), -1).clone() for key, leaf in kept.items()}  # written to
         with self._autocast():
             each = vmap(
                 grad(self._loss_of()),
@@ -187,7 +261,7 @@ class SupervisedTask:
 
     def held_out_metrics(self, params: Params) -> dict[str, Tensor]:
         """Mean loss and metrics over all held-out examples, [R] float64, in eval mode."""
-        rows = [self._held_out_row(params, row) for row in range(len(params["weights"]))]
+        rows = [self._held_out_row(params, row) for row in range(len(params[WEIGHTS]))]
         return {key: torch.tensor([row[key] for row in rows]).double() for key in rows[0]}
 
     def pictures(self, params: Params) -> list[np.ndarray] | None:
@@ -195,15 +269,16 @@ class SupervisedTask:
         if draw is None:
             return None
         made = []
-        for row in range(len(params["weights"])):
-            with self._evaluating(params, row) as module:
+        for row in range(len(params[WEIGHTS])):
+            with self.evaluating(params, row) as module:
                 inputs, *targets = self._examples(self._held_out, slice(0, 8))
-                made.append(draw(inputs, module(inputs).float(), *targets))
+                outputs = self._forward(module, inputs)
+                made.append(draw(inputs, _to(outputs, torch.float32), *targets))
         return made
 
     def exported(self, params: Params, row: int) -> dict[str, Tensor] | None:
         """As it is evaluated: with recomputed batch statistics where these are asked for."""
-        with self._evaluating(params, row) as module:
+        with self.evaluating(params, row) as module:
             return {
                 key: value.detach().cpu().contiguous().clone()
                 for key, value in module.state_dict().items()
@@ -216,7 +291,7 @@ class SupervisedTask:
     def _held_out_row(self, params: Params, row: int) -> dict[str, float]:
         sums: dict[str, float] = {}
         n_examples = len(self._held_out[0])
-        with self._evaluating(params, row) as module:
+        with self.evaluating(params, row) as module:
             for begin in range(0, n_examples, HELD_OUT_CHUNK):
                 part = slice(begin, min(begin + HELD_OUT_CHUNK, n_examples))
                 inputs, *targets = self._examples(self._held_out, part)
@@ -230,11 +305,11 @@ class SupervisedTask:
         return sums
 
     @contextmanager
-    def _evaluating(self, params: Params, row: int) -> Iterator[nn.Module]:
+    def evaluating(self, params: Params, row: int) -> Iterator[nn.Module]:
         """The network of one row in eval mode; the row's own buffers stay as they are."""
         self._flat.load({key: leaf[row] for key, leaf in params.items()})
         module = self._flat.module
-        with torch.no_grad():
+        with torch.no_grad(), drawing(EVALUATION):
             if self._recompute:
                 examples = self._train[0][: self._statistics_examples]
                 chunks = [self._laid_out(c) for c in examples.split(STATISTICS_CHUNK)]
@@ -245,17 +320,17 @@ class SupervisedTask:
     def _stacked(self, params: Params, rows: Tensor) -> tuple[Tensor, Params]:
         inputs, *targets = (leaf[rows] for leaf in self._train)
         with self._autocast():
-            both = vmap(grad_and_value(self._loss_of()), randomness="different")
-            gradients, losses = both(params["weights"], params["buffers"], inputs, *targets)
-        return losses.detach().double().cpu(), {"weights": gradients}
+            both = vmap(grad_and_value(self._loss_of()))  # an error where it draws
+            gradients, losses = both(*_apart(params), inputs, *targets)
+        return losses.detach().double().cpu(), {WEIGHTS: gradients}
 
     def _loss_of(self) -> Callable[..., Tensor]:
-        """The batch loss as a function of weights [P], buffers [Q] and examples."""
+        """The batch loss as a function of weights [P], what is kept [Q] and examples."""
         flat, module = self._flat, self._flat.module.train()
 
-        def loss_of(weights: Tensor, buffers: Tensor, inputs: Tensor, *targets: Tensor) -> Tensor:
-            outputs = functional_call(module, flat.named(weights, buffers), (inputs,))
-            return self.problem.loss(outputs.to(self._dtype), *targets)
+        def loss_of(weights: Tensor, kept: Params, inputs: Tensor, *targets: Tensor) -> Tensor:
+            outputs = functional_call(module, flat.named(weights, kept), (inputs,))
+            return self.problem.loss(_to(outputs, self._dtype), *targets)
 
         return loss_of
 
@@ -263,10 +338,14 @@ class SupervisedTask:
         inputs, *targets = examples
         return self.problem.loss(self._forward(module, inputs), *targets)
 
+    def outputs(self, module: nn.Module, rows: Tensor) -> Any:
+        """What the network says of these training examples."""
+        return self._forward(module, self._examples(self._train, rows.to(self.device))[0])
+
     def _forward(self, module: nn.Module, inputs: Tensor) -> Tensor:
         with self._autocast():
             outputs = module(inputs)
-        return outputs.to(self._dtype)
+        return _to(outputs, self._dtype)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
@@ -282,9 +361,13 @@ class SupervisedTask:
         return inputs
 
     def _new_module(self, seed: int) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
+        with drawing(CONSTRUCTION, seed):
             torch.default_generator.manual_seed(seed)
-            return self.problem.model().to(self.device, self._dtype)
+            module = self.problem.model()
+            module = (copy.deepcopy(module) if self._copied else module).to(self.device)
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor.data = _to(tensor.data, self._dtype)
+        return module
 
     def _tensors(self, key: str, leaves: Sequence[Any]) -> list[Tensor]:
         tensors = [torch.as_tensor(leaf) for leaf in leaves]
@@ -292,9 +375,26 @@ class SupervisedTask:
             lengths = ", ".join(str(len(leaf)) for leaf in tensors)
             allowed = "its parts must have one length, at least 1"
             raise ConfigError(f"the problem's {key}", f"lengths {lengths}", allowed)
-        floating = tensors[0].is_floating_point()
-        tensors[0] = tensors[0].to(self._dtype) if floating else tensors[0]
+        tensors[0] = _to(tensors[0], self._dtype)
         return [leaf.to(self.device) for leaf in tensors]
+
+
+def _to(values: Any, dtype: torch.dtype) -> Any:
+    """Real numbers as `dtype`, complex ones as its complex counterpart, all else as it is."""
+    if not isinstance(values, Tensor) or not (values.is_floating_point() or values.is_complex()):
+        return values
+    return values.to(dtype.to_complex() if values.is_complex() else dtype)
+
+
+def _share(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks have a part in common, such as a backbone that was loaded once."""
+    tensors = {id(tensor) for tensor in (*one.parameters(), *one.buffers())}
+    return any(id(tensor) in tensors for tensor in (*other.parameters(), *other.buffers()))
+
+
+def _apart(leaves: Mapping[str, Tensor]) -> tuple[Tensor, Params]:
+    """The weights, and all else."""
+    return leaves[WEIGHTS], {key: leaf for key, leaf in leaves.items() if key != WEIGHTS}
 
 
 def device_of(wanted: str) -> str:

@@ -11,10 +11,12 @@ import pytest
 from analysis.errors import AnalysisError
 from analysis.groups import group_label
 from analysis.quantities import QUANTITIES
+from analysis.quantities.critical_batch_size_ratio import ORDER
 from analysis.quantities.measured import restricted
 from analysis.study import StudyResult, analyse
 from analysis.tables import loss_curves
 from scaling import schema
+from scaling.config import OPTIMIZERS
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 LRS = np.geomspace(0.001, 4.0, 48)
@@ -69,6 +71,25 @@ def test_ratio_of_critical_batch_sizes(planted: StudyResult) -> None:
     assert found.high is not None
     assert found.low < 5.0 < found.high
     assert found.predicted is None
+
+
+def test_every_optimizer_has_its_place_in_the_order() -> None:
+    assert set(ORDER) == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("name", ["sgdw", "momentumw", "rmspropw", "lion"])
+def test_a_ratio_of_any_optimizer(planted: StudyResult, name: str) -> None:
+    """Also of those that only other people's tables name, which come last."""
+    fits = [
+        replace(fit, group={"optimizer.name": name})
+        if fit.group["optimizer.name"] == "momentum"
+        else fit
+        for fit in planted.fits
+    ]
+    [found] = QUANTITIES["critical_batch_size_ratio"](replace(planted, fits=fits))
+    assert found.what.startswith(f"{name} / sgd")
+    [other] = QUANTITIES["critical_batch_size_ratio"](planted)
+    assert found.value == other.value
 
 
 def test_ratio_of_the_exact_values(planted: StudyResult) -> None:

@@ -206,8 +206,8 @@ def test_a_cut_file_is_noticed(part: float, tmp_path: Path) -> None:
 
 def test_another_format_is_named(tmp_path: Path) -> None:
     path = saved_file(tmp_path)
-    path.write_bytes(path.read_bytes().replace(b"checkpoint 1 ", b"checkpoint 7 ", 1))
-    with pytest.raises(CheckpointError, match="checkpoint format 7, this version reads 1"):
+    path.write_bytes(path.read_bytes().replace(b"checkpoint 2 ", b"checkpoint 7 ", 1))
+    with pytest.raises(CheckpointError, match="checkpoint format 7, this version reads 2"):
         read_header(path)
     headers, [line] = read_headers(tmp_path)
     assert headers == []

@@ -31,7 +31,8 @@ CONFIG = regression_trial(lr=0.1, max_steps=300, relative_targets=[0.3, 0.1])
 def recorded(config: TrialConfig) -> tuple[TrialRecord, TrialResult]:
     memory, [result] = trained(config)
     steps, losses = [row[0] for row in memory.curves[0]], [row[1] for row in memory.curves[0]]
-    return TrialRecord(config.batch_size, steps, losses, result.diverged_step, 1.0), result
+    record = TrialRecord(config.batch_size, steps, losses, result.diverged_step, 1.0)
+    return replace(record, not_finite=result.not_finite), result
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,16 @@ def test_dry_run_counts_what_a_checkpoint_saves() -> None:
     text = "\n".join(describe(planned, [trial], study))
     assert "to continue       1 trials, 1 from a checkpoint and 0 from step 0" in text
     assert f"examples     at most {280 * 64:,}" in text
+
+
+def test_dry_run_with_a_trial_that_has_no_finite_evaluation() -> None:
+    record = TrialRecord(64, diverged_step=0, seconds=2.0)
+    [trial] = prepare([CONFIG])
+    other = prepare([replace(CONFIG, seed=1)])[0]
+    study = StudyRecord({trial.trial_id: record})
+    planned = plan([trial, other], study)
+    assert planned.to_do == [1]
+    assert describe(planned, [trial, other], study)[-1].startswith("time         about 2.0 s")
 
 
 def test_a_failed_trial_is_told_from_an_interrupted_one() -> None:

@@ -14,6 +14,7 @@ from scaling.config import (
     FiniteRegressionConfig,
     LinearRegressionConfig,
     OptimizerConfig,
+    OwnTaskConfig,
     TrialConfig,
 )
 from scaling.result import TrialResult
@@ -26,6 +27,14 @@ def regression_trial(optimizer: str = "sgd", max_steps: int = 60, **fields: Any)
     fields.setdefault("task", LinearRegressionConfig(dimension=16))
     fields.setdefault("budget", BudgetConfig(max_steps=max_steps))
     return TrialConfig(optimizer=OPTIMIZERS[optimizer](), **fields)
+
+
+def own(kind: str = "", optimizer: str = "sgd", problem: str = "Own", **fields: Any) -> TrialConfig:
+    """A trial of a network in own_networks.py; options: further ones of its problem."""
+    options = ({"kind": kind} if kind else {}) | fields.pop("options", {})
+    task = OwnTaskConfig(path=f"tests.scaling.own_networks.{problem}", options=options)
+    fields = {"budget": BudgetConfig(max_steps=30), "lr": 0.05, "batch_size": 8} | fields
+    return TrialConfig(task=task, optimizer=optimizer_config(optimizer), **fields)
 
 
 def finite_task(**fields: Any) -> FiniteRegressionConfig:

@@ -44,9 +44,11 @@ SWEPT = ["batch_size=8,64", "seed=range(0,3)"]
 OPTIONS = ["hydra.sweeper.lr_range=[0.02,0.9]", "hydra.sweeper.stride=4"]
 
 
-def frontier(*overrides: str, swept: Sequence[str] = SWEPT) -> dict[str, Any]:
+def frontier(
+    *overrides: str, swept: Sequence[str] = SWEPT, study: Sequence[str] = STUDY
+) -> dict[str, Any]:
     """Sweep in this process and folder; what the sweep says at its end."""
-    given = [*STUDY, *OPTIONS, *overrides]
+    given = [*study, *OPTIONS, *overrides]
     with multirun("hydra/sweeper=frontier", *given) as (loader, master):
         options = dict(master.hydra.sweeper.items())
         for key in ("_target_", "params", "max_batch_size"):
@@ -323,6 +325,54 @@ def test_lr_is_the_search_s_to_choose_and_seeds_are_whole() -> None:
         split(["seed=range(0,0)"])
     with pytest.raises(ConfigError, match=r"seed=a,b: give whole numbers"):
         split(["seed=a,b"])
+
+
+@pytest.mark.parametrize(
+    "follower",
+    ["schedule.total_steps=${budget.max_steps}", "schedule.warmup_steps=${.total_steps}"],
+)
+def test_a_schedule_that_follows_the_caps_is_refused(
+    follower: str, here: Path, capsys: pytest.CaptureFixture
+) -> None:
+    cosine = ["schedule=cosine", "schedule.total_steps=${budget.max_steps}"]
+    if "warmup" in follower:
+        cosine = ["schedule=warmup", "schedule.total_steps=${budget.max_steps}", follower]
+    with pytest.raises(SystemExit) as caught:
+        frontier(*cosine)
+    assert caught.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert re.match(
+        r"error: schedule\.(total|warmup)_steps=600: follows budget.max_steps, which "
+        r"hydra/sweeper=frontier lowers and raises .* give a number, or sweep lr without",
+        line,
+    )
+    assert not (here / "runs").exists()
+    frontier("schedule=cosine", "schedule.total_steps=600", swept=["batch_size=8"])
+
+
+OWN = ["task=own", "budget.max_steps=20", "relative_targets=[0.9]", "study.name=small"]
+OWN += ["tracking.uri=none", "task.path=tests.scaling.own_networks.Own"]
+
+
+def test_a_search_in_which_nothing_takes_a_step_is_an_error(
+    here: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        frontier("+task.options.kind=bad_loss", swept=["batch_size=8"], study=OWN)
+    assert caught.value.code == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: all ")
+    assert "diverged at the first step (training loss is not finite): an error of the" in line
+
+
+def test_trials_without_a_finite_evaluation_are_searched_and_described(here: Path) -> None:
+    """Some seeds begin at infinity: they have diverged, and no curve."""
+    unlucky = [*OWN, "+task.options.kind=unlucky"]
+    found = frontier(swept=["batch_size=8", "seed=range(0,6)"], study=unlucky)
+    record = read_record(here / "runs/small")
+    assert any(not one.steps for one in record.trials.values())
+    assert found["cells"][0]["n_trials"] == len(record.trials)
+    frontier("sweep.dry_run=true", swept=["batch_size=8", "seed=range(0,7)"], study=unlucky)
 
 
 def test_dry_run_says_the_next_round_and_makes_nothing(tmp_path: Path) -> None:

@@ -250,6 +250,23 @@ def test_a_worker_ends_with_its_sweep(tmp_path: Path) -> None:
         time.sleep(0.1)
 
 
+def test_a_study_that_never_takes_a_step_is_an_error(tmp_path: Path) -> None:
+    """Every trial diverges at once: exit code 1 and one line, also when nothing is left to do."""
+    shutil.copy(Path(__file__).parents[1] / "scaling" / "own_networks.py", tmp_path)
+    command = ["-m", "task=own", "task.path=own_networks.Own", "+task.options.kind=bad_gradient"]
+    command += ["lr=0.01,0.1", "relative_targets=[]", "study.name=small", "budget.max_steps=9"]
+    for _ in range(2):
+        done = sweeps(*command, cwd=tmp_path)
+        assert done.returncode == 1
+        [line] = done.stderr.splitlines()
+        assert line.startswith("error: all 2 trials diverged at the first step (gradient of first")
+        assert "an error of the task, not a result" in line
+    runs = runs_of(tmp_path)
+    assert set(runs[runs.kind == "trial"].not_finite) == {"gradient of first.weight"}
+    mended = [one.replace("bad_gradient", "plain") for one in command]
+    assert sweeps(*mended, cwd=tmp_path).returncode == 0
+
+
 def test_an_error_of_ours_ends_the_sweep(tmp_path: Path) -> None:
     """With its traceback, and without waiting for the writer that waits for it."""
     code = (

@@ -1,0 +1,58 @@
+"""What one batch tells of a network before it trains: whether it draws, whether it can stack."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scaling.config import ConfigError
+from scaling.draws import TRAINING, kept_draws, position, seed_draws
+from scaling.tasks import Params
+from scaling.tasks.flat import WEIGHTS
+from scaling.tasks.streams import Batch
+
+if TYPE_CHECKING:
+    from scaling.tasks.supervised import SupervisedTask
+
+SAME_GRADIENT = 1e-4  # relative difference that rounding stays below
+
+
+def draws_numbers(task: SupervisedTask, params: Params, batch: Batch) -> bool:
+    """Whether a training step or an evaluation of one row draws from a global generator.
+
+    The batch's gradient is computed twice with one seed. ConfigError where the two differ: what no
+    seed repeats cannot be gone on with after an interruption.
+    """
+    drew, gradients = False, []
+    with kept_draws():
+        for _ in range(2):
+            seed_draws(TRAINING, 0)
+            before = position()
+            own = {key: leaf.clone() for key, leaf in params.items()}
+            gradients.append(task.losses_and_gradients(own, batch)[1][WEIGHTS].clone())
+            drew |= position() != before
+        with task.evaluating(params, 0) as module:
+            before = position()
+            task.outputs(module, batch[0][0])
+            drew |= position() != before
+    first, second = gradients
+    if (first - second).norm() > SAME_GRADIENT * first.norm():
+        allowed = (
+            "gives another gradient for the same batch, weights and seed: it must draw from the "
+            "global generators (torch.rand without generator=), and keep in buffers what changes"
+        )
+        raise ConfigError("the problem's model", task.network_name, allowed)
+    return drew
+
+
+def no_stack(task: SupervisedTask, params: Params, batch: Batch) -> str | None:
+    """Why the network cannot train in a stack, if so; params and batch: of two rows."""
+    if task.seen_to_draw:
+        return "as it draws random numbers, which are each trial's own"
+    if task.replaces_buffers:
+        return "as it puts new tensors in the place of buffers"
+    try:
+        with kept_draws():
+            task.losses_and_gradients(params, batch)
+    except RuntimeError as error:  # what torch.func raises for what it has no rule for
+        return f"as torch.func cannot compute it ({str(error).strip().splitlines()[0]})"
+    return None
