@@ -128,7 +128,8 @@ def test_a_gap_widens_the_bounds(tmp_path: Path, nothing: str) -> None:
     gap = steps_to_target(trials, curves, targets=[1.0])
     widths = [float(np.log(f["steps_upper"] / f["steps_lower"]).iloc[0]) for f in (whole, gap)]
     assert 0 < 2 * widths[0] < widths[1] < 0.1
-    assert [f["steps"].iloc[0] for f in (whole, gap)] == pytest.approx([9, 9], rel=0.02)
+    for frame in (whole, gap):
+        assert frame["steps"].tolist() == [pytest.approx(9, rel=0.02)]
     said = "Losses that are not finite, but have finite ones after them, taken for gaps: 1 in 1 run"
     assert [text.startswith(said) for text in trials.attrs["left_out"]] == [True] * bool(nothing)
 
