@@ -124,7 +124,8 @@ QUANTITIES = {
         "of the exact frontiers"
     ),
     "lr_saturation": QuantityFacts(
-        "AICc of the better power law of lr in B less that of the saturating rule"
+        "AICc of the best power law of lr in B (exponent 0, 1/2, 1 or free) less that of the "
+        "saturating rule; not known with fewer than 7 batch sizes"
     ),
     "lr_slope_small_batches": QuantityFacts(
         "d log lr / d log B of the best lrs at the three smallest batch sizes; theory: of the "

@@ -27,6 +27,7 @@ from analysis.figures.residuals import plot_residuals
 from analysis.figures.scaling import draw_scaling
 from analysis.figures.search import plot_search
 from analysis.figures.weight_decay import draw_weight_decay
+from analysis.lr_rules import rule_words
 from analysis.noise_scale import KINDS
 from analysis.one_batch_size import is_about_losses
 from analysis.one_step_lr import has_one_step
@@ -248,7 +249,7 @@ def _draw_lrs(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator[Dr
                 f"Best learning rate against batch size, target {target:.3g}",
                 "The learning rate that reached the target in the fewest steps, with its 95 % "
                 "interval (never narrower than half the spacing of the grid), and the rules "
-                "fitted to it.",
+                f"fitted to it. {rule_words(own['lr_rules'].query('target_loss == @target'))}".rstrip(),
                 plot_best_lr(best, own["lr_rules"], own["theory"], target),
                 "best_lr",
                 best,

@@ -55,8 +55,7 @@ def plot_critical_batch_size(
         if targets:
             ax.set_xlim(max(targets) * 1.6, min(targets) / 1.6)
         for own, color in zip(laws, colors, strict=False):
-            shown = own[own["n"] > 2]  # a line through two points says nothing
-            draw_target_laws(ax, shown, targets, color, named=len(groups) == 1)
+            draw_target_laws(ax, own, targets, color, named=len(groups) == 1)
         style.legend_below(figure, ax, columns=2 if len(groups) == 1 else 3)
     return figure
 
