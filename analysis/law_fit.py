@@ -79,7 +79,9 @@ def law_reason(x: Floats, fewest: int = FEWEST_POINTS) -> str:
     distinct = np.unique(x)
     n = len(distinct)
     if n < fewest:
-        there = "no value is" if n == 0 else "only one value is" if n == 1 else f"only {n} values are"
+        there = (
+            "no value is" if n == 0 else "only one value is" if n == 1 else f"only {n} values are"
+        )
         return f"{there} known, the law needs {fewest}"
     span = distinct[-1] / distinct[0] if distinct[0] > 0 else np.inf
     if span < LEAST_SPAN:

@@ -104,7 +104,10 @@ def rule_words(rules: pd.DataFrame) -> str:
 def _verdict(rules: pd.DataFrame, n: int) -> tuple[str, str]:
     """The preferred rule, or "" and why it is not decided."""
     if n < FEWEST_FOR_VERDICT:
-        return "", f"{n} batch sizes have a best learning rate, a verdict needs {FEWEST_FOR_VERDICT}"
+        return (
+            "",
+            f"{n} batch sizes have a best learning rate, a verdict needs {FEWEST_FOR_VERDICT}",
+        )
     near = rules[rules["aicc"] <= rules["aicc"].min() + MARGIN]
     simplest = near[near["n_parameters"] == near["n_parameters"].min()]
     if len(simplest) == 1:

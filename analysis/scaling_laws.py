@@ -165,9 +165,7 @@ def _law_across_targets(family: Family, fits: Sequence[FitResult]) -> Rows:
         return []
     known = [(size, fit) for size, fit in own if fit.critical_batch_size is not None]
     chosen = [fit for _, fit in known]
-    points = Points(
-        np.array([size for size, _ in known]), *_values(chosen, "critical_batch_size")
-    )
+    points = Points(np.array([size for size, _ in known]), *_values(chosen, "critical_batch_size"))
     row = {
         **family.others, "y": "critical_batch_size", "definition": OWN_TARGETS,
         "x": "model_size", "n_left_out": len(own) - len(known), "offset": 0.0,

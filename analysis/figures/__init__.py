@@ -31,6 +31,7 @@ from analysis.lr_rules import rule_words
 from analysis.noise_scale import KINDS
 from analysis.one_batch_size import is_about_losses
 from analysis.one_step_lr import has_one_step
+from analysis.sources.steps import NO_TARGET
 from analysis.study import StudyResult
 from scaling.schema import target_label
 
@@ -172,7 +173,8 @@ def _draw_critical(
 ) -> Iterator[Drawing]:
     table = all_tables["critical_batch_size"]
     bounds = ["min_examples/min_steps", "at_least", "at_most"]
-    if len(table) and (table["target_loss"] > 0).all() and table[bounds].notna().any(axis=None):
+    unnamed = result.curves.empty and (table["target_loss"] == NO_TARGET).all()
+    if len(table) and not unnamed and table[bounds].notna().any(axis=None):
         labelled = [(tables.group_label(g), tables.select(table, g)) for g in groups]
         yield Drawing(
             "critical_batch_size_against_target",

@@ -135,7 +135,7 @@ def plot_loss_against_model_size(laws: pd.DataFrame, points: pd.DataFrame) -> Fi
                 label += f": {exponent_words({**row, 'exponent_low': np.nan})}"
             ax.plot(own["model_size"], own["loss"], **{**shown, "ls": ""}, label=label, zorder=3)
         style.size_axis(ax, points["model_size"].unique())
-        style.log_axis(ax, "y", "held-out loss (best B, lr)")
+        style.value_axis(ax, "y", "held-out loss (best B, lr)", [points["loss"]])
         style.legend_beside(figure, ax, "examples seen")
     return figure
 
@@ -148,8 +148,9 @@ def draw_target_laws(
     named: all of them with their exponents in the legend; else one, without.
     """
     known = laws[laws["exponent"].notna()]
-    dense = np.geomspace(min(targets), max(targets), 100)
     for law in known.iloc[: None if named else 1].to_dict("records"):
+        floor = 0.0 if law["offset_is"] == "zero" else law["offset"]
+        dense = floor + np.geomspace(min(targets) - floor, max(targets) - floor, 100)
         line = {"color": color, "ls": _LINE_OF[law["offset_is"]], "lw": 1.1, "zorder": 1}
         ax.plot(dense, law_curve(law, dense), **line, label=_law_words(law) if named else None)
 
