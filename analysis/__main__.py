@@ -128,7 +128,8 @@ def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -
         note = markdown(result, caveats(result, provenance), sweeps[0])
         say(_attach(uri, sweeps[0]["run_id"], folder, note, result))
     found = verdict(predictions(result, provenance))
-    print("\n".join([*([found.sentence] if found else []), *answer_lines(result)]))
+    warned = [f"warning: {text}" for text in caveats(result, provenance)]
+    print("\n".join([*([found.sentence] if found else []), *answer_lines(result), *warned]))
     print(f"report: {page.resolve()}")
     if from_mlflow:
         print(f"browse: {_browse(uri)}")

@@ -191,7 +191,6 @@ def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provena
             about_losses=about_losses,
             question=asked(provenance) if result.about == LOSSES else "",
             not_identified=answers.not_identified,
-            goal=answers.goal,
             trust=facts,
             caveats=[text for text in caveats(result, provenance) if text not in norms],
             scaling=scaling_answers(result),

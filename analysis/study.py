@@ -54,9 +54,10 @@ class StudyResult:
                     preferred): see lr_rules.lr_rule_frame, predict_lr
     fixed_budget    losses_at_examples.BUDGET_COLUMNS: loss (held-out, seed mean) of each batch size
                     after equal examples, and how far it lies above the best one's
-    recommendations target_loss, name ("economical" | "balanced" | "fast"), batch_size, steps,
-                    steps_low, steps_high, examples, examples_low, examples_high, lr, lr_low,
-                    lr_high, extrapolated (batch size outside the sampled ones: lr clamped)
+    recommendations target_loss, name ("economical" | "balanced" | "fast": the fastest measured in
+                    seconds; "fewest_steps" in its place where seconds are not known), batch_size,
+                    steps, steps_low, steps_high, examples, examples_low, examples_high, lr, lr_low,
+                    lr_high, extrapolated (batch size outside those of the fit: lr clamped)
     fits            one FitResult per group and target, identified or not
     laws            law_fit.LAW_COLUMNS, see scaling_laws.law_frame; in laws over model size the
                     params that measure it are None
