@@ -26,8 +26,8 @@ MEANING = {
     "balanced": "Twice the fewest steps and twice the fewest examples (the critical batch size): "
     "where time and compute are worth the same to you.",
     FEWEST_STEPS: "20 % more steps than the fewest possible (five times the critical batch size). "
-    "Larger batches save next to no steps; whether they save time depends on how long a step takes, "
-    "which was not measured.",
+    "Larger batches save next to no steps; whether they save time is not known, as no steps were "
+    "timed.",
     FAST: "The least time to the target of the batch sizes whose steps were timed: choose it when "
     "only time counts.",
 }
@@ -265,7 +265,8 @@ def _answer_markdown(answer: Answer) -> list[str]:
     return [
         *lines,
         *(
-            f"| {o.title}{' (extrapolated)' if o.extrapolated else ''} | {o.batch_size} | {o.lr}{bracketed(o.lr_range)}"
+            f"| {o.title}{' (extrapolated)' if o.extrapolated else ''} | {o.batch_size}"
+            f" | {o.lr}{bracketed(o.lr_range)}"
             f" | {o.steps}{bracketed(o.steps_range)}"
             f" | {o.examples}{bracketed(o.examples_range)} |"
             for o in answer.options

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.groups import listed
 from analysis.answers import between, rounded, size_words
+from analysis.groups import listed
 from analysis.law_fit import FEWEST_FOR_CLAIM
 from analysis.scaling_laws import OWN_TARGETS
 from analysis.study import StudyResult

@@ -6,8 +6,9 @@
     L(N, S_min) = (N_c/N)^alpha_N + (S_c/S_min)^alpha_S
 
 Source: Kaplan et al. 2020, arXiv:2001.08361, equations 1.4 to 1.6 (there L_inf = 0). Only what a
-fit has identified enters. A law needs 3 different x, a factor 1.5 apart in all; intervals come from its bootstrap draws, so they hold the noise of the
-seeds, not how far the true law is from a power law: for that see exponent_without_one.
+fit has identified enters. A law needs 3 different x, a factor 1.5 apart in all; intervals come from
+the fits' bootstrap draws, so they hold the noise of the seeds, not how far the true law is from a
+power law: for that see exponent_without_one.
 """
 
 from __future__ import annotations

@@ -135,9 +135,9 @@ def timed_advice(
         if row["name"] == FAST:
             target = row["target_loss"]
             if target in size_of:
-                at = (frontier["target_loss"] == target).to_numpy()
-                at &= (frontier["batch_size"] == size_of[target]).to_numpy()
-                row = {**row, **_as_measured(frontier[at].iloc[0])}
+                of_target = frontier[frontier["target_loss"] == target]
+                points = of_target.set_index("batch_size", drop=False)
+                row = {**row, **_as_measured(points.loc[size_of[target]])}
             else:
                 row = {**row, "name": FEWEST_STEPS}
         found.append(dict(row))

@@ -16,6 +16,7 @@ from typing import NamedTuple
 MODEL_SIZE = "model_size"  # the axis on which models grow (linear regression: inputs D)
 IRREDUCIBLE_LOSS = "irreducible_loss"  # the least value that `loss` can take
 INITIAL_LOSS = "initial_loss"  # held-out loss at step 0
+TRAIN_EXAMPLES = "train_examples"  # in a fixed data set, whether drawn or given; not of a stream
 TASK_CONTENT = "task_content"  # digest of a user's own code and data; absent for our own tasks
 TARGETS = "targets"  # absolute held-out losses, a JSON list, easiest (largest) first
 

@@ -51,7 +51,8 @@ def lr_slope_large_batches(result: StudyResult) -> Sequence[Measured]:
 def lr_saturation(result: StudyResult) -> Sequence[Measured]:
     """AICc of the best power law (lr = c B^k: k = 0, 1/2, 1 or free) less the saturating rule's.
 
-    Not known below lr_rules.FEWEST_FOR_VERDICT batch sizes. Above 0 the saturating rule is preferred; a difference of 2 is weak, of 10 strong evidence.
+    Not known below lr_rules.FEWEST_FOR_VERDICT batch sizes. Above 0 the saturating rule is
+    preferred; a difference of 2 is weak, of 10 strong evidence.
     """
     found: list[Measured] = []
     columns = [*result.group_by, "target_loss"]

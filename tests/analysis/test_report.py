@@ -10,6 +10,7 @@ import re
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -304,43 +305,48 @@ def test_answer_lines(small_result: StudyResult) -> None:
     assert marked == rows["extrapolated"].tolist()
 
 
-def _table(**columns: object) -> pd.DataFrame:
-    sizes = 2.0 ** np.arange(3, 12)
-    steps = 40 + 3360 / sizes
-    return pd.DataFrame({"batch_size": sizes.astype(int), "steps": steps, **columns})
+def _falling(*, timed: Callable[[pd.Series], object] | None = None) -> StudyResult:
+    """Losses 1 - step / (20 + 800/B), so that 0 is reached in 20 + 800/B steps; timed: seconds of
+    a step at batch sizes."""
+    steps = np.unique(np.geomspace(1, 500, 60).round())
+    frame = pd.DataFrame(
+        {"batch_size": size, "lr": 0.1, "step": step, "loss": 1 - step / (20 + 800 / size)}
+        for size in 4 ** np.arange(1, 7)
+        for step in steps
+    )
+    trials, curves = tidy_curves(frame)
+    if timed is not None:
+        trials["step_seconds"] = timed(trials["batch_size"])
+    return analyse(trials, curves, targets=[0.0], group_by=[], n_bootstrap=10)
 
 
-def _cards(table: pd.DataFrame) -> dict[str, answers.Option]:
-    (answer,) = answers.answers(analyse_steps(table, group_by=[], n_bootstrap=20))
+def _cards(result: StudyResult) -> dict[str, answers.Option]:
+    (answer,) = answers.answers(result)
     return {option.name: option for option in answer.options}
 
 
 def test_without_seconds_no_batch_size_is_called_fast() -> None:
-    cards = _cards(_table())
+    cards = _cards(_falling())
     assert list(cards) == ["economical", "balanced", "fewest_steps"]
     assert cards["fewest_steps"].title == "fewest steps"
     assert "only time counts" not in cards["fewest_steps"].meaning
 
 
-@pytest.mark.parametrize(("per_example", "fastest"), [(1e-3, 8), (1e-5, 512), (0.0, 2048)])
+@pytest.mark.parametrize(("per_example", "fastest"), [(1.0, 4), (1e-5, 64), (0.0, 4096)])
 def test_fast_is_the_fastest_by_the_clock(per_example: float, fastest: int) -> None:
-    table = _table()
-    table["step_seconds"] = 1e-3 + per_example * table["batch_size"]
-    result = analyse_steps(table, group_by=[], n_bootstrap=20)
-    seconds = result.time_to_target.set_index("batch_size")["seconds"]
-    assert seconds.idxmin() == fastest
-    card = _cards(table)["fast"]
+    result = _falling(timed=lambda sizes: 1e-3 + per_example * sizes)
+    times = result.time_to_target.set_index("batch_size")
+    assert times["seconds"].idxmin() == fastest
+    card = _cards(result)["fast"]
     assert card.batch_size == f"{fastest:,}"
-    assert card.steps == answers.rounded(40 + 3360 / fastest)
-    assert card.meaning.startswith(f"{answers.rounded(seconds.min())} seconds")
-    at_edge = fastest in (8, 2048)
-    assert card.warning.startswith("It is the smallest or largest") == at_edge
+    assert card.steps == answers.rounded(times.loc[fastest, "steps"])
+    assert card.meaning.startswith(f"{answers.rounded(times['seconds'].min())} seconds")
+    assert card.warning.startswith("It is the smallest or largest") == (fastest in (4, 4096))
     assert "fast:" in "\n".join(answers.answer_lines(result))
 
 
 def test_one_timed_batch_size_is_not_the_fastest() -> None:
-    table = _table(step_seconds=[0.1] + [np.nan] * 8)
-    assert "fast" not in _cards(table)
+    assert "fast" not in _cards(_falling(timed=lambda sizes: np.where(sizes == 4, 0.1, np.nan)))
 
 
 def test_what_is_extrapolated_says_from_where() -> None:
@@ -364,15 +370,11 @@ def test_what_is_extrapolated_says_from_where() -> None:
 
 
 def test_a_target_of_zero_is_named() -> None:
-    steps = np.geomspace(1, 500, 60)
-    frame = pd.DataFrame(
-        {"batch_size": size, "lr": 0.1, "step": step, "loss": 1 - step / (20 + 800 / size)}
-        for size in (4, 16, 64, 256, 1024)
-        for step in steps.round()
-    ).drop_duplicates()
-    result = analyse(*tidy_curves(frame), targets=[0.0], n_bootstrap=10)
-    assert "for a held-out loss of 0:" in answers.answer_lines(result)[0]
-    assert "for the target:" in answers.answer_lines(analyse_steps(_table(), n_bootstrap=5))[0]
+    """But not the one of a table of steps that has none."""
+    assert "for a held-out loss of 0:" in answers.answer_lines(_falling())[0]
+    sizes = 4 ** np.arange(1, 7)
+    table = pd.DataFrame({"batch_size": sizes, "steps": 20 + 800 / sizes})
+    assert "for the target:" in answers.answer_lines(analyse_steps(table, n_bootstrap=5))[0]
 
 
 def test_note_is_short_enough_and_holds_the_answer(small_result: StudyResult) -> None:

@@ -38,7 +38,7 @@ def _middle(size: Floats) -> float:
 
 def frontier(rule: str, n_sizes: int, rng: np.random.Generator, error: float) -> pd.DataFrame:
     """Best lrs of one simulated study; error: 0.5 or 1 spacings."""
-    sizes, spacing = FIRST * 2.0 ** np.arange(n_sizes), np.log(RATIO)
+    sizes, spacing = FIRST * 2.0 ** np.arange(float(n_sizes)), float(np.log(RATIO))
     log_lr = np.log(0.1 * TRUE[rule](sizes)) + rng.uniform(0, spacing)  # anywhere on the lattice
     off = rng.uniform(-error, error, n_sizes) * spacing
     on_lattice = spacing * np.round((log_lr + off) / spacing)
