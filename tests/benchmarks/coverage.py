@@ -6,7 +6,7 @@ planted  tables with known S_min and E_min (N simulations a row, 400): noise of 
          per seed, 6 to 13 batch sizes, 1 to 8 seeds, 30 % of the studies with censored cells.
 outside  all batch sizes far below or above B_crit: how often `identified` is false.
 curves   regression studies of curves (N simulations, 80): 8 seeds, lrs a factor 1.1 apart.
-rules    which rule of lr against batch size is called (N simulations a row, 200): rule_coverage.
+rules    which rule of lr against batch size is called (N simulations a row, 100): rule_coverage.
 time     seconds of 1,000 resamples of a study of three targets, by each objective.
 """
 
@@ -201,7 +201,7 @@ def timing(_: int) -> None:
 
 
 def main() -> None:
-    names = {"planted": 400, "outside": 200, "curves": 80, "rules": 200, "time": 1}
+    names = {"planted": 400, "outside": 200, "curves": 80, "rules": 100, "time": 1}
     parts = {"planted": planted, "outside": outside, "curves": curves, "rules": rules}
     chosen = sys.argv[1:2] or list(names)
     for name in chosen:
