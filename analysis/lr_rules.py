@@ -112,7 +112,7 @@ def _verdict(rules: pd.DataFrame, n: int) -> tuple[str, str]:
     simplest = near[near["n_parameters"] == near["n_parameters"].min()]
     if len(simplest) == 1:
         return str(simplest["rule"].iloc[0]), ""
-    names = [RULE_NAMES.get(rule, rule) for rule in simplest["rule"]]
+    names = [str(RULE_NAMES.get(rule, rule)) for rule in simplest["rule"]]
     return "", f"{listed(names)} describe the best learning rates equally well"
 
 

@@ -328,7 +328,7 @@ def test_losses_of_any_sign_are_drawn(lowered: float, floor: float, scale: str) 
     x = drawn["critical_batch_size_against_target"].axes[0]
     easy, hard = x.get_xlim()
     assert all(hard < target < easy for target in result.targets)
-    style.render(x.figure, "svg")
+    style.render(drawn["critical_batch_size_against_target"], "svg")
     budget = result.fixed_budget.dropna(subset="loss_increase")
     assert (budget["loss_increase"] >= 0).all()
     percent = budget["loss_increase_percent"].dropna()

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -305,7 +306,7 @@ def test_answer_lines(small_result: StudyResult) -> None:
     assert marked == rows["extrapolated"].tolist()
 
 
-def _falling(*, timed: Callable[[pd.Series], object] | None = None) -> StudyResult:
+def _falling(*, timed: Callable[[pd.Series], Any] | None = None) -> StudyResult:
     """Losses 1 - step / (20 + 800/B), so that 0 is reached in 20 + 800/B steps; timed: seconds of
     a step at batch sizes."""
     steps = np.unique(np.geomspace(1, 500, 60).round())
@@ -339,7 +340,7 @@ def test_fast_is_the_fastest_by_the_clock(per_example: float, fastest: int) -> N
     assert times["seconds"].idxmin() == fastest
     card = _cards(result)["fast"]
     assert card.batch_size == f"{fastest:,}"
-    assert card.steps == answers.rounded(times.loc[fastest, "steps"])
+    assert card.steps == answers.rounded(times["steps"].to_dict()[fastest])
     assert card.meaning.startswith(f"{answers.rounded(times['seconds'].min())} seconds")
     assert card.warning.startswith("It is the smallest or largest") == (fastest in (4, 4096))
     assert "fast:" in "\n".join(answers.answer_lines(result))

@@ -26,7 +26,7 @@ def frontier_of(groups: list[GroupCurves], rows: Sequence[dict[str, Any]] = ()) 
 
 
 def sized(
-    sizes: list[float], targets: list[float], noise: float = 0.0, seed: int = 0
+    sizes: Sequence[float], targets: list[float], noise: float = 0.0, seed: int = 0
 ) -> tuple[list[GroupCurves], list[FitResult]]:
     """S_min = 3 N^0.5 L^-1 and E_min = 40 N^0.8 L^-1.6, so B_crit ~ N^0.3 L^-0.6."""
     rng = np.random.default_rng(seed)
