@@ -33,6 +33,7 @@ class FigureConfig:
     """How figures look."""
 
     style: str = "screen"
+    most_groups: int = 20
 
 
 @dataclass
@@ -89,6 +90,8 @@ def report(config: AnalysisConfig, overrides: list[str]) -> Path:
         name_study(config)
     if config.n_bootstrap < 1:
         raise AnalysisError(f"n_bootstrap={config.n_bootstrap}: must be at least 1")
+    if config.figures.most_groups < 1:
+        raise AnalysisError(f"figures.most_groups={config.figures.most_groups}: must be at least 1")
     if config.seed < 0:
         raise AnalysisError(f"seed={config.seed}: must not be negative")
     started = time.perf_counter()
@@ -104,6 +107,7 @@ def report(config: AnalysisConfig, overrides: list[str]) -> Path:
 
 def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -> Path:
     from analysis.answers import answer_lines, markdown
+    from analysis.figures.drawn import left_out_words
     from analysis.pictures import read_pictures
     from analysis.predictions import verdict
     from analysis.report import Provenance, caveats, predictions, write_report
@@ -123,12 +127,16 @@ def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -
     origin = public_uri(uri) if from_mlflow else str(config.source.path)
     provenance = Provenance(commands, origin, sweeps, left_out, pictures)
     folder = Path(config.output_dir or Path("reports") / file_name(config.study))
-    page = write_report(result, folder, provenance)
+    most_groups = config.figures.most_groups
+    page = write_report(result, folder, provenance, most_groups)
+    if not_drawn := left_out_words(result, most_groups):
+        say(not_drawn)
     if config.attach and sweeps:
         note = markdown(result, caveats(result, provenance), sweeps[0])
         say(_attach(uri, sweeps[0]["run_id"], folder, note, result))
     found = verdict(predictions(result, provenance))
-    print("\n".join([*([found.sentence] if found else []), *answer_lines(result)]))
+    warned = [f"warning: {text}" for text in caveats(result, provenance)]
+    print("\n".join([*([found.sentence] if found else []), *answer_lines(result), *warned]))
     print(f"report: {page.resolve()}")
     if from_mlflow:
         print(f"browse: {_browse(uri)}")

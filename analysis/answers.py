@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,8 @@ from analysis.one_batch_size import is_about_losses, outcome_lead, outcome_rows
 from analysis.sources.steps import NO_TARGET
 from analysis.study import StudyResult
 from analysis.tables import groups_of, select
-from analysis.words import between, bracketed, critical_words, rounded, size_words
+from analysis.time_to_target import FAST, FEWEST_STEPS
+from analysis.words import between, bracketed, critical_words, rounded, size_words, span_words
 from scaling import schema
 
 MEANING = {
@@ -24,19 +25,24 @@ MEANING = {
     "size): choose it when compute is what you pay for.",
     "balanced": "Twice the fewest steps and twice the fewest examples (the critical batch size): "
     "where time and compute are worth the same to you.",
-    "fast": "20 % more steps than the fewest possible (five times the critical batch size): choose "
-    "it when only time counts. Larger batches gain next to nothing.",
+    FEWEST_STEPS: "20 % more steps than the fewest possible (five times the critical batch size). "
+    "Larger batches save next to no steps; whether they save time is not known, as no steps were "
+    "timed.",
+    FAST: "The least time to the target of the batch sizes whose steps were timed: choose it when "
+    "only time counts.",
 }
 _MOST_NAMED = 6  # groups in one sentence
+TITLES = {FEWEST_STEPS: "fewest steps"}
 PART_LENGTH = 800  # of a question, a command or a grid in a note
 NOTE_LENGTH = 7500  # MLflow cuts tags at 8000 characters without a word
 
 
 @dataclass
 class Option:
-    """One named batch size, its numbers as text."""
+    """One named batch size, its numbers as text; name: as in tables, title: as it is read."""
 
     name: str
+    title: str
     batch_size: str
     steps: str
     steps_range: str
@@ -46,6 +52,7 @@ class Option:
     lr_range: str
     extrapolated: bool
     meaning: str
+    warning: str
 
 
 @dataclass
@@ -54,6 +61,7 @@ class Answer:
 
     group: str
     target: str
+    goal: str
     share: str
     critical: str
     fit: FitResult
@@ -67,15 +75,19 @@ def answers(result: StudyResult) -> list[Answer]:
         trials = select(result.trials, group)
         own = [fit for fit in result.fits if fit.group == group]
         for fit in sorted(own, key=lambda fit: fit.target_loss):
-            rows = select(result.recommendations, group | {"target_loss": fit.target_loss})
+            where = group | {"target_loss": fit.target_loss}
+            rows = select(result.recommendations, where)
+            sizes = select(result.frontier, where)["batch_size"]
+            clock = select(result.batch_size_choices, where)
             found.append(
                 Answer(
                     group=group_label(group),
                     target=rounded(fit.target_loss),
+                    goal=goal(rounded(fit.target_loss), result),
                     share=_share(fit.target_loss, trials),
                     critical=critical_words(fit),
                     fit=fit,
-                    options=[_option(row) for row in rows.to_dict("records")],
+                    options=[option_of(row, fit, sizes, clock) for row in rows.to_dict("records")],
                 )
             )
     return found
@@ -126,7 +138,7 @@ def overview_lead(result: StudyResult) -> str:
     rows = overview(result)
     known = [row for row in rows if not row["critical"].startswith("not")]
     targets = {row["target"] for row in rows}
-    of = goal(targets.pop()) if len(targets) == 1 else "its hardest target"
+    of = goal(targets.pop(), result) if len(targets) == 1 else "its hardest target"
     start = f"To reach {of}, the critical batch size is "
     said = listed([f"{row['critical']} for {row['label']}" for row in known[:_MOST_NAMED]])
     if len(known) > _MOST_NAMED:
@@ -156,13 +168,15 @@ def _with_interval(fit: FitResult, name: str) -> str:
     return f"{value}{bracketed(interval)}" if value else interval or "not known"
 
 
-def goal(target: str) -> str:
+def goal(target: str, result: StudyResult) -> str:
     """What is to be reached; a table of steps may not say at which loss (it stands as 0)."""
-    return f"a held-out loss of {target}" if target != rounded(NO_TARGET) else "the target"
+    unnamed = result.curves.empty and target == rounded(NO_TARGET)
+    return "the target" if unnamed else f"a held-out loss of {target}"
 
 
 def answer_lines(result: StudyResult) -> list[str]:
-    """Lines for a terminal: the named batch sizes of the hardest target, or a line a group."""
+    """Lines for a terminal, what the report's head says: the critical batch size and the named
+    batch sizes of the hardest target, or a line a group."""
     found = answers(result)
     if is_about_losses(result):
         return [outcome_lead(result)]
@@ -171,16 +185,17 @@ def answer_lines(result: StudyResult) -> list[str]:
     first = found[0]
     if len({answer.group for answer in found}) > 1:
         return twice_lines(result) + [
-            f"{row['label']}: critical batch size {row['critical']} for {goal(row['target'])}"
+            f"{row['label']}: critical batch size {row['critical']} for "
+            f"{goal(row['target'], result)}"
             for row in overview(result)
         ]
+    critical = f"critical batch size for {first.goal}: {first.critical}"
     if not first.options:
-        critical = f"critical batch size for {goal(first.target)}: {first.critical}"
         return [critical, not_identified(first.fit)]
-    return [
-        f"{option.name + ':':<12}batch size {option.batch_size:>6}, lr {option.lr}: "
+    return [critical] + [
+        f"{option.title + ':':<14}batch size {option.batch_size:>6}, lr {option.lr}: "
         f"{option.steps} steps{bracketed(option.steps_range)}, {option.examples} examples"
-        f"{bracketed(option.examples_range)} to {goal(first.target)}"
+        f"{bracketed(option.examples_range)}{' (extrapolated)' if option.extrapolated else ''}"
         for option in first.options
     ]
 
@@ -250,7 +265,8 @@ def _answer_markdown(answer: Answer) -> list[str]:
     return [
         *lines,
         *(
-            f"| {o.name} | {o.batch_size} | {o.lr}{bracketed(o.lr_range)}"
+            f"| {o.title}{' (extrapolated)' if o.extrapolated else ''} | {o.batch_size}"
+            f" | {o.lr}{bracketed(o.lr_range)}"
             f" | {o.steps}{bracketed(o.steps_range)}"
             f" | {o.examples}{bracketed(o.examples_range)} |"
             for o in answer.options
@@ -276,9 +292,23 @@ def _cell(text: str) -> str:
     return html.escape(text, quote=False).replace("|", "\\|")
 
 
-def _option(row: dict[Any, Any]) -> Option:
+def option_of(row: dict[Any, Any], fit: FitResult, tried: pd.Series, clock: pd.DataFrame) -> Option:
+    """tried: the batch sizes of the group; clock: its rows of batch_size_choices."""
+    name = row["name"]
+    fastest = clock[clock["name"] == "fastest"] if name == FAST else clock.iloc[:0]
+    meaning, warning = MEANING[name], ""
+    if row["extrapolated"]:
+        warning = f"{_outside(row['batch_size'], fit, tried)}: extrapolated."
+    for timed in fastest.to_dict("records"):
+        seconds = between(timed["seconds_low"], timed["seconds_high"])
+        meaning = (
+            f"{rounded(timed['seconds'])} seconds{bracketed(seconds)} on this device. {meaning}"
+        )
+        if timed["batch_size_at_edge"]:
+            warning = "It is the smallest or largest that was timed: others may be faster still."
     return Option(
-        name=row["name"],
+        name=name,
+        title=TITLES.get(name, name),
         batch_size=f"{row['batch_size']:,.0f}",
         steps=rounded(row["steps"]),
         steps_range=between(row["steps_low"], row["steps_high"]),
@@ -287,8 +317,21 @@ def _option(row: dict[Any, Any]) -> Option:
         lr=rounded(row["lr"]) or "not known",
         lr_range=between(row["lr_low"], row["lr_high"]),
         extrapolated=bool(row["extrapolated"]),
-        meaning=MEANING[row["name"]],
+        meaning=meaning,
+        warning=warning,
     )
+
+
+def _outside(batch_size: float, fit: FitResult, tried: pd.Series) -> str:
+    """Of which batch sizes it lies outside: all that were tried, or those that could be used."""
+    if not tried.min() <= batch_size <= tried.max():
+        return f"Outside the batch sizes that were tried ({_ends(tried)})"
+    return f"Outside those the fit could use ({_ends(fit.batch_sizes)})"
+
+
+def _ends(sizes: Iterable[float]) -> str:
+    known = list(sizes)
+    return span_words(min(known), max(known))
 
 
 def _share(target: float, trials: pd.DataFrame) -> str:
@@ -298,4 +341,4 @@ def _share(target: float, trials: pd.DataFrame) -> str:
     floor, start = trials["irreducible_loss"].mean(), trials["initial_loss"].mean()
     share = (target - floor) / (start - floor) if start > floor else float("nan")
     of = "excess loss" if floor else "loss"
-    return f"{100 * share:.3g} % of the {of} at the start" if pd.notna(share) else ""
+    return f"{100 * share:.3g} % of the {of} at the start" if share >= 0 else ""

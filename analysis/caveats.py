@@ -222,17 +222,21 @@ def _capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def recommendation_caveats(rows: Iterable[Mapping[str, Any]]) -> list[Caveat]:
-    """Recommended batch sizes beyond the sampled ones."""
+def recommendation_caveats(
+    rows: Iterable[Mapping[str, Any]], fits: Sequence[FitResult]
+) -> list[Caveat]:
+    """Recommended batch sizes beyond those that the fit could use; fits: of the same group."""
     text = (
-        "Outside the sampled batch sizes, so that steps are extrapolated and the lr is that of the "
-        "nearest one"
+        "Outside the batch sizes that the fit could use, so that steps are extrapolated and the lr "
+        "is that of the nearest one"
     )
+    used = {fit.target_loss: fit.batch_sizes for fit in fits}
     return [
         Caveat(
             text,
-            f"the {row['name']} batch size {row['batch_size']:,} "
-            f"at target loss {row['target_loss']:.4g}",
+            f"the {row['name'].replace('_', ' ')} batch size {row['batch_size']:,} "
+            f"at target loss {row['target_loss']:.4g} "
+            f"({min(used[row['target_loss']]):,} to {max(used[row['target_loss']]):,} were used)",
             "answer",
         )
         for row in rows

@@ -29,7 +29,7 @@ from analysis.model_size import GroupCurves, flops_per_example, the_one
 from analysis.recommendations import RECOMMENDATION_COLUMNS, recommend
 from analysis.selection import floor_of
 from analysis.step_time import StepTime, of_group, read_step_time, step_time_caveats
-from analysis.time_to_target import time_to_target_frames
+from analysis.time_to_target import time_to_target_frames, timed_advice
 from analysis.trial_theory import exact_curves, exact_theory, stability_frame, theory_of
 
 _THEORY_STEPS = 20_000  # at least this many steps of the recursion, whatever the trials' budget
@@ -156,12 +156,13 @@ def analyse_group(
         if sound["lr"].isna().all():  # a table of steps without lrs
             sound, lrs = sound.iloc[:0], None
         rules.append(lr_rule_frame(sound, group, target, optimizer, lrs))
-        advised = recommend(fit, points)
-        advice += advised
-        caveats += fit_caveats(fit, points) + recommendation_caveats(advised)
+        advice += recommend(fit, points)
+        caveats += fit_caveats(fit, points)
     caveats += step_time_caveats(time) if time is not None else []
     in_minimum = compared(cells)
     in_seconds, choices = time_to_target_frames(frontier, draws, targets, time, fits, group)
+    advice = timed_advice(advice, frontier, choices)
+    caveats += recommendation_caveats(advice, fits)
     budgets = example_budgets(frontier)
     return GroupResult(
         cells=rows,

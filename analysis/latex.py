@@ -132,5 +132,7 @@ def _recommendations(result: StudyResult) -> str:
         ]
         size = f"{row['batch_size']:,}".replace(",", r"\,")
         target = rounded(row["target_loss"])
-        rows.append([*_label(result, row), target, escape(row["name"]), size, *cells])
+        rows.append(
+            [*_label(result, row), target, escape(row["name"].replace("_", " ")), size, *cells]
+        )
     return table(head, rows, align)

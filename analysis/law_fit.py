@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from analysis.bootstrap import percentile_interval
 from analysis.power_law import (
-    FEWEST,
     FEWEST_TWO_POWERS,
     FEWEST_WITH_OFFSET,
     fit_floor,
@@ -28,6 +27,8 @@ LAW_COLUMNS = [
     "coefficient", "coefficient_low", "coefficient_high", "offset", "offset_low", "offset_high",
     "offset_is", "rmse_log", "n", "n_left_out", "approximate_ci", "reason",
 ]  # fmt: skip
+FEWEST_POINTS, LEAST_SPAN = 3, 1.5  # of a law: different x, and the largest over the smallest
+FEWEST_FOR_CLAIM = 4  # points from which an exponent is put into words
 _FEWEST_DRAWS = 40  # a 95 % interval of fewer is its extremes
 _FITS = {"power": fit_power, "shifted": fit_shifted, "floor": fit_floor}
 
@@ -43,11 +44,10 @@ class Points(NamedTuple):
 def law_row(form: str, points: Points) -> dict[str, Any]:
     """The fit of one form ("power", "shifted", "floor") with 95 % intervals; see law_frame."""
     x, y = points.x, points.y
-    n, fewest = len(set(x)), FEWEST if form == "power" else FEWEST_WITH_OFFSET
+    fewest = FEWEST_POINTS if form == "power" else FEWEST_WITH_OFFSET
     row: dict[str, Any] = {"form": form, "n": len(x)}
-    if n < fewest:
-        there = "no value is" if n == 0 else "only one value is" if n == 1 else f"only {n} are"
-        return row | {"reason": f"{there} known, the law needs {fewest}"}
+    if reason := law_reason(x, fewest) or _reason_of_sign(x, y):
+        return row | {"reason": reason}
     fit = _FITS[form]
     found = fit(x, y)
     row |= {"coefficient": float(np.exp(found[0])), "exponent": float(found[1]), "reason": ""}
@@ -57,7 +57,7 @@ def law_row(form: str, points: Points) -> dict[str, Any]:
     left = [
         float(fit(np.delete(x, i), np.delete(y, i))[1])
         for i in range(len(x))
-        if len(set(np.delete(x, i))) >= max(2, fewest - 1)
+        if len(set(np.delete(x, i))) >= max(FEWEST_POINTS, fewest - 1)
     ]
     if left:
         row |= {"exponent_without_one_low": min(left), "exponent_without_one_high": max(left)}
@@ -68,6 +68,31 @@ def law_row(form: str, points: Points) -> dict[str, Any]:
         row |= _interval("coefficient", draws[:, 0], np.exp) | _interval("exponent", draws[:, 1])
         row |= _interval("offset", draws[:, 2]) if form != "power" else {}
     return row
+
+
+def law_reason(x: Floats, fewest: int = FEWEST_POINTS) -> str:
+    """Why x [n] carry no law; "" where they do.
+
+    >>> law_reason(np.array([8.0, 16.0]))
+    'only 2 values are known, the law needs 3'
+    """
+    distinct = np.unique(x)
+    n = len(distinct)
+    if n < fewest:
+        there = (
+            "no value is" if n == 0 else "only one value is" if n == 1 else f"only {n} values are"
+        )
+        return f"{there} known, the law needs {fewest}"
+    span = distinct[-1] / distinct[0] if distinct[0] > 0 else np.inf
+    if span < LEAST_SPAN:
+        return f"the values lie within a factor {span:.2f}, the law needs {LEAST_SPAN:g}"
+    return ""
+
+
+def _reason_of_sign(x: Floats, y: Floats) -> str:
+    if (x > 0).all() and (y > 0).all():
+        return ""
+    return "a power law needs values above 0 (where losses are not, an irreducible_loss)"
 
 
 def predict(form: str, parameters: Floats, x: Floats) -> Floats:
@@ -84,9 +109,7 @@ def two_power_rows(
 ) -> list[dict[str, Any]]:
     """L - L_inf = (N_c/N)^alpha_N + (S_c/S_min)^alpha_S as two rows, of x = model_size and
     min_steps; none where the data do not carry four parameters."""
-    distinct = min(len(np.unique(sizes)), len(np.unique(excess)))
-    carried = len(sizes) >= FEWEST_TWO_POWERS and distinct >= 2
-    if not carried:
+    if not _carries_two_powers(sizes, excess):
         return []
     found = fit_two_powers(sizes, steps, excess)
     log_fit = np.logaddexp(
@@ -109,6 +132,11 @@ def two_power_rows(
         row |= _without_one_size(sizes, steps, excess, i + 1)
         rows.append(row)
     return rows
+
+
+def _carries_two_powers(sizes: Floats, excess: Floats) -> bool:
+    known = len(sizes) >= FEWEST_TWO_POWERS and bool((excess > 0).all())
+    return known and not law_reason(sizes) and not law_reason(excess)
 
 
 def stack_draws(draws: Sequence[Floats], n: int) -> Floats | None:
@@ -134,7 +162,7 @@ def _without_one_size(sizes: Floats, steps: Floats, excess: Floats, which: int) 
     left = []
     for size in np.unique(sizes):
         keep = np.flatnonzero(sizes != size)
-        if len(keep) >= FEWEST_TWO_POWERS and len(np.unique(sizes[keep])) >= 2:
+        if _carries_two_powers(sizes[keep], excess[keep]):
             left.append(-float(fit_two_powers(sizes[keep], steps[keep], excess[keep])[which]))
     return (
         {"exponent_without_one_low": min(left), "exponent_without_one_high": max(left)}

@@ -20,8 +20,9 @@ from scaling.schema import REACHED
 Floats = NDArray[np.float64]
 
 BUDGET_COLUMNS = [
-    "examples", "batch_size", "loss", "loss_low", "loss_high", "lr", "loss_increase_percent",
-    "loss_increase_percent_low", "loss_increase_percent_high",
+    "examples", "batch_size", "loss", "loss_low", "loss_high", "lr",
+    "loss_increase", "loss_increase_low", "loss_increase_high",
+    "loss_increase_percent", "loss_increase_percent_low", "loss_increase_percent_high",
 ]  # fmt: skip
 
 
@@ -108,8 +109,9 @@ def fixed_budget_frame(
 ) -> pd.DataFrame:
     """Seed-mean held-out loss after fixed numbers of examples, minimised over lr.
 
-    Columns: group.., BUDGET_COLUMNS. loss_increase_percent: how far the loss lies above that of the
-    best batch size at the same budget, where at least two were trained that far. Intervals are
+    Columns: group.., BUDGET_COLUMNS. loss_increase: how far the loss lies above that of the best
+    batch size at the same budget, where at least two were trained that far; loss_increase_percent:
+    the same in percent of the best one's loss, where that is positive. Intervals are
     95 % percentiles over the seeds (the best batch size is chosen anew in each resample); NaN with
     one seed. Rows as LossesAtExamples has values.
     """
@@ -119,21 +121,28 @@ def fixed_budget_frame(
     loss, draws = read.excess + irreducible_loss, read.draws + irreducible_loss
     known = np.isfinite(loss)
     several_sizes = known.sum(axis=1) > 1
-    increase = 100 * (loss / least_of(loss) - 1)
-    increase_draws = 100 * (draws / least_of(draws) - 1)
+    increase, increase_draws = _increase(loss), _increase(draws)
     bounds = percentile_interval(draws)
-    increase_bounds = percentile_interval(increase_draws)
+    increase_bounds = percentile_interval(increase_draws)  # each of two: absolute, in percent
     rows = []
     for k, b in np.argwhere(known):
-        compared = np.array([increase[k, b], *(bound[k, b] for bound in increase_bounds)])
+        compared = [of[i, k, b] for i in range(2) for of in (increase, *increase_bounds)]
         rows.append(
             (
                 *group.values(), float(examples[k]), int(read.batch_sizes[b]), loss[k, b],
                 bounds[0][k, b], bounds[1][k, b], read.lr[k, b],
-                *(compared if several_sizes[k] else np.full(3, np.nan)),
+                *(compared if several_sizes[k] else np.full(len(compared), np.nan)),
             )
         )  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
+
+
+def _increase(losses: Floats) -> Floats:
+    """Losses [.., K, B] less the least of each K, and that in percent of it: [.., 2, K, B]."""
+    least = least_of(losses)
+    above = losses - least
+    percent = 100 * above / np.where(least > 0, least, np.nan)
+    return np.stack([above, percent], axis=-3)
 
 
 def example_budgets(frontier: pd.DataFrame, n_budgets: int = 6) -> list[float]:

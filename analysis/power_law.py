@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 Model = Callable[[Floats, Floats], tuple[Floats, Floats]]
 
 HUBER = 0.05  # residuals of log y up to here count squared, larger ones linearly
-FEWEST, FEWEST_WITH_OFFSET, FEWEST_TWO_POWERS = 2, 4, 5  # points: one more than free offsets need
+FEWEST_WITH_OFFSET, FEWEST_TWO_POWERS = 4, 5  # points: one more than free offsets need
 _ITERATIONS = 150
 _LARGEST_DAMPING = 1e12
 _LEAST_GAIN, _MOST_IDLE = 1e-9, 8  # done after so many steps without such a share of the loss
@@ -39,7 +39,7 @@ def fit_power(x: ArrayLike, y: ArrayLike) -> Floats:
     log_x, log_y = np.log(np.asarray(x, float)), np.log(np.atleast_2d(np.asarray(y, float)))
     centred = log_x - log_x.mean()
     spread = float(centred @ centred)
-    if len(log_x) < FEWEST or spread == 0:
+    if spread == 0:
         found = np.full((len(log_y), 2), np.nan)
     else:
         exponent = log_y @ centred / spread

@@ -21,6 +21,7 @@ from analysis.caveats import norm_caveats
 from analysis.errors import AnalysisError
 from analysis.figures import Drawing, draw, style
 from analysis.figures.dark import for_page
+from analysis.figures.drawn import MOST_GROUPS, left_out_words
 from analysis.groups import with_own_names
 from analysis.limits import limits
 from analysis.noise_scale import noise_rows
@@ -64,11 +65,15 @@ class Shown:
 
 
 def write_report(
-    result: StudyResult, output_dir: str | Path, provenance: Provenance | None = None
+    result: StudyResult,
+    output_dir: str | Path,
+    provenance: Provenance | None = None,
+    most_groups: int = MOST_GROUPS,
 ) -> Path:
     """Write report.html, summary.json, figures/*.{png,svg,pdf}, tables/*.csv; the page's path.
 
-    Every file appears whole or not at all. Raises AnalysisError if output_dir cannot be written.
+    most_groups: how many groups have figures; see figures.drawn. Every file appears
+    whole or not at all. Raises AnalysisError if output_dir cannot be written.
 
     >>> from analysis import analyse_steps
     >>> table = pd.DataFrame({"batch_size": [8, 32, 128, 512, 2048],
@@ -81,7 +86,7 @@ def write_report(
     folder = Path(output_dir)
     with file_errors(output_dir):
         shown, drawn = [], []
-        for drawing in draw(result):
+        for drawing in draw(result, most_groups):
             drawn.append({name: getattr(drawing, name) for name in ("name", "title", "caption")})
             images = {kind: style.render(drawing.figure, kind) for kind in style.FORMATS}
             for kind, content in images.items():
@@ -107,7 +112,8 @@ def write_report(
         text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
         write_file(folder / "summary.json", text.encode())
         page = folder / "report.html"
-        write_file(page, render_page(result, shown, provenance).encode())
+        text = render_page(result, shown, provenance, left_out_words(result, most_groups))
+        write_file(page, text.encode())
     return page
 
 
@@ -171,8 +177,10 @@ def environment() -> jinja2.Environment:
     return found
 
 
-def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provenance) -> str:
-    """The page of one study."""
+def render_page(
+    result: StudyResult, shown: Sequence[Shown], provenance: Provenance, not_drawn: str = ""
+) -> str:
+    """The page of one study; not_drawn: what stands above its figures."""
     found = answers.answers(result)
     predicted = predictions(result, provenance)
     about_losses = is_about_losses(result)
@@ -192,7 +200,6 @@ def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provena
             about_losses=about_losses,
             question=asked(provenance) if result.about == LOSSES else "",
             not_identified=answers.not_identified,
-            goal=answers.goal,
             trust=facts,
             caveats=[text for text in caveats(result, provenance) if text not in norms],
             scaling=scaling_answers(result),
@@ -202,6 +209,7 @@ def render_page(result: StudyResult, shown: Sequence[Shown], provenance: Provena
             verdict=verdict(predicted),
             tuning=_html(tuning_budget(result)),
             figures=fold(shown),
+            not_drawn=not_drawn,
             provenance=provenance,
             published=published(result, provenance).to_dict("records"),
             pictures=[(p.caption, data_uri(p.png, "image/png")) for p in provenance.pictures],

@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.answers import between, rounded, size_words
+from analysis.groups import listed
+from analysis.law_fit import FEWEST_FOR_CLAIM
+from analysis.scaling_laws import OWN_TARGETS
 from analysis.study import StudyResult
 from analysis.tables import group_label, groups_of, select
 
@@ -33,15 +36,15 @@ class ScalingAnswers:
 
     trades: from the balanced batch size (else the middle one) at each group's hardest target;
     twice: what twice the compute buys by more steps, a larger batch, a larger model;
-    times: the named batch sizes in seconds; laws: exponents; compute: what ten times the budget
-    should be spent on.
+    times: the named batch sizes in seconds; laws: exponents; unknown_laws: sentences that say why
+    the others are not known; compute: what ten times the budget should be spent on.
     """
 
     trades: list[Row] = field(default_factory=list)
     twice: list[Row] = field(default_factory=list)
     times: list[Row] = field(default_factory=list)
     laws: list[Row] = field(default_factory=list)
-    n_unknown_laws: int = 0
+    unknown_laws: list[str] = field(default_factory=list)
     compute: list[str] = field(default_factory=list)
     has_seconds: bool = False
 
@@ -55,16 +58,25 @@ def scaling_answers(result: StudyResult) -> ScalingAnswers:
         found.twice += _twice(select(result.twice_the_compute, group), group)
     shown = result.laws[result.laws["y"].isin(["critical_batch_size", "min_steps", "min_examples"])]
     two_powers = result.laws[result.laws["form"] == "two_powers"]
-    for law in pd.concat([shown, two_powers]).to_dict("records"):
-        if pd.isna(law["exponent"]):
-            found.n_unknown_laws += 1
-        else:
-            found.laws.append(_law(law, result.group_by))
+    every = pd.concat([shown, two_powers])
+    known = every["exponent"].notna()
+    found.laws = [_law(law, result.group_by) for law in every[known].to_dict("records")]
+    found.unknown_laws = _unknown(every[~known])
     for family in result.families:
         own = select(result.laws[result.laws["x"] == "compute"], family.others)
         if len(own):
             found.compute.append(_ten_times(own, group_label(family.others)))
     return found
+
+
+def _unknown(laws: pd.DataFrame) -> list[str]:
+    """Why there is no law, a sentence a reason; the table has them one by one."""
+    found = []
+    for reason, rows in laws.groupby("reason", sort=False):
+        pairs = dict.fromkeys(zip(rows["y"], rows["x"], strict=True))
+        names = listed([f"{_NAMES[y]} in {_NAMES[x]}" for y, x in pairs])
+        found.append(f"{names}: {reason}.")
+    return [text[0].upper() + text[1:] for text in found]
 
 
 def _hardest(rows: pd.DataFrame) -> pd.DataFrame:
@@ -136,6 +148,8 @@ def _times(rows: pd.DataFrame, group: Mapping[str, Any]) -> list[Row]:
 def _law(law: Mapping[Any, Any], group_by: list[str]) -> Row:
     group = {name: law[name] for name in group_by if pd.notna(law[name])}
     fixed = f"target {rounded(law['target_loss'])}" if pd.notna(law["target_loss"]) else ""
+    if law["definition"] == OWN_TARGETS:
+        fixed = "each size at its own target"
     offset = ""
     if law["x"] == "target_loss" and law["offset_is"] != "zero":
         how = "fitted" if law["offset_is"] == "free" else "recorded"
@@ -158,8 +172,8 @@ def _ten_times(laws: pd.DataFrame, label: str) -> str:
     """What ten times the compute should be spent on, or why that is not known."""
     parts, missing = [], []
     for law in laws[laws["y"] != "loss"].to_dict("records"):
-        if pd.isna(law["exponent"]):
-            missing.append(law["reason"])
+        if pd.isna(law["exponent"]) or law["n"] < FEWEST_FOR_CLAIM:
+            missing.append(law["reason"] or _few_budgets(law["n"]))
             continue
         low, high = (10 ** law[f"exponent_{end}"] for end in ("low", "high"))
         known = f" ({rounded(low)} to {rounded(high)})" if np.isfinite([low, high]).all() else ""
@@ -170,6 +184,10 @@ def _ten_times(laws: pd.DataFrame, label: str) -> str:
         text += f"{' ' if text else ''}Not known for the rest" if parts else "Not known"
         text += f": {unknown}. Train beyond that edge to find out."
     return f"{label}: {text}" if label else text
+
+
+def _few_budgets(n: int) -> str:
+    return f"the best lies inside what was trained at {n} budgets, a claim needs {FEWEST_FOR_CLAIM}"
 
 
 def _percent(value: float) -> str:

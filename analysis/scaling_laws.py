@@ -6,8 +6,9 @@
     L(N, S_min) = (N_c/N)^alpha_N + (S_c/S_min)^alpha_S
 
 Source: Kaplan et al. 2020, arXiv:2001.08361, equations 1.4 to 1.6 (there L_inf = 0). Only what a
-fit has identified enters; intervals come from its bootstrap draws, so they hold the noise of the
-seeds, not how far the true law is from a power law: for that see exponent_without_one.
+fit has identified enters. A law needs 3 different x, a factor 1.5 apart in all; intervals come from
+the fits' bootstrap draws, so they hold the noise of the seeds, not how far the true law is from a
+power law: for that see exponent_without_one.
 """
 
 from __future__ import annotations
@@ -23,15 +24,22 @@ from numpy.typing import NDArray
 from analysis.critical_batch_size import FEWEST_SEEDS
 from analysis.fitting import FitResult
 from analysis.frontier import usable
-from analysis.law_fit import LAW_COLUMNS, Points, law_row, two_power_rows
+from analysis.law_fit import (
+    FEWEST_FOR_CLAIM,
+    FEWEST_POINTS,
+    LAW_COLUMNS,
+    Points,
+    law_row,
+    two_power_rows,
+)
 from analysis.losses_at_examples import example_budgets, least_of, losses_at_examples
 from analysis.model_size import Family, GroupCurves
 from analysis.power_law import FEWEST_WITH_OFFSET
 
 Floats = NDArray[np.float64]
 
-FEW_SIZES = 4
 DEFINITION = "min_examples/min_steps"
+OWN_TARGETS = f"{DEFINITION}, each size at its own target"
 _OF_FIT = {"critical_batch_size": DEFINITION, "min_steps": "fit", "min_examples": "fit"}
 Rows = list[dict[str, Any]]
 
@@ -56,6 +64,8 @@ def law_frame(
     irreducible loss) or free. target_loss, batch_size, examples: what is held fixed. _low, _high:
     95 %; exponent_without_one_low, _high: extremes when each point is left out in turn. n points,
     n_left_out: groups or targets whose value is not identified. reason: why there is no exponent.
+    Where each model size has one target of its own (as published tables have), B_crit against model
+    size has the definition OWN_TARGETS and no target_loss.
     Losses: others.., examples, model_size, loss: the least over batch sizes and lrs.
     """
     names = list(groups[0].group) if groups else []
@@ -66,7 +76,7 @@ def law_frame(
         rows += _laws_in_target(group, own)
     for family in families:
         if len(set(family.sizes)) > 1:
-            rows += _laws_in_size(family, fits)
+            rows += _laws_in_size(family, fits) + _law_across_targets(family, fits)
             rows += _laws_of_steps(family, frontier)
             of_loss, points = _laws_of_loss(family, frontier, n_bootstrap, seed)
             rows, losses = rows + of_loss, losses + points
@@ -82,16 +92,24 @@ def law_caveats(families: Sequence[Family], laws: pd.DataFrame) -> list[str]:
     found = []
     for family in families:
         n = len(set(family.sizes))
-        if 1 < n < FEW_SIZES:
+        if 1 < n < FEWEST_POINTS:
+            found.append(f"There are {n} model sizes; a law in model size needs {FEWEST_POINTS}.")
+        elif 1 < n < FEWEST_FOR_CLAIM:
             found.append(
-                f"Laws in model size stand on {n} sizes; below {FEW_SIZES} nothing shows whether "
-                "a power law holds, so do not extrapolate them."
+                f"Laws in model size stand on {n} sizes; below {FEWEST_FOR_CLAIM} nothing shows "
+                "whether a power law holds, so do not extrapolate them."
             )
-    in_size = laws[(laws["x"] == "model_size") & (laws["n_left_out"] > 0)]
-    left_out = in_size[in_size["y"] == "critical_batch_size"]
-    for row in left_out.to_dict("records"):
+    in_size = laws[(laws["x"] == "model_size") & (laws["y"] == "critical_batch_size")]
+    if ((in_size["definition"] == OWN_TARGETS) & in_size["exponent"].notna()).any():
         found.append(
-            f"At target loss {row['target_loss']:.4g}, the critical batch size of "
+            "Model sizes have different targets: the law of the critical batch size in model size "
+            "joins each size at its own, so its exponent holds the effect of the target as well."
+        )
+    for row in in_size[in_size["n_left_out"] > 0].to_dict("records"):
+        own = row["definition"] == OWN_TARGETS
+        at = "At their own targets" if own else f"At target loss {row['target_loss']:.4g}"
+        found.append(
+            f"{at}, the critical batch size of "
             f"{row['n_left_out']} of {row['n_left_out'] + row['n']} model sizes is not identified "
             "and stays out of its law."
         )
@@ -114,7 +132,7 @@ def _laws_in_target(group: GroupCurves, fits: Sequence[FitResult]) -> Rows:
         about = {"offset": group.floor, "offset_is": "recorded"}
         rows.append(shared | about | law_row("power", points._replace(x=targets - group.floor)))
     rows.append(shared | {"offset": 0.0, "offset_is": "zero"} | law_row("power", points))
-    if len(known) >= FEWEST_WITH_OFFSET:
+    if len(known) >= FEWEST_WITH_OFFSET and (targets > 0).all():
         rows.append(shared | {"offset_is": "free"} | law_row("shifted", points))
     return rows
 
@@ -138,6 +156,23 @@ def _laws_in_size(family: Family, fits: Sequence[FitResult]) -> Rows:
                 }
             )  # fmt: skip
     return rows
+
+
+def _law_across_targets(family: Family, fits: Sequence[FitResult]) -> Rows:
+    """B_crit against model size where every size has one target, and not all have the same."""
+    own = [(size, fit) for size, _, fit in _with_floor(family, fits)]
+    sizes, targets = [size for size, _ in own], {fit.target_loss for _, fit in own}
+    if len(targets) < 2 or len(set(sizes)) < len(sizes):
+        return []
+    known = [(size, fit) for size, fit in own if fit.critical_batch_size is not None]
+    chosen = [fit for _, fit in known]
+    points = Points(np.array([size for size, _ in known]), *_values(chosen, "critical_batch_size"))
+    row = {
+        **family.others, "y": "critical_batch_size", "definition": OWN_TARGETS,
+        "x": "model_size", "n_left_out": len(own) - len(known), "offset": 0.0,
+        "offset_is": "zero", "approximate_ci": _approximate(chosen), **law_row("power", points),
+    }  # fmt: skip
+    return [row]
 
 
 def _laws_of_steps(family: Family, frontier: pd.DataFrame) -> Rows:

@@ -48,14 +48,16 @@ class StudyResult:
     stability       batch_size, largest_stable_lr: the edge of mean-square stability
     exact_curves    batch_size, lr (the best one), step, exact_loss (expected), noise_floor: all
                     three empty where no theory holds (analysis.trial_theory.theory_of)
-    lr_rules        target_loss, rule ("linear" | "square_root" | "saturating" | "surge"),
-                    coefficient, lr_max, batch_scale, exponent (each with .._low, .._high),
-                    rmse_log_lr, aicc, preferred, shown: see lr_rules.lr_rule_frame, predict_lr
+    lr_rules        target_loss, rule ("constant" | "linear" | "square_root" | "power" |
+                    "saturating" | "surge"), coefficient, lr_max, batch_scale, exponent (each with
+                    .._low, .._high), rmse_log_lr, aicc, preferred, shown, reason (why none is
+                    preferred): see lr_rules.lr_rule_frame, predict_lr
     fixed_budget    losses_at_examples.BUDGET_COLUMNS: loss (held-out, seed mean) of each batch size
                     after equal examples, and how far it lies above the best one's
-    recommendations target_loss, name ("economical" | "balanced" | "fast"), batch_size, steps,
-                    steps_low, steps_high, examples, examples_low, examples_high, lr, lr_low,
-                    lr_high, extrapolated (batch size outside the sampled ones: lr clamped)
+    recommendations target_loss, name ("economical" | "balanced" | "fast": the fastest measured in
+                    seconds; "fewest_steps" in its place where seconds are not known), batch_size,
+                    steps, steps_low, steps_high, examples, examples_low, examples_high, lr, lr_low,
+                    lr_high, extrapolated (batch size outside those of the fit: lr clamped)
     fits            one FitResult per group and target, identified or not
     laws            law_fit.LAW_COLUMNS, see scaling_laws.law_frame; in laws over model size the
                     params that measure it are None

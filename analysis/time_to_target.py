@@ -29,7 +29,7 @@ TIME_COLUMNS = [
 ]  # fmt: skip
 CHOICE_COLUMNS = [
     "target_loss", "name", "batch_size", "batch_size_low", "batch_size_high", "steps", "examples",
-    "seconds", "seconds_low", "seconds_high", "batch_size_at_edge",
+    "seconds", "seconds_low", "seconds_high", "batch_size_at_edge", "n_timed",
 ]  # fmt: skip
 TRADE_COLUMNS = [
     "target_loss", "start", "batch_size", "to_batch_size",
@@ -37,6 +37,7 @@ TRADE_COLUMNS = [
     "examples_percent", "examples_percent_low", "examples_percent_high",
     "seconds_percent", "seconds_percent_low", "seconds_percent_high", "extrapolated",
 ]  # fmt: skip
+FAST, FEWEST_STEPS = "fast", "fewest_steps"  # names of recommendations: by the clock, or by steps
 _FEWEST_DRAWS = 40
 
 
@@ -54,7 +55,8 @@ def time_to_target_frames(
     First: group.., TIME_COLUMNS, a row where the target was reached and a step was timed. Second:
     group.., CHOICE_COLUMNS, name "fastest" (least seconds of the measured batch sizes), "cheapest"
     (fewest examples of them), "fastest_fitted" (between them, where both fits hold);
-    batch_size_at_edge: the best is the smallest or largest measured. Intervals over seeds and
+    batch_size_at_edge: the best is the smallest or largest measured; n_timed: how many batch sizes
+    were. Intervals over seeds and
     timed trials; NaN with one seed.
     """
     rows, choices = [], []
@@ -81,7 +83,8 @@ def time_to_target_frames(
         chosen = _choices(table, *(draw if seeded else draw[:0] for draw in compared))
         fit = next((fit for fit in fits if fit.target_loss == target), None)
         chosen += [] if fit is None else _fitted(fit, time)
-        choices += [{**group, "target_loss": target, **choice} for choice in chosen]
+        shared = {**group, "target_loss": target, "n_timed": len(own)}
+        choices += [shared | choice for choice in chosen]
     columns = [*group, *TIME_COLUMNS]
     return (
         pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns),
@@ -114,6 +117,40 @@ def halve_double_frame(
                     row = {**fit.group, "target_loss": fit.target_loss, "start": start}
                     rows.append(row | _trade(fit, time, size, other))
     return pd.DataFrame(rows, columns=[*group_by, *TRADE_COLUMNS])
+
+
+def timed_advice(
+    advice: Sequence[Mapping[str, Any]], frontier: pd.DataFrame, choices: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """Recommendations of one group with the fast batch size by the clock.
+
+    advice: rows of recommendations.recommend; frontier, choices: of the group. Where steps to the
+    target were timed at two batch sizes or more, "fast" is the fastest measured one, with what was
+    measured there; elsewhere the row is called "fewest_steps", which is all that is known of it.
+    """
+    fastest = choices[(choices["name"] == "fastest") & (choices["n_timed"] > 1)]
+    size_of = dict(zip(fastest["target_loss"], fastest["batch_size"], strict=True))
+    found = []
+    for row in advice:
+        if row["name"] == FAST:
+            target = row["target_loss"]
+            if target in size_of:
+                of_target = frontier[frontier["target_loss"] == target]
+                points = of_target.set_index("batch_size", drop=False)
+                row = {**row, **_as_measured(points.loc[size_of[target]])}
+            else:
+                row = {**row, "name": FEWEST_STEPS}
+        found.append(dict(row))
+    return found
+
+
+def _as_measured(point: pd.Series) -> dict[str, Any]:
+    size = int(point["batch_size"])
+    row: dict[str, Any] = {"batch_size": size, "extrapolated": False}
+    for end in ("", "_low", "_high"):
+        row |= {f"steps{end}": float(point[f"steps{end}"]), f"lr{end}": float(point[f"lr{end}"])}
+        row[f"examples{end}"] = size * row[f"steps{end}"]
+    return row
 
 
 def _choices(table: pd.DataFrame, seconds: Floats, examples: Floats) -> list[dict[str, Any]]:

@@ -196,6 +196,19 @@ def _finite(trials: pd.DataFrame) -> Finite | None:
     return Finite(problem) if _starts_at(trials, loss - floor) else None
 
 
+def were_given(trials: pd.DataFrame) -> pd.Series:
+    """Where the data of finite regression cannot be those that its settings draw: these have
+    another initial loss than was recorded, so data were given that the store lacks."""
+    names = [f"task.{name}" for name in _FINITE]
+    given = pd.Series(False, trials.index)
+    if not {*names, "initial_loss", "irreducible_loss"} <= set(trials):
+        return given
+    rows = trials.dropna(subset=names)
+    for _, own in rows.groupby([*names, "initial_loss"], sort=False):
+        given[own.index] = _finite(own) is None
+    return given
+
+
 def _examples(of: dict[str, Any]) -> tuple[Floats, Floats]:
     if pd.notna(of.get("inputs")):
         return np.asarray(_parsed(of["inputs"]), float), np.asarray(_parsed(of["labels"]), float)

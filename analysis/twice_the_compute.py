@@ -62,7 +62,9 @@ def twice_the_compute(
                 ways = _ways(member, larger, *base)
                 read = _read(ways, n_bootstrap, [seed, number])
                 rows += [member.group | said | row for row in read]
-    return pd.DataFrame(rows, columns=[*names, *TWICE_COLUMNS])
+    # the size itself may be what tells groups apart
+    columns = [*names, *(name for name in TWICE_COLUMNS if name not in names)]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _hardest_identified(member: GroupCurves, fits: Sequence[FitResult]) -> FitResult | None:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 MODEL_SIZE = "model_size"  # the axis on which models grow (linear regression: inputs D)
 IRREDUCIBLE_LOSS = "irreducible_loss"  # the least value that `loss` can take
 INITIAL_LOSS = "initial_loss"  # held-out loss at step 0
+TRAIN_EXAMPLES = "train_examples"  # in a fixed data set, whether drawn or given; not of a stream
 TASK_CONTENT = "task_content"  # digest of a user's own code and data; absent for our own tasks
 TARGETS = "targets"  # absolute held-out losses, a JSON list, easiest (largest) first
 
@@ -125,7 +126,8 @@ QUANTITIES = {
         "of the exact frontiers"
     ),
     "lr_saturation": QuantityFacts(
-        "AICc of the better power law of lr in B less that of the saturating rule"
+        "AICc of the best power law of lr in B (exponent 0, 1/2, 1 or free) less that of the "
+        "saturating rule; not known with fewer than 7 batch sizes"
     ),
     "lr_slope_small_batches": QuantityFacts(
         "d log lr / d log B of the best lrs at the three smallest batch sizes; theory: of the "

@@ -12,6 +12,7 @@ from analysis import tables
 from analysis.figures.critical import plot_critical_batch_size
 from analysis.figures.curves import plot_fixed_budget, plot_loss_curves
 from analysis.figures.drawing import Drawing
+from analysis.figures.drawn import MOST_GROUPS, drawn_groups
 from analysis.figures.frontier import plot_pareto_front, plot_steps_against_batch_size
 from analysis.figures.learning_rate import plot_best_lr, plot_lr_heat_map
 from analysis.figures.noise_floor import plot_noise_floor
@@ -27,19 +28,24 @@ from analysis.figures.residuals import plot_residuals
 from analysis.figures.scaling import draw_scaling
 from analysis.figures.search import plot_search
 from analysis.figures.weight_decay import draw_weight_decay
+from analysis.lr_rules import rule_words
 from analysis.noise_scale import KINDS
 from analysis.one_batch_size import is_about_losses
 from analysis.one_step_lr import has_one_step
+from analysis.sources.steps import NO_TARGET
 from analysis.study import StudyResult
 from scaling.schema import target_label
 
 __all__ = ["Drawing", "draw"]
 
 
-def draw(result: StudyResult) -> Iterator[Drawing]:
-    """Every figure of a study, group by group; what has no data is not drawn."""
+def draw(result: StudyResult, most_groups: int = MOST_GROUPS) -> Iterator[Drawing]:
+    """Every figure of a study, group by group; what has no data is not drawn.
+
+    Of more than most_groups groups those of drawn_groups have figures.
+    """
     all_tables = tables.tables(result)
-    groups = tables.groups_of(result)
+    groups = drawn_groups(result, most_groups)
     if has_one_step(result):  # no curves to draw
         yield from draw_one_step(result, groups)
         return
@@ -48,10 +54,11 @@ def draw(result: StudyResult) -> Iterator[Drawing]:
     if is_about_losses(result):
         yield from _draw_outcomes(result, all_tables["loss_curves"], groups)
         return
-    if len(groups) > 1:
+    several = len(groups) > 1
+    if several:
         if len(result.families) > 1:  # else they differ in model size alone, which has its own
             yield from _draw_together(result, all_tables, groups)
-        yield from draw_scaling(result, all_tables)
+        yield from draw_scaling(result, all_tables, groups)
         yield from _draw_critical(result, all_tables, groups)
     for group in groups:
         for drawing in _draw_group(result, all_tables, group):
@@ -60,8 +67,8 @@ def draw(result: StudyResult) -> Iterator[Drawing]:
                 drawing.name += f"_{tables.file_name(drawing.group)}"
                 drawing.title += f" ({drawing.group})"
             yield drawing
-    if len(groups) == 1:
-        yield from draw_scaling(result, all_tables)
+    if not several:
+        yield from draw_scaling(result, all_tables, groups)
         yield from _draw_critical(result, all_tables, groups)
 
 
@@ -171,8 +178,10 @@ def _draw_critical(
 ) -> Iterator[Drawing]:
     table = all_tables["critical_batch_size"]
     bounds = ["min_examples/min_steps", "at_least", "at_most"]
-    if len(table) and (table["target_loss"] > 0).all() and table[bounds].notna().any(axis=None):
+    unnamed = result.curves.empty and (table["target_loss"] == NO_TARGET).all()
+    if len(table) and not unnamed and table[bounds].notna().any(axis=None):
         labelled = [(tables.group_label(g), tables.select(table, g)) for g in groups]
+        shown = pd.concat([own for _, own in labelled], ignore_index=True)
         yield Drawing(
             "critical_batch_size_against_target",
             "Critical batch size against target",
@@ -180,7 +189,7 @@ def _draw_critical(
             "examples. Bars are 95 % intervals; hollow arrows are one-sided (the sampled batch "
             "sizes do not bend the curve). Other definitions and, where the theory is exact, the "
             "true values stand beside the estimate.",
-            plot_critical_batch_size(table, labelled, _target_laws(result, groups)),
+            plot_critical_batch_size(shown, labelled, _target_laws(result, groups)),
             "critical_batch_size",
             table,
         )
@@ -242,14 +251,15 @@ def _draw_lrs(own: dict[str, pd.DataFrame], targets: list[float]) -> Iterator[Dr
     if cells.empty:  # tables of steps that do not say at which lr
         return
     for i, target in enumerate(targets):
+        rules = own["lr_rules"][own["lr_rules"]["target_loss"] == target]
         if (best.loc[best["target_loss"] == target, "lr"].notna()).any():
             yield Drawing(
                 "best_lr_against_batch_size" + (f"_{target_label(target)}" if i else ""),
                 f"Best learning rate against batch size, target {target:.3g}",
                 "The learning rate that reached the target in the fewest steps, with its 95 % "
                 "interval (never narrower than half the spacing of the grid), and the rules "
-                "fitted to it.",
-                plot_best_lr(best, own["lr_rules"], own["theory"], target),
+                f"fitted to it.{' ' + said if (said := rule_words(rules)) else ''}",
+                plot_best_lr(best, rules, own["theory"], target),
                 "best_lr",
                 best,
                 folded=i > 0,

@@ -36,7 +36,8 @@ def plot_loss_against_compute(loss_by_compute: pd.DataFrame, frontier: pd.DataFr
         ax.plot(own["compute"], own["loss"], color=style.INK, lw=3.2, alpha=0.35, zorder=2)
         ax.plot([], [], color=style.INK, lw=3.2, alpha=0.35, label="the lowest")
         style.log_axis(ax, "x", "training compute C (FLOPs)")
-        style.log_axis(ax, "y", "held-out loss (best B, lr)")
+        ends = [own["loss_low"], own["loss_high"]]
+        style.value_axis(ax, "y", "held-out loss (best B, lr)", [loss_by_compute["loss"], *ends])
         style.legend_beside(figure, ax, "model size")
     return figure
 

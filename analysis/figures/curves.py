@@ -42,7 +42,9 @@ def plot_loss_curves(loss_curves: pd.DataFrame, targets: list[float], x: str) ->
             )
             _plot_expected(ax, own, x, colors[i])
         style.log_axis(ax, "x", label)
-        style.log_axis(ax, "y", "held-out loss")
+        shown = loss_curves[loss_curves[x] > 0]
+        values = (targets, *(shown[name] for name in ("loss", "loss_low", "loss_high")))
+        style.value_axis(ax, "y", "held-out loss", values)
         if x == "examples":
             _mark_first_epoch(ax, loss_curves)
         for target in targets:
@@ -80,7 +82,7 @@ def _plot_expected(ax: Axes, own: pd.DataFrame, x: str, color: Any) -> None:
     ax.plot(known[x], known["exact_loss"], color=style.INK, lw=0.8, ls=(0, (3, 2)), zorder=4)
     floor = float(known["noise_floor"].iloc[0])
     lowest = min(known["exact_loss"].min(), known["loss"].min())
-    if np.isfinite(floor) and floor > 0.5 * lowest:  # far below, it would squeeze the curves
+    if np.isfinite(floor) and floor > 0.5 * lowest > 0:  # far below, it would squeeze the curves
         ax.plot(
             [1.0], [floor], ls="", marker="<", ms=5, mfc=color, mec=style.INK, mew=0.5, zorder=5,
             transform=ax.get_yaxis_transform(), clip_on=False,
@@ -107,6 +109,7 @@ def plot_fixed_budget(fixed_budget: pd.DataFrame) -> Figure:
                 label=style.number(budget),
             )
         style.batch_size_axis(ax, fixed_budget["batch_size"])
-        style.log_axis(ax, "y", "held-out loss, best lr")
+        values = (fixed_budget[name] for name in ("loss", "loss_low", "loss_high"))
+        style.value_axis(ax, "y", "held-out loss, best lr", values)
         style.legend_beside(figure, ax, "examples seen")
     return figure

@@ -14,6 +14,7 @@ from analysis.figures import style
 from analysis.figures.series import look, ordered_look
 from analysis.fitting import FitResult
 from analysis.law_fit import predict
+from analysis.scaling_laws import OWN_TARGETS
 
 _QUANTITIES = (
     ("critical_batch_size", "critical batch size"),
@@ -52,21 +53,33 @@ def plot_laws_in_model_size(
 
     sized_fits: (model size, fit) of one family; laws: its rows in x = model_size. Bars are 95 %
     intervals, hollow arrows the bounds of what is not identified; a law's label has its exponent.
+    Where each size has one target of its own, all of them are one series.
     """
+    across = laws["definition"] == OWN_TARGETS
     with style.house_style():
         figure, axes = style.new_panels(3, 8.6)
-        targets = sorted({fit.target_loss for _, fit in sized_fits})
         for ax, (name, label) in zip(axes, _QUANTITIES, strict=True):
-            for i, target in enumerate(targets):
-                own = [(size, fit) for size, fit in sized_fits if fit.target_loss == target]
-                shown = look(i, style.target_colors(len(targets))[i])
-                of_target = laws[(laws["y"] == name) & (laws["target_loss"] == target)]
-                _plot_quantity(ax, own, name, of_target, shown)
+            if across.any():
+                shown, law = look(0, style.target_colors(1)[0]), laws[across & (laws["y"] == name)]
+                _plot_quantity(ax, sized_fits, name, law, shown, "each at its own target")
+            else:
+                _plot_targets(ax, sized_fits, name, laws)
             style.log_axis(ax, "y", label)
             style.legend_right(ax)
         sizes = sorted({size for size, _ in sized_fits})
         style.size_axis(axes[-1], sizes)
     return figure
+
+
+def _plot_targets(
+    ax: Axes, sized_fits: Sequence[tuple[float, FitResult]], name: str, laws: pd.DataFrame
+) -> None:
+    targets = sorted({fit.target_loss for _, fit in sized_fits})
+    for i, target in enumerate(targets):
+        own = [(size, fit) for size, fit in sized_fits if fit.target_loss == target]
+        shown = look(i, style.target_colors(len(targets))[i])
+        of_target = laws[(laws["y"] == name) & (laws["target_loss"] == target)]
+        _plot_quantity(ax, own, name, of_target, shown, f"target {target:.3g}")
 
 
 def _plot_quantity(
@@ -75,9 +88,9 @@ def _plot_quantity(
     name: str,
     laws: pd.DataFrame,
     shown: dict[str, Any],
+    words: str,
 ) -> None:
     known = [(size, fit) for size, fit in sized_fits if getattr(fit, name) is not None]
-    words = f"target {sized_fits[0][1].target_loss:.3g}"
     law = laws[laws["exponent"].notna()]
     if len(law):
         row = law.iloc[0].to_dict()
@@ -122,7 +135,7 @@ def plot_loss_against_model_size(laws: pd.DataFrame, points: pd.DataFrame) -> Fi
                 label += f": {exponent_words({**row, 'exponent_low': np.nan})}"
             ax.plot(own["model_size"], own["loss"], **{**shown, "ls": ""}, label=label, zorder=3)
         style.size_axis(ax, points["model_size"].unique())
-        style.log_axis(ax, "y", "held-out loss (best B, lr)")
+        style.value_axis(ax, "y", "held-out loss (best B, lr)", [points["loss"]])
         style.legend_beside(figure, ax, "examples seen")
     return figure
 
@@ -135,8 +148,9 @@ def draw_target_laws(
     named: all of them with their exponents in the legend; else one, without.
     """
     known = laws[laws["exponent"].notna()]
-    dense = np.geomspace(min(targets), max(targets), 100)
     for law in known.iloc[: None if named else 1].to_dict("records"):
+        floor = 0.0 if law["offset_is"] == "zero" else law["offset"]
+        dense = floor + np.geomspace(min(targets) - floor, max(targets) - floor, 100)
         line = {"color": color, "ls": _LINE_OF[law["offset_is"]], "lw": 1.1, "zorder": 1}
         ax.plot(dense, law_curve(law, dense), **line, label=_law_words(law) if named else None)
 

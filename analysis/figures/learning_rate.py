@@ -20,6 +20,8 @@ from scaling.schema import CENSORED, DIVERGED, REACHED
 NEAR_BEST = 1.2
 _FAILED = {DIVERGED: ("#c9c9c9", "xxxx"), CENSORED: ("#f2f2f2", "////")}
 _RULE_NAMES = {
+    "constant": ("constant", (0, (3, 1.5, 1, 1.5, 1, 1.5))),
+    "power": ("free power, lr ∝ $B^k$", (0, (8, 1.5))),
     "linear": ("linear, lr ∝ B", (0, (1, 1.4))),
     "square_root": ("square root, lr ∝ √B", (0, (5, 2))),
     "saturating": (r"saturating, $\mathrm{lr_{max}}/(1 + B_*/B)^a$", "-"),
@@ -165,8 +167,9 @@ def _plot_rules(ax: Axes, own: pd.DataFrame, rules: pd.DataFrame) -> None:
     if own.empty:
         return
     dense = np.geomspace(own["batch_size"].min(), own["batch_size"].max(), 200)
-    colors = style.target_colors(5)[1:]
+    colors = style.target_colors(len(_RULE_NAMES) + 1)[1:]
     for i, rule in enumerate(rules[rules["shown"].astype(bool)].to_dict("records")):
         name, line = _RULE_NAMES.get(rule["rule"], (rule["rule"], "-"))
-        label = f"{name} (preferred)" if rule["preferred"] else name
-        ax.plot(dense, predict_lr(rule, dense), color=colors[i % 4], ls=line, label=label, zorder=2)
+        label, width = (f"{name} (preferred)", 2.2) if rule["preferred"] else (name, 1.1)
+        shown = {"color": colors[i % len(colors)], "ls": line, "lw": width, "label": label}
+        ax.plot(dense, predict_lr(rule, dense), **shown, zorder=2)

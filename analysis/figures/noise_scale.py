@@ -25,7 +25,7 @@ def plot_noise_scale(along: pd.DataFrame, critical: pd.DataFrame, kind: str, nam
     """
     with style.house_style():
         figure, ax = style.new_axes(5.2)
-        own = along[(along["kind"] == kind) & (along["noise_scale"] > 0) & (along["loss"] > 0)]
+        own = along[(along["kind"] == kind) & (along["noise_scale"] > 0)]
         sizes = style.thinned(sorted(own["batch_size"].unique()), MOST_LINES)
         colors = style.ordered_colors(len(sizes))
         for i, size in enumerate(sizes):
@@ -41,9 +41,12 @@ def plot_noise_scale(along: pd.DataFrame, critical: pd.DataFrame, kind: str, nam
         if own["exact"].notna().any():
             ax.plot([], [], color=style.INK, lw=0.9, ls=(0, (3, 2)), label=f"{name}, closed form")
         _plot_critical(ax, critical)
-        style.log_axis(ax, "x", "held-out loss (falling to the right)")
+        label = "held-out loss (falling to the right)"
+        on_log = style.value_axis(ax, "x", label, [own["loss"]])
         style.log_axis(ax, "y", f"{name} and critical batch size (examples)")
-        if len(own):
+        if not on_log:
+            ax.xaxis.set_inverted(True)
+        elif len(own):
             most, least = own["loss"].max() * 1.15, own["loss"].min() / 1.15
             ax.xaxis.set_major_locator(FixedLocator(style.PlainTicks().tick_values(least, most)))
             ax.set_xlim(most, least)

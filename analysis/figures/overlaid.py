@@ -91,7 +91,9 @@ def plot_overlaid_curves(
                 )  # fmt: skip
         style.log_axis(ax, "x", "steps (optimizer updates)")
         if y == "loss":
-            style.log_axis(ax, "y", "held-out loss")
+            names = [name for name in ("loss", "loss_low", "loss_high") if name in series[0][1]]
+            shown = [rows.loc[rows["step"] > 0, names] for _, rows in series]
+            style.value_axis(ax, "y", "held-out loss", [targets, *shown])
         else:
             ax.set_ylabel(f"held-out {y}")
         for target in targets:

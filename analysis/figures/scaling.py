@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -26,9 +26,12 @@ from scaling.schema import target_label
 Tables = dict[str, pd.DataFrame]
 
 
-def draw_scaling(result: StudyResult, all_tables: Tables) -> Iterator[Drawing]:
-    """Family by family (groups that differ in model size alone)."""
-    for family in result.families:
+def draw_scaling(
+    result: StudyResult, all_tables: Tables, groups: Sequence[Mapping[str, Any]] | None = None
+) -> Iterator[Drawing]:
+    """Family by family (groups that differ in model size alone); groups: of their members those
+    that are drawn, all if not given."""
+    for family in _drawn(result.families, groups):
         label = tables.group_label(family.others)
         drawings = [
             *_draw_twice(result, family),
@@ -41,6 +44,15 @@ def draw_scaling(result: StudyResult, all_tables: Tables) -> Iterator[Drawing]:
                 drawing.name += f"_{tables.file_name(label)}"
                 drawing.title += f" ({label})"
             yield drawing
+
+
+def _drawn(
+    families: Sequence[Family], groups: Sequence[Mapping[str, Any]] | None
+) -> Iterator[Family]:
+    for family in families:
+        members = [own for own in family.members if groups is None or own.group in groups]
+        if members:
+            yield Family(family.others, members)
 
 
 def _draw_sizes(result: StudyResult, all_tables: Tables, family: Family) -> Iterator[Drawing]:

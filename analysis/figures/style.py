@@ -25,6 +25,7 @@ INK, MUTED = "#1a1a1a", "#6b6b6b"
 # Colour never carries a meaning alone: markers and line styles differ too, so grey prints work.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (6, 2, 1, 2)))
+_WIDE = 50.0  # from so many medians on, the largest values would flatten the others
 _METADATA = {
     "png": {"Software": None},
     "svg": {"Date": None},
@@ -144,6 +145,35 @@ def log_axis(ax: Axes, which: str, label: str, *, minor: bool = True) -> None:
     axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     if not minor:
         axis.set_minor_locator(NullLocator())
+
+
+def value_axis(
+    ax: Axes, which: str, label: str, values: Iterable[Any], *, minor: bool = True
+) -> bool:
+    """An axis of losses: logarithmic where all of them are positive; returns whether it is.
+
+    values: all that is to be shown, targets too (arrays or numbers; NaN is left out). With zeros,
+    or of both signs over a wide range, it is linear around 0 and logarithmic beyond; else linear.
+    """
+    known = np.concatenate([np.ravel(np.asarray(one, float)) for one in values] or [np.empty(0)])
+    known = known[np.isfinite(known)]
+    if len(known) and (known > 0).all():
+        log_axis(ax, which, label, minor=minor)
+        return True
+    sizes = np.abs(known[known != 0])
+    axis = getattr(ax, f"{which}axis")
+    if len(sizes):
+        some_zero = (known >= 0).all()
+        around = float(sizes.min() if some_zero else np.median(sizes))
+        if some_zero or sizes.max() > _WIDE * around:
+            getattr(ax, f"set_{which}scale")("symlog", linthresh=around)
+        if some_zero:
+            getattr(ax, f"set_{which}lim")(-around / 2, 1.3 * sizes.max())
+            decades = PlainTicks().tick_values(2 * around, sizes.max())
+            axis.set_major_locator(FixedLocator([0.0, *decades[decades > 2 * around]]))
+    getattr(ax, f"set_{which}label")(label)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    return False
 
 
 def batch_size_axis(ax: Axes, batch_sizes: Iterable[float], which: str = "x") -> None:

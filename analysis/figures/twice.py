@@ -37,7 +37,8 @@ def plot_twice_the_compute(rows: pd.DataFrame, curves: pd.DataFrame) -> Figure:
         ax.plot(base["compute"], base["loss"], ls="", marker="o", ms=8, color=style.INK, zorder=5,
                 label="start: half the compute")  # fmt: skip
         style.log_axis(ax, "x", "training compute C (FLOPs)")
-        style.log_axis(ax, "y", "held-out loss")
+        shown = [curves["loss"], *(rows[name] for name in ("loss", "loss_low", "loss_high"))]
+        style.value_axis(ax, "y", "held-out loss", shown)
         ax.set_xlim(base["compute"].iloc[0] / 8, base["compute"].iloc[0] * 2.6)
         style.legend_below(figure, ax, 2)
     return figure

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _95 = 1.96
 _AT_ENDS = 3  # batch sizes at either end, of which a slope is taken
-_POWERS = ("linear", "square_root")
+_POWERS = ("constant", "linear", "square_root", "power")
 
 
 def best_lr(result: StudyResult) -> Sequence[Measured]:
@@ -49,9 +49,10 @@ def lr_slope_large_batches(result: StudyResult) -> Sequence[Measured]:
 
 
 def lr_saturation(result: StudyResult) -> Sequence[Measured]:
-    """AICc of the better power law (lr = c B, c sqrt(B)) less that of the saturating rule.
+    """AICc of the best power law (lr = c B^k: k = 0, 1/2, 1 or free) less the saturating rule's.
 
-    Above 0 the saturating rule is preferred; a difference of 2 is weak, of 10 strong evidence.
+    Not known below lr_rules.FEWEST_FOR_VERDICT batch sizes. Above 0 the saturating rule is
+    preferred; a difference of 2 is weak, of 10 strong evidence.
     """
     found: list[Measured] = []
     columns = [*result.group_by, "target_loss"]
@@ -59,9 +60,9 @@ def lr_saturation(result: StudyResult) -> Sequence[Measured]:
         of = dict(zip(columns, key if isinstance(key, tuple) else (key,), strict=True))
         what = f"{_label(result, of)}target {of['target_loss']:.4g}"
         aicc = rules.set_index("rule")["aicc"].astype(float)
-        gain = float(aicc[list(_POWERS)].min() - aicc["saturating"])
+        gain = float(aicc.reindex(_POWERS).min() - aicc["saturating"])
         known = not np.isnan(gain)
-        reason = "" if known else "too few batch sizes to compare the rules"
+        reason = "" if known else f"not decided: {rules['reason'].iloc[0]}"
         found.append(Measured(what, gain if known else None, reason=reason))
     return found
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scaling.config import ConfigError, FiniteRegressionConfig
+from scaling.schema import TRAIN_EXAMPLES
 from scaling.spectrum import drawn_examples
 from scaling.tasks import Params, StackedTask
 from scaling.tasks.noise import Moments
@@ -52,6 +53,10 @@ class FiniteRegression(StackedTask):
         self._initial = _initial_weights(config, self.model_size)
         replaced = config.sampling == "with_replacement"
         self.distinct_examples = None if replaced else len(inputs)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {TRAIN_EXAMPLES: len(self._inputs)}
 
     def initial_params(self, seeds: Sequence[int]) -> Params:
         return {"weights": self._initial.to(self.dtype).repeat(len(seeds), 1)}

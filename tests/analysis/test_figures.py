@@ -17,7 +17,11 @@ from analysis import tables
 from analysis.figures import Drawing, draw, style
 from analysis.figures.curves import plot_loss_curves
 from analysis.figures.dark import contrast, dark_color, for_page
+from analysis.figures.drawn import drawn_groups, left_out_words
 from analysis.figures.learning_rate import plot_lr_heat_map
+from analysis.report import write_report
+from analysis.sources.curves import tidy_curves
+from analysis.step_study import analyse_steps
 from analysis.study import StudyResult, analyse
 
 KINDS = (
@@ -251,3 +255,82 @@ def test_the_first_pass_through_a_fixed_data_set_is_marked(small_study) -> None:
     ):
         assert "all examples once" not in [text.get_text() for text in drawn.axes[0].texts]
     assert "epochs" not in tables.loss_curves(analyse(trials, curves, n_bootstrap=2))
+
+
+def _many_groups() -> StudyResult:
+    """Six nets: of the even ones the fit is identified, of the last ones there are more seeds."""
+    sizes = 4 ** np.arange(1, 6)
+    rows = [
+        {"net": f"n{i}", "batch_size": size, "seed": seed,
+         "steps": 50 + 2000 / size if i % 2 == 0 else 1e5 / size}
+        for i in range(6)
+        for size in sizes
+        for seed in range(2 + (i > 3))
+    ]  # fmt: skip
+    return analyse_steps(pd.DataFrame(rows), n_bootstrap=5)
+
+
+def test_of_many_groups_those_that_say_most_have_figures(tmp_path) -> None:
+    result = _many_groups()
+    identified = [fit.group["net"] for fit in result.fits if fit.identified]
+    assert identified == ["n0", "n2", "n4"]
+    for most, expected in ((2, ["n0", "n4"]), (4, ["n0", "n2", "n4", "n5"])):
+        assert [group["net"] for group in drawn_groups(result, most)] == expected
+    assert len(drawn_groups(result, 6)) == 6
+    assert left_out_words(result, 6) == ""
+    drawings = list(draw(result, 2))
+    assert {drawing.group for drawing in drawings} == {"", "net = n0", "net = n4"}
+    together = [d for d in drawings if d.name == "steps_against_batch_size_of_all"]
+    labels = together[0].figure.axes[0].get_legend_handles_labels()[1]
+    assert labels == ["net = n0", "net = n4"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("analysis.figures.style.FORMATS", ("svg",))
+        page = write_report(result, tmp_path, most_groups=2).read_text()
+    assert "Figures show 2 of 6 groups" in page
+    assert page.count(": batch sizes to use</summary>") == 6
+    assert set(pd.read_csv(tmp_path / "tables" / "fits.csv")["net"]) == {f"n{i}" for i in range(6)}
+
+
+def _below_zero(lowered: float, floor: float = -np.inf) -> StudyResult:
+    """Losses 2 / (1 + 3 step / S), S = 20 + 800 / B, lowered; not below the floor."""
+    steps = np.unique(np.geomspace(1, 1000, 40).round())
+    frame = pd.DataFrame(
+        {
+            "batch_size": size, "lr": 0.1, "step": step,
+            "loss": max(2 / (1 + 3 * step / (20 + 800 / size)) - lowered, floor),
+        }
+        for size in (4, 16, 64, 256)
+        for step in steps
+    )  # fmt: skip
+    targets = [0.9 - lowered, max(0.5 - lowered, floor)]
+    return analyse(*tidy_curves(frame), targets=targets, n_bootstrap=5)
+
+
+@pytest.mark.parametrize(
+    ("lowered", "floor", "scale"),
+    [(0.0, -np.inf, "log"), (3.0, -np.inf, "linear"), (0.5, -np.inf, "linear"),
+     (0.7, -np.inf, "linear"), (0.5, 0.0, "symlog")],
+)  # fmt: skip
+def test_losses_of_any_sign_are_drawn(lowered: float, floor: float, scale: str) -> None:
+    """With their targets; nothing that matplotlib or numpy warns of."""
+    result = _below_zero(lowered, floor)
+    drawn = {drawing.name: drawing.figure for drawing in draw(result)}
+    for name in ("loss_against_steps", "loss_against_examples", "loss_at_fixed_examples"):
+        ax = drawn[name].axes[0]
+        assert ax.get_yscale() == scale
+        style.render(drawn[name], "svg")
+    ax = drawn["loss_against_steps"].axes[0]
+    low, high = ax.get_ylim()
+    curves = tables.loss_curves(result)
+    shown = curves.loc[curves["step"] > 0, "loss"]
+    assert low < min(shown.min(), *result.targets)
+    assert high > max(shown.max(), *result.targets)
+    x = drawn["critical_batch_size_against_target"].axes[0]
+    easy, hard = x.get_xlim()
+    assert all(hard < target < easy for target in result.targets)
+    style.render(drawn["critical_batch_size_against_target"], "svg")
+    budget = result.fixed_budget.dropna(subset="loss_increase")
+    assert (budget["loss_increase"] >= 0).all()
+    percent = budget["loss_increase_percent"].dropna()
+    assert (percent >= 0).all()
+    assert percent.empty == (lowered == 3.0)

@@ -12,7 +12,7 @@ from analysis.noise_floor import noise_floor_frame
 from analysis.report import Provenance, render_page
 from analysis.study import StudyResult, analyse
 from analysis.theory import stationary_risk
-from scaling.spectrum import RegressionProblem
+from scaling.spectrum import RegressionProblem, drawn_examples
 from tests.analysis.test_predictions import study_of
 
 STREAM = {
@@ -49,6 +49,25 @@ def said(trial: dict, **frames: pd.DataFrame) -> str:
 )
 def test_what_the_params_call_for(trial: dict, words: str) -> None:
     assert words in said(trial)
+
+
+DRAWN = {
+    "task.dimension": 4, "task.spectrum_exponent": 1.0, "task.label_noise": 1.0,
+    "task.true_weight": 1.0, "task.data_seed": 0, "task.initial_weights": "[0.0]",
+    "task.loss_scale": 1.0,
+}  # fmt: skip
+
+
+def test_a_default_that_nothing_used_is_not_taken_for_the_data() -> None:
+    """Labels given by hand: the number that was recorded, else theirs, else none."""
+    unused = FIXED | DRAWN | {"task.data_examples": 8, "last_step": 250}
+    inputs, labels = drawn_examples(8, 4, 1.0, 1.0, 1.0, seed=0)
+    floor = np.mean((inputs @ np.linalg.lstsq(inputs, labels)[0] - labels) ** 2)
+    drawn = unused | {"initial_loss": np.mean(labels**2), "irreducible_loss": floor}
+    assert "up to 125 times" in said(drawn)
+    assert said(drawn | {"initial_loss": 3.0}) == ""  # labels too long to be recorded
+    assert said(drawn | {"task.labels": "[1.0, 2.0, 3."}) == ""  # or cut
+    assert "up to 10 times" in said(drawn | {"initial_loss": 3.0, "train_examples": 100})
 
 
 @pytest.mark.parametrize(

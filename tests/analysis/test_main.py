@@ -58,7 +58,12 @@ def test_report_with_defaults(work: Path) -> None:
     pages = [line.partition(":")[0].strip() for line in lines[lines.index(browse) + 1 :]]
     assert pages == ["trials", "loss vs steps", "loss vs examples", "frontier", "report"]
     assert "attached to run" in done.stdout
-    assert [line.split(":")[0] for line in lines[-10:-7]] == ["economical", "balanced", "fast"]
+    [critical] = [i for i, line in enumerate(lines) if line.startswith("critical batch size for")]
+    named = [line.split(":")[0] for line in lines[critical + 1 : critical + 4]]
+    assert named == ["economical", "balanced", "fewest steps"]
+    warned = [line for line in lines if line.startswith("warning: ")]
+    summary = json.loads((page.parent / "summary.json").read_text())
+    assert [line.removeprefix("warning: ") for line in warned] == summary["warnings"]
     assert f"python -m analysis study={STUDY_NAME} n_bootstrap=20" in page.read_text()
     summary = json.loads((page.parent / "summary.json").read_text())
     assert summary["study"] == "small"
@@ -88,7 +93,7 @@ def test_options_and_a_store_that_refuses_the_note(
         group_by=["task.dimension"],
     )
     assert report(config, []) == work / "out" / "report.html"
-    warned = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    warned = [line for line in capsys.readouterr().out.splitlines() if "] warning: " in line]
     assert len(warned) == 1
     assert "warning: not attached: " in warned[0]
     assert "no room" in warned[0]

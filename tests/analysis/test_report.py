@@ -10,20 +10,28 @@ import re
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
 from analysis import answers, tables
 from analysis.attach import attach_report
+from analysis.caveats import recommendation_caveats
 from analysis.errors import AnalysisError
 from analysis.figures import draw
 from analysis.fitting import FitResult
 from analysis.limits import limits
+from analysis.recommendations import RECOMMENDATION_COLUMNS
 from analysis.report import Provenance, write_report
-from analysis.study import StudyResult
+from analysis.sources.curves import tidy_curves
+from analysis.step_study import analyse_steps
+from analysis.study import StudyResult, analyse
 from analysis.words import difference
 from tests.analysis.conftest import STUDY_NAME, Frames
 from tests.analysis.stored import new_store
@@ -125,9 +133,9 @@ def test_page_answers_first(folder: Path, small_result: StudyResult) -> None:
     places = [words.index(name) for name in ("The answer", "How far to trust it", "Figures")]
     assert places == sorted(places)
     answer = words[places[0] : places[1]]
-    for name in ("economical", "balanced", "fast"):
+    for name in ("economical", "balanced", "fewest_steps"):
         row = small_result.recommendations.query("name == @name").iloc[-1]
-        assert name in answer
+        assert name.replace("_", " ") in answer
         assert f"{row['batch_size']:,}" in answer
         assert answers.rounded(row["steps"]) in answer
     trust = words[places[1] : places[2]]
@@ -155,7 +163,7 @@ def test_summary_is_strict_json_with_every_warning(folder: Path, small_result: S
     expected = tables.summary(small_result)
     assert summary.pop("limits") == limits(small_result)
     assert summary.pop("question") == summary.pop("verdict") == ""
-    assert summary.pop("answer")[0].startswith("economical: batch size")
+    assert summary.pop("answer") == answers.answer_lines(small_result)
     figures = summary.pop("figures")
     assert figures[0]["title"] == "Steps to target against batch size"
     assert {f"{figure['name']}.svg" for figure in figures} <= {
@@ -285,17 +293,97 @@ def test_without_named_batch_sizes_the_report_says_why(
 
 
 def test_answer_lines(small_result: StudyResult) -> None:
-    lines = answers.answer_lines(small_result)
-    assert [line.split(":")[0] for line in lines] == ["economical", "balanced", "fast"]
-    hardest = f"to a held-out loss of {answers.rounded(small_result.targets[-1])}"
-    assert all(line.endswith(hardest) for line in lines)
+    first, *lines = answers.answer_lines(small_result)
+    hardest = small_result.fits[-1]
+    goal = f"a held-out loss of {answers.rounded(hardest.target_loss)}"
+    assert first == f"critical batch size for {goal}: {answers.critical_words(hardest)}"
+    assert "95 % interval" in first
+    assert [line.split(":")[0] for line in lines] == ["economical", "balanced", "fewest steps"]
+    rows = small_result.recommendations[
+        small_result.recommendations["target_loss"] == hardest.target_loss
+    ]
+    marked = [line.endswith(" (extrapolated)") for line in lines]
+    assert marked == rows["extrapolated"].tolist()
+
+
+def _falling(*, timed: Callable[[pd.Series], Any] | None = None) -> StudyResult:
+    """Losses 1 - step / (20 + 800/B), so that 0 is reached in 20 + 800/B steps; timed: seconds of
+    a step at batch sizes."""
+    steps = np.unique(np.geomspace(1, 500, 60).round())
+    frame = pd.DataFrame(
+        {"batch_size": size, "lr": 0.1, "step": step, "loss": 1 - step / (20 + 800 / size)}
+        for size in 4 ** np.arange(1, 7)
+        for step in steps
+    )
+    trials, curves = tidy_curves(frame)
+    if timed is not None:
+        trials["step_seconds"] = timed(trials["batch_size"])
+    return analyse(trials, curves, targets=[0.0], group_by=[], n_bootstrap=10)
+
+
+def _cards(result: StudyResult) -> dict[str, answers.Option]:
+    (answer,) = answers.answers(result)
+    return {option.name: option for option in answer.options}
+
+
+def test_without_seconds_no_batch_size_is_called_fast() -> None:
+    cards = _cards(_falling())
+    assert list(cards) == ["economical", "balanced", "fewest_steps"]
+    assert cards["fewest_steps"].title == "fewest steps"
+    assert "only time counts" not in cards["fewest_steps"].meaning
+
+
+@pytest.mark.parametrize(("per_example", "fastest"), [(1.0, 4), (1e-5, 64), (0.0, 4096)])
+def test_fast_is_the_fastest_by_the_clock(per_example: float, fastest: int) -> None:
+    result = _falling(timed=lambda sizes: 1e-3 + per_example * sizes)
+    times = result.time_to_target.set_index("batch_size")
+    assert times["seconds"].idxmin() == fastest
+    card = _cards(result)["fast"]
+    assert card.batch_size == f"{fastest:,}"
+    assert card.steps == answers.rounded(times["steps"].to_dict()[fastest])
+    assert card.meaning.startswith(f"{answers.rounded(times['seconds'].min())} seconds")
+    assert card.warning.startswith("It is the smallest or largest") == (fastest in (4, 4096))
+    assert "fast:" in "\n".join(answers.answer_lines(result))
+
+
+def test_one_timed_batch_size_is_not_the_fastest() -> None:
+    assert "fast" not in _cards(_falling(timed=lambda sizes: np.where(sizes == 4, 0.1, np.nan)))
+
+
+def test_what_is_extrapolated_says_from_where() -> None:
+    """Sizes inside those tried are not called outside of them."""
+    fit = _fit(batch_sizes=(16, 64, 256), critical_batch_size=84.0)
+    tried = pd.Series([8, 16, 64, 256, 1024])
+    row = dict.fromkeys(RECOMMENDATION_COLUMNS, 1.0) | {"name": "fewest_steps"}
+    for size, said in (
+        (512, "Outside those the fit could use (16 to 256): extrapolated."),
+        (2048, "Outside the batch sizes that were tried (8 to 1,024): extrapolated."),
+    ):
+        option = answers.option_of(
+            row | {"batch_size": size, "extrapolated": True}, fit, tried, pd.DataFrame({"name": []})
+        )
+        assert option.warning == said
+    (caveat,) = recommendation_caveats([row | {"batch_size": 512, "extrapolated": True,
+                                               "target_loss": 0.1}], [fit])  # fmt: skip
+    assert "that the fit could use" in caveat.sentence
+    assert "fewest steps batch size 512" in caveat.where
+    assert "16 to 256 were used" in caveat.where
+
+
+def test_a_target_of_zero_is_named() -> None:
+    """But not the one of a table of steps that has none."""
+    assert "for a held-out loss of 0:" in answers.answer_lines(_falling())[0]
+    sizes = 4 ** np.arange(1, 7)
+    table = pd.DataFrame({"batch_size": sizes, "steps": 20 + 800 / sizes})
+    assert "for the target:" in answers.answer_lines(analyse_steps(table, n_bootstrap=5))[0]
 
 
 def test_note_is_short_enough_and_holds_the_answer(small_result: StudyResult) -> None:
     note = answers.markdown(small_result, ["a caveat"])
     assert "- a caveat" in note
     for row in small_result.recommendations.to_dict("records"):
-        assert re.search(rf"\| {row['name']} \| {row['batch_size']:,} \|", note)
+        title = row["name"].replace("_", " ")
+        assert re.search(rf"\| {title}( \(extrapolated\))? \| {row['batch_size']:,} \|", note)
     long = answers.markdown(small_result, ["a caveat " * 10] * 500)
     assert answers.NOTE_LENGTH - 200 < len(long) <= answers.NOTE_LENGTH
 

@@ -14,6 +14,7 @@ from analysis.figures import style
 from analysis.figures.scaling import draw_scaling
 from analysis.report import Provenance, render_page
 from analysis.scaling_answers import scaling_answers
+from analysis.step_study import analyse_steps
 from analysis.study import StudyResult, analyse
 from scaling.spectrum import RegressionProblem
 from tests.analysis.simulated import simulate_study
@@ -76,8 +77,7 @@ def test_laws_stand_in_the_summary(result: StudyResult) -> None:
     assert law["group"] == {}
     assert law["ci95"]["exponent"][0] < law["exponent"] < law["ci95"]["exponent"][1]
     assert law["n"] == 3
-    low, high = law["exponent_without_one"]
-    assert low <= high
+    assert law["exponent_without_one"] == [None, None]  # two points are no law
     in_target = [law for law in laws if law["x"] == "target_loss"]
     assert [law["group"] for law in in_target] == [{"task.dimension": size} for size in SIZES]
 
@@ -126,3 +126,47 @@ def test_losses_at_equal_examples_have_bands_and_an_increase(result: StudyResult
     assert (several["loss_increase_percent_high"] >= several["loss_increase_percent_low"]).all()
     single = frame[of_budget["batch_size"].transform("size") == 1]
     assert single["loss_increase_percent"].isna().all()
+
+
+def test_a_published_table_with_a_target_a_size_has_its_law(tmp_path) -> None:
+    """B_crit = 5 N^0.5, a lower target for each larger model, one column model_size."""
+    table = pd.DataFrame(
+        {"model_size": n, "target_loss": 5 / n**0.1, "batch_size": b, "steps": 90 * (1 + c / b)}
+        for n in (16.0, 32.0, 64.0, 128.0)
+        for c in [5 * n**0.5]
+        for b in 4 ** np.arange(0, 6)
+    )
+    result = analyse_steps(table, n_bootstrap=5)
+    (law,) = result.laws.to_dict("records")
+    assert law["exponent"] == pytest.approx(0.5, abs=0.01)
+    assert (law["x"], law["n"]) == ("model_size", 4)
+    (row,) = scaling_answers(result).laws
+    assert row["fixed"] == "each size at its own target"
+    assert any("have different targets" in warning for warning in result.warnings)
+    drawings = {d.name: d for d in draw_scaling(result, tables.tables(result))}
+    label = drawings["laws_in_model_size"].figure.axes[0].get_legend_handles_labels()[1]
+    assert label == ["each at its own target\nexponent 0.50"]
+    (entry,) = tables.summary(result)["laws"]
+    assert entry["target_loss"] is None
+
+
+def test_two_sizes_are_no_law_anywhere() -> None:
+    """Not in the summary, the page or a figure, which say how many a law needs."""
+    table = pd.DataFrame(
+        {"model_size": n, "target_loss": loss, "batch_size": b, "steps": n * (1 + 9 * n / b) / loss}
+        for n in (16.0, 64.0)
+        for loss in (0.5, 0.2)
+        for b in 4 ** np.arange(0, 8)
+    )
+    result = analyse_steps(table, n_bootstrap=5)
+    laws = tables.summary(result)["laws"]
+    assert {law["exponent"] for law in laws} == {None}
+    assert {law["reason"] for law in laws} == {"only 2 values are known, the law needs 3"}
+    found = scaling_answers(result)
+    assert found.laws == []
+    assert "Critical batch size in target loss" in found.unknown_laws[0]
+    page = render_page(result, [], Provenance())
+    assert "only 2 values are known, the law needs 3" in page
+    for drawing in draw_scaling(result, tables.tables(result)):
+        for ax in drawing.figure.axes:
+            assert not any("exponent" in text for text in ax.get_legend_handles_labels()[1])

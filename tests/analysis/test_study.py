@@ -74,8 +74,8 @@ def test_frames_have_the_columns_of_the_contract(result):
     assert list(result.compute_frontier.columns) == COMPUTE_COLUMNS
     assert result.step_time.empty
     assert result.time_to_target.empty
-    assert result.recommendations["name"].tolist() == ["economical", "balanced", "fast"] * 2
-    assert len(result.lr_rules) == 8
+    assert result.recommendations["name"].tolist() == ["economical", "balanced", "fewest_steps"] * 2
+    assert len(result.lr_rules) == 12
     assert len(result.cells) == len(SIZES) * len(LRS) * 2
     assert result.targets == TARGETS
     assert result.group_by == []

@@ -1,11 +1,12 @@
 """Coverage and bias of the intervals, by simulation.
 
-    python -m tests.benchmarks.coverage [planted|outside|curves|time] [N]
+    python -m tests.benchmarks.coverage [planted|outside|curves|rules|time] [N]
 
 planted  tables with known S_min and E_min (N simulations a row, 400): noise of 2 to 10 % in log S
          per seed, 6 to 13 batch sizes, 1 to 8 seeds, 30 % of the studies with censored cells.
 outside  all batch sizes far below or above B_crit: how often `identified` is false.
 curves   regression studies of curves (N simulations, 80): 8 seeds, lrs a factor 1.1 apart.
+rules    which rule of lr against batch size is called (N simulations a row, 100): rule_coverage.
 time     seconds of 1,000 resamples of a study of three targets, by each objective.
 """
 
@@ -25,6 +26,7 @@ from analysis.study import analyse
 from scaling.spectrum import RegressionProblem
 from tests.analysis.simulated import simulate_study
 from tests.benchmarks.regression_studies import exact_frontier, simulate
+from tests.benchmarks.rule_coverage import rules
 
 TRUTH = {"min_steps": 40.0, "min_examples": 3360.0, "critical_batch_size": 84.0}
 FAR = 1e6  # B_crit of the studies whose batch sizes lie outside
@@ -199,11 +201,12 @@ def timing(_: int) -> None:
 
 
 def main() -> None:
-    names = {"planted": 400, "outside": 200, "curves": 80, "time": 1}
+    names = {"planted": 400, "outside": 200, "curves": 80, "rules": 100, "time": 1}
+    parts = {"planted": planted, "outside": outside, "curves": curves, "rules": rules}
     chosen = sys.argv[1:2] or list(names)
     for name in chosen:
         n = int(sys.argv[2]) if len(sys.argv) > 2 else names[name]
-        {"planted": planted, "outside": outside, "curves": curves, "time": timing}[name](n)
+        (parts | {"time": timing})[name](n)
 
 
 if __name__ == "__main__":
