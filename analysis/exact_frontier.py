@@ -32,7 +32,7 @@ _ABOVE_FLOOR = 1.25  # ... nor this far above it (a few steps can precede the in
 
 
 @dataclass(frozen=True)
-class Reading:
+class CurveReading:
     """How trials are read, and so theory. evaluated: the steps at which their curves are known
     (None: every step); tail_factor: a curve goes on to so many times its first touch of a target.
     """
@@ -43,7 +43,7 @@ class Reading:
     def steps(self, max_steps: int) -> NDArray[np.int64]:
         """0 and the evaluations up to max_steps; the schedule goes on as it last grew.
 
-        >>> Reading([1, 2, 4]).steps(20).tolist()
+        >>> CurveReading([1, 2, 4]).steps(20).tolist()
         [0, 1, 2, 4, 8, 16]
         """
         if self.evaluated is None:
@@ -58,7 +58,7 @@ class Reading:
         return steps[steps <= max_steps]
 
 
-EVERY_STEP = Reading()
+EVERY_STEP = CurveReading()
 
 
 def exact_steps(
@@ -68,7 +68,7 @@ def exact_steps(
     target_losses: Sequence[float],
     max_steps: int,
     momentum: float = 0.0,
-    read_as: Reading = EVERY_STEP,
+    read_as: CurveReading = EVERY_STEP,
 ) -> Floats:
     """Steps at which the exact risk crosses each target, read as a trial's curve is.
 
@@ -87,7 +87,7 @@ def same_grid_frontier(
     target_losses: Sequence[float],
     max_steps: int,
     momentum: float = 0.0,
-    read_as: Reading = EVERY_STEP,
+    read_as: CurveReading = EVERY_STEP,
 ) -> pd.DataFrame:
     """Exact S(B) minimised over the lrs that were tried at each batch size.
 
@@ -110,11 +110,11 @@ def same_grid_frontier(
 
 def continuous_lr_frontier(
     problem: RegressionProblem,
-    batch_sizes: Sequence[int],
+    batch_sizes: Sequence[float],
     target_losses: Sequence[float],
     max_steps: int,
     momentum: float = 0.0,
-    read_as: Reading = EVERY_STEP,
+    read_as: CurveReading = EVERY_STEP,
 ) -> pd.DataFrame:
     """Exact S(B) minimised over every lr: a grid below the largest useful lr, then its best part.
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from analysis.exact_frontier import (
     COLUMNS,
-    Reading,
+    CurveReading,
     continuous_lr_frontier,
     same_grid_frontier,
 )
@@ -126,7 +126,7 @@ def exact_theory(
     tried_at = trials.astype({"batch_size": int}).groupby("batch_size")
     tried = {cast(int, size): sorted(set(rows["lr"])) for size, rows in tried_at}
     question = (target_losses, max_steps, theory.momentum)
-    read_as = Reading(evaluated, _tail_factor(trials))
+    read_as = CurveReading(evaluated, _tail_factor(trials))
     frontiers = [
         same_grid_frontier(theory.problem, tried, *question, read_as),
         continuous_lr_frontier(theory.problem, list(tried), *question, read_as),
@@ -227,7 +227,7 @@ def _starts_at(trials: pd.DataFrame, excess: float) -> bool:
 def _tail_factor(trials: pd.DataFrame) -> float:
     """The largest that a trial has; the default where none is recorded."""
     known = trials["tail_factor"].dropna() if "tail_factor" in trials else pd.Series(dtype=float)
-    return float(known.max()) if len(known) else Reading.tail_factor
+    return float(known.max()) if len(known) else CurveReading.tail_factor
 
 
 def _fixed(trials: pd.DataFrame, names: Sequence[str]) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from scipy.optimize import isotonic_regression
 from analysis.critical_batch_size import half_elasticity
 from analysis.exact_frontier import (
     EVERY_STEP,
-    Reading,
+    CurveReading,
     continuous_lr_frontier,
     exact_steps,
     same_grid_frontier,
@@ -31,7 +31,7 @@ from analysis.trial_theory import (
 from scaling.spectrum import RegressionProblem
 from tests.analysis.simulated import Floats, evaluation_steps, trial_row
 
-SCHEDULE = Reading(evaluation_steps(30_000), tail_factor=3.0)
+SCHEDULE = CurveReading(evaluation_steps(30_000), tail_factor=3.0)
 SMALL = RegressionProblem.power_law(16)
 LARGE = RegressionProblem.power_law(64)
 
@@ -166,7 +166,7 @@ def test_momentums_theory_is_read_as_its_curves_are():
     touched = critical_batch_size(sizes, first_touches(problem, sizes, target, 0.9, n_steps))
     assert touched == pytest.approx(283, rel=0.01)
     for tail_factor in (1.5, 2.0, 3.0):
-        read_as = Reading(evaluation_steps(3000), tail_factor)
+        read_as = CurveReading(evaluation_steps(3000), tail_factor)
         found = continuous_lr_frontier(problem, sizes, [target], 3000, 0.9, read_as)
         assert critical_batch_size(sizes, found["steps"]) == pytest.approx(217, rel=0.01)
 
@@ -202,11 +202,11 @@ def test_a_dip_before_an_explosion_neither_crosses_nor_ends_a_race():
 
 
 def test_evaluations_go_on_as_they_grew():
-    assert Reading([1, 2, 4]).steps(20).tolist() == [0, 1, 2, 4, 8, 16]
-    assert Reading([0, 1, 2, 4, 8, 9]).steps(50).tolist() == [0, 1, 2, 4, 8, 9, 18, 36]
-    assert Reading([0, 10, 20]).steps(15).tolist() == [0, 10]
+    assert CurveReading([1, 2, 4]).steps(20).tolist() == [0, 1, 2, 4, 8, 16]
+    assert CurveReading([0, 1, 2, 4, 8, 9]).steps(50).tolist() == [0, 1, 2, 4, 8, 9, 18, 36]
+    assert CurveReading([0, 10, 20]).steps(15).tolist() == [0, 10]
     schedule = evaluation_steps(20_000)
-    assert Reading(schedule[schedule < 700]).steps(9000)[-1] > 8000
+    assert CurveReading(schedule[schedule < 700]).steps(9000)[-1] > 8000
     assert EVERY_STEP.steps(3).tolist() == [0, 1, 2, 3]
 
 
@@ -313,16 +313,16 @@ def test_theory_is_read_at_the_steps_and_over_the_window_of_the_trials():
     trials = _trials(**with_momentum, tail_factor=1.0).iloc[:1].assign(lr=0.5)
     target, coarse = 0.4, [0, 1, 2, 4, 8, 16]
     for rows, evaluated, read_as in (
-        (trials, None, Reading(None, 1.0)),
-        (trials, coarse, Reading(coarse, 1.0)),
-        (trials.assign(tail_factor=3.0), None, Reading(None, 3.0)),
+        (trials, None, CurveReading(None, 1.0)),
+        (trials, coarse, CurveReading(coarse, 1.0)),
+        (trials.assign(tail_factor=3.0), None, CurveReading(None, 3.0)),
         (trials.drop(columns="tail_factor"), None, EVERY_STEP),
     ):
         found = exact_theory(rows, [target], 500, evaluated)
         expected = exact_steps(SMALL, 512, 0.5, [target], 500, 0.9, read_as)
         assert found["steps"][0] == pytest.approx(expected[0, 0])
-    by_schedule = exact_steps(SMALL, 512, 0.5, [target], 500, 0.9, Reading(coarse, 1.0))
-    assert by_schedule != exact_steps(SMALL, 512, 0.5, [target], 500, 0.9, Reading(None, 1.0))
+    by_schedule = exact_steps(SMALL, 512, 0.5, [target], 500, 0.9, CurveReading(coarse, 1.0))
+    assert by_schedule != exact_steps(SMALL, 512, 0.5, [target], 500, 0.9, CurveReading(None, 1.0))
 
 
 def test_theory_of_momentum_trials():

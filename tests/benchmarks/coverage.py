@@ -1,11 +1,13 @@
 """Coverage and bias of the intervals, by simulation.
 
     python -m tests.benchmarks.coverage [planted|outside|curves|time] [N]
+    python -m tests.benchmarks.coverage chain [N] [seeds ...]
 
 planted  tables with known S_min and E_min (N simulations a row, 400): noise of 2 to 10 % in log S
          per seed, 6 to 13 batch sizes, 1 to 8 seeds, 30 % of the studies with censored cells.
 outside  all batch sizes far below or above B_crit: how often `identified` is false.
 curves   regression studies of curves (N simulations, 80): 8 seeds, lrs a factor 1.1 apart.
+chain    the whole chain, search included, against the exact answer: see tests.benchmarks.chain.
 time     seconds of 1,000 resamples of a study of three targets, by each objective.
 """
 
@@ -24,6 +26,7 @@ from analysis.forms import hyperbola
 from analysis.study import analyse
 from scaling.spectrum import RegressionProblem
 from tests.analysis.simulated import simulate_study
+from tests.benchmarks import chain
 from tests.benchmarks.regression_studies import exact_frontier, simulate
 
 TRUTH = {"min_steps": 40.0, "min_examples": 3360.0, "critical_batch_size": 84.0}
@@ -199,6 +202,9 @@ def timing(_: int) -> None:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["chain"]:
+        chain.main(sys.argv[2:])
+        return
     names = {"planted": 400, "outside": 200, "curves": 80, "time": 1}
     chosen = sys.argv[1:2] or list(names)
     for name in chosen:
