@@ -54,7 +54,7 @@ from tests.benchmarks.frontier_search import (
 Floats = NDArray[np.float64]
 
 N_STUDIES, SEED_COUNTS, N_BOOTSTRAP = 40, (3, 5, 8), 500
-_AT_ONCE = 10  # studies simulated together
+_AT_ONCE = 5  # studies simulated together
 _PER_OCTAVE = 8
 _RECOMMENDED = ("steps", "examples", "lr")
 _FITTED = {"S_min": "min_steps", "E_min": "min_examples", "B_crit": "critical_batch_size"}

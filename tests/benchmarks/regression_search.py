@@ -246,14 +246,17 @@ def search_studies(
 
 
 def _evaluations(study: _Study) -> pd.DataFrame:
-    frames = [
-        pd.DataFrame({"step": steps, "loss": losses}).assign(
-            batch_size=size, index=index, seed=seed, failed=cell.trials[index, seed].diverged
-        )
+    found = [
+        (size, *trial, cell.trials[trial].diverged, *curve)
         for size, cell in study.cells.items()
-        for (index, seed), (steps, losses) in cell.curves.items()
+        for trial, curve in cell.curves.items()
     ]
-    return pd.concat(frames, ignore_index=True)
+    lengths = [len(row[-1]) for row in found]
+    columns = zip(("batch_size", "index", "seed", "failed"), zip(*found, strict=True), strict=False)
+    table = {name: np.repeat(np.array(column), lengths) for name, column in columns}
+    table["step"] = np.concatenate([row[-2] for row in found])
+    table["loss"] = np.concatenate([row[-1] for row in found])
+    return pd.DataFrame(table)
 
 
 def frames_of(evaluations: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
