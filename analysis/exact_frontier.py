@@ -120,8 +120,8 @@ def continuous_lr_frontier(
 
     The largest useful lr is the one whose risk settles at the target. Columns as of
     same_grid_frontier, lr_choice "continuous_lr"; arguments as of exact_steps. Where the risk
-    oscillates (momentum, a few dozen steps) S(lr) has many minima, within 1 to 3 % of the least,
-    so that the second grid is the denser the fewer the steps. They are found to about 0.1 %.
+    oscillates (momentum, a few dozen steps) S(lr) has many minima, several within 3 % of the
+    least, so that the second grid is the denser the fewer the steps. They are found to about 0.1 %.
     """
     pairs = [(target, size) for target in target_losses for size in batch_sizes]
     top = np.log([_floor_lr(problem, size, target, momentum) for target, size in pairs])
