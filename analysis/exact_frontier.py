@@ -49,8 +49,8 @@ class CurveReading:
         if self.evaluated is None:
             return np.arange(max_steps + 1)
         steps = np.union1d([0], np.asarray(self.evaluated, np.int64))
-        late = steps[-4:]  # the very last one may lie off the schedule, at a budget's end
-        growth = float((late[1:] / np.maximum(late[:-1], 1)).max(initial=1.0))
+        late = steps[steps > 0][-4:]  # the very last one may be off the schedule, at a budget's end
+        growth = float((late[1:] / late[:-1]).max(initial=1.0))
         later = [int(steps[-1])]
         while later[-1] < max_steps:
             later.append(max(later[-1] + 1, int(later[-1] * growth)))

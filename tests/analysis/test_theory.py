@@ -204,6 +204,7 @@ def test_a_dip_before_an_explosion_neither_crosses_nor_ends_a_race():
 def test_evaluations_go_on_as_they_grew():
     assert CurveReading([1, 2, 4]).steps(20).tolist() == [0, 1, 2, 4, 8, 16]
     assert CurveReading([0, 1, 2, 4, 8, 9]).steps(50).tolist() == [0, 1, 2, 4, 8, 9, 18, 36]
+    assert CurveReading([0, 10, 20]).steps(50).tolist() == [0, 10, 20, 40]
     assert CurveReading([0, 10, 20]).steps(15).tolist() == [0, 10]
     schedule = evaluation_steps(20_000)
     assert CurveReading(schedule[schedule < 700]).steps(9000)[-1] > 8000
