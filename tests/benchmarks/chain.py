@@ -42,7 +42,7 @@ from analysis.exact_frontier import CurveReading, continuous_lr_frontier
 from analysis.fit_result import FitResult
 from analysis.fitting import fit_hyperbola
 from analysis.study import StudyResult, analyse
-from tests.benchmarks import regression_search
+from tests.benchmarks import frontier_search, regression_search
 from tests.benchmarks.frontier_search import (
     BATCH_SIZES,
     MAX_STEPS,
@@ -202,9 +202,13 @@ def _cell(row: dict[Any, Any]) -> str:
     return f"{row['covered']:7.0f}{row['bias']:+7.1f}{row['width']:7.1f}{share:>6}"
 
 
+@cache
 def folder() -> Path:
     """Of the simulated studies; another one when the code that makes them changes."""
-    modules = (regression_search, sweeps.frontier_search, sweeps.frontier_readings, scaling.target)
+    modules = (
+        regression_search, frontier_search, sweeps.frontier_search, sweeps.frontier_readings,
+        scaling.target,
+    )  # fmt: skip
     content = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
     name = f"batch-scaling-chain-{hashlib.sha256(content).hexdigest()[:12]}"
     path = Path(tempfile.gettempdir()) / name

@@ -81,11 +81,10 @@ def rows_of_batch(
     with A lower triangular, A_ii^2 ~ chi2(B - i + 1), A_ij ~ N(0, 1) (Bartlett 1933); given it, X'e
     is N(0, sigma^2 X'X), so that the rows of A' L^(1/2) with fresh noise give both, exactly.
     """
-    scale, shared = (
-        np.sqrt(problem.eigenvalues).astype(np.float32),
-        batch_size > len(problem.eigenvalues),
-    )
-    n_rows, dimension = len(scale) if shared else batch_size, len(scale)
+    scale = np.sqrt(problem.eigenvalues).astype(np.float32)
+    dimension = len(scale)
+    shared = batch_size > dimension
+    n_rows = min(batch_size, dimension)
     x = rng.standard_normal((n_steps, n_rows, dimension), np.float32)
     if shared:
         x, each = np.triu(x), np.arange(dimension)
