@@ -269,15 +269,3 @@ def _alike(spacing: Sequence[float | None]) -> bool:
 def _sizes(rows: pd.DataFrame) -> str:
     sizes = ", ".join(f"{size:,}" for size in rows["batch_size"])
     return f"batch size {sizes}" if len(rows) == 1 else f"batch sizes {sizes}"
-
-
-def theory_caveats(theory: pd.DataFrame, trials: pd.DataFrame) -> list[Caveat | str]:
-    """Where the exact steps are read in another way than the measured ones."""
-    if theory.empty or set(trials["optimizer.name"]) != {"momentum"}:
-        return []
-    said = (
-        "With momentum the expected loss oscillates at large batch sizes: exact steps are its "
-        "first crossing of the target, measured ones the crossing of its decreasing regression, "
-        "which comes later"
-    )
-    return [Caveat(said)]

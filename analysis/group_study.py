@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.bootstrap import FrontierDraws, draw_frontier, stack_draws
 from analysis.caveats import (
     Caveat,
     fit_caveats,
     recommendation_caveats,
-    theory_caveats,
     trial_caveats,
     value_edge_caveats,
 )
@@ -129,7 +129,7 @@ def analyse_group(
     rows, draws, frontier = measured.rows, measured.draws, measured.frontier
     max_steps = max(_THEORY_STEPS, int(trials["last_step"].max()))
     known = trials if settings.with_theory else trials.iloc[:0]
-    theory = exact_theory(known, targets, max_steps)
+    theory = exact_theory(known, targets, max_steps, _evaluations(cells))
     stability, exact = _beyond_targets(known, frontier, cells)
     optimizer = str(trials["optimizer.name"].iloc[0]) if "optimizer.name" in trials else "sgd"
     size = the_one(trials["model_size"])
@@ -137,7 +137,7 @@ def analyse_group(
     time = read_step_time(timed, group, size, n_bootstrap, [seed])
     fits, rules, advice = [], [], []
     caveats = trial_caveats(rows[rows["target_loss"] == targets[0]], exact=len(theory) > 0)
-    caveats += value_edge_caveats(frontier) + theory_caveats(theory, known)
+    caveats += value_edge_caveats(frontier)
     for k, target in enumerate(targets):
         points = frontier[frontier["target_loss"] == target]
         drawn = stack_draws(draws, points["batch_size"].tolist(), k)
@@ -196,6 +196,11 @@ def _beyond_targets(
             steps.update(cell.steps.astype(int).tolist())
     sizes = sorted({cell.batch_size for cell in cells})
     return stability_frame(theory, sizes), exact_curves(theory, best, sorted(steps))
+
+
+def _evaluations(cells: list[Cell]) -> NDArray | None:
+    """The steps at which any of the trials was evaluated; None: there are no curves."""
+    return np.unique(np.concatenate([cell.steps for cell in cells])) if cells else None
 
 
 def _draw(

@@ -9,8 +9,14 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from analysis.exact_frontier import COLUMNS, continuous_lr_frontier, same_grid_frontier
+from analysis.exact_frontier import (
+    COLUMNS,
+    CurveReading,
+    continuous_lr_frontier,
+    same_grid_frontier,
+)
 from analysis.finite_theory import (
     FiniteProblem,
     finite_losses,
@@ -103,9 +109,13 @@ def theory_of(trials: pd.DataFrame) -> Theory | None:
 
 
 def exact_theory(
-    trials: pd.DataFrame, target_losses: Sequence[float], max_steps: int
+    trials: pd.DataFrame,
+    target_losses: Sequence[float],
+    max_steps: int,
+    evaluated: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    """Both exact frontiers at the batch sizes and lrs of the trials of one group.
+    """Both exact frontiers at the batch sizes and lrs of the trials of one group, read as their
+    curves are: at the steps `evaluated` (None: every step), with the trials' tail_factor.
 
     Columns target_loss, batch_size, lr_choice, steps, lr; no rows where the trials are not of
     streaming regression with an exact theory (see theory_of).
@@ -115,10 +125,11 @@ def exact_theory(
         return pd.DataFrame({name: pd.Series(dtype=float) for name in COLUMNS})
     tried_at = trials.astype({"batch_size": int}).groupby("batch_size")
     tried = {cast(int, size): sorted(set(rows["lr"])) for size, rows in tried_at}
-    problem, momentum = theory.problem, theory.momentum
+    question = (target_losses, max_steps, theory.momentum)
+    read_as = CurveReading(evaluated, _tail_factor(trials))
     frontiers = [
-        same_grid_frontier(problem, tried, target_losses, max_steps, momentum),
-        continuous_lr_frontier(problem, list(tried), target_losses, max_steps, momentum),
+        same_grid_frontier(theory.problem, tried, *question, read_as),
+        continuous_lr_frontier(theory.problem, list(tried), *question, read_as),
     ]
     return pd.concat(frontiers, ignore_index=True)
 
@@ -224,6 +235,12 @@ def _parsed(text: Any) -> Any:
 
 def _starts_at(trials: pd.DataFrame, excess: float) -> bool:
     return np.allclose(trials["initial_loss"] - trials["irreducible_loss"], excess, rtol=1e-4)
+
+
+def _tail_factor(trials: pd.DataFrame) -> float:
+    """The largest that a trial has; the default where none is recorded."""
+    known = trials["tail_factor"].dropna() if "tail_factor" in trials else pd.Series(dtype=float)
+    return float(known.max()) if len(known) else CurveReading.tail_factor
 
 
 def _fixed(trials: pd.DataFrame, names: Sequence[str]) -> dict[str, Any] | None:

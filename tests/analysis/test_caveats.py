@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.caveats import Caveat, fold, theory_caveats, trial_caveats
+from analysis.caveats import Caveat, fold, trial_caveats
 from analysis.groups import group_label, listed, prefixed
 
 UNET, POOL, THIRD = ({"model.name": name} for name in ("unet", "pool", "third"))
@@ -70,10 +70,3 @@ def test_a_search_tunes_alike_with_other_numbers_of_lrs() -> None:
     (caveat, wide) = trial_caveats(search_cells({1: near[1], 8: [0.05, *coarse[8]]}, coarse))
     assert "not tuned equally" in caveat.sentence
     assert "a factor 2.00 apart" in wide.sentence
-
-
-def test_momentums_exact_steps_are_read_in_another_way() -> None:
-    known = pd.DataFrame({"steps": [3.0]})
-    assert len(theory_caveats(known, pd.DataFrame({"optimizer.name": ["momentum"]}))) == 1
-    assert not theory_caveats(known, pd.DataFrame({"optimizer.name": ["sgd"]}))
-    assert not theory_caveats(known.iloc[:0], pd.DataFrame({"optimizer.name": ["momentum"]}))

@@ -14,7 +14,9 @@ from analysis.law_fit import LAW_COLUMNS
 from analysis.losses_at_examples import BUDGET_COLUMNS
 from analysis.selection import varying_params
 from analysis.study import analyse
+from analysis.trial_theory import exact_theory
 from scaling.spectrum import RegressionProblem
+from tests.analysis.conftest import Frames
 from tests.analysis.simulated import simulate_study
 
 PROBLEM = RegressionProblem.power_law(64)
@@ -285,3 +287,16 @@ def test_the_normalisation_is_said() -> None:
     assert "ghost batches" in norm_caveats(trials)[0]
     assert "lag behind" in norm_caveats(trials)[0]
     assert norm_caveats(trials[[]]) == []
+
+
+def test_theory_is_read_at_the_evaluations_of_the_trials(small_study: Frames) -> None:
+    trials, curves = small_study
+    trials = trials.assign(**{"optimizer.name": "momentum", "optimizer.momentum": 0.9})
+    some = {0, 1, 2, 4, 8, 16, 33, 64, 128, 256, 512, 1024}
+    sparse = curves[curves["step"].isin(some)]
+    (targets,) = set(trials["targets"])
+    found = analyse(trials, sparse, n_bootstrap=10).theory
+    steps = sorted(set(sparse["step"]))
+    expected = exact_theory(trials, targets, 20_000, steps)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    assert not np.allclose(found["steps"], exact_theory(trials, targets, 20_000)["steps"])

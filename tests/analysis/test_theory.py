@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import isotonic_regression
 
 from analysis.critical_batch_size import half_elasticity
 from analysis.exact_frontier import (
+    EVERY_STEP,
+    CurveReading,
     continuous_lr_frontier,
     exact_steps,
     same_grid_frontier,
@@ -24,8 +29,9 @@ from analysis.trial_theory import (
     theory_of,
 )
 from scaling.spectrum import RegressionProblem
-from tests.analysis.simulated import Floats, trial_row
+from tests.analysis.simulated import Floats, evaluation_steps, trial_row
 
+SCHEDULE = CurveReading(evaluation_steps(30_000), tail_factor=3.0)
 SMALL = RegressionProblem.power_law(16)
 LARGE = RegressionProblem.power_law(64)
 
@@ -97,11 +103,112 @@ def test_stability_and_floor_with_momentum_are_the_recursions(mu, batch_size):
 
 def test_continuous_lr_with_momentum_finds_what_a_dense_grid_finds():
     sizes, targets = [4, 64, 4096], [share * SMALL.initial_risk for share in (0.1, 0.03)]
-    dense: Floats = np.geomspace(1e-3, 1.9, 3000)
-    brute = same_grid_frontier(SMALL, dict.fromkeys(sizes, dense), targets, 5000, 0.9)
-    found = continuous_lr_frontier(SMALL, sizes, targets, 5000, 0.9)
+    dense: Floats = np.geomspace(1e-3, 1.9, 4000)
+    brute = same_grid_frontier(SMALL, dict.fromkeys(sizes, dense), targets, 5000, 0.9, SCHEDULE)
+    found = continuous_lr_frontier(SMALL, sizes, targets, 5000, 0.9, SCHEDULE)
     pairs = found.merge(brute, on=["target_loss", "batch_size"])
-    np.testing.assert_allclose(pairs["steps_x"], pairs["steps_y"], rtol=3e-4)
+    np.testing.assert_allclose(pairs["steps_x"], pairs["steps_y"], rtol=1.5e-3)
+
+
+def scipys_crossing(steps: Floats, curve: Floats, target: float) -> float:
+    """The log-log crossing between the blocks of scipy's decreasing regression."""
+    fit = isotonic_regression(curve, increasing=False)
+    after = int(np.argmax(fit.x[fit.blocks[:-1]] <= target))
+    middles = [
+        np.exp(np.log(np.maximum(steps[begin:end], 1)).mean())
+        for begin, end in pairwise(fit.blocks[after - 1 : after + 2])
+    ]
+    levels = np.log(fit.x[fit.blocks[after - 1 : after + 1]])
+    return float(np.exp(np.interp(-np.log(target), -levels, np.log(middles))))
+
+
+@pytest.mark.parametrize("read_as", [EVERY_STEP, SCHEDULE])
+@pytest.mark.parametrize(("batch_size", "lr"), [(8, 0.0136), (512, 0.529), (4096, 0.92)])
+def test_exact_steps_are_the_crossing_of_scipys_regression(batch_size, lr, read_as):
+    """With momentum: the first touch comes far earlier, but for the lr of the small batch."""
+    problem = RegressionProblem.power_law(64, 1.5)
+    target = 0.03 * problem.initial_risk
+    (found,) = exact_steps(problem, batch_size, lr, [target], 3000, 0.9, read_as)[0]
+    curve = exact_risk(problem, batch_size, lr, 3000, 0.9)
+    touch = int(np.argmax(curve <= target))
+    steps = read_as.steps(3000)
+    window = steps[: np.searchsorted(steps, read_as.tail_factor * touch) + 1]
+    assert found == pytest.approx(scipys_crossing(window.astype(float), curve[window], target))
+    late = found / touch - 1
+    assert late > 0.1 if batch_size > 8 else abs(late) < 2e-3
+
+
+def first_touches(problem, sizes, target, momentum, n_steps) -> list[float]:
+    """The least steps over a dense grid, by the first touch: plain, and apart from the product."""
+    least = []
+    for size in sizes:
+        lrs = np.geomspace(0.02, 1.2, 400) * largest_stable_lr(problem, size, momentum=momentum)
+        with np.errstate(over="ignore", invalid="ignore"):
+            curves = exact_risk(problem, size, lrs, n_steps[size], momentum)
+        after = np.argmax(curves <= target, axis=1)
+        rows = np.flatnonzero(after > 1)
+        after = after[rows]
+        high, low = curves[rows, after - 1], curves[rows, after]
+        share = np.log(high / target) / np.log(high / low)
+        least.append(((after - 1) * (after / (after - 1)) ** share).min())
+    return least
+
+
+def critical_batch_size(sizes, steps) -> float:
+    log_min_steps, log_min_examples = fit_hyperbola(sizes, np.asarray(steps, float))
+    return float(np.exp(log_min_examples - log_min_steps))
+
+
+def test_momentums_theory_is_read_as_its_curves_are():
+    problem = RegressionProblem.power_law(64, 1.5)
+    target, sizes = 0.03 * problem.initial_risk, [2**k for k in range(3, 13)]
+    n_steps = {size: 60 + 7200 // size for size in sizes}
+    touched = critical_batch_size(sizes, first_touches(problem, sizes, target, 0.9, n_steps))
+    assert touched == pytest.approx(283, rel=0.01)
+    for tail_factor in (1.5, 2.0, 3.0):
+        read_as = CurveReading(evaluation_steps(3000), tail_factor)
+        found = continuous_lr_frontier(problem, sizes, [target], 3000, 0.9, read_as)
+        assert critical_batch_size(sizes, found["steps"]) == pytest.approx(217, rel=0.01)
+
+
+def test_plain_sgd_is_read_where_it_first_touches_the_target():
+    """Curves that only fall: the same but for the interpolation between evaluations."""
+    targets, sizes = [share * LARGE.initial_risk for share in (0.1, 0.03)], [1, 16, 256, 4096]
+    frontier = continuous_lr_frontier(LARGE, sizes, targets, 24_000, read_as=SCHEDULE)
+    n_steps = {size: 40 + 2400 // size for size in sizes}
+    for target in targets:
+        found = frontier.loc[frontier["target_loss"] == target, "steps"]
+        touched = first_touches(LARGE, sizes, target, 0.0, n_steps)
+        np.testing.assert_allclose(found, touched, rtol=1e-3)
+
+
+def test_exact_steps_of_the_default_study():
+    sizes, target = [2**k for k in range(13)], 0.1 * LARGE.initial_risk
+    found = continuous_lr_frontier(LARGE, sizes, [target], 24_000, read_as=SCHEDULE)
+    np.testing.assert_allclose(found["steps"][-3:], [10.557, 10.356, 10.256], rtol=7e-4)
+    assert critical_batch_size(sizes, found["steps"]) == pytest.approx(42.9, rel=2e-3)
+
+
+def test_a_dip_before_an_explosion_neither_crosses_nor_ends_a_race():
+    problem = RegressionProblem(np.array([1.0, 0.01]), np.array([0.01, 30.0]), 0.01)
+    size, target, lrs = 10**6, 0.85 * problem.initial_risk, [0.5, 2.5]
+    slow, dip = exact_risk(problem, size, lrs, 12)
+    assert dip[2] < target < slow[5] < dip[5]
+    steps = exact_steps(problem, size, lrs, [target], 2000)[:, 0]
+    assert 6 < steps[0] < 9
+    assert np.isnan(steps[1])
+    frontier = same_grid_frontier(problem, {size: lrs}, [target], 2000)
+    assert frontier["steps"].tolist() == [steps[0]]
+
+
+def test_evaluations_go_on_as_they_grew():
+    assert CurveReading([1, 2, 4]).steps(20).tolist() == [0, 1, 2, 4, 8, 16]
+    assert CurveReading([0, 1, 2, 4, 8, 9]).steps(50).tolist() == [0, 1, 2, 4, 8, 9, 18, 36]
+    assert CurveReading([0, 10, 20]).steps(50).tolist() == [0, 10, 20, 40]
+    assert CurveReading([0, 10, 20]).steps(15).tolist() == [0, 10]
+    schedule = evaluation_steps(20_000)
+    assert CurveReading(schedule[schedule < 700]).steps(9000)[-1] > 8000
+    assert EVERY_STEP.steps(3).tolist() == [0, 1, 2, 3]
 
 
 def test_steps_are_the_first_crossing_of_the_exact_curve():
@@ -139,8 +246,9 @@ def test_continuous_lr_finds_what_a_dense_grid_finds(exponent, label_noise):
     problem = RegressionProblem.power_law(16, exponent, label_noise)
     sizes, targets = [1, 8, 256], [share * problem.initial_risk for share in (0.6, 0.1, 0.03)]
     dense: Floats = np.geomspace(5e-4, 4.0, 1500)
-    brute = same_grid_frontier(problem, dict.fromkeys(sizes, dense), targets, 20_000)
-    found = continuous_lr_frontier(problem, sizes, targets, 20_000)
+    grid = dict.fromkeys(sizes, dense)
+    brute = same_grid_frontier(problem, grid, targets, 20_000, read_as=SCHEDULE)
+    found = continuous_lr_frontier(problem, sizes, targets, 20_000, read_as=SCHEDULE)
     pairs = found.merge(brute, on=["target_loss", "batch_size"])
     np.testing.assert_allclose(pairs["steps_x"], pairs["steps_y"], rtol=3e-4)
 
@@ -199,6 +307,23 @@ def test_theory_of_trials():
     assert len(theory) == 2 * 2 * 2
     best = theory.pivot_table(index=["target_loss", "batch_size"], columns="lr_choice")["steps"]
     assert (best["continuous_lr"] < best["same_grid"]).all()
+
+
+def test_theory_is_read_at_the_steps_and_over_the_window_of_the_trials():
+    with_momentum = {"optimizer.name": "momentum", "optimizer.momentum": 0.9, "batch_size": 512}
+    trials = _trials(**with_momentum, tail_factor=1.0).iloc[:1].assign(lr=0.5)
+    target, coarse = 0.4, [0, 1, 2, 4, 8, 16]
+    for rows, evaluated, read_as in (
+        (trials, None, CurveReading(None, 1.0)),
+        (trials, coarse, CurveReading(coarse, 1.0)),
+        (trials.assign(tail_factor=3.0), None, CurveReading(None, 3.0)),
+        (trials.drop(columns="tail_factor"), None, EVERY_STEP),
+    ):
+        found = exact_theory(rows, [target], 500, evaluated)
+        expected = exact_steps(SMALL, 512, 0.5, [target], 500, 0.9, read_as)
+        assert found["steps"][0] == pytest.approx(expected[0, 0])
+    by_schedule = exact_steps(SMALL, 512, 0.5, [target], 500, 0.9, CurveReading(coarse, 1.0))
+    assert by_schedule != exact_steps(SMALL, 512, 0.5, [target], 500, 0.9, CurveReading(None, 1.0))
 
 
 def test_theory_of_momentum_trials():

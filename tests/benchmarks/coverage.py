@@ -1,12 +1,17 @@
 """Coverage and bias of the intervals, by simulation.
 
-    python -m tests.benchmarks.coverage [planted|outside|curves|rules|time] [N]
+    python -m tests.benchmarks.coverage [planted|outside|curves|stopped|rules|time] [N]
+    python -m tests.benchmarks.coverage chain [N] [seeds ...]
 
 planted  tables with known S_min and E_min (N simulations a row, 400): noise of 2 to 10 % in log S
          per seed, 6 to 13 batch sizes, 1 to 8 seeds, 30 % of the studies with censored cells.
 outside  all batch sizes far below or above B_crit: how often `identified` is false.
-curves   regression studies of curves (N simulations, 80): 8 seeds, lrs a factor 1.1 apart.
+curves   planted curves at evaluation ratios of 1.05 to 2, noise of 0.5 to 5 %, 3 to 8 seeds (N
+         simulations a row, 40): see tests.benchmarks.evaluations; then regression studies of 8
+         seeds, lrs a factor 1.1 apart (N, 80).
+stopped  the same planted curves where each run stops at the target.
 rules    which rule of lr against batch size is called (N simulations a row, 100): rule_coverage.
+chain    the whole chain, search included, against the exact answer: see tests.benchmarks.chain.
 time     seconds of 1,000 resamples of a study of three targets, by each objective.
 """
 
@@ -25,6 +30,8 @@ from analysis.forms import hyperbola
 from analysis.study import analyse
 from scaling.spectrum import RegressionProblem
 from tests.analysis.simulated import simulate_study
+from tests.benchmarks import chain
+from tests.benchmarks.evaluations import evaluations
 from tests.benchmarks.regression_studies import exact_frontier, simulate
 from tests.benchmarks.rule_coverage import rules
 
@@ -148,6 +155,17 @@ def outside(n: int) -> None:
 
 
 def curves(n: int) -> None:
+    for line in evaluations(n // 2):
+        print(line, flush=True)
+    regression(n)
+
+
+def stopped(n: int) -> None:
+    for line in evaluations(n, stop=True):
+        print(line, flush=True)
+
+
+def regression(n: int) -> None:
     """Prints bias and coverage against the fit of the exact frontier over every lr."""
     problem = RegressionProblem.power_law(64)
     exact = exact_frontier(problem)
@@ -201,8 +219,17 @@ def timing(_: int) -> None:
 
 
 def main() -> None:
-    names = {"planted": 400, "outside": 200, "curves": 80, "rules": 100, "time": 1}
-    parts = {"planted": planted, "outside": outside, "curves": curves, "rules": rules}
+    if sys.argv[1:2] == ["chain"]:
+        chain.main(sys.argv[2:])
+        return
+    names = {"planted": 400, "outside": 200, "curves": 80, "stopped": 40, "rules": 100, "time": 1}
+    parts = {
+        "planted": planted,
+        "outside": outside,
+        "curves": curves,
+        "stopped": stopped,
+        "rules": rules,
+    }
     chosen = sys.argv[1:2] or list(names)
     for name in chosen:
         n = int(sys.argv[2]) if len(sys.argv) > 2 else names[name]

@@ -126,8 +126,8 @@ def test_a_gap_widens_the_bounds(tmp_path: Path, nothing: str) -> None:
     rows[3] = f"8,0.1,8,{nothing}\n"
     trials, curves = read_curves_csv(write(tmp_path, text + "".join(rows)))
     gap = steps_to_target(trials, curves, targets=[1.0])
-    widths = [float(np.log(f["steps_upper"] / f["steps_lower"]).iloc[0]) for f in (whole, gap)]
-    assert 0 < 2 * widths[0] < widths[1] < 0.1
+    narrow, wide = (np.log(f["steps_upper"][0] / f["steps_lower"][0]) for f in (whole, gap))
+    assert 0 < 2 * narrow < wide < 0.1
     for frame in (whole, gap):
         assert frame["steps"].tolist() == [pytest.approx(9, rel=0.02)]
     said = "Losses that are not finite, but have finite ones after them, taken for gaps: 1 in 1 run"
