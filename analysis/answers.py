@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.fitting import FitResult
+from analysis.fit_result import FitResult, headline
 from analysis.frontier import usable
 from analysis.groups import group_label, listed
 from analysis.one_batch_size import is_about_losses, outcome_lead, outcome_rows
@@ -69,12 +69,13 @@ class Answer:
 
 
 def answers(result: StudyResult) -> list[Answer]:
-    """An answer for each group and target, the hardest target of a group first."""
+    """An answer for each group and target: a group's headline first, then its hardest target."""
     found = []
     for group in groups_of(result):
         trials = select(result.trials, group)
         own = [fit for fit in result.fits if fit.group == group]
-        for fit in sorted(own, key=lambda fit: fit.target_loss):
+        first = headline(own)
+        for fit in sorted(own, key=lambda fit: (fit is not first, fit.target_loss)):
             where = group | {"target_loss": fit.target_loss}
             rows = select(result.recommendations, where)
             sizes = select(result.frontier, where)["batch_size"]
@@ -93,30 +94,41 @@ def answers(result: StudyResult) -> list[Answer]:
     return found
 
 
+def harder_words(found: list[Answer]) -> str:
+    """ "not identified at the harder target 0.1", of the answers of one group."""
+    harder = [a.target for a in found if a.fit.target_loss < found[0].fit.target_loss]
+    if not harder:
+        return ""
+    return f"not identified at the harder target{'s' * (len(harder) > 1)} {listed(harder)}"
+
+
 def not_identified(fit: FitResult) -> str:
     """What to do when there are no named batch sizes to give."""
     if fit.at_least is not None:
+        advice = fit.next_step or "try larger batch sizes"
         return (
             f"Up to about batch size {size_words(fit.at_least)}, twice the batch still nearly "
-            "halves the steps. Try larger batch sizes to find where that ends."
+            f"halves the steps. To find where that ends, {advice}."
         )
     if fit.at_most is not None:
+        advice = fit.next_step or "try smaller batch sizes"
         return (
             f"From about batch size {size_words(fit.at_most)} on, a larger batch hardly saves "
-            "steps. Smaller batches would reach the target with fewer examples: try them to find "
-            "the knee."
+            "steps. Smaller batches would reach the target with fewer examples: to find the knee, "
+            f"{advice}."
         )
     return f"No batch size can be recommended: {fit.reason or 'there is no fit'}."
 
 
 def overview(result: StudyResult) -> list[dict[str, str]]:
-    """A row a group, as text: its hardest target, B_crit, S_min, E_min and best lr."""
+    """A row a group, as text: its headline's target, B_crit, S_min, E_min and best lr."""
     rows = []
     for group in groups_of(result):
         own = [fit for fit in result.fits if fit.group == group]
         if not own:
             continue
-        fit = min(own, key=lambda fit: fit.target_loss)
+        fit = headline(own)
+        assert fit is not None
         frontier = select(result.frontier, group | {"target_loss": fit.target_loss})
         rows.append({"label": group_label(group)} | overview_row(fit, frontier))
     return rows
@@ -138,7 +150,7 @@ def overview_lead(result: StudyResult) -> str:
     rows = overview(result)
     known = [row for row in rows if not row["critical"].startswith("not")]
     targets = {row["target"] for row in rows}
-    of = goal(targets.pop(), result) if len(targets) == 1 else "its hardest target"
+    of = goal(targets.pop(), result) if len(targets) == 1 else "its own target"
     start = f"To reach {of}, the critical batch size is "
     said = listed([f"{row['critical']} for {row['label']}" for row in known[:_MOST_NAMED]])
     if len(known) > _MOST_NAMED:
@@ -176,7 +188,7 @@ def goal(target: str, result: StudyResult) -> str:
 
 def answer_lines(result: StudyResult) -> list[str]:
     """Lines for a terminal, what the report's head says: the critical batch size and the named
-    batch sizes of the hardest target, or a line a group."""
+    batch sizes of the headline's target, or a line a group."""
     found = answers(result)
     if is_about_losses(result):
         return [outcome_lead(result)]
@@ -190,6 +202,8 @@ def answer_lines(result: StudyResult) -> list[str]:
             for row in overview(result)
         ]
     critical = f"critical batch size for {first.goal}: {first.critical}"
+    harder = harder_words(found)
+    critical += f" ({harder})" if harder else ""
     if not first.options:
         return [critical, not_identified(first.fit)]
     return [critical] + [

@@ -82,6 +82,37 @@ def lr_interval(lrs: Floats, index: int, drawn: NDArray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def below_the_best(lrs: Floats, steps: Floats, position: int) -> float:
+    """How far, in log S, the least steps between the tried lrs may lie below those of the best.
+
+    lrs [n_lrs] increasing; steps [n_lrs], not finite where not reached (a cliff); position of the
+    best. Of a convex log S(log lr) the chords on either side, extended, are a lower bound between
+    the best lr and its neighbours. A chord that falls to the best with slope a and one that rises
+    beyond the neighbour with slope c, where log S is b higher at a distance h, meet at a (c h - b)
+    / (a + c) below the best; next to a cliff S may fall on up to it, by a h.
+
+    >>> below_the_best(np.array([1.0, 1.1, 1.21]), np.array([12.0, 11.0, np.nan]), 1).__round__(3)
+    0.087
+    """
+    log_lrs, n = np.log(lrs), len(lrs)
+    log_steps = np.where(np.isfinite(steps), np.log(np.where(steps > 0, steps, 1.0)), np.inf)
+    depth = 0.0
+    for side in (1, -1):
+        before, after, beyond = (position + side * k for k in (-1, 1, 2))
+        if not (0 <= before < n and 0 <= after < n and np.isfinite(log_steps[before])):
+            continue
+        width = abs(log_lrs[after] - log_lrs[position])
+        fall = (log_steps[before] - log_steps[position]) / abs(log_lrs[before] - log_lrs[position])
+        reach = width
+        if 0 <= beyond < n and np.isfinite(log_steps[[after, beyond]]).all():
+            rise = log_steps[after] - log_steps[position]
+            further = (log_steps[beyond] - log_steps[after]) / abs(log_lrs[beyond] - log_lrs[after])
+            if fall + further > 0:
+                reach = np.clip((further * width - rise) / (fall + further), 0.0, width)
+        depth = max(depth, fall * reach)
+    return float(depth)
+
+
 class LrAt(NamedTuple):
     lr: float
     lr_low: float

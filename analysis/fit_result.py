@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -171,6 +172,11 @@ class FitResult:
             f"<tr><th></th><th>value</th><th>95 % interval</th></tr>{cells}"
             f"<tr><td colspan=3>{html.escape(self._footing())}</td></tr></table>"
         )
+
+
+def headline(fits: Sequence[FitResult]) -> FitResult | None:
+    """The one to speak of first: at the hardest target that is identified, else at the hardest."""
+    return min(fits, key=lambda fit: (not fit.identified, fit.target_loss), default=None)
 
 
 def _number(x: float | None) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.best_lr import best_lr, lr_interval, refined_lr
+from analysis.best_lr import below_the_best, best_lr, lr_interval, refined_lr
 from analysis.bootstrap import FrontierDraws, StepDraws, percentile_interval
 from analysis.intervals import FEWEST_SEEDS, spread, widening
 from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
@@ -41,9 +41,10 @@ def frontier_frame(
     left-censored one took at most; lr_refined: see refined_lr; better_lrs: "above" or "below" the
     best lr where the tried ones end with it, so that its steps are at most what the best lr takes.
     Intervals (steps_low, steps_high) are 95 % percentiles with the correction of
-    analysis.intervals; NaN with fewer than 3 seeds. given: the lr of each batch size was chosen
-    before, so no point is at the edge of a grid. A censored row counts as at the edge where the
-    tried lrs do not lie around the best lr of the nearest batch size that reached the target:
+    analysis.intervals, and below by what the lrs between the tried ones may save (below_the_best):
+    they are of S over every lr; NaN with fewer than 3 seeds. given: the lr of each batch size was
+    chosen before, so no point is at the edge of a grid. A censored row counts as at the edge where
+    the tried lrs do not lie around the best lr of the nearest batch size that reached the target:
     another lr might have reached it.
     tuned: what the minimum is over; columns other than lr stand after it with their best values,
     and the edge of the lrs is that of the lrs tried with them. name_at_edge of a numeric one with 3
@@ -171,6 +172,8 @@ def _frontier_row(
         row["better_lrs"] = "below" if chosen["lr"] == all_lrs.min() else "above"
     upper = None if draws.steps_upper is None else draws.steps_upper[k]
     steps_low, steps_high = _steps_interval(draws.steps[k], upper, int(chosen["n_seeds"]))
+    if not given and not others and len(lrs) > 1:  # S over every lr may lie below the tried ones
+        steps_low *= np.exp(-below_the_best(lrs, steps, best.position))
     grid = np.unique(lrs)
     drawn = (lrs if draws.lrs is None else draws.lrs)[draws.best[k][draws.best[k] >= 0]]
     index = int(np.searchsorted(grid, lrs[best.position]))

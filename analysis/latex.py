@@ -118,7 +118,9 @@ def _frontier(result: StudyResult) -> str:
         edge = r"\,$^{\ast}$" if row["lr_at_edge"] else ""
         size, target = f"{row['batch_size']:,}".replace(",", r"\,"), rounded(row["target_loss"])
         rows.append([*_label(result, row), target, size, steps, lr + edge])
-    star = "% an asterisk marks a best lr at the edge of the tried grid, left out of the fit\n"
+    star = (
+        "% an asterisk marks a best lr at the edge of the tried grid: the steps are at most these\n"
+    )
     return star + table(head, rows, align)
 
 

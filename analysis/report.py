@@ -200,6 +200,7 @@ def render_page(
             about_losses=about_losses,
             question=asked(provenance) if result.about == LOSSES else "",
             not_identified=answers.not_identified,
+            harder_words=answers.harder_words,
             trust=facts,
             caveats=[text for text in caveats(result, provenance) if text not in norms],
             scaling=scaling_answers(result),

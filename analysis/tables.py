@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.epochs import examples_in_data
-from analysis.fitting import FitResult
+from analysis.fit_result import FitResult, headline
 from analysis.frontier import hardest_reached
 from analysis.groups import group_label as group_label  # beside groups_of for its users
 from analysis.groups import own_group
@@ -174,7 +174,8 @@ def residuals(result: StudyResult) -> pd.DataFrame:
 
     Columns: group.., target_loss, batch_size, log_residual, low, high (the 95 % interval of log S,
     minus the fit; NaN with few seeds), outcome (a censored one's residual is at least
-    log_residual), used (in the fit).
+    log_residual), used (in the fit), at_most (the residual is at most log_residual: left-censored,
+    or a best lr at the edge of the tried ones).
     """
     rows = []
     for fit in result.fits:
@@ -184,15 +185,18 @@ def residuals(result: StudyResult) -> pd.DataFrame:
             own.to_dict("records"), fit.predict(own["batch_size"].to_numpy()), strict=True
         ):
             reached = point["outcome"] == REACHED
-            steps = point["steps"] if reached else point.get("steps_lower", math.nan)
-            used = fit.batch_sizes if reached else fit.bounded_batch_sizes
+            at_most = point["batch_size"] in fit.upper_bounded_batch_sizes
+            bound = "steps_upper" if at_most else "steps_lower"
+            steps = point["steps"] if reached else point.get(bound, math.nan)
+            used = fit.batch_sizes + fit.bounded_batch_sizes + fit.upper_bounded_batch_sizes
             values = (steps, point["steps_low"], point["steps_high"])
             residual = [float(np.log(value / fitted)) for value in values]
             row = fit.group | {"target_loss": fit.target_loss, "batch_size": point["batch_size"]}
             row |= dict(zip(("log_residual", "low", "high"), residual, strict=True))
-            rows.append(row | {"outcome": point["outcome"], "used": point["batch_size"] in used})
+            row |= {"outcome": point["outcome"], "used": point["batch_size"] in used}
+            rows.append(row | {"at_most": at_most})
     columns = [*result.group_by, "target_loss", "batch_size", "log_residual", "low", "high"]
-    return pd.DataFrame(rows, columns=pd.Index([*columns, "outcome", "used"]))
+    return pd.DataFrame(rows, columns=pd.Index([*columns, "outcome", "used", "at_most"]))
 
 
 def best_lr(result: StudyResult) -> pd.DataFrame:
@@ -333,9 +337,9 @@ def plain(value: Any) -> Any:
     return value
 
 
-def hardest_fit(result: StudyResult, group: Mapping[str, Any]) -> FitResult | None:
+def headline_fit(result: StudyResult, group: Mapping[str, Any]) -> FitResult | None:
     own = [fit for fit in result.fits if fit.group == group]
-    return min(own, key=lambda fit: fit.target_loss, default=None)
+    return headline(own)
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -100,8 +100,8 @@ def halve_double_frame(
     From the balanced batch size (start "balanced": B_crit, where identified) and from each one that
     the fit used ("measured"), by FitResult.log_steps_at. Percent of the value at batch_size;
     positive: one pays. Seconds where steps were timed: by the fit of t(B) where it holds, else
-    between measured batch sizes only. extrapolated: to_batch_size lies outside the batch sizes of the fit. Columns:
-    group.., TRADE_COLUMNS; 95 % intervals over the fits' bootstrap draws.
+    between measured batch sizes only. extrapolated: to_batch_size lies outside the batch sizes of
+    the fit. Columns: group.., TRADE_COLUMNS; 95 % intervals over the fits' bootstrap draws.
     """
     rows = []
     for fit in fits:

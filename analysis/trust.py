@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.study import StudyResult
 from analysis.words import span_words
-from scaling.schema import CENSORED, DIVERGED, LOSSES
+from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, LOSSES
 
 
 def tuning_budget(result: StudyResult) -> pd.DataFrame:
@@ -55,11 +55,16 @@ def _edges(result: StudyResult) -> str:
 
 def _censoring(result: StudyResult) -> str:
     outcome = result.frontier["outcome"]
-    out, diverged = int((outcome == CENSORED).sum()), int((outcome == DIVERGED).sum())
-    if not out + diverged:
+    words = {
+        CENSORED: "ran out of budget",
+        LEFT_CENSORED: "met it at or before the first evaluation",
+        DIVERGED: "diverged",
+    }
+    counts = {what: int((outcome == name).sum()) for name, what in words.items()}
+    if not any(counts.values()):
         return "every batch size reached every target"
-    parts = [f"{n} {what}" for n, what in ((out, "ran out of budget"), (diverged, "diverged")) if n]
-    return f"of {len(outcome)} pairs of batch size and target, {' and '.join(parts)}"
+    parts = [f"{n} {what}" for what, n in counts.items() if n]
+    return f"of {len(outcome)} pairs of batch size and target, {listed(parts)}"
 
 
 def _seeds(result: StudyResult) -> str:

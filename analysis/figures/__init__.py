@@ -140,23 +140,23 @@ def _draw_outcomes(
 def _draw_together(
     result: StudyResult, all_tables: dict[str, pd.DataFrame], groups: list[dict[str, Any]]
 ) -> Iterator[Drawing]:
-    """S(B) and the best lr of all groups, at the hardest target of each."""
+    """S(B) and the best lr of all groups, at the headline's target of each."""
     steps = all_tables["steps_by_batch_size"]
     series = []
     for group in groups:
-        fit = tables.hardest_fit(result, group)
+        fit = tables.headline_fit(result, group)
         if fit is not None:
             own = tables.select(steps, group | {"target_loss": fit.target_loss})
             series.append((tables.group_label(group), own, fit))
     if not any(own["steps"].notna().any() for _, own, _ in series):
         return
     targets = {fit.target_loss for _, _, fit in series}
-    to = f"target {targets.pop():.3g}" if len(targets) == 1 else "each group's hardest target"
+    to = f"target {targets.pop():.3g}" if len(targets) == 1 else "each group's own target"
     hollow = "hollow points lie at the edge of the tried learning rates"
     yield Drawing(
         "steps_against_batch_size_of_all",
         f"Steps to {to} against batch size, all groups",
-        f"Points with 95 % intervals, fits with their bands; {hollow} and are left out of the fit. "
+        f"Points with 95 % intervals, fits with their bands; {hollow}. "
         "Upright strokes mark the critical batch sizes.",
         plot_overlaid_steps(series),
         "steps_by_batch_size",
@@ -214,7 +214,7 @@ def _draw_group(
             "Each point is the fewest steps over all learning rates. In A (noise dominated) a "
             "batch twice as large halves the steps; in B (curvature dominated) it hardly saves "
             "any; C is the knee, around the critical batch size. Regimes and the dotted line of "
-            "perfect scaling belong to the hardest target.",
+            "perfect scaling belong to the target that the answer speaks of.",
             plot_steps_against_batch_size(steps, fits),
             "steps_by_batch_size",
             steps,

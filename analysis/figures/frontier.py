@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.figures.series import Look, bars_of, look
-from analysis.fitting import FitResult
+from analysis.fit_result import FitResult, headline
+from scaling.schema import LEFT_CENSORED
 
 # The knee: from 20 % more examples than the minimum (B_crit/5) to 20 % more steps (5 B_crit).
 KNEE = 5.0
@@ -23,8 +24,9 @@ def plot_steps_against_batch_size(
 ) -> Figure:
     """S(B) of every target: points, fit with 95 % band, exact values, perfect scaling, regimes.
 
-    steps_by_batch_size and fits are of one group; the regimes are those of the hardest target.
-    Hollow points (best lr at the edge of the grid) are left out of the fit.
+    steps_by_batch_size and fits are of one group; the regimes are those of the headline's target.
+    Hollow points are upper bounds: downward arrows where the target was met at the first
+    evaluation, the others where the best lr lies at the edge of the grid.
     """
     with style.house_style():
         figure, ax = style.new_axes(5.6)
@@ -44,7 +46,7 @@ def plot_steps_against_batch_size(
         style.log_axis(ax, "y", "steps to target S")
         _headroom(ax, steps_by_batch_size)
         if fits:
-            _mark_regimes(ax, fits[0], sizes, dense)
+            _mark_regimes(ax, headline(fits) or fits[0], sizes, dense)
         style.legend_below(figure, ax, columns=2)
     return figure
 
@@ -53,8 +55,13 @@ def _plot_target(
     ax: Axes, own: pd.DataFrame, fit: FitResult, dense: np.ndarray, shown: Look
 ) -> None:
     """Points with intervals, fit and band; a hollow point stands at the edge of the lr grid."""
+    early = own[own["outcome"] == LEFT_CENSORED] if "outcome" in own else own.iloc[:0]
     own = own.dropna(subset="steps")
     color, points = shown["color"], {**shown, "ls": "", "zorder": 3}
+    if len(early):
+        label = f"target {fit.target_loss:.3g}, at most (met at the first evaluation)"
+        arrow = {**points, "marker": "v", "mfc": "white"}
+        ax.plot(early["batch_size"], early["steps_upper"], **arrow, label=label)
     ax.errorbar(own["batch_size"], own["steps"], bars_of(own, "steps"), ls="", color=color, lw=1.2)
     edge = own["lr_at_edge"].astype(bool)
     ax.plot(own.loc[~edge, "batch_size"], own.loc[~edge, "steps"], **points)
@@ -69,7 +76,7 @@ def _plot_target(
         ax.plot([], [], **shown, label=f"{target}, fit and 95 % band")
     if edge.any():
         hollow = own[edge]
-        label = f"{target}, best lr at the grid's edge"
+        label = f"{target}, at most (best lr at the grid's edge)"
         ax.plot(hollow["batch_size"], hollow["steps"], **points, mfc="white", label=label)
 
 
@@ -93,7 +100,7 @@ def _mark_regimes(ax: Axes, fit: FitResult, sizes: np.ndarray, dense: np.ndarray
             color=style.MUTED,
             lw=1,
             ls=(0, (1, 2)),
-            label="perfect scaling, hardest target",
+            label=f"perfect scaling, target {fit.target_loss:.3g}",
         )
     if fit.critical_batch_size is None:
         return

@@ -8,13 +8,15 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.figures.series import bars
+from scaling.schema import CENSORED, REACHED
 
 
 def plot_residuals(residuals: pd.DataFrame) -> Figure:
     """log S minus the fit's log S against batch size, with 95 % intervals of the points.
 
     residuals: rows of one group as tables.residuals makes them; an upward arrow is a censored batch
-    size (its residual is at least that), a hollow point was left out of the fit.
+    size (its residual is at least that), a downward one an upper bound (met at the first
+    evaluation, or the best lr at the edge of the tried ones); a hollow point was left out.
     """
     with style.house_style():
         figure, ax = style.new_axes(4.2)
@@ -31,12 +33,15 @@ def plot_residuals(residuals: pd.DataFrame) -> Figure:
                 x, y, bars(y, own["low"], own["high"]), ls="", color=color, lw=1.2, zorder=2
             )
             shown = {"ls": "", "color": color, "zorder": 3}
-            for outcome, used, marker, fill, label in (
-                ("reached", True, style.MARKERS[i % len(style.MARKERS)], color, ""),
-                ("reached", False, style.MARKERS[i % len(style.MARKERS)], "white", ", left out"),
-                ("censored", True, "^", "white", ", at least (censored)"),
+            sound, at_most = style.MARKERS[i % len(style.MARKERS)], own["at_most"].astype(bool)
+            reached = (own["outcome"] == REACHED) & ~at_most
+            censored = (own["outcome"] == CENSORED) & own["used"]
+            for rows, marker, fill, label in (
+                (reached & own["used"], sound, color, ""),
+                (reached & ~own["used"], sound, "white", ", left out"),
+                (censored, "^", "white", ", at least (censored)"),
+                (at_most, "v", "white", ", at most"),
             ):
-                rows = (own["outcome"] == outcome) & (own["used"] == used)
                 if rows.any():
                     name = f"target {target:.3g}{label}"
                     ax.plot(x[rows], y[rows], marker=marker, mfc=fill, label=name, **shown)

@@ -223,17 +223,12 @@ def main() -> None:
         chain.main(sys.argv[2:])
         return
     names = {"planted": 400, "outside": 200, "curves": 80, "stopped": 40, "rules": 100, "time": 1}
-    parts = {
-        "planted": planted,
-        "outside": outside,
-        "curves": curves,
-        "stopped": stopped,
-        "rules": rules,
-    }
+    parts = {"planted": planted, "outside": outside, "curves": curves, "rules": rules}
+    parts |= {"stopped": stopped, "time": timing}
     chosen = sys.argv[1:2] or list(names)
     for name in chosen:
         n = int(sys.argv[2]) if len(sys.argv) > 2 else names[name]
-        (parts | {"time": timing})[name](n)
+        parts[name](n)
 
 
 if __name__ == "__main__":
