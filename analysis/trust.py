@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.groups import listed
 from analysis.study import StudyResult
 from analysis.words import span_words
 from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, LOSSES
