@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+_CLIFF = 3.0
+
 
 class BestLr(NamedTuple):
     """Position among the lrs (-1: none reaches the target), and whether the grid ends there."""
@@ -65,11 +67,14 @@ def refined_lr(lrs: Floats, steps: Floats, best: NDArray) -> Floats:
     return np.where(inside, np.exp(log_lrs[at] + np.where(inside, moved, 0.0)), own)
 
 
-def lr_interval(lrs: Floats, index: int, drawn: NDArray) -> tuple[float, float]:
+def lr_interval(
+    lrs: Floats, index: int, drawn: NDArray, factor: float = 1.0
+) -> tuple[float, float]:
     """95 % percentile interval of the best lr, never narrower than half a spacing to either side.
 
     lrs [n_lrs] increasing; index of the best; drawn [n_boot] indices of the best lr in bootstrap
-    resamples, -1 where none reached the target (left out).
+    resamples, -1 where none reached the target (left out); factor: by which the draws are widened
+    for few seeds (analysis.intervals), around the best.
     """
     lr = lrs[index]
     down = lrs[index - 1] if index > 0 else lr**2 / lrs[min(1, len(lrs) - 1)]
@@ -78,39 +83,54 @@ def lr_interval(lrs: Floats, index: int, drawn: NDArray) -> tuple[float, float]:
     drawn = drawn[drawn >= 0]
     if len(drawn):
         few, most = np.percentile(drawn, [2.5, 97.5], method="nearest").astype(int)
-        low, high = min(low, lrs[few]), max(high, lrs[most])
+        low, high = (lr * (end / lr) ** factor for end in (lrs[few], lrs[most]))
+        low, high = min(low, np.sqrt(lr * down)), max(high, np.sqrt(lr * up))
     return float(low), float(high)
 
 
-def below_the_best(lrs: Floats, steps: Floats, position: int) -> float:
-    """How far, in log S, the least steps between the tried lrs may lie below those of the best.
+class Between(NamedTuple):
+    """What may lie between the tried lrs: how far, in log S, the least steps are below those of the
+    best, and how far, in log lr, the best lr is below or above it."""
 
-    lrs [n_lrs] increasing; steps [n_lrs], not finite where not reached (a cliff); position of the
-    best. Of a convex log S(log lr) the chords on either side, extended, are a lower bound between
-    the best lr and its neighbours. A chord that falls to the best with slope a and one that rises
-    beyond the neighbour with slope c, where log S is b higher at a distance h, meet at a (c h - b)
-    / (a + c) below the best; next to a cliff S may fall on up to it, by a h.
+    depth: float
+    below: float
+    above: float
 
-    >>> below_the_best(np.array([1.0, 1.1, 1.21]), np.array([12.0, 11.0, np.nan]), 1).__round__(3)
-    0.087
+
+def between_lrs(lrs: Floats, steps: Floats, position: int) -> Between:
+    """What the lrs between the tried ones may save, from log S at the best and its neighbours.
+
+    lrs [n_lrs] increasing; steps [n_lrs], not finite where not reached; position of the best. The
+    vertex of the parabola through the three, or deeper next to a cliff: S falls to the best by a
+    over a spacing and is higher by b at the neighbour beyond. If that one did not reach the target
+    S may fall on up to it, by a; else to where the fall meets a rise c = min(a, _CLIFF b), at
+    (c - b)/(a + c) of the way.
+
+    >>> found = between_lrs(np.array([1.0, 1.1, 1.21]), np.array([12.0, 11.0, np.nan]), 1)
+    >>> [round(part, 3) for part in found]
+    [0.087, 0.0, 0.095]
     """
-    log_lrs, n = np.log(lrs), len(lrs)
-    log_steps = np.where(np.isfinite(steps), np.log(np.where(steps > 0, steps, 1.0)), np.inf)
-    depth = 0.0
-    for side in (1, -1):
-        before, after, beyond = (position + side * k for k in (-1, 1, 2))
-        if not (0 <= before < n and 0 <= after < n and np.isfinite(log_steps[before])):
+    if not 0 < position < len(lrs) - 1:
+        return Between(0.0, 0.0, 0.0)
+    with np.errstate(divide="ignore"):  # an lr of 0
+        log_lrs = np.log(lrs[position - 1 : position + 2])
+    around = steps[position - 1 : position + 2]
+    log_steps = np.log(np.where(np.isfinite(around) & (around > 0), around, np.inf))
+    widths, rises = (np.abs(values[[0, 2]] - values[1]) for values in (log_lrs, log_steps))
+    reach, depth = np.zeros(2), 0.0
+    for side in (0, 1):
+        fall, rise = rises[1 - side] / widths[1 - side] * widths[side], rises[side]
+        if not np.isfinite(fall) or fall <= 0:
             continue
-        width = abs(log_lrs[after] - log_lrs[position])
-        fall = (log_steps[before] - log_steps[position]) / abs(log_lrs[before] - log_lrs[position])
-        reach = width
-        if 0 <= beyond < n and np.isfinite(log_steps[[after, beyond]]).all():
-            rise = log_steps[after] - log_steps[position]
-            further = (log_steps[beyond] - log_steps[after]) / abs(log_lrs[beyond] - log_lrs[after])
-            if fall + further > 0:
-                reach = np.clip((further * width - rise) / (fall + further), 0.0, width)
-        depth = max(depth, fall * reach)
-    return float(depth)
+        further = min(fall, _CLIFF * rise)
+        over = 1.0 if np.isinf(rise) else max((further - rise) / (fall + further), 0.0)
+        reach[side], depth = over * widths[side], max(depth, over * fall)
+    if np.isfinite(rises).all() and rises.sum() > 0:
+        slopes = rises / widths
+        bend = 2 * slopes.sum() / widths.sum()
+        slope = (slopes[1] * widths[0] - slopes[0] * widths[1]) / widths.sum()
+        depth = max(depth, slope**2 / (2 * bend))
+    return Between(float(depth), float(reach[0]), float(reach[1]))
 
 
 class LrAt(NamedTuple):

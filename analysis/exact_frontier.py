@@ -170,13 +170,14 @@ class _Race:
         unread, windows = goals < start, np.full(goals.shape, np.inf)
         race_of = np.unique(races, return_inverse=True)[1]
         ends = np.full(race_of.max() + 1, np.inf)
-        risks = np.empty((len(steps), len(lrs)))
-        risks[0] = start
+        risks = np.full((1, len(lrs)), start)  # grows as the race does: it may end early
         alive = np.flatnonzero(unread[:, -1])
         moving = recursion(self.problem, batch_sizes[alive], lrs[alive], self.momentum)
         risk = risks[0, alive]
         for n in range(1, len(steps)):
             risk = _moved(moving, risk, int(steps[n] - steps[n - 1]))
+            if n == len(risks):
+                risks = np.concatenate([risks, np.empty_like(risks)])[: len(steps)]
             risks[n, alive] = risk
             sound = risk < _EXPLODED * start
             touched = (risk[:, None] <= goals[alive]) & np.isinf(windows[alive])

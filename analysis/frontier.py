@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.best_lr import below_the_best, best_lr, lr_interval, refined_lr
+from analysis.best_lr import (
+    BestLr,
+    Between,
+    best_lr,
+    between_lrs,
+    lr_interval,
+    refined_lr,
+)
 from analysis.bootstrap import FrontierDraws, StepDraws, percentile_interval
 from analysis.intervals import FEWEST_SEEDS, spread, widening
 from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
@@ -41,7 +48,7 @@ def frontier_frame(
     left-censored one took at most; lr_refined: see refined_lr; better_lrs: "above" or "below" the
     best lr where the tried ones end with it, so that its steps are at most what the best lr takes.
     Intervals (steps_low, steps_high) are 95 % percentiles with the correction of
-    analysis.intervals, and below by what the lrs between the tried ones may save (below_the_best):
+    analysis.intervals, and below by what the lrs between the tried ones may save (between_lrs):
     they are of S over every lr; NaN with fewer than 3 seeds. given: the lr of each batch size was
     chosen before, so no point is at the edge of a grid. A censored row counts as at the edge where
     the tried lrs do not lie around the best lr of the nearest batch size that reached the target:
@@ -144,70 +151,87 @@ def _value_at_edge(values: pd.Series, best: object) -> bool:
 def _frontier_row(
     tried: pd.DataFrame, draws: FrontierDraws, k: int, given: bool, others: Sequence[str] = ()
 ) -> dict[str, object]:
-    all_lrs, n_lrs = tried["lr"], tried["lr"].nunique(dropna=False)
     everything, tried = tried, tried[tried["compared"]]
     early = tried[tried["outcome"] == LEFT_CENSORED]
     lrs, steps = tried["lr"].to_numpy(float), tried["steps"].to_numpy(float)
-    best = best_lr(lrs, steps)
-    if given:
-        best = best._replace(at_edge=False)
-    elif others and best.position >= 0:
-        best = best._replace(at_edge=_at_edge_with(tried, best.position, others))
-    elif best.at_edge:  # of those compared; others may lie around it
-        best = best._replace(at_edge=bool(lrs[best.position] in (all_lrs.min(), all_lrs.max())))
+    position, at_edge = _best(everything, tried, given, others)
     row: dict[str, object] = dict.fromkeys(FRONTIER_COLUMNS[2:], np.nan)
-    row |= {"lr_at_edge": best.at_edge, "n_lrs": n_lrs, "n_seeds": int(tried["n_seeds"].max())}
+    row |= {"lr_at_edge": at_edge, "n_lrs": everything["lr"].nunique(dropna=False)}
+    row |= {"n_seeds": int(tried["n_seeds"].max()), "better_lrs": None}
     row |= dict.fromkeys(others) | {f"{name}_at_edge": False for name in others}
-    row["better_lrs"] = None
     if len(early):  # which lr is the best is not known
         at_most = np.nanmin([early["steps_upper"].min(), tried["steps"].min()])
         return row | {"outcome": LEFT_CENSORED, "steps_upper": at_most, "lr_at_edge": False}
-    if best.position < 0:
+    if position < 0:
         out = everything["outcome"] == CENSORED
         if "steps_lower" in everything:
             row["steps_lower"] = everything.loc[out, "steps_lower"].min()
         return row | {"outcome": CENSORED if out.any() else DIVERGED}
-    chosen = tried.iloc[best.position]
-    if best.at_edge:
-        row["better_lrs"] = "below" if chosen["lr"] == all_lrs.min() else "above"
-    upper = None if draws.steps_upper is None else draws.steps_upper[k]
-    steps_low, steps_high = _steps_interval(draws.steps[k], upper, int(chosen["n_seeds"]))
-    if not given and not others and len(lrs) > 1:  # S over every lr may lie below the tried ones
-        steps_low *= np.exp(-below_the_best(lrs, steps, best.position))
-    grid = np.unique(lrs)
-    drawn = (lrs if draws.lrs is None else draws.lrs)[draws.best[k][draws.best[k] >= 0]]
-    index = int(np.searchsorted(grid, lrs[best.position]))
-    lr_low, lr_high = lr_interval(grid, index, np.searchsorted(grid, drawn))
-    refined = float(refined_lr(lrs, steps, np.array(best.position)))
-    if others:  # neighbours are of other settings
-        refined = float(lrs[best.position])
+    chosen = tried.iloc[position]
+    if at_edge:
+        row["better_lrs"] = "below" if chosen["lr"] == everything["lr"].min() else "above"
+    alone = given or bool(others) or len(lrs) < 2  # no lrs of the same settings on either side
+    between = Between(0.0, 0.0, 0.0) if alone else between_lrs(lrs, steps, position)
     for name in others:
         row |= {name: chosen[name], f"{name}_at_edge": _value_at_edge(tried[name], chosen[name])}
+    refined = lrs[position] if others else refined_lr(lrs, steps, np.array(position))
     return row | {
         "outcome": REACHED,
         "steps": chosen["steps"],
         "examples": chosen["steps"] * chosen["batch_size"],
         "lr": chosen["lr"],
         "n_seeds": int(chosen["n_seeds"]),
-        "steps_low": float(steps_low),
-        "steps_high": float(steps_high),
-        "lr_low": lr_low,
-        "lr_high": lr_high,
+        **_steps_interval(draws, k, chosen, between),
+        **_lr_interval(draws, k, chosen, lrs, between),
         "steps_lower": chosen.get("steps_lower", np.nan),
         "steps_upper": chosen.get("steps_upper", np.nan),
-        "lr_refined": refined,
+        "lr_refined": float(refined),
     }
 
 
-def _steps_interval(drawn: Floats, upper: Floats | None, n_seeds: int) -> tuple[float, float]:
-    """drawn [n_boot] steps, NaN where not reached, or (upper known) met at the first evaluation."""
+def _best(
+    everything: pd.DataFrame, tried: pd.DataFrame, given: bool, others: Sequence[str]
+) -> BestLr:
+    """The best of those compared (tried), and whether all that were tried end with it."""
+    lrs = tried["lr"].to_numpy(float)
+    best = best_lr(lrs, tried["steps"].to_numpy(float))
+    if given:
+        return best._replace(at_edge=False)
+    if others and best.position >= 0:
+        return best._replace(at_edge=_at_edge_with(tried, best.position, others))
+    if best.at_edge:  # of those compared; others may lie around it
+        ends = everything["lr"].min(), everything["lr"].max()
+        return best._replace(at_edge=bool(lrs[best.position] in ends))
+    return best
+
+
+def _steps_interval(
+    draws: FrontierDraws, k: int, chosen: pd.Series, between: Between
+) -> dict[str, float]:
+    """steps_low, steps_high: percentiles of the draws, down to what lies between the tried lrs."""
+    n_seeds, drawn = int(chosen["n_seeds"]), draws.steps[k]
     if n_seeds < FEWEST_SEEDS:
-        return np.nan, np.nan
+        return {"steps_low": np.nan, "steps_high": np.nan}
     wide = spread(np.log(drawn)[:, None], widening(n_seeds, n_seeds - 1))[:, 0]
-    if upper is not None:
-        wide[np.isnan(drawn) & ~np.isnan(upper)] = -np.inf
-    low, high = np.exp(percentile_interval(wide))
-    return float(low), float(high)
+    if draws.steps_upper is not None:  # met at the first evaluation
+        wide[np.isnan(drawn) & ~np.isnan(draws.steps_upper[k])] = -np.inf
+    low, high = percentile_interval(wide)
+    steps = np.log(chosen["steps"])  # of few draws: the value is in its interval
+    ends = np.minimum(low, steps) - between.depth, np.maximum(high, steps)
+    return {"steps_low": float(np.exp(ends[0])), "steps_high": float(np.exp(ends[1]))}
+
+
+def _lr_interval(
+    draws: FrontierDraws, k: int, chosen: pd.Series, lrs: Floats, between: Between
+) -> dict[str, float]:
+    """lr_low, lr_high: of the draws, and where the best of all lrs may lie."""
+    grid, lr, n_seeds = np.unique(lrs), float(chosen["lr"]), int(chosen["n_seeds"])
+    known = draws.best[k][draws.best[k] >= 0]
+    drawn = np.searchsorted(grid, (lrs if draws.lrs is None else draws.lrs)[known])
+    factor = float(widening(n_seeds, n_seeds - 1)) if n_seeds >= FEWEST_SEEDS else 1.0
+    low, high = lr_interval(grid, int(np.searchsorted(grid, lr)), drawn, factor)
+    low, high = min(low, lr * np.exp(-between.below)), max(high, lr * np.exp(between.above))
+    return {"lr_low": float(low), "lr_high": float(high)}
 
 
 def hardest_reached(frontier: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:

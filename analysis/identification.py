@@ -26,9 +26,9 @@ def judge(result: FitResult, frontier: pd.DataFrame) -> None:
 
     frontier: all rows of the fit's group and target; result.draws, .forms, .curve and
     .log_parameters known. Identified: B_crit inside the batch sizes that were fitted, its 95 %
-    interval closed, S_min of FEWEST_STEPS or more, most batch sizes with a best lr that is not at
-    the edge of the tried ones, no batch size lost on the only side that bounds B_crit, and no
-    measured bound that the fit contradicts.
+    interval closed, S_min not below FEWEST_STEPS (its whole interval), most batch sizes with a best
+    lr that is not at the edge of the tried ones, no batch size lost on the only side that bounds
+    B_crit, and no measured bound that the fit contradicts.
     """
     assert result.log_parameters is not None
     sizes = np.array(result.batch_sizes, float)
@@ -59,7 +59,7 @@ def judge(result: FitResult, frontier: pd.DataFrame) -> None:
         result.min_examples = float(np.exp(log_min_examples))
     if open_below or open_above:
         _bound(result, frontier, smallest, largest)
-    elif np.exp(log_min_steps) < FEWEST_STEPS:
+    elif (intervals["min_steps"][1] or np.exp(log_min_steps)) < FEWEST_STEPS:
         _too_few_steps(result)
     else:
         result.identified = True

@@ -149,7 +149,7 @@ def analyse(
     >>> from analysis.sources.curves import tidy_curves
     >>> result = analyse(*tidy_curves(frame), targets=[0.1], n_bootstrap=10)
     >>> result.frontier["steps"].round(1).tolist()
-    [90.0, 30.0, 15.0, 11.2]
+    [90.0, 30.0, 15.0, 11.3]
     """
     if fit_objective not in OBJECTIVES:
         raise AnalysisError(

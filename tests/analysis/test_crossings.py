@@ -8,44 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.interpolate import PchipInterpolator
-from scipy.optimize import isotonic_regression
 
 from analysis.cells import cell_frame, read_cells
 from scaling.curves import isotonic_crossing, read_crossings
-
-
-def _by_scipy(steps, curve, level):
-    """The definition, step by step: fit, find the two blocks, interpolate."""
-    fit = isotonic_regression(curve, increasing=False)
-    below = np.flatnonzero(fit.x <= level)
-    if not len(below):
-        return np.nan
-    if below[0] == 0:
-        return steps[0]
-    blocks = list(zip(fit.blocks[:-1], fit.blocks[1:], strict=True))
-    right = next(i for i, (begin, _) in enumerate(blocks) if begin == below[0])
-
-    def position(begin, end):
-        inside = steps[begin:end]
-        inside = inside[inside > 0]
-        return np.exp(np.log(inside).mean()) if len(inside) else 0.0
-
-    x = np.array([position(*block) for block in blocks[max(right - 2, 0) : right + 2]])
-    y = np.array([fit.x[begin] for begin, _ in blocks[max(right - 2, 0) : right + 2]])
-    left = min(right, 2) - 1
-    if x[left] == 0:
-        return x[left + 1]  # at most there
-    plain = level <= 0 or (y[left : left + 2] <= 0).any()
-    kept = (x > 0) & (plain | (y > 0))
-    u, log_x = (-y if plain else -np.log(y[kept])), np.log(x[kept])
-    u = u[kept] if plain else u
-    at = -level if plain else -np.log(level)
-    dense = x[left + 1] / x[left] <= np.exp(0.1)
-    if dense or len(u) == 2:
-        pair = slice(left - (not kept[0]), left - (not kept[0]) + 2)
-        return np.exp(np.interp(at, u[pair], log_x[pair]))
-    return np.exp(PchipInterpolator(u, log_x)(at))
+from tests.analysis.crossed import crossing_by_scipy
 
 
 @settings(max_examples=300, deadline=None)
@@ -61,7 +27,7 @@ def test_crossing_equals_scipys_isotonic_regression(noise, level, slope, with_ze
     curve = 1.0 - slope * np.arange(len(noise)) + 0.5 * noise + jitter
     steps = np.arange(len(curve), dtype=float) + (0 if with_zero else 1)
     found = isotonic_crossing(steps, curve[None, :], [level])[0, 0]
-    expected = _by_scipy(steps, curve, level)
+    expected = crossing_by_scipy(steps, curve, level)
     assert found == pytest.approx(expected, rel=1e-6, nan_ok=True)
 
 
@@ -73,7 +39,9 @@ def test_many_curves_and_levels_are_those_of_each_alone():
     together = isotonic_crossing(steps, curves, levels, lengths)
     for i, length in enumerate(lengths):
         for k, level in enumerate(levels):
-            alone = _by_scipy(steps[:length], curves[i, :length], level) if length else np.nan
+            alone = (
+                crossing_by_scipy(steps[:length], curves[i, :length], level) if length else np.nan
+            )
             assert together[i, k] == pytest.approx(alone, rel=1e-9, nan_ok=True)
 
 

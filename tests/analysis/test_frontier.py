@@ -8,7 +8,7 @@ import pytest
 
 from analysis.bootstrap import FrontierDraws, StepDraws
 from analysis.cells import Cell
-from analysis.frontier import frontier_frame, lower_bounds, lr_draws, usable
+from analysis.frontier import frontier_frame, lower_bounds, lr_draws, upper_bounds, usable
 from analysis.intervals import widening
 from analysis.losses_at_examples import example_budgets, fixed_budget_frame
 
@@ -41,7 +41,9 @@ def test_minimum_over_lr():
     row = row_of(cells_of([30.0, 20.0, 25.0], ["reached"] * 3))
     assert (row["steps"], row["examples"], row["lr"], row["outcome"]) == (20, 80, 0.2, "reached")
     wide = float(widening(8, 7))  # around the median, 20
-    ends = [20 * (18 / 20) ** wide, 20 * (22 / 20) ** wide]
+    fall, rise = np.log(30 / 20), np.log(25 / 20)
+    meets = (fall - rise) / 2  # a fall of log 1.5 and a rise as steep, between 0.2 and 0.4
+    ends = [20 * (18 / 20) ** wide * np.exp(-meets), 20 * (22 / 20) ** wide]
     assert [row["steps_low"], row["steps_high"]] == pytest.approx(ends)
     assert (row["n_seeds"], row["n_lrs"], row["model_size"]) == (8, 3, 64)
     assert not row["lr_at_edge"]
@@ -81,7 +83,7 @@ def test_fewer_than_three_seeds_have_no_interval(n_seeds):
 def test_resamples_that_do_not_reach_open_the_interval():
     draws = FrontierDraws(np.r_[[np.nan] * 10, np.full(90, 20.0)][None, :], np.ones((1, 100), int))
     row = row_of(cells_of([30.0, 20.0, 25.0], ["reached"] * 3), draws)
-    assert row["steps_low"] == pytest.approx(20)
+    assert row["steps_low"] == pytest.approx(20 * np.sqrt(25 / 30))  # down to between the lrs
     assert np.isnan(row["steps_high"])
 
 
@@ -167,3 +169,32 @@ def test_a_lucky_seed_of_a_search_is_not_the_best() -> None:
     assert (row["lr"], row["steps"], row["n_seeds"], row["n_lrs"]) == (0.2, 20.0, 8, 3)
     assert not row["lr_at_edge"]  # the first of those compared; a smaller one was tried
     assert row_of(cells.iloc[1:])["lr_at_edge"]
+
+
+def test_next_to_a_cliff_the_best_lr_may_lie_up_to_it():
+    """S falls by 1.2 a spacing of the lrs, and the next lr does not reach the target at all."""
+    row = row_of(cells_of([24.0, 20.0, np.nan], ["reached", "reached", "censored"]))
+    plain = row_of(cells_of([20.0, 20.0, 20.0], ["reached"] * 3))
+    assert row["steps_low"] == pytest.approx(plain["steps_low"] / 1.2)
+    assert row["lr_high"] == pytest.approx(0.4)
+    steep = row_of(cells_of([24.0, 20.0, 200.0], ["reached"] * 3))
+    assert row["steps_low"] < steep["steps_low"] < plain["steps_low"]
+    smooth = row_of(cells_of([24.0, 20.0, 24.0], ["reached"] * 3))
+    assert smooth["steps_low"] == plain["steps_low"]
+
+
+def test_a_left_censored_lr_bounds_the_frontier():
+    cells = cells_of([np.nan, 20.0, 25.0], ["left_censored", "reached", "reached"])
+    row = row_of(cells.assign(steps_lower=np.nan, steps_upper=[30.0, 21.0, 26.0]))
+    assert (row["outcome"], row["steps_upper"]) == ("left_censored", 20)
+    assert np.isnan(row["steps"])
+    assert usable(pd.DataFrame([row])).empty
+    assert upper_bounds(pd.DataFrame([row]))["steps_upper"].tolist() == [20]
+
+
+def test_an_edge_is_an_upper_bound():
+    row = row_of(cells_of([30.0, 25.0, 20.0], ["reached"] * 3))
+    assert row["better_lrs"] == "above"
+    assert upper_bounds(pd.DataFrame([row]))["steps_upper"].tolist() == [20]
+    below = row_of(cells_of([20.0, 25.0, 30.0], ["reached"] * 3))
+    assert below["better_lrs"] == "below"

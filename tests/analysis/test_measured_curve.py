@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.exact_frontier import continuous_lr_frontier
+from analysis.exact_frontier import CurveReading, continuous_lr_frontier
 from analysis.fit_table import fit_critical_batch_size
 from analysis.forms import hyperbola
 from analysis.measured_curve import MeasuredCurve
 from analysis.recommendations import recommend
 from scaling.spectrum import RegressionProblem
+from tests.analysis.simulated import evaluation_steps
 
 SIZES = 2.0 ** np.arange(13)
 
@@ -54,7 +55,8 @@ def exact() -> pd.DataFrame:
     problem = RegressionProblem.power_law(64)
     shares = [share * problem.initial_risk for share in (0.1, 0.03, 0.01)]
     sizes = sorted({round(2 ** (k / 2)) for k in range(25)})
-    return continuous_lr_frontier(problem, sizes, shares, 100_000)
+    read_as = CurveReading(evaluation_steps(30_000))
+    return continuous_lr_frontier(problem, sizes, shares, 30_000, read_as=read_as)
 
 
 def test_exact_frontiers_are_followed_within_one_percent(exact: pd.DataFrame) -> None:

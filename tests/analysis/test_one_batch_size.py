@@ -105,7 +105,7 @@ def test_what_was_spent(sizes: StudyResult) -> None:
     assert spent["n_trials"].sum() == len(trials)
     assert spent["examples"].sum() == (trials["last_step"] * trials["batch_size"]).sum()
     assert spent["n_diverged"].sum() == (trials["outcome"] == "diverged").sum()
-    assert "8 learning rates and 16 trials a batch size" in trust_facts(sizes)["Tuning"]
+    assert "9 learning rates and 18 trials a batch size" in trust_facts(sizes)["Tuning"]
 
 
 @pytest.mark.long
@@ -163,7 +163,7 @@ def test_a_study_may_ask_for_no_critical_batch_size(
     assert summary["answer"] == [outcome_lead(result)]
     labels = [row["label"] for row in outcome_rows(result)]
     assert sorted(labels) == ["batch size 16", "batch size 4"]
-    assert outcome_lead(result).startswith("Held-out losses end between 0.0116 and 0.0")
+    assert outcome_lead(result).startswith("Held-out losses end between 0.00288 and 0.0")
     assert "<h1>simulated: Which one?</h1>" in page
 
 

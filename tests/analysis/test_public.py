@@ -87,7 +87,7 @@ def test_what_is_not_needed_is_not_imported(code: str, absent: list[str], tmp_pa
 
 def test_a_result_shows_itself(small_result: StudyResult) -> None:
     text, page = repr(small_result), small_result._repr_html_()
-    assert text.startswith("study simulated: 96 trials, 6 batch sizes, 1 to 1,024")
+    assert text.startswith("study simulated: 108 trials, 6 batch sizes, 1 to 1,024")
     assert text.count("critical batch size") >= 2
     assert "<table" in page
     assert small_result.warnings[0] in text

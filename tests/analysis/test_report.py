@@ -272,7 +272,7 @@ def test_critical_batch_size_in_words(fit: FitResult, words: str) -> None:
 
 
 def test_advice_when_not_identified() -> None:
-    assert "larger batch sizes" in answers.not_identified(_fit(at_least=8.0))
+    assert "try larger batch sizes" in answers.not_identified(_fit(at_least=8.0))
     assert "Smaller batches" in answers.not_identified(_fit(at_most=8.0))
     assert "one point" in answers.not_identified(_fit(reason="one point"))
 
@@ -287,7 +287,7 @@ def test_without_named_batch_sizes_the_report_says_why(
     )
     assert answers.answer_lines(result)[0].endswith("at least 256")
     words = _Page(write_report(result, tmp_path, Provenance()).read_text()).words
-    assert words.count("Try larger batch sizes") == 3  # in front and in a row a target
+    assert words.count("try larger batch sizes") == 3  # in front and in a row a target
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert {fit["critical_batch_size"] for fit in summary["fits"]} == {None}
 

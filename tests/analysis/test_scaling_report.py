@@ -19,16 +19,16 @@ from analysis.study import StudyResult, analyse
 from scaling.spectrum import RegressionProblem
 from tests.analysis.simulated import simulate_study
 
-SIZES = (4, 8, 16)
+SIZES = (16, 32, 64)
 
 
 @pytest.fixture(scope="module")
 def result() -> StudyResult:
-    lrs = 2.0 ** np.arange(-7.0, 0.5)
+    lrs = 2.0 ** np.arange(-8.0, 0.5)
     pairs = [
         simulate_study(
-            RegressionProblem.power_law(size), [1, 4, 16, 64, 256], lrs, range(3), [0.6, 0.3],
-            max_steps=800, noise=0.05,
+            RegressionProblem.power_law(size), [1, 4, 16, 64, 256], lrs, range(3), [0.08, 0.05],
+            max_steps=1500, noise=0.05,
         )
         for size in SIZES
     ]  # fmt: skip

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.optimize import isotonic_regression
 
 from analysis.critical_batch_size import half_elasticity
 from analysis.exact_frontier import (
@@ -29,6 +26,7 @@ from analysis.trial_theory import (
     theory_of,
 )
 from scaling.spectrum import RegressionProblem
+from tests.analysis.crossed import crossing_by_scipy
 from tests.analysis.simulated import Floats, evaluation_steps, trial_row
 
 SCHEDULE = CurveReading(evaluation_steps(30_000), tail_factor=3.0)
@@ -110,18 +108,6 @@ def test_continuous_lr_with_momentum_finds_what_a_dense_grid_finds():
     np.testing.assert_allclose(pairs["steps_x"], pairs["steps_y"], rtol=1.5e-3)
 
 
-def scipys_crossing(steps: Floats, curve: Floats, target: float) -> float:
-    """The log-log crossing between the blocks of scipy's decreasing regression."""
-    fit = isotonic_regression(curve, increasing=False)
-    after = int(np.argmax(fit.x[fit.blocks[:-1]] <= target))
-    middles = [
-        np.exp(np.log(np.maximum(steps[begin:end], 1)).mean())
-        for begin, end in pairwise(fit.blocks[after - 1 : after + 2])
-    ]
-    levels = np.log(fit.x[fit.blocks[after - 1 : after + 1]])
-    return float(np.exp(np.interp(-np.log(target), -levels, np.log(middles))))
-
-
 @pytest.mark.parametrize("read_as", [EVERY_STEP, SCHEDULE])
 @pytest.mark.parametrize(("batch_size", "lr"), [(8, 0.0136), (512, 0.529), (4096, 0.92)])
 def test_exact_steps_are_the_crossing_of_scipys_regression(batch_size, lr, read_as):
@@ -133,7 +119,7 @@ def test_exact_steps_are_the_crossing_of_scipys_regression(batch_size, lr, read_
     touch = int(np.argmax(curve <= target))
     steps = read_as.steps(3000)
     window = steps[: np.searchsorted(steps, read_as.tail_factor * touch) + 1]
-    assert found == pytest.approx(scipys_crossing(window.astype(float), curve[window], target))
+    assert found == pytest.approx(crossing_by_scipy(window.astype(float), curve[window], target))
     late = found / touch - 1
     assert late > 0.1 if batch_size > 8 else abs(late) < 2e-3
 
@@ -218,9 +204,8 @@ def test_steps_are_the_first_crossing_of_the_exact_curve():
     for target, steps in zip(targets, found[0], strict=True):
         after = int(np.argmax(curve <= target))
         assert after - 1 < steps <= after
-        share = np.log(curve[after - 1] / target) / np.log(curve[after - 1] / curve[after])
-        expected = (after - 1) * (after / (after - 1)) ** share if after > 1 else share
-        assert steps == pytest.approx(expected)
+        every = np.arange(len(curve), dtype=float)
+        assert steps == pytest.approx(crossing_by_scipy(every, curve, target))
     assert np.isnan(found[1:]).all()  # exploded, and too slow for the budget
     start = SMALL.initial_risk
     assert exact_steps(SMALL, 8, 0.2, [2 * start, start], 10).tolist() == [[0, 0]]

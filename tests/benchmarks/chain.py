@@ -116,6 +116,7 @@ def held_against_exact(result: StudyResult) -> Iterator[dict[str, Any]]:
         advice = advice[advice["target_loss"] == fit.target_loss]
         for row in _of_frontier(frontier, exact), _of_fit(fit, exact), _of_advice(advice, exact):
             yield from ({"target_loss": fit.target_loss} | one for one in row)
+    yield from _of_laws(result)
 
 
 def _of_frontier(frontier: pd.DataFrame, exact: Exact) -> Iterator[dict[str, Any]]:
@@ -151,6 +152,23 @@ def _of_advice(advice: pd.DataFrame, exact: Exact) -> Iterator[dict[str, Any]]:
             yield _row(f"{point['name']} {name}", point, name, truth)
 
 
+def _of_laws(result: StudyResult) -> Iterator[dict[str, Any]]:
+    """The exponent of E_min/S_min in the target loss; it stands at the hardest target."""
+    laws = result.laws
+    of_critical = (laws["y"] == "critical_batch_size") & (laws["x"] == "target_loss")
+    of_ratio = (
+        of_critical & (laws["form"] == "power") & (laws["definition"] == "min_examples/min_steps")
+    )
+    fits = [fit for fit in result.fits if fit.identified]
+    exact = [exact_answers()[fit.target_loss].fitted(fit.batch_sizes)["B_crit"] for fit in fits]
+    if len(fits) < 3:
+        return
+    exponent = np.polyfit(np.log([fit.target_loss for fit in fits]), np.log(exact), 1)[0]
+    for law in laws[of_ratio].to_dict("records"):
+        row = _row("exponent of B_crit(L)", law, "exponent", float(exponent))
+        yield {"target_loss": min(fit.target_loss for fit in result.fits)} | row
+
+
 def _row(quantity: str, point: dict[Any, Any], name: str, exact: float) -> dict[str, Any]:
     low, value, high = (
         np.nan if point[key] is None else float(point[key])
@@ -179,7 +197,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def print_table(rows: pd.DataFrame) -> None:
-    everywhere = rows[rows["quantity"].str.contains("(", regex=False)]
+    everywhere = rows[rows["quantity"].str.match(r"(S|lr)\(")]
     label = everywhere["quantity"].str.split("(").str[0] + "(B), all B"
     table = summary(pd.concat([rows, everywhere.assign(quantity=label)], ignore_index=True))
     counts = sorted(rows["seeds"].unique())

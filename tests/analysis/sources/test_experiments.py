@@ -178,7 +178,7 @@ def test_the_abandoned_tail_of_a_resumed_run_does_not_count(uri: str) -> None:
     first = curves[curves["run_id"] == trials["run_id"].iloc[0]]
     assert first["step"].tolist() == [1, 2, 4, 6, 12, 24]
     cell = steps_to_target(trials, curves, [1.0]).iloc[0]
-    assert cell["steps"] == pytest.approx(20)
+    assert cell["steps"] == pytest.approx(20, rel=0.05)
     wanted = Wanted(("eval/loss",), only_trials=False)
     kept = [
         without_abandoned(read("theirs", uri, wanted).metrics, "eval/loss")
