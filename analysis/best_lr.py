@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_CLIFF = 3.0
+_STEEPER, _SMOOTH = 3.0, 0.1  # of a rise beyond the stability edge; of a smooth minimum
 
 
 class BestLr(NamedTuple):
@@ -90,47 +90,45 @@ def lr_interval(
 
 class Between(NamedTuple):
     """What may lie between the tried lrs: how far, in log S, the least steps are below those of the
-    best, and how far, in log lr, the best lr is below or above it."""
+    best, and how far, in log lr, the best lr is above it."""
 
     depth: float
-    below: float
     above: float
 
 
 def between_lrs(lrs: Floats, steps: Floats, position: int) -> Between:
     """What the lrs between the tried ones may save, from log S at the best and its neighbours.
 
-    lrs [n_lrs] increasing; steps [n_lrs], not finite where not reached; position of the best. The
-    vertex of the parabola through the three, or deeper next to a cliff: S falls to the best by a
-    over a spacing and is higher by b at the neighbour beyond. If that one did not reach the target
-    S may fall on up to it, by a; else to where the fall meets a rise c = min(a, _CLIFF b), at
-    (c - b)/(a + c) of the way.
+    lrs [n_lrs] increasing; steps [n_lrs], not finite where not reached; position of the best. S
+    falls up to the stability edge and rises steeply beyond it. With a fall a over a spacing to the
+    best and a rise b to the lr above: if that one did not reach the target, S may fall on up to it,
+    by a; else to where the fall meets a rise c, at (c - b)/(a + c) of the way: c = min(a, 3 b), or
+    3 b where b is as much steeper than a. Where both are below 10 %, at least to the vertex of the
+    parabola through the three, on either side.
 
     >>> found = between_lrs(np.array([1.0, 1.1, 1.21]), np.array([12.0, 11.0, np.nan]), 1)
     >>> [round(part, 3) for part in found]
-    [0.087, 0.0, 0.095]
+    [0.087, 0.095]
     """
     if not 0 < position < len(lrs) - 1:
-        return Between(0.0, 0.0, 0.0)
+        return Between(0.0, 0.0)
     with np.errstate(divide="ignore"):  # an lr of 0
         log_lrs = np.log(lrs[position - 1 : position + 2])
     around = steps[position - 1 : position + 2]
     log_steps = np.log(np.where(np.isfinite(around) & (around > 0), around, np.inf))
     widths, rises = (np.abs(values[[0, 2]] - values[1]) for values in (log_lrs, log_steps))
-    reach, depth = np.zeros(2), 0.0
-    for side in (0, 1):
-        fall, rise = rises[1 - side] / widths[1 - side] * widths[side], rises[side]
-        if not np.isfinite(fall) or fall <= 0:
-            continue
-        further = min(fall, _CLIFF * rise)
-        over = 1.0 if np.isinf(rise) else max((further - rise) / (fall + further), 0.0)
-        reach[side], depth = over * widths[side], max(depth, over * fall)
-    if np.isfinite(rises).all() and rises.sum() > 0:
+    fall, rise = rises[0] / widths[0] * widths[1], rises[1]
+    reach, depth = 0.0, 0.0
+    if np.isfinite(fall) and fall > 0:
+        edge = _STEEPER * rise if rise > _STEEPER * fall else min(fall, _STEEPER * rise)
+        reach = 1.0 if np.isinf(rise) else max((edge - rise) / (fall + edge), 0.0)
+        depth = reach * fall
+    if 0 < rises.max() < _SMOOTH:
         slopes = rises / widths
         bend = 2 * slopes.sum() / widths.sum()
         slope = (slopes[1] * widths[0] - slopes[0] * widths[1]) / widths.sum()
         depth = max(depth, slope**2 / (2 * bend))
-    return Between(float(depth), float(reach[0]), float(reach[1]))
+    return Between(float(depth), float(reach * widths[1]))
 
 
 class LrAt(NamedTuple):

@@ -171,7 +171,7 @@ def _frontier_row(
     if at_edge:
         row["better_lrs"] = "below" if chosen["lr"] == everything["lr"].min() else "above"
     alone = given or bool(others) or len(lrs) < 2  # no lrs of the same settings on either side
-    between = Between(0.0, 0.0, 0.0) if alone else between_lrs(lrs, steps, position)
+    between = Between(0.0, 0.0) if alone else between_lrs(lrs, steps, position)
     for name in others:
         row |= {name: chosen[name], f"{name}_at_edge": _value_at_edge(tried[name], chosen[name])}
     refined = lrs[position] if others else refined_lr(lrs, steps, np.array(position))
@@ -230,8 +230,7 @@ def _lr_interval(
     drawn = np.searchsorted(grid, (lrs if draws.lrs is None else draws.lrs)[known])
     factor = float(widening(n_seeds, n_seeds - 1)) if n_seeds >= FEWEST_SEEDS else 1.0
     low, high = lr_interval(grid, int(np.searchsorted(grid, lr)), drawn, factor)
-    low, high = min(low, lr * np.exp(-between.below)), max(high, lr * np.exp(between.above))
-    return {"lr_low": float(low), "lr_high": float(high)}
+    return {"lr_low": float(low), "lr_high": float(max(high, lr * np.exp(between.above)))}
 
 
 def hardest_reached(frontier: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:

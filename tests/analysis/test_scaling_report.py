@@ -56,8 +56,8 @@ def test_every_figure_has_a_table_that_is_written(result: StudyResult) -> None:
 def test_model_sizes_are_told_apart_without_colour(result: StudyResult) -> None:
     drawings = {d.name: d for d in draw_scaling(result, tables.tables(result))}
     ax = drawings["steps_of_all_model_sizes"].figure.axes[0]
-    lines = [line for line in ax.lines if str(line.get_label()) in {"4", "8", "16"}]
-    assert [line.get_label() for line in lines] == ["4", "8", "16"]
+    lines = [line for line in ax.lines if str(line.get_label()) in {"16", "32", "64"}]
+    assert [line.get_label() for line in lines] == ["16", "32", "64"]
     assert len({str(line.get_marker()) for line in lines}) == 3
     assert len({str(line.get_linestyle()) + str(line._dash_pattern) for line in lines}) == 3  # type: ignore[attr-defined]
     luminance = [np.dot(line.get_color()[:3], [0.3, 0.59, 0.11]) for line in lines]  # type: ignore[index]
@@ -70,7 +70,7 @@ def test_laws_stand_in_the_summary(result: StudyResult) -> None:
     assert len(laws) == len(result.laws)
     law = next(
         law for law in laws
-        if law["y"] == "min_steps" and law["x"] == "model_size" and law["target_loss"] == 0.3
+        if law["y"] == "min_steps" and law["x"] == "model_size" and law["target_loss"] == 0.05
     )  # fmt: skip
     assert law["definition"] == "fit"
     assert law["form"] == "power"
@@ -90,7 +90,7 @@ def test_the_words(result: StudyResult) -> None:
     found = scaling_answers(result)
     assert found.has_seconds
     assert {row["change"] for row in found.trades} == {"halve", "double"}
-    assert {row["target"] for row in found.trades} == {"0.3"}
+    assert {row["target"] for row in found.trades} == {"0.05"}
     assert all(re.fullmatch(r"[+-][\d.]+\N{NO-BREAK SPACE}%", row["steps"]) for row in found.trades)
     names = {row["name"] for row in found.times}
     assert any(name.startswith("fastest (least time)") for name in names)
