@@ -150,9 +150,11 @@ def test_points_of_a_trial_still_training_are_seen(folder: Path, uri: str) -> No
     with new_journal(folder, "1") as journal:
         write_trial(journal, 0, 3, end=False)
         deadline = time.monotonic() + 30
-        while "trialid0" not in runs_of(uri)[1] and time.monotonic() < deadline:
+        run = None
+        while run is None or "loss" not in run.data.metrics:  # made before its points are written
+            assert time.monotonic() < deadline
             time.sleep(0.5)
-        run = runs_of(uri)[1]["trialid0"]
+            run = runs_of(uri)[1].get("trialid0")
         assert run.info.status == "RUNNING"
         assert run.data.metrics["loss"] == 1 / 3
         write_trial(journal, 0, 5, begin=4)

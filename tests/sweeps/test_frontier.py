@@ -360,7 +360,8 @@ def test_a_search_in_which_nothing_takes_a_step_is_an_error(
     with pytest.raises(SystemExit) as caught:
         frontier("+task.options.kind=bad_loss", swept=["batch_size=8"], study=OWN)
     assert caught.value.code == 1
-    [line] = capsys.readouterr().err.splitlines()
+    told = capsys.readouterr().err.splitlines()
+    [line] = [line for line in told if line.startswith("error: ")]
     assert line.startswith("error: all ")
     assert "diverged at the first step (training loss is not finite): an error of the" in line
 
