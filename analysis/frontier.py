@@ -195,7 +195,7 @@ def _best(
     """The best of those compared (tried), and whether all that were tried end with it."""
     lrs = tried["lr"].to_numpy(float)
     best = best_lr(lrs, tried["steps"].to_numpy(float))
-    if given:
+    if given or everything["lr"].nunique() == 1:  # chosen before: no grid ends there
         return best._replace(at_edge=False)
     if others and best.position >= 0:
         return best._replace(at_edge=_at_edge_with(tried, best.position, others))

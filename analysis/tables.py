@@ -231,7 +231,9 @@ def loss_curves(result: StudyResult) -> pd.DataFrame:
     else:
         best = hardest_reached(result.frontier, [*result.group_by, "batch_size"])
     by_run = result.curves.groupby("run_id")
-    usable = result.trials[result.trials["outcome"] != DIVERGED]
+    # of trials of equal batch size, lr and seed the longest has curves here
+    read = result.trials["run_id"].isin(by_run.groups)
+    usable = result.trials[read & (result.trials["outcome"] != DIVERGED)]
     cells = dict(list(usable.groupby(names)))
     frames = []
     for point in best.sort_values([*result.group_by, "batch_size"]).to_dict("records"):

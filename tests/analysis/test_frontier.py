@@ -114,7 +114,7 @@ def test_censored_rows_count_only_if_the_best_lr_was_among_those_tried(best, edg
 
 
 def test_a_given_frontier_has_no_edge():
-    cells = cells_of([30.0, 20.0, 25.0], ["reached"] * 3).iloc[:1]
+    cells = cells_of([20.0, 30.0, 35.0], ["reached"] * 3)
     draws = FrontierDraws(np.full((1, 3), 20.0), np.zeros((1, 3), int))
     for given in (False, True):
         frontier = frontier_frame(cells, {4: draws}, [0.5], {}, given=given)
@@ -198,3 +198,12 @@ def test_an_edge_is_an_upper_bound():
     assert upper_bounds(pd.DataFrame([row]))["steps_upper"].tolist() == [20]
     below = row_of(cells_of([20.0, 25.0, 30.0], ["reached"] * 3))
     assert below["better_lrs"] == "below"
+
+
+def test_a_batch_size_with_one_lr_has_no_grid_that_could_end():
+    cells = pd.concat([cells_of([30.0, 20.0, 25.0], ["reached"] * 3)] * 2, ignore_index=True)
+    cells["batch_size"] = [4, 4, 4, 8, 8, 8]
+    draws = FrontierDraws(np.array([[18.0, 20.0, 22.0]]), np.array([[0, 0, 0]]))
+    frame = frontier_frame(cells.head(4), {4: draws, 8: draws}, [0.5], {})
+    assert frame["lr_at_edge"].tolist() == [False, False]
+    assert usable(frame)["batch_size"].tolist() == [4, 8]
