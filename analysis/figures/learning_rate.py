@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,14 @@ from matplotlib.patches import Patch, Rectangle
 from analysis.figures import style
 from analysis.figures.series import bars_of
 from analysis.lr_rules import predict_lr
-from scaling.schema import CENSORED, DIVERGED, REACHED
+from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
 
 NEAR_BEST = 1.2
-_FAILED = {DIVERGED: ("#c9c9c9", "xxxx"), CENSORED: ("#f2f2f2", "////")}
+_NO_STEPS = {  # colour, hatch and words of the cells without a crossing
+    DIVERGED: ("#c9c9c9", "xxxx", "diverged"),
+    CENSORED: ("#f2f2f2", "////", "not reached in its budget"),
+    LEFT_CENSORED: ("#ffffff", "....", "met at the first evaluation"),
+}
 _RULE_NAMES = {
     "constant": ("constant", (0, (3, 1.5, 1, 1.5, 1, 1.5))),
     "power": ("free power, lr ∝ $B^k$", (0, (8, 1.5))),
@@ -52,12 +57,12 @@ def plot_lr_heat_map(
             edgecolors="white",
             linewidth=0.6,
         )
-        for outcome, (color, hatch) in _FAILED.items():
+        for outcome, (color, hatch, _) in _NO_STEPS.items():
             for size, lr in cells.loc[cells["outcome"] == outcome, ["batch_size", "lr"]].to_numpy():
                 corner = (sizes.index(size), lrs.index(lr))
                 ax.add_patch(Rectangle(corner, 1, 1, fc=color, ec="#7d7d7d", hatch=hatch, lw=0))
         _mark_best(ax, cells, frontier, sizes, lrs)
-        handles = _heat_map_legend()
+        handles = _heat_map_legend(set(cells["outcome"]))
         if stability is not None and len(stability):
             handles.append(_mark_stability(ax, stability, sizes, lrs))
         across = style.thinned(range(len(sizes)), style.fitting(16))
@@ -113,17 +118,16 @@ _STAR: dict[str, Any] = {"marker": "*", "ms": 11, "mfc": "white", "mec": "black"
 _DOT: dict[str, Any] = {"marker": "o", "ms": 3.2, "mfc": "white", "mec": "black", "mew": 0.6}
 
 
-def _heat_map_legend() -> list[Any]:
-    failed = [
+def _heat_map_legend(outcomes: Collection[str]) -> list[Any]:
+    without_steps = [
         Patch(fc=color, ec="#7d7d7d", hatch=hatch, lw=0, label=label)
-        for (color, hatch), label in zip(
-            _FAILED.values(), ("diverged", "not reached in its budget"), strict=True
-        )
+        for outcome, (color, hatch, label) in _NO_STEPS.items()
+        if outcome in outcomes or outcome != LEFT_CENSORED
     ]
     return [
         Line2D([], [], ls="", label="best lr", **_STAR),
         Line2D([], [], ls="", label="within 20 % of it", **_DOT),
-        *failed,
+        *without_steps,
     ]
 
 

@@ -1,0 +1,49 @@
+"""Public MLPerf results: runs that all stop at the target, tuned by hand for each batch size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.sources.curves import read_curves_csv
+from analysis.study import StudyResult, analyse
+
+CURVES = Path(__file__).parents[3] / "shared/data/mlperf/llama2_70b_lora_curves.csv"
+NAMES = {"run_id": "run", "batch_size": "global_batch_size", "examples": "samples"}
+
+
+@pytest.fixture(scope="module")
+def result() -> StudyResult:
+    if not CURVES.exists():
+        pytest.skip(f"the public curves are not beside the checkout: {CURVES.name}")
+    frames = read_curves_csv(CURVES, NAMES)
+    return analyse(*frames, targets=[0.925], group_by=[], n_bootstrap=200)
+
+
+def test_every_batch_size_has_reached_the_target_at_which_its_runs_stop(
+    result: StudyResult,
+) -> None:
+    assert result.frontier["batch_size"].tolist() == [8, 32, 48, 64, 128]
+    assert set(result.frontier["outcome"]) == {"reached"}
+    assert (result.frontier["steps_low"] < result.frontier["steps"]).all()
+    assert any("the runs' own crossings" in text for text in result.warnings)
+
+
+def test_steps_are_near_those_at_which_the_runs_stopped(result: StudyResult) -> None:
+    """A run ends at the first evaluation below the target: its crossing is less than one before."""
+    runs = pd.read_csv(CURVES).groupby(["global_batch_size", "lr", "run"])["samples"].max()
+    last = runs.groupby(["global_batch_size", "lr"]).mean()
+    for row in result.frontier.to_dict("records"):
+        stopped = last[row["batch_size"], row["lr"]] / row["batch_size"]
+        assert 0.8 * stopped < row["steps"] < 1.01 * stopped
+
+
+def test_the_fit_lies_inside_the_batch_sizes_that_were_run(result: StudyResult) -> None:
+    (fit,) = result.fits
+    assert fit.identified
+    assert fit.critical_batch_size is not None
+    assert 8 < fit.critical_batch_size < 128
+    assert 64 not in fit.batch_sizes  # its best lr is the largest tried: an upper bound
+    assert fit.upper_bounded_batch_sizes == (64,)
