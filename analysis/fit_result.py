@@ -94,14 +94,19 @@ class FitResult:
         return np.log(self.predict(sizes)), np.log(hyperbola(sizes, *parameters))
 
     def steps_interval_at(self, batch_size: float) -> tuple[float, float, float]:
-        """Steps S(B) by log_steps_at, and the ends of their 95 % interval (NaN without draws)."""
+        """Steps S(B) by log_steps_at, and the ends of their 95 % interval (NaN without draws).
+
+        The misfit of the knee there counts as an error beside that of the seeds.
+        """
         value, draws = self.log_steps_at(batch_size)
         if not len(draws):
             return float(np.exp(value)), np.nan, np.nan
         low, high = np.percentile(draws, [2.5, 97.5], axis=0)
+        misfit = 0.0 if self.curve is None else self.curve.misfit_at(batch_size)
         # of few draws: the value is in its interval
-        low, value, high = np.exp([min(low, value), value, max(high, value)])
-        return float(value), float(low), float(high)
+        low = value - np.hypot(max(value - low, 0.0), misfit)
+        high = value + np.hypot(max(high - value, 0.0), misfit)
+        return float(np.exp(value)), float(np.exp(low)), float(np.exp(high))
 
     def summary(self) -> dict[str, Any]:
         """The `fit` entry of summary.json: plain Python values, None for what is not known."""

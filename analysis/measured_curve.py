@@ -39,11 +39,15 @@ class MeasuredCurve:
         """log S(B) [n, ...] of the fit and its draws; batch_size of any shape."""
         sizes = np.asarray(batch_size, float)
         at = np.log(sizes).ravel()
-        knee, _ = log_steps_of("knee", self.parameters, self.log_size)
-        inside = np.clip(at, self.log_size[0], self.log_size[-1])
-        residual = self._smooth(self.log_steps - knee, inside)
-        found = log_steps_of("knee", self.parameters, at)[0] + residual
+        found = log_steps_of("knee", self.parameters, at)[0] + self._beyond_the_knee(at)
         return found.reshape(len(self.parameters), *sizes.shape)
+
+    def misfit_at(self, batch_size: float) -> float:
+        """|r| of the fit: how far, in log S, the points lie beyond its knee there.
+
+        On exact frontiers what is left of the misfit at recommended batch sizes is below it.
+        """
+        return float(np.abs(self._beyond_the_knee(np.log([batch_size]))[0, 0]))
 
     def overhead(self, overhead: float) -> tuple[float | None, Floats]:
         """Batch size where examples exceed those of the smallest by x = overhead, and its draws.
@@ -63,6 +67,12 @@ class MeasuredCurve:
         sizes = np.exp(dense[before] + share * (dense[after] - dense[before]))
         found = np.where(crossed, sizes, np.inf)
         return (float(found[0]) if crossed[0] else None), found[1:]
+
+    def _beyond_the_knee(self, at: Floats) -> Floats:
+        """r [n, len(at)] at these log batch sizes."""
+        knee, _ = log_steps_of("knee", self.parameters, self.log_size)
+        inside = np.clip(at, self.log_size[0], self.log_size[-1])
+        return self._smooth(self.log_steps - knee, inside)
 
     def _smooth(self, residual: Floats, at: Floats) -> Floats:
         """Local linear regression [n, len(at)] of residual [n, B] (NaN: left out)."""

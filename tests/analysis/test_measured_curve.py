@@ -80,6 +80,9 @@ def test_exact_frontiers_are_followed_within_one_percent(exact: pd.DataFrame) ->
         for row in recommend(fit, frontier.assign(lr_at_edge=False)):
             at = float(np.exp(np.interp(np.log(row["batch_size"]), log_size, log_exact)))
             assert row["steps"] == pytest.approx(at, rel=0.01)
+            assert fit.curve is not None
+            left = abs(np.log(row["steps"] / at))
+            assert left < fit.curve.misfit_at(row["batch_size"]) + 5e-4
 
 
 def test_the_estimate_is_inside_its_interval_of_few_draws() -> None:
