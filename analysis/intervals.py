@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 LEVEL = 0.95
 FEWEST_SEEDS = 3  # below, a bootstrap over seeds says nothing: intervals from the fit's residuals
-_N_GRID = 1500
+_N_GRID, _N_ZOOMS, _NEGLIGIBLE = 1500, 2, 25.0  # a log weight that much below is left out
 _FAR = 30.0  # B_crit is drawn this far beyond the sampled batch sizes: there nothing tells it apart
 _PROPOSALS = 10  # draws of the reached cells for each one kept in the light of the censored ones
 
@@ -90,9 +90,11 @@ def residual_draws(
         return np.empty((0, 2))
     x, y = np.log(sizes[reached]), np.log(values[reached])
     u = np.linspace(x.min() - np.log(_FAR), x.max() + np.log(_FAR), _N_GRID)
-    level = y - np.log1p(np.exp(np.subtract.outer(u, x)))
-    mean = level.mean(axis=1)
-    rss = np.maximum(((level - mean[:, None]) ** 2).sum(axis=1), n * least_sigma**2)
+    for _ in range(_N_ZOOMS):  # as fine as the weight is narrow
+        log_weight = -(n - 1) / 2 * np.log(_profile(u, x, y, least_sigma)[1])
+        seen = np.flatnonzero(log_weight > log_weight.max() - _NEGLIGIBLE)
+        u = np.linspace(u[max(seen[0] - 1, 0)], u[min(seen[-1] + 1, _N_GRID - 1)], _N_GRID)
+    mean, rss = _profile(u, x, y, least_sigma)
     log_weight = -(n - 1) / 2 * np.log(rss)
     total = np.cumsum(np.exp(log_weight - log_weight.max()))
     bounds = [
@@ -115,6 +117,14 @@ def residual_draws(
         log_weight += log_ndtr(sign * z)
     weight = np.exp(log_weight - log_weight.max())
     return found[rng.choice(n_proposed, n_draws, p=weight / weight.sum())]
+
+
+def _profile(u: Floats, x: Floats, y: Floats, least_sigma: float) -> tuple[Floats, Floats]:
+    """log S_min and the sum of squared residuals at each u = log B_crit; x = log B, y = log S."""
+    level = y - np.log1p(np.exp(np.subtract.outer(u, x)))
+    mean = level.mean(axis=1)
+    # added, not the greater of both: a flat top would hide where the best u is
+    return mean, ((level - mean[:, None]) ** 2).sum(axis=1) + len(x) * least_sigma**2
 
 
 def _known_bounds(

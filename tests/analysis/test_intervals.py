@@ -145,3 +145,15 @@ def test_nothing_is_identified_far_from_the_knee(span):
             assert (fit.at_least is None) != (fit.at_most is None)
             assert fit.critical_batch_size is None
             assert fit.reason
+
+
+def test_draws_without_noise_lie_around_the_planted_answer() -> None:
+    """The grid over B_crit is as fine as the likelihood is narrow: it once left out the truth."""
+    sizes = 2.0 ** np.arange(1, 11)
+    draws = residual_draws(
+        sizes, 80 + 4000 / sizes, 2000, np.random.default_rng(0), least_sigma=1e-4
+    )
+    low, middle, high = np.exp(np.percentile(draws[:, 1] - draws[:, 0], [2.5, 50, 97.5]))
+    assert low < 50 < high
+    assert middle == pytest.approx(50, rel=1e-4)
+    assert 1e-4 < high / low - 1 < 2e-3
