@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,8 @@ Floats = NDArray[np.float64]
 
 FEWEST_BATCH_SIZES = 3  # two parameters are fitted
 _OBSERVED = ("batch_size", "steps", "steps_lower", "steps_upper")
+_WORTH_SAYING = 0.01  # of log S: a smaller misfit changes nothing
+_EXPLAINED = 4.0  # so many times the variance of the resamples may be theirs
 _FAILED = 0.05  # share of resamples without a fit from which the bootstrap is not used
 
 
@@ -90,7 +93,10 @@ def find_critical_batch_size(
     result.log_parameters = (float(found[0, 0]), float(found[0, 1]))
     if not converged[0]:
         result.notes.append("the likelihood did not converge; the fit is its best point so far")
-    resampled = _fit_draws(result, _resampled(rows, draws, used, found[0], rng))
+    resampled = _resampled(rows, draws, used, found[0], rng)
+    if resampled is not None:
+        resampled = _with_misfit(result, seen, resampled, rng)
+    resampled = _fit_draws(result, resampled)
     if resampled is None:
         result.approximate_ci = True
         result.draws = residual_draws(
@@ -213,6 +219,31 @@ def _resampled(
     upper[:, at_most] = np.where(np.isnan(upper), steps, np.fmin(steps, upper))[:, at_most]
     steps[:, at_most] = lower[:, at_most] = np.nan
     return Observations.of(rows["batch_size"], steps, lower, upper).imputed(rng)
+
+
+def _with_misfit(
+    result: FitResult, seen: Observations, resampled: Observations, rng: np.random.Generator
+) -> Observations:
+    """Resamples that scatter by the misfit as well, where seeds do not explain it.
+
+    With the residuals' variance s^2 = RSS/(n - 2) and that of the resamples v, the excess
+    max(s^2 - _EXPLAINED v, 0) is what the points are off by for another reason (an lr that was not
+    tuned, another shape): it would stay if there were any number of seeds.
+    """
+    assert result.log_parameters is not None
+    fitted = np.log(hyperbola(np.exp(seen.log_size), *result.log_parameters))
+    residuals = (seen.log_steps[0] - fitted)[seen.reached[0]]
+    of_seeds = float(np.nanvar(resampled.log_steps[:, seen.reached[0]], axis=0).mean())
+    off = float((residuals**2).sum()) / max(len(residuals) - 2, 1)
+    excess = off - _EXPLAINED * of_seeds
+    if excess < _WORTH_SAYING**2 or len(residuals) <= FEWEST_BATCH_SIZES:
+        return resampled
+    result.notes.append(
+        f"the points miss the fitted curve by {100 * np.sqrt(off):.0f} %, which their seeds "
+        f"({100 * np.sqrt(of_seeds):.0f} %) do not explain: the intervals hold it"
+    )
+    moved = np.sqrt(excess) * rng.standard_normal(resampled.log_steps.shape)
+    return replace(resampled, log_steps=resampled.log_steps + moved)
 
 
 def _compare(result: FitResult, seen: Observations, resampled: Observations | None) -> None:

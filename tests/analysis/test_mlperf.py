@@ -40,10 +40,12 @@ def test_steps_are_near_those_at_which_the_runs_stopped(result: StudyResult) -> 
         assert 0.8 * stopped < row["steps"] < 1.01 * stopped
 
 
-def test_the_fit_lies_inside_the_batch_sizes_that_were_run(result: StudyResult) -> None:
+def test_a_batch_size_that_was_not_tuned_is_not_taken_for_seed_noise(result: StudyResult) -> None:
+    """At 32 one small lr was run: 50 % more steps than the others suggest."""
     (fit,) = result.fits
-    assert fit.identified
-    assert fit.critical_batch_size is not None
-    assert 8 < fit.critical_batch_size < 128
+    assert not fit.identified
+    assert any("which their seeds" in note for note in fit.notes)
+    assert fit.at_least is not None
+    assert fit.at_least < 47  # what the hyperbola gives, with 44 to 50 by the seeds alone
     assert 64 not in fit.batch_sizes  # its best lr is the largest tried: an upper bound
     assert fit.upper_bounded_batch_sizes == (64,)
