@@ -28,7 +28,7 @@ def test_the_task_of_ones_own(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
     trials, curves = read_study("digits", f"sqlite:///{tmp_path}/mlflow.db")
-    assert len(trials) == 7 * 5 * 3
+    assert len(trials) == 7 * 7 * 3
     assert (trials.outcome == "reached").sum() > 50
     assert set(trials.model_size) == {16}
     assert trials.task_content.nunique() == 1
