@@ -128,9 +128,9 @@ def test_everything_arrives_once(tmp_path: Path, folder: Path, uri: str) -> None
     assert child.data.params == {
         "batch_size": "4",
         "lr": "0.1",
-        "targets": "[0.5]",
         "optimizer.name": "sgd",
     }
+    assert child.data.tags["targets"] == "[0.5]"
     assert child.data.metrics["steps_to_target/0.5"] == 2.0
     history = sorted(client.get_metric_history(child.info.run_id, "loss"), key=lambda m: m.step)
     assert [m.step for m in history] == list(range(1501))
@@ -150,9 +150,11 @@ def test_points_of_a_trial_still_training_are_seen(folder: Path, uri: str) -> No
     with new_journal(folder, "1") as journal:
         write_trial(journal, 0, 3, end=False)
         deadline = time.monotonic() + 30
-        while "trialid0" not in runs_of(uri)[1] and time.monotonic() < deadline:
+        run = None
+        while run is None or "loss" not in run.data.metrics:  # made before its points are written
+            assert time.monotonic() < deadline
             time.sleep(0.5)
-        run = runs_of(uri)[1]["trialid0"]
+            run = runs_of(uri)[1].get("trialid0")
         assert run.info.status == "RUNNING"
         assert run.data.metrics["loss"] == 1 / 3
         write_trial(journal, 0, 5, begin=4)
@@ -218,7 +220,7 @@ def write_failure(journal: Journal, number: int, log: Path) -> None:
 
 
 def test_a_failed_trial_says_so_until_it_is_done(folder: Path, uri: str, tmp_path: Path) -> None:
-    log = tmp_path / "train.log"
+    log = folder / "train.log"
     log.write_text("the whole story")
     with new_journal(folder, "2") as journal:
         write_trial(journal, 0, 4, end=False)
