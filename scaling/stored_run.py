@@ -124,7 +124,7 @@ class RunReader:
             return self.artifact(run_id, path, Path(folder)).read_text(encoding="utf-8")
 
     def _shown(self) -> str:
-        return without_password(self.uri)
+        return without_password(self.uri, whole=True)
 
 
 def _refuse_absent_file(uri: str) -> None:
@@ -132,8 +132,9 @@ def _refuse_absent_file(uri: str) -> None:
     prefix = "sqlite:///"
     path = uri[len(prefix) :].split("?", 1)[0]
     if uri.startswith(prefix) and not path.startswith("file:") and not Path(path).is_file():
+        shown = without_password(uri, whole=True)
         raise RunError(
-            f"tracking.uri={uri}: there is no such file; name the store that has the run"
+            f"tracking.uri={shown}: there is no such file; name the store that has the run"
         )
 
 

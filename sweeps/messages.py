@@ -12,9 +12,12 @@ from contextlib import contextmanager
 
 from scaling.config import ConfigError
 from scaling.journal import JournalError, RecordError
+from scaling.schema import one_line
 from scaling.store_check import StoreError
+from sweeps.hydra_errors import explain, is_of_configuration
 from sweeps.slurm_queue import SlurmError
 
+ONCE_MORE = "mend this and start the same command again"
 OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
@@ -25,14 +28,17 @@ def one_line_errors() -> Iterator[None]:
     except (ConfigError, JournalError, SlurmError, StoreError) as error:
         message = str(error)
     except RecordError as error:
-        message = f"{error}; what is recorded is safe: mend this and start the same command again"
-    except OSError as error:
-        if error.errno not in OF_THE_MACHINE:
+        message = f"{error}; what is recorded is safe: {ONCE_MORE}"
+    except Exception as error:
+        if is_of_configuration(error):
+            message = explain(error)
+        elif isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+            message = f"{error.filename}: {error.strerror}; {ONCE_MORE}"
+        else:
             raise
-        message = f"{error.filename}: {error.strerror}; mend this and start the same command again"
     else:
         return
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     raise SystemExit(2)
 
 
