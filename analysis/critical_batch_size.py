@@ -108,9 +108,9 @@ def find_critical_batch_size(
             np.exp(seen.log_upper[0]),
             float(seen.least_sigma()[0]),
         )
-    _compare(result, seen, resampled)
+    knees = _compare(result, seen, resampled)
     drawn = _log_step_draws(result, sizes, steps, resampled, rng)
-    result.curve = _measured_curve(result, seen, resampled, drawn)
+    result.curve = _measured_curve(result, seen, drawn, knees)
     judge(result, frontier)
     _read_half_elasticity(result, sizes, steps, drawn, resampled is not None)
     return result
@@ -246,8 +246,10 @@ def _with_misfit(
     return replace(resampled, log_steps=resampled.log_steps + moved)
 
 
-def _compare(result: FitResult, seen: Observations, resampled: Observations | None) -> None:
-    """The other shapes on the same cells, and what the knee makes of B_crit."""
+def _compare(
+    result: FitResult, seen: Observations, resampled: Observations | None
+) -> Floats | None:
+    """The other shapes on the same cells; returns the knees of the resamples, if there are any."""
     assert result.log_parameters is not None
     mean = np.log(hyperbola(np.exp(seen.log_size), *result.log_parameters))
     residuals = (seen.log_steps[0] - mean)[seen.reached[0]]
@@ -256,9 +258,10 @@ def _compare(result: FitResult, seen: Observations, resampled: Observations | No
     result.preferred_form = preferred_form(result.forms)
     knee = next(form for form in result.forms if form["form"] == "knee")
     if resampled is None:
-        return
-    drawn = _knee_draws(result, resampled)
-    knee["ci95"] = log_interval(drawn[:, 1] - drawn[:, 0])
+        return None
+    knees = _knee_draws(result, resampled)
+    knee["ci95"] = log_interval(knees[:, 1] - knees[:, 0])
+    return knees
 
 
 def _knee_draws(result: FitResult, seen: Observations) -> Floats:
@@ -285,7 +288,7 @@ def _log_step_draws(
 
 
 def _measured_curve(
-    result: FitResult, seen: Observations, resampled: Observations | None, drawn: Floats
+    result: FitResult, seen: Observations, drawn: Floats, knees: Floats | None
 ) -> MeasuredCurve:
     """See analysis.measured_curve; with few points its knee is the hyperbola."""
     assert result.log_parameters is not None
@@ -293,13 +296,13 @@ def _measured_curve(
     log_size, log_steps = seen.log_size[points], seen.log_steps[:, points]
     form = next(form for form in result.forms if form["form"] == "knee")
     if len(log_size) < FEWEST_FOR_KNEE:
-        own, knees = [*result.log_parameters, 0.0], np.empty((0, 3))
+        own = [*result.log_parameters, 0.0]
         knees = np.column_stack([result.draws, np.zeros(len(result.draws))])
     else:
         own = np.log([form["min_steps"], form["min_examples"], form["knee"]])
-        nothing = np.full(drawn.shape, np.nan)
-        used = resampled or Observations(log_size, drawn, nothing, nothing)
-        knees = _knee_draws(result, used)
+        if knees is None:  # the draws are of the points alone
+            nothing = np.full(drawn.shape, np.nan)
+            knees = _knee_draws(result, Observations(log_size, drawn, nothing, nothing))
     return MeasuredCurve(
         log_size, np.vstack([own, knees]), np.vstack([log_steps, drawn[: len(knees)]])
     )
