@@ -91,10 +91,12 @@ def _log_frontiers(client: Any, experiment: str, parent: str, result: StudyResul
 
     A metric cannot be written anew, so a run whose points changed is deleted and made again.
     """
-    known = {
-        run.data.tags.get(DIGEST): run.info.run_id
-        for run in client.search_runs([experiment], f"tags.{schema.KIND} = 'report'")
-    }
+    known = {}
+    for run in client.search_runs([experiment], f"tags.{schema.KIND} = 'report'"):
+        if run.info.status == "FINISHED":
+            known[run.data.tags.get(DIGEST)] = run.info.run_id
+        else:  # of a report that was killed while it wrote it
+            client.delete_run(run.info.run_id)
     wanted = {}
     for group in groups_of(result):
         own = select(result.frontier, group)

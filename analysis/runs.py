@@ -59,6 +59,7 @@ def read_study(
 
 def tidy(stored: StoredRuns, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Long form in, the two frames of `read_study` out; everything that both stores share."""
+    stored = replace(stored, params=_with_requests(stored))
     tags = _wide(stored.tags, stored.runs["run_id"])
     for key in (schema.KIND, schema.TRIAL_ID, schema.SWEEP, schema.OUTCOME, schema.SECONDS):
         if key not in tags:
@@ -86,6 +87,13 @@ def tidy(stored: StoredRuns, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         for row in parents.drop(columns="end_time").reset_index().to_dict("records")
     ]
     return frame, curves
+
+
+def _with_requests(stored: StoredRuns) -> pd.DataFrame:
+    """The params of runs with what was asked of them last, which stands in tags (in params before)."""
+    asked = stored.tags[stored.tags["key"].isin(schema.REQUESTED)]
+    both = pd.concat([stored.params, asked], ignore_index=True)
+    return both.drop_duplicates(["run_id", "key"], keep="last", ignore_index=True)
 
 
 def _countable(

@@ -1,50 +1,78 @@
 """What an MLflow store has acknowledged of a study, noted in a file beside the journals.
 
 The note only saves work: a write that was acknowledged and not noted is done again and changes
-nothing.
+nothing. So a note that is damaged is set aside, and what the store has is asked of the store.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
-from scaling.durable import LineFile
+from scaling.durable import LineFile, open_plain, read_line
 from scaling.schema import without_password
+
+SET_ASIDE = ".damaged"
 
 
 class Acknowledged:
-    """What one store has taken of a study: runs by identity, and how far each trial is written.
+    """What one store has taken of a study: runs by identity, and which steps of each trial.
 
-    Lines: {"look_up": true} first, if the store had runs that this note knows nothing of;
+    said: "", or a line about a note that was damaged. Lines of the file, each with a checksum:
+    {"look_up": true} first, if the store had runs that this note knows nothing of;
     {"begun": key} before a run is created, {"run": key, "run_id": ..} after;
-    {"step": s, "trial_id": ..}; {"ended": time of the outcome or failure, "trial_id": ..};
-    {"closed": key} when a run got its last status, {"opened": key} when it goes on,
-    {"failed": trial_id}; {"picture": s, "trial_id": ..}.
+    {"steps": [s, ..], "points": n, "params": n, "trial_id": ..}, how many of both the run has then;
+    {"ended": which outcome or failure, "trial_id": ..}; {"said": digest, "sweep": ..};
+    {"closed": key} when a run got its last status, {"opened": key} when it goes on;
+    {"failed": trial_id}; {"pictures": [s, ..], "trial_id": ..};
+    {"forget": trial_id} when its run is not as it was noted, {"lost": key} when that is gone.
+    Older ones: {"step": s, "trial_id": ..} and {"picture": s, ..}, all up to s; they are forgotten:
+    the store is asked instead.
     """
 
     def __init__(self, folder: Path, uri: str) -> None:
         self._path = note_path(folder, uri)
+        self._clear()
+        self.said = ""
+        try:
+            self._read()
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            aside = self._path.with_suffix(SET_ASIDE)
+            self._path.replace(aside)
+            self._clear()
+            self.said = (
+                f"{self._path}: the note of what the store has is damaged ({reason}); moved to "
+                f"{aside.name}, and the store is asked instead"
+            )
+        self._file = LineFile(self._path, "a")
+
+    def _clear(self) -> None:
         self.look_up = False
         self.begun: set[str] = set()
         self.closed: set[str] = set()
         self.failed: set[str] = set()
         self.runs: dict[str, str] = {}
-        self.steps: dict[str, int] = {}
-        self.ended: dict[str, float] = {}
-        self.pictures: dict[str, int] = {}
-        if self._path.exists():
-            for line in self._path.read_bytes().split(b"\n")[:-1]:
-                self._take(json.loads(line))
-            self._cut_torn_line()
-        self._file = LineFile(self._path, "a")
+        self.steps: dict[str, set[int]] = {}
+        self.points: dict[str, int] = {}
+        self.params: dict[str, int] = {}
+        self.ended: dict[str, str | float] = {}
+        self.words: dict[str, str] = {}
+        self.pictures: dict[str, set[int]] = {}
 
-    def _cut_torn_line(self) -> None:
-        content = self._path.read_bytes()
+    def _read(self) -> None:
+        try:
+            with open_plain(self._path) as file:
+                content = file.read()
+        except FileNotFoundError:
+            return
         whole = content.rfind(b"\n") + 1
-        if whole < len(content):
+        checked = False
+        for text in content[:whole].split(b"\n")[:-1]:
+            line, checked = read_line(text, check=checked)
+            self._take(line)
+        if whole < len(content):  # torn by a crash
             with self._path.open("rb+") as file:
                 file.truncate(whole)
 
@@ -59,26 +87,35 @@ class Acknowledged:
             self.failed.add(line["failed"])
         if "opened" in line:
             self.closed.discard(line["opened"])
-        if "run" in line:
+        if line.get("run_id"):  # an answer that was cut off had none
             self.runs[line["run"]] = line["run_id"]
-        if "step" in line:
-            self.steps[line["trial_id"]] = line["step"]
-        if "picture" in line:
-            self.pictures[line["trial_id"]] = line["picture"]
-        if "ended" in line:
+        if "steps" in line:
+            self.steps.setdefault(line["trial_id"], set()).update(line["steps"])
+            self.points[line["trial_id"]] = line["points"]
+            self.params[line["trial_id"]] = line["params"]
+        if "pictures" in line:
+            self.pictures.setdefault(line["trial_id"], set()).update(line["pictures"])
+        if "ended" in line and line["trial_id"] in self.steps:  # else of an older note
             self.ended[line["trial_id"]] = line["ended"]
+        if "said" in line:
+            self.words[line["sweep"]] = line["said"]
+        if "forget" in line:
+            trial_id = line["forget"]
+            for known in (self.steps, self.points, self.params, self.ended, self.pictures):
+                known.pop(trial_id, None)
+        if "lost" in line:
+            self.runs.pop(line["lost"], None)
+            self.begun.discard(line["lost"])
+            self.closed.discard(line["lost"])
+            self.words.pop(line["lost"], None)
 
     def note(self, **line: Any) -> None:
         self._file.append(line)
         self._take(line)
 
-    def forget(self) -> None:
-        """The store is not the one that acknowledged this: everything is to be written again."""
-        self._file.close()
-        self._path.write_bytes(b"")
-        self._file = LineFile(self._path, "a")
-        self.begun, self.closed, self.failed = set(), set(), set()
-        self.runs, self.steps, self.ended, self.pictures = {}, {}, {}, {}
+    def has(self, trial_id: str, step: int) -> bool:
+        """The store has the evaluation of a trial at this step."""
+        return step in self.steps.get(trial_id, ())
 
     def close(self) -> None:
         self._file.close()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +17,45 @@ from scaling.checkpoint import Header
 from scaling.config import EvaluationConfig
 from scaling.journal import FolderReader
 from scaling.outcome import Curve, Watch
+from scaling.replay import Course, Replay
 from scaling.result import TrialResult
 from scaling.schedules import next_evaluation
 from scaling.trial import Trial
 
 
+BEGUN, FAILED, ENDED = "begun", "failed", "ended"
+
+
 @dataclass
 class TrialRecord:
-    """The curve of one trial, merged over every time it was trained."""
+    """The curve of one trial, merged by step over every time it was trained.
+
+    status: what became of its last turn; turn: the number of that, 0 where it has none.
+    """
 
     batch_size: int
     steps: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     diverged_step: int | None = None
-    seconds: float = 0.0
-    begun_at: float = 0.0  # the last times that it began, failed and came to its end
-    failed_at: float = 0.0
-    ended_at: float = 0.0
     not_finite: str | None = None
+    seconds: float = 0.0
+    status: str = ENDED
+    turn: int = 0
 
     @property
     def failed(self) -> bool:
-        return self.failed_at > 0 and self.failed_at >= self.begun_at
+        return self.status == FAILED
+
+    def take(self, step: int, loss: float) -> None:
+        """The numbers of a step are the same each time that it is made."""
+        if not self.steps or step > self.steps[-1]:
+            self.steps.append(step)
+            self.losses.append(loss)
+            return
+        place = bisect_left(self.steps, step)
+        if self.steps[place] != step:
+            self.steps.insert(place, step)
+            self.losses.insert(place, loss)
 
     def curve_to(self, step: int) -> Curve:
         """The evaluations up to `step`."""
@@ -46,26 +64,40 @@ class TrialRecord:
 
     def covers(self, evaluation: EvaluationConfig, step: int) -> bool:
         """Every evaluation due up to `step` is here."""
-        known, due = set(self.steps), 0
-        while due <= step:
-            if due not in known:
-                return False
-            due = next_evaluation(evaluation, due)
-        return True
+        due = _due_steps(evaluation.every_step_until, evaluation.ratio, step)
+        return due <= set(self.steps)
+
+
+@lru_cache(maxsize=4096)
+def _due_steps(every_step_until: int, ratio: float, last: int) -> frozenset[int]:
+    """Steps of all evaluations up to `last`."""
+    evaluation, due, steps = EvaluationConfig(every_step_until, ratio), 0, set()
+    while due <= last:
+        steps.add(due)
+        due = next_evaluation(evaluation, due)
+    return frozenset(steps)
 
 
 @dataclass
 class StudyRecord:
     """trials: by trial id. torn: journals whose last line is not whole.
 
+    damaged: a sentence for each journal of which lines cannot be used.
     commits: those that sweeps of this study were started at, as "commit, code_commit".
     task_contents: digests of a user's own task, by its path.
     """
 
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     torn: list[Path] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
     commits: set[str] = field(default_factory=set)
     task_contents: dict[str, set[str]] = field(default_factory=dict)
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is not as it was written, a line each."""
+        lines = [f"torn last line in {path}: skipped" for path in self.torn]
+        return lines + [f"{damage}: what it held is trained again" for damage in self.damaged]
 
 
 def read_record(folder: Path) -> StudyRecord:
@@ -79,56 +111,64 @@ class RecordReader:
 
     def __init__(self, folder: Path) -> None:
         self._reader = FolderReader(folder)
+        self._replay = Replay()
         self._record = StudyRecord()
-        self._named: dict[tuple[str, int], TrialRecord] = {}
 
     def read(self) -> StudyRecord:
         """The record so far, one object; JournalError for what is no journal of trials."""
-        while lines := self._reader.read():
-            for journal, line in lines:
-                _take(self._record, self._named, journal, line)
+        for journal, number, line in self._reader.lines():
+            try:
+                self._take(journal, line)
+            except ValueError as error:
+                self._reader.leave_out(journal, number, str(error))
         self._record.torn = self._reader.torn()
+        self._record.damaged = self._reader.damages()
         return self._record
+
+    def _take(self, journal: str, line: dict[str, Any]) -> None:
+        about = self._replay.take(journal, line)
+        kind, record = line["record"], self._record
+        if kind == "journal":
+            record.commits.add(commits_of(line["sweep"]["tags"]))
+        elif kind == "trial":
+            self._begin(line, about[0][0])
+        elif kind == "evaluation":
+            for (course, _), loss in zip(about, line["loss"], strict=True):
+                record.trials[course.trial_id].take(line["step"], loss)
+        elif kind in ("outcome", "failure"):
+            self._end(line, about[0][0])
+
+    def _begin(self, line: dict[str, Any], course: Course) -> None:
+        record, params = self._record, line["params"]
+        known = record.trials.setdefault(course.trial_id, TrialRecord(params["batch_size"]))
+        known.status, known.turn = _status(course), course.next_turn - 1
+        if schema.TASK_CONTENT in params:
+            contents = record.task_contents.setdefault(str(params.get("task.path")), set())
+            contents.add(str(params[schema.TASK_CONTENT]))
+
+    def _end(self, line: dict[str, Any], course: Course) -> None:
+        trial = self._record.trials[course.trial_id]
+        trial.status = _status(course)
+        if line["record"] == "outcome":
+            trial.seconds = max(trial.seconds, line["seconds"])
+            if course.end is line:
+                trial.diverged_step = line["diverged_step"]
+                trial.not_finite = line.get("not_finite")
+
+    def close(self) -> None:
+        self._reader.close()
 
     def __enter__(self) -> RecordReader:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._reader.__exit__()
+        self.close()
 
 
-def _take(
-    record: StudyRecord,
-    named: dict[tuple[str, int], TrialRecord],
-    journal: str,
-    line: dict[str, Any],
-) -> None:
-    kind = line["record"]
-    if kind == "journal":
-        record.commits.add(commits_of(line["sweep"]["tags"]))
-    elif kind == "trial":
-        params = line["params"]
-        known = record.trials.setdefault(line["trial_id"], TrialRecord(params["batch_size"]))
-        known.begun_at = max(known.begun_at, line["time"])
-        named[journal, line["trial"]] = known
-        if schema.TASK_CONTENT in params:
-            contents = record.task_contents.setdefault(params["task.path"], set())
-            contents.add(params[schema.TASK_CONTENT])
-    elif kind == "evaluation":
-        for number, loss in zip(line["trials"], line["loss"], strict=True):
-            trial = named[journal, number]
-            if not trial.steps or line["step"] > trial.steps[-1]:
-                trial.steps.append(line["step"])
-                trial.losses.append(loss)
-    elif kind == "outcome":
-        trial = named[journal, line["trial"]]
-        trial.diverged_step = line["diverged_step"]
-        trial.not_finite = line.get("not_finite")
-        trial.seconds = max(trial.seconds, line["seconds"])
-        trial.ended_at = max(trial.ended_at, line["time"])
-    elif kind == "failure":
-        trial = named[journal, line["trial"]]
-        trial.failed_at = max(trial.failed_at, line["time"])
+def _status(course: Course) -> str:
+    if course.end is None:
+        return BEGUN
+    return ENDED if course.end["record"] == "outcome" else FAILED
 
 
 def commits_of(tags: dict[str, str]) -> str:
@@ -142,9 +182,12 @@ def finished(trial: Trial, record: TrialRecord) -> TrialResult | None:
 
     The rules of ending are those of training (scaling.outcome): a longer budget, a harder target
     or a longer tail than the record's may need more steps; then None. Also where the curve has its
-    last point but no outcome followed (killed in between, a full disk): it would stay without one.
+    last point but no outcome followed (killed in between, a full disk): it would stay without one;
+    and where a part of the curve is lost.
     """
-    if record.ended_at < record.begun_at:
+    if record.status != ENDED or not record.steps:
+        return None
+    if not record.covers(trial.config.evaluation, record.steps[-1]):
         return None
     watch = Watch([trial])
     number = np.array([0])
@@ -216,7 +259,7 @@ def describe(planned: Plan, trials: Sequence[Trial], record: StudyRecord) -> lis
         f"examples     at most {examples:,}",
         f"time         {_estimate(planned, trials, record)}",
     ]
-    return lines + [f"torn last line in {path}: skipped" for path in record.torn]
+    return lines + record.troubles
 
 
 def saved_among(planned: Plan) -> str:
@@ -253,8 +296,8 @@ def _estimate(planned: Plan, trials: Sequence[Trial], record: StudyRecord) -> st
         return "nothing to train"
     known: dict[int, list[tuple[float, int]]] = defaultdict(list)
     for trial in record.trials.values():
-        if trial.seconds > 0:
-            known[trial.batch_size].append((trial.seconds, max([1, *trial.steps[-1:]])))
+        if trial.seconds > 0 and trial.steps:
+            known[trial.batch_size].append((trial.seconds, max(1, trial.steps[-1])))
     if not {trials[position].config.batch_size for position in planned.to_do} <= set(known):
         return "not known: no trial with these batch sizes is on record"
     whole = {size: float(np.mean([one[0] for one in ones])) for size, ones in known.items()}

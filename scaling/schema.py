@@ -10,7 +10,9 @@ from __future__ import annotations
 import html
 import os
 import re
+from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 # Derived params of a trial, known before its first step.
 MODEL_SIZE = "model_size"  # the axis on which models grow (linear regression: inputs D)
@@ -19,6 +21,13 @@ INITIAL_LOSS = "initial_loss"  # held-out loss at step 0
 TRAIN_EXAMPLES = "train_examples"  # in a fixed data set, whether drawn or given; not of a stream
 TASK_CONTENT = "task_content"  # digest of a user's own code and data; absent for our own tasks
 TARGETS = "targets"  # absolute held-out losses, a JSON list, easiest (largest) first
+# What is asked of a trial and may be asked again otherwise: tags of its run, those of the newest
+# request. (Params cannot be changed; records before had these as params.)
+REQUESTED = (
+    *(TARGETS, "relative_targets", "budget.max_steps", "budget.max_examples", "tail_factor"),
+    *("divergence_factor", "device", "stack_networks"),
+)
+NOT_ASKED = "null"  # value of such a tag where the newest request leaves it out
 
 # Metrics. `step` is always the number of optimizer updates done, an int.
 METRICS = {
@@ -191,12 +200,37 @@ def noise_metric(estimator: str, quantity: str) -> str:
 def resolve_tracking_uri(uri: str | None = None) -> str:
     """The MLflow store to use: ``uri``, else MLFLOW_TRACKING_URI, else ./mlflow.db.
 
-    A relative SQLite path is made absolute: it would otherwise follow the working directory.
+    A relative SQLite path is made absolute: it would otherwise follow the working directory. A
+    working directory whose name holds signs that mean something in an address is written so that
+    they do not.
     """
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    prefix = "sqlite:///"
-    is_path = uri.startswith(prefix) and not uri.startswith((f"{prefix}file:", f"{prefix}:memory:"))
-    return prefix + os.path.abspath(uri[len(prefix) :]) if is_path else uri
+    given = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not given:
+        return _sqlite_uri(os.path.abspath("mlflow.db"))
+    path = given[len(SQLITE) :]
+    is_path = given.startswith(SQLITE) and not path.startswith(("file:", ":memory:"))
+    if not is_path or os.path.isabs(path):
+        return given
+    folder = os.getcwd()
+    if "?" not in folder:
+        return SQLITE + os.path.abspath(path)
+    return _sqlite_uri(os.path.abspath(path.partition("?")[0]))
+
+
+SQLITE = "sqlite:///"
+
+
+def _sqlite_uri(path: str) -> str:
+    """The address of a SQLite file; a question mark would end the path of the plain form."""
+    return f"{SQLITE}file:{quote(path)}?uri=true" if "?" in path else SQLITE + path
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a SQLite store; None for every other store, and for one in memory."""
+    path = uri[len(SQLITE) :].partition("?")[0]
+    if not uri.startswith(SQLITE) or path.startswith(":memory:"):
+        return None
+    return Path(unquote(path.removeprefix("file:")) if path.startswith("file:") else path)
 
 
 def without_password(text: str) -> str:

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 ASKED_AGAIN_SECONDS = 10.0
 PATIENCE_SECONDS = 30.0
+UNKNOWN_JOB = "Invalid job id"
 
 
 def this_slurm_job() -> str | None:
@@ -16,18 +17,25 @@ def this_slurm_job() -> str | None:
 
 
 def slurm_job_is_alive(job: str) -> bool:
-    """It waits or runs; False also where no Slurm can be asked."""
+    """It waits or runs, or Slurm does not say; False also where there is no Slurm to be asked."""
     return _is_alive(job, int(time.monotonic() / ASKED_AGAIN_SECONDS))
 
 
 @lru_cache(maxsize=1024)
 def _is_alive(job: str, moment: int) -> bool:
-    """squeue lists what has not ended, and refuses a job that it has forgotten."""
+    """squeue lists what has not ended, and refuses a job that it has forgotten.
+
+    A controller that is slow or away says nothing of the job.
+    """
     command = ["squeue", "--noheader", f"--jobs={job}", "--format=%i"]
     try:
         asked = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except subprocess.TimeoutExpired:
+        return True
+    except OSError:
         return False
-    return asked.returncode == 0 and bool(asked.stdout.strip())
+    if asked.returncode != 0:
+        return UNKNOWN_JOB not in asked.stderr
+    return bool(asked.stdout.strip())

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from scaling.schema import without_password
+from scaling.schema import sqlite_path, without_password
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -65,21 +66,47 @@ def checked(uri: str) -> Iterator[None]:
             yield
         return
     if uri.startswith("postgresql"):
-        with _engine(uri).connect() as connection:
+        with engine_of(uri).connect() as connection:
             _refuse_newer_schema(connection)
             connection.exec_driver_sql(f"SET lock_timeout = '{OPENING_SECONDS}s'")
             connection.exec_driver_sql("SELECT pg_advisory_lock(hashtext('batch-scaling'))")
             yield  # and the lock ends with the connection
         return
-    name = hashlib.sha256(uri.encode()).hexdigest()[:16]
-    path = Path(tempfile.gettempdir()) / f"batch-scaling-{name}.lock"
-    with FileLock(path, OPENING_SECONDS, mode=0o666):
-        with _engine(uri).connect() as connection:
+    with _own_lock(uri):
+        with engine_of(uri).connect() as connection:
             if uri.startswith("sqlite"):
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 connection.rollback()
             _refuse_newer_schema(connection)
         yield
+
+
+@contextmanager
+def _own_lock(uri: str) -> Iterator[None]:
+    """Beside a SQLite file, where only those who may write there can hold it; of other databases in
+    a folder of this user's."""
+    file = sqlite_path(uri)
+    name = hashlib.sha256(uri.encode()).hexdigest()[:16]
+    if file is not None and not file.parent.is_dir():
+        yield  # the driver says that there is no such folder
+        return
+    path = _own_folder() / f"{name}.lock" if file is None else file.with_name(f".{file.name}.lock")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise StoreError(f"{path} is no plain file; remove it")
+    try:
+        with FileLock(path, OPENING_SECONDS):
+            yield
+    except Timeout:
+        raise StoreError(f"another program holds {path}; wait for it or end it") from None
+
+
+def _own_folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"batch-scaling-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise StoreError(f"{folder} belongs to another user; remove it, or set TMPDIR")
+    return folder
 
 
 @contextmanager
@@ -97,7 +124,7 @@ def _short_requests() -> Iterator[None]:
             os.environ[key] = given
 
 
-def _engine(uri: str) -> Engine:
+def engine_of(uri: str) -> Engine:
     from sqlalchemy import create_engine
     from sqlalchemy.exc import NoSuchModuleError
     from sqlalchemy.pool import NullPool
@@ -144,6 +171,38 @@ def _refuse_newer_schema(connection: Connection) -> None:
 def is_away(error: BaseException) -> bool:
     """What a store raised says that it does not answer now, not that it never will."""
     return AWAY.search(str(error)) is not None
+
+
+REFUSALS = (  # MLflow's codes for what it will not take, however often it is asked
+    *("INVALID_PARAMETER_VALUE", "INVALID_STATE", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST"),
+    *("RESOURCE_ALREADY_EXISTS", "RESOURCE_CONFLICT", "NOT_IMPLEMENTED", "MALFORMED_REQUEST"),
+)
+OF_CONTENT = ("IntegrityError", "DataError")  # a database's, of what it was given
+BAD_VALUES = (ValueError, TypeError, KeyError, AttributeError)
+
+
+def is_refused(error: BaseException) -> bool:
+    """The store takes this write not now and not later, and may well take others.
+
+    Everything else is taken as its being away: to be waited for, and tried again.
+    """
+    if isinstance(error, BAD_VALUES):
+        return True
+    if is_away(error) or isinstance(error, StoreError):
+        return False
+    code = getattr(error, "error_code", None)
+    cause = type(error.__cause__).__name__
+    return code in REFUSALS or (code == "BAD_REQUEST" and cause in OF_CONTENT)
+
+
+def reason_of(error: BaseException) -> str:
+    """What a store said, in a line without passwords."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing" if error.args else "a key is missing"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    known = [said for found, said in REASONS.items() if re.search(found, str(error), re.IGNORECASE)]
+    raised = re.sub(r"^[A-Z_]+: ", "", without_password(lines[0])) if lines else ""
+    return known[0] if known else (raised[:300] or type(error).__name__)
 
 
 def store_message(uri: str, error: BaseException) -> str:

@@ -87,7 +87,7 @@ class RunReader:
             page = self._client.search_runs(
                 [experiment.experiment_id], query, max_results=1000, page_token=token
             )
-            found += [run for run in page if _matches(run.data.params, params)]
+            found += [run for run in page if _matches(_all_params(run.data), params)]
             token = page.token
             if not token:
                 break
@@ -129,9 +129,8 @@ class RunReader:
 
 def _refuse_absent_file(uri: str) -> None:
     """Opening it would make an empty database."""
-    prefix = "sqlite:///"
-    path = uri[len(prefix) :].split("?", 1)[0]
-    if uri.startswith(prefix) and not path.startswith("file:") and not Path(path).is_file():
+    path = schema.sqlite_path(uri)
+    if path is not None and not path.is_file():
         raise RunError(
             f"tracking.uri={uri}: there is no such file; name the store that has the run"
         )
@@ -145,7 +144,13 @@ def _finished_trial(run: Any) -> tuple[Any, ...]:
         raise RunError(f"run_id={info.run_id}: is {is_what}; name a trial's run")
     if info.status != "FINISHED":
         raise RunError(f"run_id={info.run_id}: is {info.status}; only finished trials will do")
-    return info.run_id, info.run_name or "", dict(data.tags), dict(data.params), dict(data.metrics)
+    return info.run_id, info.run_name or "", dict(data.tags), _all_params(data), dict(data.metrics)
+
+
+def _all_params(data: Any) -> dict[str, str]:
+    """With what was asked of it last, which stands in tags."""
+    asked = {key: data.tags[key] for key in schema.REQUESTED if key in data.tags}
+    return {**data.params, **asked}
 
 
 def _matches(given: Mapping[str, str], wanted: Mapping[str, str]) -> bool:

@@ -9,20 +9,34 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 from uuid import NAMESPACE_OID, uuid5
 
-from scaling.schema import note_text
-from scaling.store_check import StoreError, checked, with_limits
+from scaling.schema import note_text, sqlite_path
+from scaling.store_check import DATABASE, StoreError, checked, engine_of, with_limits
 
 METRICS_PER_REQUEST = 1000  # MLflow's limits
 PARAMS_PER_REQUEST = 100
 SMALL_SIDE = 256  # pixels, as MLflow has it
+ARTIFACTS = "mlartifacts"  # the folder of artifacts beside a SQLite file
 HAS_PICTURES = {"mlflow.loggedImages": "True"}  # or the pages do not look for them
 Point = tuple[str, float, float, int]  # metric, value, seconds since 1970, step
+
+
+@dataclass(frozen=True)
+class HeldRun:
+    """An active run of the experiment as the store has it."""
+
+    status: str
+    tags: dict[str, str]
+    params: dict[str, str]
 
 
 class Store:
@@ -37,9 +51,11 @@ class Store:
         from mlflow import MlflowClient
 
         bound_requests()
+        self._uri = uri
         with checked(uri):
             self._client = MlflowClient(with_limits(uri))
             self.experiment_id = self._experiment(uri, study, question)
+            self._follow_moved_folder(study)
 
     def _experiment(self, uri: str, study: str, question: str) -> str:
         from mlflow.exceptions import MlflowException
@@ -62,6 +78,93 @@ class Store:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             return self._experiment(uri, study, question)  # from another machine, in between
+
+    def _follow_moved_folder(self, study: str) -> None:
+        """Have artifacts lie beside a SQLite file again that was moved, or copied, with them.
+
+        MLflow keeps whole paths and would write into the old folder. Nothing is done where there is
+        no folder of them beside the file: then they may well still lie where they were.
+        """
+        import sqlalchemy as sa
+
+        file = sqlite_path(self._uri)
+        here = artifact_location(self._uri, study)
+        there = self._client.get_experiment(self.experiment_id).artifact_location
+        moved = file is not None and (file.parent / ARTIFACTS / study).is_dir()
+        if not moved or here is None or there.rstrip("/") == here.rstrip("/"):
+            return
+        if not there.rstrip("/").endswith(f"/{ARTIFACTS}/{quote(study)}"):
+            return  # chosen by somebody, not made by this
+        with engine_of(self._uri).begin() as connection:
+            values = {"here": here, "there": there, "n": len(there) + 1}
+            values["experiment"] = int(self.experiment_id)
+            connection.execute(
+                sa.text(
+                    "UPDATE runs SET artifact_uri = :here || substr(artifact_uri, :n) "
+                    "WHERE experiment_id = :experiment AND "
+                    "substr(artifact_uri, 1, :n - 1) = :there"
+                ),
+                values,
+            )
+            connection.execute(
+                sa.text(
+                    "UPDATE experiments SET artifact_location = :here "
+                    "WHERE experiment_id = :experiment"
+                ),
+                values,
+            )
+
+    def runs(self) -> dict[str, HeldRun]:
+        """Every active run of the experiment."""
+        token, found = None, {}
+        while True:
+            page = self._client.search_runs(
+                [self.experiment_id], max_results=1000, page_token=token
+            )
+            for run in page:
+                data = run.data
+                found[run.info.run_id] = HeldRun(run.info.status, data.tags, data.params)
+            token = page.token
+            if not token:
+                return found
+
+    def count_points(self, run_ids: Sequence[str], ask_each: bool) -> dict[str, int]:
+        """How many points each of these runs has; where that takes many requests, only if ask_each.
+
+        A database counts them in one; a server is asked for each metric of each run.
+        """
+        import sqlalchemy as sa
+
+        if not DATABASE.match(self._uri):
+            return {run_id: self._n_points(run_id) for run_id in run_ids} if ask_each else {}
+        statement = sa.text(
+            "SELECT m.run_uuid, COUNT(*) FROM metrics m JOIN runs r ON r.run_uuid = m.run_uuid "
+            "WHERE r.experiment_id = :experiment GROUP BY m.run_uuid"
+        )
+        with engine_of(self._uri).connect() as connection:
+            rows = connection.execute(statement, {"experiment": int(self.experiment_id)})
+            counted = {run_id: int(n) for run_id, n in rows}
+        return {run_id: counted.get(run_id, 0) for run_id in run_ids}
+
+    def _n_points(self, run_id: str) -> int:
+        return sum(map(len, self.points(run_id).values()))
+
+    def points(self, run_id: str) -> dict[str, set[int]]:
+        """The steps at which a run has each of its metrics."""
+        metrics = self._client.get_run(run_id).data.metrics
+        return {
+            key: {point.step for point in self._client.get_metric_history(run_id, key)}
+            for key in metrics
+        }
+
+    def params(self, run_id: str) -> dict[str, str]:
+        return self._client.get_run(run_id).data.params
+
+    def picture_steps(self, run_id: str, key: str) -> set[int]:
+        """The steps of which the run's image slider has a picture."""
+        names = [Path(item.path).name for item in self._client.list_artifacts(run_id, "images")]
+        found = [re.match(rf"{re.escape(key)}\+step\+(\d+)\+", name) for name in names]
+        return {int(one[1]) for one in found if one is not None}
 
     def has_run(self, run_id: str) -> bool:
         """The run is there, in this experiment, and not deleted."""
@@ -93,6 +196,8 @@ class Store:
 
     def create_run(self, name: str, start_time: float, tags: dict[str, str]) -> str:
         run = self._client.create_run(self.experiment_id, int(start_time * 1000), tags, name)
+        if not run.info.run_id:
+            raise StoreError("the store's answer was cut off (connection aborted)")
         return run.info.run_id
 
     def log(
@@ -108,7 +213,7 @@ class Store:
         metrics = [
             Metric(key, value, int(moment * 1000), step) for key, value, moment, step in points
         ]
-        param_list = [Param(key, _text(value)) for key, value in (params or {}).items()]
+        param_list = [Param(key, as_text(value)) for key, value in (params or {}).items()]
         tag_list = [RunTag(key, value) for key, value in (tags or {}).items()]
         size = METRICS_PER_REQUEST - PARAMS_PER_REQUEST  # of all items together at most 1000
         for start in range(0, max(len(metrics), 1), size):
@@ -140,21 +245,32 @@ class Store:
     def log_file(self, run_id: str, path: Path, folder: str) -> None:
         self._client.log_artifact(run_id, str(path), folder)
 
-    def log_pictures(self, run_id: str, pictures: list[tuple[Path, int, float]], key: str) -> None:
+    def log_pictures(
+        self, run_id: str, pictures: list[tuple[Path, int, float]], key: str
+    ) -> list[Path]:
         """Pictures (PNG file, step, seconds since 1970) of the run's image slider, all at once.
 
         As MlflowClient.log_image does it, which encodes every picture anew and asks a store thrice
         for each: files images/<key>+step+<s>+timestamp+<ms>+<id>.png and beside them a small one;
         the run has the tag HAS_PICTURES. A picture that comes again has the same name, and so
-        stands there once.
+        stands there once. Returns those that are no pictures, which are left out.
         """
+        from PIL import Image
+
+        broken = []
         with TemporaryDirectory() as folder:
             for path, step, moment in pictures:
                 identity = uuid5(NAMESPACE_OID, f"{run_id} {key} {step}")
                 name = f"{key}+step+{step}+timestamp+{int(moment * 1000)}+{identity}"
+                try:
+                    _save_small(path, Path(folder, f"{name}+compressed.webp"))
+                except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+                    broken.append(path)  # what Pillow raises of a file that is no sound picture
+                    continue
                 shutil.copyfile(path, Path(folder, f"{name}.png"))
-                _save_small(path, Path(folder, f"{name}+compressed.webp"))
-            self._client.log_artifacts(run_id, folder, "images")
+            if len(broken) < len(pictures):
+                self._client.log_artifacts(run_id, folder, "images")
+        return broken
 
     def set_status(self, run_id: str, status: str, end_time: float | None = None) -> None:
         if status == "RUNNING":
@@ -185,7 +301,7 @@ def _description(study: str, question: str) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -193,9 +309,9 @@ def artifact_location(uri: str, study: str) -> str | None:
     """Where an experiment's artifacts lie: beside a SQLite file; servers decide themselves."""
     if uri.startswith(("http://", "https://")):
         return None
-    prefix = "sqlite:///"
-    folder = Path(uri[len(prefix) :]).parent if uri.startswith(prefix) else Path.cwd()
-    return (folder / "mlartifacts" / study).as_uri()
+    file = sqlite_path(uri)
+    folder = Path.cwd() if file is None else file.parent
+    return (folder / ARTIFACTS / study).as_uri()
 
 
 def bound_requests() -> None:

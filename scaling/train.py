@@ -128,7 +128,8 @@ def _train(trials: Sequence[Trial], recorder: Recorder, begin: Begin | None) -> 
                 measured |= _noise(meter, stack, step, next_noise)
                 next_noise = _grown(next_noise, step, first.noise_scale.ratio)
             if first.save_models:
-                _export(task, stack, watch, recorder, measured["loss"])
+                rows = _evaluated(stack, watch, step, due)
+                _export(task, stack, watch, recorder, measured["loss"], rows)
             ended = _evaluate(stack, watch, recorder, step, due, measured, factor)
             if first.picture_ratio:
                 everyone = step == due and step >= next_picture
@@ -241,9 +242,21 @@ def _draw(task: Task, stack: Stack, recorder: Recorder, step: int, rows: np.ndar
         recorder.picture(step, int(stack.member[row]), pictures[row])
 
 
-def _export(task: Task, stack: Stack, watch: Watch, recorder: Recorder, losses: np.ndarray) -> None:
-    """Hand over every trial's network: the last one, and the best one if it is."""
-    for row in np.flatnonzero(stack.counted):
+def _evaluated(stack: Stack, watch: Watch, step: int, due: int) -> np.ndarray:
+    """Rows [R] of trials that have an evaluation at this step; of others it is a neighbour's end."""
+    return stack.counted if step == due else stack.counted & (watch.limit[stack.member] == step)
+
+
+def _export(
+    task: Task,
+    stack: Stack,
+    watch: Watch,
+    recorder: Recorder,
+    losses: np.ndarray,
+    rows: np.ndarray,
+) -> None:
+    """Hand over the networks of these rows [R]: the last one, and the best one if it is."""
+    for row in np.flatnonzero(rows):
         state, number = task.exported(stack.params, int(row)), int(stack.member[row])
         if state is None or not np.isfinite(losses[row]):
             continue
@@ -262,7 +275,7 @@ def _evaluate(
     factor: float | None,
 ) -> np.ndarray:
     """Record the evaluation of every trial that has one at this step; the numbers that ended."""
-    rows = stack.counted if step == due else stack.counted & (watch.limit[stack.member] == step)
+    rows = _evaluated(stack, watch, step, due)
     numbers = stack.member[rows]
     measured = {key: values[rows] for key, values in measured.items()}
     loss = measured["loss"]

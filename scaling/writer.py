@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from scaling.acknowledged import note_path
+from scaling.durable import refuse_no_plain_file
 from scaling.journal import JournalError
 from scaling.store_check import StoreError, is_away, store_message
 from scaling.sync import Sync
@@ -26,6 +27,7 @@ POLL_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 PATIENCE_SECONDS = 90.0  # how long the end of a sweep waits for a store that is away; default
 SILENCE_SECONDS = 30.0  # what a single request may take beyond that
+WAITS = "training goes on, and what it records is written when it is back"
 STARTS = 20  # of writing processes in one sweep, when they are killed again and again
 
 
@@ -33,7 +35,7 @@ STARTS = 20  # of writing processes in one sweep, when they are killed again and
 class Destination:
     """Where the journals in `folder` go: the experiment `study` of the store at `uri`.
 
-    sweep: the one that is alive; "" where none is.
+    sweep: the one that is alive; "" where none is. thorough: see scaling.sync.Sync.
     """
 
     uri: str
@@ -42,6 +44,15 @@ class Destination:
     folder: Path
     sweep: str = ""
     patience_seconds: float = PATIENCE_SECONDS
+    thorough: bool = False
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What is not in the store in the end, a line each. n_refused: trials that it does not take."""
+
+    lines: list[str] = field(default_factory=list)
+    n_refused: int = 0
 
 
 @contextmanager
@@ -56,11 +67,18 @@ def interrupts_blocked() -> Iterator[None]:
 
 
 class Writer:
-    """Starts the writing process and hears from it; one that dies is started again."""
+    """Starts the writing process and hears from it; one that dies is started again.
 
-    def __init__(self, destination: Destination) -> None:
+    say: hears at once that the store is away, and what it does not take, a line each.
+    """
+
+    def __init__(
+        self, destination: Destination, say: Callable[[str], None] = lambda line: None
+    ) -> None:
         self._destination = destination
+        self._say = say
         self._starts = 0
+        self._early: tuple[str, Any] | None = None  # heard while training, to be received later
         self._start()
 
     @property
@@ -80,11 +98,24 @@ class Writer:
             self._process.start()
         theirs.close()
 
-    def revive(self) -> None:
-        """Start another one if it was killed; it goes on with what is not in the store yet."""
+    def look_after(self) -> None:
+        """Hear what it says; start another one if it was killed, which goes on with the rest."""
+        with suppress(EOFError, OSError):
+            while self._early is None and self._connection.poll():
+                self._hear(self._connection.recv())
+        self._revive()
+
+    def _hear(self, message: tuple[str, Any]) -> None:
+        if message[0] == "said":
+            self._say(message[1])
+        elif message[0] not in ("ready", "written"):
+            self._early = message
+
+    def _revive(self) -> None:
         died = not self._process.is_alive() and self._process.exitcode != 0
         if died and self._starts < STARTS:
             self._connection.close()
+            self._early = None
             self._start()
 
     def wait_until_open(self) -> str:
@@ -94,6 +125,9 @@ class Writer:
         """
         try:
             kind, content = self._receive()
+            while kind == "died" and self._starts < STARTS:
+                self._revive()
+                kind, content = self._receive()
         except BaseException:  # Ctrl-C: let the process see that nobody waits for it
             self._connection.close()
             raise
@@ -107,8 +141,8 @@ class Writer:
         status: str,
         on_written: Callable[[int], None] = lambda n: None,
         patience_seconds: float | None = None,
-    ) -> None:
-        """Write what is left, end the sweep's parent run with `status`.
+    ) -> LeftOut:
+        """Write what is left, end the sweep's parent run with `status`; what did not go in.
 
         `on_written` gets the number of trials written so far; patience_seconds replaces the
         destination's. StoreError when the store was away for longer than that.
@@ -124,13 +158,13 @@ class Writer:
                 self._process.join()
                 raise StoreError(store_message(self._destination.uri, StoreError(error))) from None
             if kind == "died" and self._starts < STARTS:
-                self.revive()
+                self._revive()
                 self._send(status, patience_seconds)
             elif kind == "written":
                 on_written(content)
             elif kind == "closed":
                 self._process.join()
-                return
+                return content
             elif kind != "ready":
                 self._process.join()
                 raise StoreError(content)
@@ -145,9 +179,14 @@ class Writer:
 
     def _receive(self, limit_seconds: float | None = None) -> tuple[str, Any]:
         """What it says next; TimeoutError when it is stuck in a request that nobody answers."""
+        if self._early is not None:
+            return self._early
         try:
-            if self._connection.poll(limit_seconds):
-                return self._connection.recv()
+            while self._connection.poll(limit_seconds):
+                message = self._connection.recv()
+                if message[0] != "said":
+                    return message
+                self._say(message[1])
         except (EOFError, ConnectionResetError):
             self._process.join()
             return "died", "the process that writes to MLflow ended unexpectedly"
@@ -160,7 +199,7 @@ class NoWriter(Writer):
     def __init__(self) -> None:
         return
 
-    def revive(self) -> None:
+    def look_after(self) -> None:
         return
 
     def wait_until_open(self) -> str:
@@ -174,8 +213,8 @@ class NoWriter(Writer):
         status: str,
         on_written: Callable[[int], None] = lambda n: None,
         patience_seconds: float | None = None,
-    ) -> None:
-        return
+    ) -> LeftOut:
+        return LeftOut()
 
 
 def follow(destination: Destination, connection: Connection, again: bool = False) -> None:
@@ -186,7 +225,7 @@ def follow(destination: Destination, connection: Connection, again: bool = False
     for name in (signal.SIGINT, signal.SIGTERM):  # the parent's to handle; its end ends this
         signal.signal(name, signal.SIG_IGN)
     uri = destination.uri
-    following = _Following(destination)
+    following = _Following(destination, lambda line: _tell(connection, "said", line))
     try:
         said = following.open(again)
     except Exception as error:
@@ -201,21 +240,29 @@ def follow(destination: Destination, connection: Connection, again: bool = False
     finally:
         following.lock.release()
     _tell(connection, "written", following.written)
-    _tell(connection, "closed", None)
+    _tell(connection, "closed", following.left_out)
 
 
 class _Following:
     """A study's journals on their way into a store that may be away when it starts."""
 
-    def __init__(self, destination: Destination) -> None:
+    def __init__(self, destination: Destination, say: Callable[[str], None]) -> None:
         self._destination = destination
+        self.say = say
         self._store: Store | None = None
         self._sync: Sync | None = None
+        refuse_no_plain_file(destination.folder / "writer.lock")
         self.lock = FileLock(destination.folder / "writer.lock", timeout=0)
 
     @property
     def written(self) -> int:
         return 0 if self._sync is None else self._sync.written
+
+    @property
+    def left_out(self) -> LeftOut:
+        if self._sync is None:
+            return LeftOut()
+        return LeftOut(list(self._sync.left_out.values()), self._sync.n_refused)
 
     def open(self, again: bool) -> str:
         """ "", or a line that says that the store is away; raises if it is no store of ours.
@@ -231,7 +278,7 @@ class _Following:
             if not (again or (is_away(error) and (known or locked))):
                 raise
             reason = store_message(uri, error).partition("; ")[0]
-            return f"{reason}; training goes on, and what it records is written when it is back"
+            return f"{reason}; {WAITS}"
         return ""
 
     def sync(self) -> Sync:
@@ -243,7 +290,8 @@ class _Following:
             except Timeout:
                 raise StoreError("the writer of an earlier sweep of this study is busy") from None
             assert self._store is not None
-            self._sync = Sync(self._destination.folder, self._store, self._destination.uri)
+            to = self._destination
+            self._sync = Sync(to.folder, self._store, to.uri, self.say, to.thorough)
         return self._sync
 
     def _open_store(self) -> None:
@@ -262,7 +310,7 @@ def _write_all(following: _Following, destination: Destination, connection: Conn
     A store that is away is tried again until it is back, however long the sweep lasts; after the
     sweep's end for patience_seconds.
     """
-    end, told, deadline, caught_up = "", 0.0, float("inf"), False
+    end, told, deadline, caught_up, waits = "", 0.0, float("inf"), False, ""
     while True:
         busy = False
         try:
@@ -276,11 +324,17 @@ def _write_all(following: _Following, destination: Destination, connection: Conn
                 caught_up = True
             if not busy:
                 sync.write_stale()
+            if waits:
+                waits = ""
+                following.say("the MLflow store is back")
         except JournalError:
             raise
-        except Exception:
+        except Exception as error:
             if time.monotonic() > deadline:
                 raise
+            if not waits:
+                waits = store_message(destination.uri, error).partition("; ")[0]
+                following.say(f"{waits}; {WAITS}")
             time.sleep(RETRY_SECONDS)
         if not end:
             end, patience = _end_of_sweep(connection, 0.0 if busy else POLL_SECONDS)

@@ -6,7 +6,7 @@ Starting them takes seconds, which a search would pay in every round: it keeps o
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from scaling import schema
@@ -22,6 +22,7 @@ from sweeps.training import LauncherOptions
 from sweeps.worker import Place
 
 log = logging.getLogger(__name__)
+MOST_SHOWN = 5  # lines of what the store does not have
 PATIENCE_WITHOUT_RECORD = 3.0  # seconds for the store when the record's disk is full
 
 
@@ -80,9 +81,9 @@ class Crew:
     def has_executor(self) -> bool:
         return self._executor is not None
 
-    def revive(self) -> None:
-        """Start a writer that was killed again."""
-        self._writer.revive()
+    def look_after(self) -> None:
+        """Pass on what the writer says, and start one that was killed again."""
+        self._writer.look_after()
 
     def dismiss(self) -> None:
         """At once; the writer writes what there is, and nobody waits for it."""
@@ -115,13 +116,18 @@ class Crew:
         with progress_display() as display:
             written = Count("writing to MLflow", self.n_trials, display)
             try:
-                self._writer.close(self.status, written.set)
+                left_out = self._writer.close(self.status, written.set)
             except StoreError as error:
                 raise StoreError(
                     f"{error}. All that was trained is on record; {written.done} of the "
                     f"{self.n_trials} trials trained now are in the store; the rest: "
                     f"python -m sweeps.sync {self._folder}"
                 ) from None
+        if left_out.n_refused:
+            raise StoreError(
+                f"not in the store: {in_a_line(left_out.lines)}. All that was trained is on "
+                f"record; to try again: python -m sweeps.sync {self._folder}"
+            )
 
 
 class _Kept:
@@ -181,4 +187,11 @@ def _writer(config: TrialConfig, place: Place) -> Writer:
     uri = schema.resolve_tracking_uri(config.tracking.uri)
     question, sweep = config.study.question, place.sweep["name"]
     patience = config.tracking.patience_seconds
-    return Writer(Destination(uri, place.study, question, place.folder, sweep, patience))
+    destination = Destination(uri, place.study, question, place.folder, sweep, patience)
+    return Writer(destination, lambda line: log.warning("%s", line))
+
+
+def in_a_line(lines: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    shown = "; ".join(lines[:MOST_SHOWN])
+    return f"{shown}; and {len(lines) - MOST_SHOWN} more" if len(lines) > MOST_SHOWN else shown

@@ -90,7 +90,7 @@ def _run_units(
             with progress_display() as display, place.new_journal() as journal:
                 count = Count("training", n_trials, display)
                 journal.write("sweep", tags={}, files=sweep_files())
-                training = Training(place, options, journal, crew.executor, count, crew.revive)
+                training = Training(place, options, journal, crew.executor, count, crew.look_after)
                 training.n_skipped = len(planned.results)
                 with stop_requests(training.stop):
                     training.run(units)
@@ -127,7 +127,7 @@ def _say(
     tags: dict[str, str],
     refused: Sequence[str],
 ) -> None:
-    for line in [*refused, *(f"torn last line in {path}: skipped" for path in record.torn)]:
+    for line in [*refused, *record.troubles]:
         log.warning("%s", line)
     parts = {
         "finished before": len(planned.results),

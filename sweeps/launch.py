@@ -29,6 +29,7 @@ from sweeps.jobs import SweepResult, prepare_jobs, run_trials
 from sweeps.messages import interruptible_between, one_line_errors
 from sweeps.progress import Count, progress_display
 from sweeps.record import sweep_record
+from sweeps.study_folder import refuse_other_kinds
 from sweeps.slurm_options import slurm_options
 from sweeps.training import Failure, LauncherOptions
 from sweeps.units import Job
@@ -151,6 +152,10 @@ def launcher_options(
         if executor not in EXECUTORS:
             allowed = f"must be one of {', '.join(EXECUTORS)}"
             raise ConfigError("hydra.launcher.executor", executor, allowed)
+        if n_workers == 0 and trial_timeout_seconds is not None and executor == "local":
+            allowed = "needs workers, which can be ended; set hydra.launcher.workers=1, or leave it"
+            key = "hydra.launcher.trial_timeout_seconds"
+            raise ConfigError(key, trial_timeout_seconds, f"{allowed} null")
         on = slurm_options(slurm) if executor == "slurm" else None
     return LauncherOptions(stack_size, n_workers, trial_timeout_seconds, retries, fail_fast, on)
 
@@ -164,6 +169,7 @@ def dry_run(
     with one_line_errors():
         trials = prepare_jobs(compose_jobs(loader, config, job_overrides, 0))
         folder = Path(trials[0].config.record_dir)
+        refuse_other_kinds(folder)
         record = read_record(folder)
         planned = plan(trials, record, read_headers(folder / "checkpoints", move=False)[0])
     print("\n".join(describe(planned, trials, record)))

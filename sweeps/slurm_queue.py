@@ -11,6 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaling.slurm_job import UNKNOWN_JOB
+
 log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 60.0
 END_SECONDS = 300.0  # what cancelled tasks may take to save and end
@@ -22,7 +24,6 @@ NOT_ENDED = (
     *("STAGE_OUT", "RESIZING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"),
     *("RESV_DEL_HOLD", "REVOKED"),
 )
-UNKNOWN_JOB = "Invalid job id"
 
 
 class SlurmError(RuntimeError):

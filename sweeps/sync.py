@@ -7,32 +7,53 @@ it may be repeated at any time; the store has every run and every point once in 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from scaling.config import ConfigError, StudyConfig
+from scaling.config import StudyConfig
 from scaling.schema import resolve_tracking_uri
+from scaling.store_check import StoreError
 from scaling.validation import validate_study
-from scaling.writer import Destination, Writer
-from sweeps.messages import one_line_errors
-from sweeps.study_folder import live_sweep
+from scaling.writer import Destination, LeftOut, Writer
+from sweeps.crew import in_a_line
+from sweeps.messages import one_line_errors, one_line_interruption
+from sweeps.study_folder import live_sweep, study_of
 
 
 def sync(folder: Path, uri: str | None) -> int:
-    """Replay all journals in `folder`; the number of trials that were written."""
-    owner = folder / "study.json"
-    if not owner.exists():
-        raise ConfigError("record_dir", folder, "is not the record folder of a study")
-    study = str(json.loads(owner.read_text())["study"])
+    """Replay all journals in `folder`; the number of trials that were written.
+
+    StoreError, when all else is written, for what the store does not have in the end.
+    """
+    written, left_out = write(folder, uri)
+    if left_out.lines:
+        raise StoreError(_incomplete(folder, written, left_out))
+    return written
+
+
+def write(folder: Path, uri: str | None) -> tuple[int, LeftOut]:
+    """The number of trials that were written, and what was not."""
+    study = study_of(folder)
     validate_study(StudyConfig(name=study))  # a copied folder is somebody else's word
     written = [0]
     with live_sweep(folder, study):
-        writer = Writer(Destination(resolve_tracking_uri(uri), study, "", folder))
-        said = writer.wait_until_open()
-        if said:
-            print(said, flush=True)
-        writer.close("KILLED", written.append)
-    return written[-1]
+        destination = Destination(resolve_tracking_uri(uri), study, "", folder, thorough=True)
+        writer = Writer(destination, lambda line: print(line, flush=True))
+        try:
+            said = writer.wait_until_open()
+            if said:
+                print(said, flush=True)
+            left_out = writer.close("KILLED", written.append)
+        except KeyboardInterrupt:
+            writer.abandon()
+            raise
+    return written[-1], left_out
+
+
+def _incomplete(folder: Path, written: int, left_out: LeftOut) -> str:
+    return (
+        f"{written} trials written; the store does not have all of {folder}: "
+        f"{in_a_line(left_out.lines)}"
+    )
 
 
 def main() -> None:
@@ -40,7 +61,7 @@ def main() -> None:
     parser.add_argument("record_dir", type=Path, help="the study's folder, runs/<study>")
     parser.add_argument("--uri", help="the store; default MLFLOW_TRACKING_URI, else ./mlflow.db")
     arguments = parser.parse_args()
-    with one_line_errors():
+    with one_line_interruption(), one_line_errors():
         written = sync(arguments.record_dir.absolute(), arguments.uri)
     print(f"{written} trials written; the store has the whole record of {arguments.record_dir}")
 

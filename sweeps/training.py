@@ -172,15 +172,21 @@ class Training:
         return [replace(part, attempt=attempt) for part in rest.units]
 
     def _fail(self, unit: Unit, error: str) -> None:
-        ended = rest_of(unit, self.place.folder, self.options.stack_size).results
-        self.results |= ended
-        failed = [number for number in unit.numbers if number not in ended]
-        if not failed:
+        rest = rest_of(unit, self.place.folder, self.options.stack_size)
+        self.results |= rest.results
+        if not rest.units:
             return
-        headers = dict(zip(unit.numbers, unit.headers, strict=True))
+        headers = {
+            number: header
+            for part in rest.units
+            for number, header in zip(part.numbers, part.headers, strict=True)
+        }
+        failed = [number for number in unit.numbers if number in headers]
+        inside = unit.log.is_relative_to(self.place.folder)  # of a folder that may be moved
+        log_name = str(unit.log.relative_to(self.place.folder) if inside else unit.log)
         for number in failed:
             self.journal.write("trial", trial=number, **headers[number])
-            self.journal.write("failure", trial=number, error=error, log=str(unit.log))
+            self.journal.write("failure", trial=number, error=error, log=log_name)
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
         name = headers[failed[0]]["name"] + more
         self.failures.append(Failure(failed, name, error, unit.log))

@@ -90,7 +90,9 @@ def make_units(
         unit = Unit(
             numbers=numbers,
             trials=[trials[number] for number in numbers],
-            headers=[_header(trials[n], jobs[n], settings[n]) for n in numbers],
+            headers=[
+                _at_next_turn(_header(trials[n], jobs[n], settings[n]), record) for n in numbers
+            ],
             saved=saved,
             curves=[_curve(trials[number], record, saved) for number in numbers],
             log=(jobs[numbers[0]].directory / "train.log").absolute(),
@@ -133,7 +135,7 @@ def rest_of(unit: Unit, folder: Path, stack_size: int) -> Rest:
             unit,
             numbers=[unit.numbers[row] for row in rows],
             trials=[unit.trials[row] for row in rows],
-            headers=[unit.headers[row] for row in rows],
+            headers=[_at_next_turn(unit.headers[row], record) for row in rows],
             saved=saved,
             curves=[_curve(unit.trials[row], record, saved) for row in rows],
         )
@@ -142,6 +144,12 @@ def rest_of(unit: Unit, folder: Path, stack_size: int) -> Rest:
     furthest = max((saved[0].step for saved in planned.saved.values()), default=0)
     results = {unit.numbers[row]: result for row, result in planned.results.items()}
     return Rest(results, rest, bool(results) or furthest > begun)
+
+
+def _at_next_turn(header: dict[str, Any], record: StudyRecord) -> dict[str, Any]:
+    """What a journal says of a trial that begins again: after everything that is on record."""
+    known = record.trials.get(header["trial_id"])
+    return {**header, "turn": 1 if known is None else known.turn + 1}
 
 
 def _curve(trial: Trial, record: StudyRecord, saved: Sequence[Header]) -> Curve:

@@ -11,6 +11,8 @@ from scaling.checkpoint import Header
 from scaling.config import BudgetConfig, OwnTaskConfig, TrialConfig
 from scaling.journal import Journal
 from scaling.record import (
+    BEGUN,
+    FAILED,
     StudyRecord,
     TrialRecord,
     commits_of,
@@ -78,8 +80,17 @@ def test_an_interrupted_curve_is_no_answer() -> None:
 def test_a_whole_curve_without_its_outcome_is_no_answer() -> None:
     record, _ = recorded(CONFIG)
     [trial] = prepare([CONFIG])
-    assert finished(trial, replace(record, begun_at=2.0, ended_at=3.0)) is not None
-    assert finished(trial, replace(record, begun_at=2.0, ended_at=1.0)) is None
+    assert finished(trial, record) is not None
+    assert finished(trial, replace(record, status=BEGUN)) is None
+
+
+def test_a_curve_with_a_hole_is_no_answer() -> None:
+    record, _ = recorded(CONFIG)
+    [trial] = prepare([CONFIG])
+    hole = [position for position, step in enumerate(record.steps) if step == 7]
+    for values in (record.steps, record.losses):
+        del values[hole[0]]
+    assert finished(trial, record) is None
 
 
 def test_journals_are_merged_by_identity(tmp_path: Path) -> None:
@@ -146,9 +157,9 @@ def test_a_failed_trial_is_told_from_an_interrupted_one() -> None:
     record, _ = recorded(CONFIG)
     [trial] = prepare([replace(CONFIG, relative_targets=[])])
     study = StudyRecord({trial.trial_id: record})
-    record.begun_at, record.failed_at = 5.0, 7.0
+    record.status = FAILED
     assert (plan([trial], study).failed, plan([trial], study).interrupted) == ({0}, set())
-    record.begun_at = 8.0  # begun again since
+    record.status = BEGUN  # again since
     assert (plan([trial], study).failed, plan([trial], study).interrupted) == (set(), {0})
 
 

@@ -128,9 +128,9 @@ def test_everything_arrives_once(tmp_path: Path, folder: Path, uri: str) -> None
     assert child.data.params == {
         "batch_size": "4",
         "lr": "0.1",
-        "targets": "[0.5]",
         "optimizer.name": "sgd",
     }
+    assert child.data.tags["targets"] == "[0.5]"
     assert child.data.metrics["steps_to_target/0.5"] == 2.0
     history = sorted(client.get_metric_history(child.info.run_id, "loss"), key=lambda m: m.step)
     assert [m.step for m in history] == list(range(1501))
@@ -220,7 +220,7 @@ def write_failure(journal: Journal, number: int, log: Path) -> None:
 
 
 def test_a_failed_trial_says_so_until_it_is_done(folder: Path, uri: str, tmp_path: Path) -> None:
-    log = tmp_path / "train.log"
+    log = folder / "train.log"
     log.write_text("the whole story")
     with new_journal(folder, "2") as journal:
         write_trial(journal, 0, 4, end=False)
