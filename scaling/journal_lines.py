@@ -39,8 +39,12 @@ def _is_sweep(value: Any) -> bool:
 
 NEEDED: dict[str, dict[str, Check]] = {  # record -> field -> what it must be
     "journal": {
-        **{"format": is_whole, "study": is_text, "sweep": _is_sweep, "host": is_text},
-        **{"pid": is_whole, "process_started": is_number},
+        "format": is_whole,
+        "study": is_text,
+        "sweep": _is_sweep,
+        "host": is_text,
+        "pid": is_whole,
+        "process_started": is_number,
     },
     "trial": {"trial": is_whole, "trial_id": is_text, "params": _is_params, "time": is_number},
     "evaluation": {"step": is_whole, "time": is_number},
@@ -54,7 +58,10 @@ NEEDED: dict[str, dict[str, Check]] = {  # record -> field -> what it must be
 }
 MAY_HAVE: dict[str, dict[str, Check]] = {
     "trial": {
-        **{"turn": is_whole, "name": is_text, "tags": _is_texts, "config": is_text},
+        "turn": is_whole,
+        "name": is_text,
+        "tags": _is_texts,
+        "config": is_text,
         "files": _is_texts,
     },
 }

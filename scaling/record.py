@@ -22,7 +22,6 @@ from scaling.result import TrialResult
 from scaling.schedules import next_evaluation
 from scaling.trial import Trial
 
-
 BEGUN, FAILED, ENDED = "begun", "failed", "ended"
 
 

@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,10 +37,14 @@ INTERRUPTED = 130
 
 @dataclass
 class Loop:
-    """The studies (choice of the group study -> study.name) and how far they are."""
+    """The studies (choice of the group study -> study.name) and how far they are.
+
+    records: where the record of each choice lies.
+    """
 
     names: dict[str, str]
     config_dir: str | None = None
+    records: dict[str, Path] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     expected: float = 0.0  # seconds of the studies that were trained in this loop
     taken: float = 0.0
@@ -55,12 +60,13 @@ class Loop:
 
     def run_study(self, choice: str, name: str) -> None:
         own = ["--config-dir", self.config_dir] if self.config_dir else []
-        before, began = _newest_journal(name), time.monotonic()
+        folder = self.records.get(choice, Path("runs", name))
+        before, began = _newest_journal(folder), time.monotonic()
         code = self.step(f"{choice}, its sweep", ["sweeps", *own, "-m", f"study={choice}"])
         if code > 1:  # 1: some trials failed, the report says of the others what they say
             return
         page = Path("reports", name, "report.html")
-        if not page.exists() or page.stat().st_mtime < _newest_journal(name):
+        if not page.exists() or page.stat().st_mtime < _newest_journal(folder):
             self.step(f"{choice}, its report", ["analysis", f"study={name}"])
         if before == 0 and choice in STUDIES:  # else part of it was on record
             self.expected += STUDIES[choice]
@@ -99,9 +105,29 @@ def run_module(command: Sequence[str]) -> int:
     return code
 
 
-def _newest_journal(name: str) -> float:
-    """When something was last written on the study's record; 0 if nothing ever was."""
-    return max((path.stat().st_mtime for path in Path("runs", name).glob("*.jsonl")), default=0.0)
+def _newest_journal(folder: Path) -> float:
+    """When something was last written on a study's record; 0 if nothing ever was."""
+    return max((path.stat().st_mtime for path in folder.glob("*.jsonl")), default=0.0)
+
+
+def record_folders(choices: Iterable[str], config_dir: str | None) -> dict[str, Path]:
+    """Where the record of each study lies, as its sweep has it; not of one that cannot be composed,
+    which its sweep says."""
+    from hydra import compose, initialize_config_module
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from sweeps import config_schema
+
+    config_schema.register()
+    own = [f"hydra.searchpath=['{Path(config_dir).absolute().as_uri()}']"] if config_dir else []
+    folders = {}
+    with initialize_config_module("conf", version_base="1.3"):
+        for choice in choices:
+            with suppress(HydraException, OmegaConfBaseException):
+                config = compose("config", [f"study={choice}", *own])
+                folders[choice] = Path(str(config.record_dir))
+    return folders
 
 
 def main() -> None:
@@ -112,7 +138,8 @@ def main() -> None:
     with one_line_interruption(), one_line_errors():
         asked = dict.fromkeys(arguments.study or STUDIES)
         names = chosen_studies(list(asked), arguments.config_dir)
-        loop = Loop(names, arguments.config_dir)
+        records = record_folders(names, arguments.config_dir)
+        loop = Loop(names, arguments.config_dir, records)
         loop.run()
     if loop.failed:
         print(f"failed: {'; '.join(loop.failed)}; the same command goes on", file=sys.stderr)

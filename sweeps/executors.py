@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol
 
 from pebble import ProcessExpired, ProcessPool
@@ -17,6 +18,7 @@ from scaling.writer import interrupts_blocked
 from sweeps.units import Unit
 from sweeps.worker import Ended, Place, Trainer, run_unit, start_worker, train_logged
 
+MOST_POOLS = 20  # one after another
 NO_NEW_WORKER_SECONDS = 0.2  # after this long a pool that is told to stop starts none
 
 
@@ -78,12 +80,17 @@ class WorkerExecutor:
     def __init__(self, n_workers: int, place: Place, timeout_seconds: float | None) -> None:
         self.capacity = n_workers
         self._timeout_seconds = timeout_seconds
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["hydra", "sweeps.worker"])
+        self._place = place
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["hydra", "sweeps.worker"])
         # without a lock: a worker may be killed at any moment, also while it holds one
-        self._stop = context.RawValue("b", 0)
-        self._pool = ProcessPool(
-            n_workers, initializer=start_worker, initargs=(place, self._stop), context=context
+        self._stop = self._context.RawValue("b", 0)
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPool:
+        arguments = (self._place, self._stop)
+        return ProcessPool(
+            self.capacity, initializer=start_worker, initargs=arguments, context=self._context
         )
 
     def start(self) -> None:
@@ -96,10 +103,19 @@ class WorkerExecutor:
     def _schedule(self, unit: Unit) -> Future[Ended]:
         limit = self._timeout_seconds
         timeout = None if limit is None else limit * len(unit.trials)
-        return self._pool.schedule(run_unit, args=[unit], timeout=timeout)
+        for _ in range(MOST_POOLS):
+            try:
+                return self._pool.schedule(run_unit, args=[unit], timeout=timeout)
+            except RuntimeError:  # it broke just now
+                self.poll()
+        raise RuntimeError("worker processes are killed as soon as they are started")
 
     def poll(self) -> None:
-        return
+        """A pool of which a worker was killed before it had work gives up: another one, then."""
+        if not self._pool.active:
+            self._pool.stop()
+            self._pool.join()  # whatever its other workers do is ended with them
+            self._pool = self._new_pool()
 
     def stop(self) -> None:
         self._stop.value = 1
@@ -122,6 +138,8 @@ def end_of(future: Future[Ended], unit: Unit, timeout_seconds: float | None) -> 
         return future.result()
     except ProcessExpired as expired:
         return Ended("lost", _death(expired.exitcode))
+    except BrokenProcessPool:
+        return Ended("lost", "a worker process was ended before it had begun")
     except FutureTimeout:
         return took_too_long(unit, timeout_seconds)
     except OSError as error:

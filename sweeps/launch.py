@@ -29,8 +29,8 @@ from sweeps.jobs import SweepResult, prepare_jobs, run_trials
 from sweeps.messages import interruptible_between, one_line_errors
 from sweeps.progress import Count, progress_display
 from sweeps.record import sweep_record
-from sweeps.study_folder import refuse_other_kinds
 from sweeps.slurm_options import slurm_options
+from sweeps.study_folder import refuse_other_kinds
 from sweeps.training import Failure, LauncherOptions
 from sweeps.units import Job
 

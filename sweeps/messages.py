@@ -9,13 +9,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TextIO, cast
 
 from scaling.config import ConfigError
 from scaling.journal import JournalError, RecordError
 from scaling.store_check import StoreError
 from sweeps.slurm_queue import SlurmError
 
-OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+OF_THE_MACHINE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    # a folder that was moved, a file where a folder should be, a link, a pipe
+    *(errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.EINVAL),
+)
 
 
 @contextmanager
@@ -27,7 +32,7 @@ def one_line_errors() -> Iterator[None]:
     except RecordError as error:
         message = f"{error}; what is recorded is safe: mend this and start the same command again"
     except OSError as error:
-        if error.errno not in OF_THE_MACHINE:
+        if error.errno not in OF_THE_MACHINE or error.filename is None:
             raise
         message = f"{error.filename}: {error.strerror}; mend this and start the same command again"
     else:
@@ -76,9 +81,58 @@ class StoppedAtOnce(KeyboardInterrupt):
     """Interrupted while things were being put in order: leave them to those who do it."""
 
 
+class _OutlivingPipe:
+    """A stream whose reader may go (`| head`): then it is said once, and nothing more is written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._let_go()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+        if self._stream is sys.__stdout__:
+            print("nobody reads the output any more: the work goes on", file=sys.stderr)
+
+
+@contextmanager
+def outliving_pipes() -> Iterator[None]:
+    """What is printed inside may find its reader gone."""
+    before = sys.stdout, sys.stderr
+    sys.stdout = cast(TextIO, _OutlivingPipe(before[0]))
+    sys.stderr = cast(TextIO, _OutlivingPipe(before[1]))
+    try:
+        yield
+        sys.stdout.flush()
+    finally:
+        sys.stdout, sys.stderr = before
+
+
 @contextmanager
 def one_line_interruption() -> Iterator[None]:
     """Ctrl-C and SIGTERM end the sweep in order: training stops, what is done is written."""
+    with outliving_pipes(), _one_line_interruption():
+        yield
+
+
+@contextmanager
+def _one_line_interruption() -> Iterator[None]:
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, _interrupt)
     try:

@@ -15,7 +15,7 @@ from scaling.store_check import StoreError
 from scaling.validation import validate_study
 from scaling.writer import Destination, LeftOut, Writer
 from sweeps.crew import in_a_line
-from sweeps.messages import one_line_errors, one_line_interruption
+from sweeps.messages import StoppedAtOnce, one_line_errors, one_line_interruption
 from sweeps.study_folder import live_sweep, study_of
 
 
@@ -44,8 +44,8 @@ def write(folder: Path, uri: str | None) -> tuple[int, LeftOut]:
                 print(said, flush=True)
             left_out = writer.close("KILLED", written.append)
         except KeyboardInterrupt:
-            writer.abandon()
-            raise
+            writer.abandon()  # it writes what there is, and nobody waits for it
+            raise StoppedAtOnce from None
     return written[-1], left_out
 
 

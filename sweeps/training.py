@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 RETRIED = ("lost", "timeout", "memory")  # an error of the code itself would come again
 LEFT = ("unbegun", "paused", "cancelled", *RETRIED)  # if the sweep is told to stop
+TERM_SECONDS = 30.0  # what training may take to be saved after a SIGTERM
 SHOWN_SECONDS = 90.0  # after this a shared folder shows everywhere what one machine wrote
 
 
@@ -83,6 +84,7 @@ class Training:
                     running |= self._submit([waiting.popleft() for _ in range(n)])
                 self.executor.poll()
                 done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
+                self.executor.poll()  # what broke meanwhile trains no more when its rest is read
                 self._hear(journals)
                 self._show(running.values())
                 self.meanwhile()
@@ -197,17 +199,24 @@ class Training:
 
 @contextmanager
 def stop_requests(stop: Callable[[], None]) -> Iterator[None]:
-    """The first SIGINT or SIGTERM calls `stop`; the second raises KeyboardInterrupt."""
+    """The first SIGINT or SIGTERM calls `stop`; the second raises KeyboardInterrupt.
+
+    After a SIGTERM, which a machine sends that goes down, the second comes by itself.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     asked = False
+    again = threading.Timer(TERM_SECONDS, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    again.daemon = True
 
-    def handle(*_: object) -> None:
+    def handle(number: int, _: object) -> None:
         nonlocal asked
         if asked:
             raise KeyboardInterrupt
         asked = True
+        if number == signal.SIGTERM:
+            again.start()
         os.write(2, b"stopping: saving what trains; Ctrl-C again stops at once\n")
         stop()
 
@@ -216,5 +225,6 @@ def stop_requests(stop: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
+        again.cancel()
         for name, handler in zip(names, before, strict=True):
             signal.signal(name, handler)
