@@ -90,7 +90,7 @@ def tidy(stored: StoredRuns, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _with_requests(stored: StoredRuns) -> pd.DataFrame:
-    """The params of runs with what was asked of them last, which stands in tags (in params before)."""
+    """The params of runs with what was asked of them last: in tags, in older records in params."""
     asked = stored.tags[stored.tags["key"].isin(schema.REQUESTED)]
     both = pd.concat([stored.params, asked], ignore_index=True)
     return both.drop_duplicates(["run_id", "key"], keep="last", ignore_index=True)

@@ -243,7 +243,7 @@ def _draw(task: Task, stack: Stack, recorder: Recorder, step: int, rows: np.ndar
 
 
 def _evaluated(stack: Stack, watch: Watch, step: int, due: int) -> np.ndarray:
-    """Rows [R] of trials that have an evaluation at this step; of others it is a neighbour's end."""
+    """Rows [R] of trials with an evaluation at this step: it may be the end of some alone."""
     return stack.counted if step == due else stack.counted & (watch.limit[stack.member] == step)
 
 

@@ -82,7 +82,7 @@ class StoppedAtOnce(KeyboardInterrupt):
 
 
 class _OutlivingPipe:
-    """A stream whose reader may go (`| head`): then it is said once, and nothing more is written."""
+    """A stream whose reader may go (`| head`): that is said once, and nothing more is written."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
