@@ -26,6 +26,7 @@ from scaling.store_check import is_refused, reason_of
 from scaling.tracking import HAS_PICTURES, HeldRun, Point, Store, as_text
 from scaling.trial_files import end_of_log, file_of
 from scaling.trial_metrics import TAG_CHARACTERS, end_metrics, run_tags
+from scaling.validation import validate_names
 from scaling.views import view_tags
 
 PICTURE = "pictures"  # key of the image slider
@@ -305,6 +306,7 @@ class Sync:
     def _write_texts(self, run_id: str, files: dict[str, str], whose: str) -> None:
         for name, text in files.items():
             try:
+                validate_names("files", [name])
                 self._store.log_text(run_id, text, name)
             except Exception as error:
                 if not is_refused(error):
