@@ -12,7 +12,7 @@ import os
 import re
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 # Derived params of a trial, known before its first step.
 MODEL_SIZE = "model_size"  # the axis on which models grow (linear regression: inputs D)
@@ -197,38 +197,28 @@ def noise_metric(estimator: str, quantity: str) -> str:
     return f"noise_scale/{estimator}/{quantity}"
 
 
-def resolve_tracking_uri(uri: str | None = None) -> str:
-    """The MLflow store to use: ``uri``, else MLFLOW_TRACKING_URI, else ./mlflow.db.
-
-    A relative SQLite path is made absolute: it would otherwise follow the working directory. A
-    working directory whose name holds signs that mean something in an address is written so that
-    they do not.
-    """
-    given = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if not given:
-        return _sqlite_uri(os.path.abspath("mlflow.db"))
-    path = given[len(SQLITE) :]
-    is_path = given.startswith(SQLITE) and not path.startswith(("file:", ":memory:"))
-    if not is_path or os.path.isabs(path):
-        return given
-    folder = os.getcwd()
-    if "?" not in folder:
-        return SQLITE + os.path.abspath(path)
-    return _sqlite_uri(os.path.abspath(path.partition("?")[0]))
-
-
 SQLITE = "sqlite:///"
 
 
-def _sqlite_uri(path: str) -> str:
-    """The address of a SQLite file; a question mark would end the path of the plain form."""
-    return f"{SQLITE}file:{quote(path)}?uri=true" if "?" in path else SQLITE + path
+def resolve_tracking_uri(uri: str | None = None) -> str:
+    """The MLflow store to use: ``uri``, else MLFLOW_TRACKING_URI, else ./mlflow.db.
+
+    A relative SQLite path is made absolute: it would otherwise follow the working directory. Not
+    where that has a sign in its name that means something in an address: how it must be written
+    there differs between versions of SQLAlchemy, and MLflow makes folders of what is written.
+    """
+    given = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    path = given[len(SQLITE) :]
+    is_path = given.startswith(SQLITE) and not path.startswith(("file:", ":memory:"))
+    if not is_path or re.search("[%?#]", os.getcwd()):
+        return given
+    return SQLITE + os.path.abspath(path)
 
 
 def sqlite_path(uri: str) -> Path | None:
     """The file of a SQLite store; None for every other store, and for one in memory."""
     path = uri[len(SQLITE) :].partition("?")[0]
-    if not uri.startswith(SQLITE) or path.startswith(":memory:"):
+    if not uri.startswith(SQLITE) or not path or path.startswith(":memory:"):
         return None
     return Path(unquote(path.removeprefix("file:")) if path.startswith("file:") else path)
 

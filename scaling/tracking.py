@@ -310,7 +310,7 @@ def artifact_location(uri: str, study: str) -> str | None:
     if uri.startswith(("http://", "https://")):
         return None
     file = sqlite_path(uri)
-    folder = Path.cwd() if file is None else file.parent
+    folder = Path.cwd() if file is None else file.absolute().parent
     return (folder / ARTIFACTS / study).as_uri()
 
 

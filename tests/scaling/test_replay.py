@@ -123,8 +123,8 @@ def test_journals_of_the_format_before_are_read_by_their_times(tmp_path: Path) -
         (tmp_path / name).write_text("".join(f"{json.dumps(line)}\n" for line in every))
 
     def evaluation(step: int, moment: float) -> dict:
-        row = {"record": "evaluation", "time": moment, "step": step, "trials": [0], "loss": [1.0]}
-        return row
+        place = {"time": moment, "step": step}
+        return {"record": "evaluation", **place, "trials": [0], "loss": [1.0]}
 
     failure = {"record": "failure", "time": 9.0, "trial": 0, "error": "E", "log": "train.log"}
     write("1.jsonl", {"time": 8.9}, failure)  # of the sweep, which opened its journal first

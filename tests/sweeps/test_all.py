@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from scaling.config import ConfigError
-from sweeps.all import STUDIES, Loop
+from sweeps.all import STUDIES, Loop, record_folders
 from sweeps.study_files import (
     chosen_studies,
     refuse_nameless_choices,
@@ -155,3 +155,12 @@ def test_an_interruption_ends_the_loop(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert said.splitlines()[-1].startswith("interrupted: what is done is on record")
     assert not (tmp_path / "runs" / "untrue").exists()
+
+
+def test_a_record_lies_where_the_study_says(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    header = "# @package _global_\nstudy: {name: mine}\n"
+    (tmp_path / "study" / "mine.yaml").write_text(f"{header}record_dir: kept/${{study.name}}\n")
+    (tmp_path / "study" / "broken.yaml").write_text(f"{header}lr: [1\n")
+    folders = record_folders(["mine", "broken", "minimum_norm"], str(tmp_path))
+    assert folders == {"mine": Path("kept/mine"), "minimum_norm": Path("runs/minimum_norm")}
