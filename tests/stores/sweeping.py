@@ -82,14 +82,14 @@ def stored(uri: str, study: str) -> Counter[tuple[str, int, float]]:
     return Counter((name, step, value) for name, step, value in query(uri, statement, study=study))
 
 
-def acknowledged(folder: Path, study: str) -> dict[str, int]:
-    """The last step of each trial that the store has taken, as the writer noted it."""
-    steps: dict[str, int] = {}
-    for path in (folder / "runs" / study).glob("synced-*"):
+def acknowledged(folder: Path, study: str) -> dict[str, set[int]]:
+    """The steps of each trial that the store has taken, as the writer noted them."""
+    steps: dict[str, set[int]] = {}
+    for path in (folder / "runs" / study).glob("synced-*.json_lines"):
         for line in path.read_bytes().split(b"\n")[:-1]:
             content = json.loads(line)
-            if "step" in content:
-                steps[content["trial_id"]] = content["step"]
+            if "steps" in content:
+                steps.setdefault(content["trial_id"], set()).update(content["steps"])
     return steps
 
 

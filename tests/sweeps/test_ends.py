@@ -105,9 +105,14 @@ def test_a_closed_pipe_ends_nothing() -> None:
 def test_a_sigterm_ends_also_what_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "TERM_SECONDS", 0.3)
     stopped = threading.Event()
-    with pytest.raises(KeyboardInterrupt), stop_requests(stopped.set):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(20)
+
+    def hang() -> None:
+        with stop_requests(stopped.set):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(20)
+
+    with pytest.raises(KeyboardInterrupt):
+        hang()
     assert stopped.is_set()
 
 
