@@ -332,7 +332,12 @@ class Sync:
             self._guarded(trial, write)
 
     def _close_run(self, key: str, status: str) -> None:
-        self._store.set_status(self._noted.runs[key], status)
+        try:
+            self._store.set_status(self._noted.runs[key], status)
+        except Exception as error:
+            if not is_refused(error):
+                raise
+            self._say(key, f"{key}: the store does not close its run ({reason_of(error)})")
         self._noted.note(closed=key)
 
     def _take(self, journal: str, line: dict[str, Any]) -> None:

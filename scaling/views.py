@@ -15,7 +15,7 @@ from scaling import schema
 TAG = "mlflow.sharedViewState."
 MOST_COLUMNS = 8
 CREATED_AT = 1_700_000_000_000  # milliseconds; constant: the same views give the same tags
-DERIVED = {schema.INITIAL_LOSS, schema.IRREDUCIBLE_LOSS, schema.TARGETS, schema.TASK_CONTENT}
+DERIVED = {schema.INITIAL_LOSS, schema.IRREDUCIBLE_LOSS, schema.TASK_CONTENT, *schema.REQUESTED}
 
 
 def view_tags(

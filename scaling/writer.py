@@ -233,7 +233,7 @@ def follow(destination: Destination, connection: Connection, again: bool = False
         return
     _tell(connection, "ready", said)
     try:
-        _write_all(following, destination, connection)
+        _write_all(following, destination, connection, said)
     except Exception as error:
         _tell(connection, "error", _message(uri, error))
         return
@@ -304,18 +304,25 @@ def _message(uri: str, error: Exception) -> str:
     return str(error) if isinstance(error, JournalError) else store_message(uri, error)
 
 
-def _write_all(following: _Following, destination: Destination, connection: Connection) -> None:
+def _write_all(
+    following: _Following, destination: Destination, connection: Connection, waits: str
+) -> None:
     """Until the parent has said how its sweep ended, or is gone, and everything is written.
+
+    waits: the line that was said of a store that is away, "" if it is not.
 
     A store that is away is tried again until it is back, however long the sweep lasts; after the
     sweep's end for patience_seconds.
     """
-    end, told, deadline, caught_up, waits = "", 0.0, float("inf"), False, ""
+    end, told, deadline, caught_up = "", 0.0, float("inf"), False
     while True:
         busy = False
         try:
             sync = following.sync()
             busy = sync.step()
+            if waits:
+                waits = ""
+                following.say("the MLflow store is back")
             if not busy and end:
                 sync.close(destination.sweep, end)
                 return
@@ -324,9 +331,6 @@ def _write_all(following: _Following, destination: Destination, connection: Conn
                 caught_up = True
             if not busy:
                 sync.write_stale()
-            if waits:
-                waits = ""
-                following.say("the MLflow store is back")
         except JournalError:
             raise
         except Exception as error:

@@ -125,10 +125,12 @@ def test_a_locked_database_does_not_hold_up_the_start(
     uri = store_of("sqlite", request, tmp_path)
     with sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None) as lock:
         lock.execute("BEGIN EXCLUSIVE")
-        writer = Writer(Destination(uri, "study", "", tmp_path, "sweep-1"))
+        said: list[str] = []
+        writer = Writer(Destination(uri, "study", "", tmp_path, "sweep-1"), said.append)
         assert "another program holds a lock on it); training goes on" in writer.wait_until_open()
         lock.execute("ROLLBACK")
         writer.close("FINISHED")
+        assert said == ["the MLflow store is back"]
     lock.close()
     Store(uri, "study")
 
