@@ -14,7 +14,6 @@ import psutil
 import pytest
 
 from scaling import slurm_job
-from scaling.config import ConfigError
 from scaling.record import StudyRecord, plan, read_record
 from scaling.trial import prepare
 from scaling.writer import Destination, Writer
@@ -31,7 +30,7 @@ from tests.scaling.trials import regression_trial
 
 def one_unit(folder: Path) -> tuple[Place, Unit]:
     trials = prepare([regression_trial(max_steps=20, relative_targets=[])])
-    jobs = [Job({}, ["lr=0.1"], folder / "0")]
+    jobs = [Job({"batch_size": 64}, ["lr=0.1"], folder / "0")]
     [unit] = make_units(jobs, trials, plan(trials, StudyRecord()), StudyRecord(), stack_size=1)
     unit.log.parent.mkdir()
     return Place(folder, "small", {"name": "sweep", "tags": {}}, None), unit
@@ -126,9 +125,11 @@ def test_a_folder_that_is_gone_is_one_line(
     assert said.count("\n") == 1
 
 
-def test_no_worker_means_no_time_limit() -> None:
-    with pytest.raises(ConfigError, match=r"trial_timeout_seconds=2: needs workers"):
+def test_no_worker_means_no_time_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
         launcher_options(64, 0, 2.0, 1, False, "local", {})
+    said = capsys.readouterr().err
+    assert said.startswith("error: hydra.launcher.trial_timeout_seconds=2.0: needs workers")
     assert launcher_options(64, 1, 2.0, 1, False, "local", {}).workers == 1
     assert launcher_options(64, 0, None, 1, False, "local", {}).workers == 0
 
