@@ -20,7 +20,6 @@ from scaling.config import (
     OwnTaskConfig,
     TrialConfig,
 )
-from scaling.record import _due_steps
 from scaling.tasks.flat import FlatModule
 from scaling.tasks.supervised import SupervisedTask
 from scaling.train import train
@@ -318,21 +317,3 @@ def test_too_large_a_batch_without_replacement() -> None:
     task = replace(config.task, sampling="without_replacement")  # pyright: ignore[reportCallIssue]
     with pytest.raises(ConfigError, match="batch_size=91: at most the 90 training examples"):
         prepare([replace(config, task=task)])
-
-
-def test_the_best_network_of_a_stack_is_of_an_evaluation_of_its_own() -> None:
-    """A neighbour's end has the whole stack evaluated, between two evaluations of the others."""
-    config = blobs("sgd", lr=2.0, save_models=True, stack_networks="true")
-    ends = [step for step in range(41, 90) if step not in _due_steps(20, 1.05, 100)]
-    neighbours = [
-        replace(config, seed=1 + n, budget=BudgetConfig(end)) for n, end in enumerate(ends)
-    ]
-    alone = replace(config, budget=BudgetConfig(100))
-    memory, _trials = run(alone, *neighbours)
-    problem = Blobs()
-    images, labels = (torch.from_numpy(leaf) for leaf in problem.held_out)
-    model = problem.model()
-    model.load_state_dict(memory.models[0, "best"])
-    with torch.no_grad():
-        best = problem.loss(model.eval()(images), labels).item()
-    assert best == pytest.approx(min(row[1] for row in memory.curves[0]), rel=1e-4)
