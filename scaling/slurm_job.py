@@ -37,5 +37,5 @@ def _is_alive(job: str, moment: int) -> bool:
     except OSError:
         return False
     if asked.returncode != 0:
-        return UNKNOWN_JOB not in asked.stderr
+        return bool(asked.stderr.strip()) and UNKNOWN_JOB not in asked.stderr
     return bool(asked.stdout.strip())
