@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from scaling.schema import sqlite_path, without_password
+from scaling.schema import without_password
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -83,16 +83,8 @@ def checked(uri: str) -> Iterator[None]:
 
 @contextmanager
 def _own_lock(uri: str) -> Iterator[None]:
-    """Beside a SQLite file, where only those who may write there can hold it; of other databases in
-    a folder of this user's."""
-    file = sqlite_path(uri)
-    name = hashlib.sha256(uri.encode()).hexdigest()[:16]
-    if file is not None and not file.parent.is_dir():
-        yield  # the driver says that there is no such folder
-        return
-    path = _own_folder() / f"{name}.lock" if file is None else file.with_name(f".{file.name}.lock")
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise StoreError(f"{path} is no plain file; remove it")
+    """Against other processes of this user, in a folder that no other user can hold files in."""
+    path = _own_folder() / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
     try:
         with FileLock(path, OPENING_SECONDS):
             yield
