@@ -116,6 +116,7 @@ def record_folders(choices: Iterable[str], config_dir: str | None) -> dict[str, 
     from hydra import compose, initialize_config_module
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     from sweeps import config_schema
 
@@ -124,7 +125,7 @@ def record_folders(choices: Iterable[str], config_dir: str | None) -> dict[str, 
     folders = {}
     with initialize_config_module("conf", version_base="1.3"):
         for choice in choices:
-            with suppress(HydraException, OmegaConfBaseException):
+            with suppress(HydraException, OmegaConfBaseException, YAMLError):
                 config = compose("config", [f"study={choice}", *own])
                 folders[choice] = Path(str(config.record_dir))
     return folders
