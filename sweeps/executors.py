@@ -112,7 +112,7 @@ class WorkerExecutor:
 
     def poll(self) -> None:
         """A pool of which a worker was killed before it had work gives up: another one, then."""
-        if not self._pool.active:
+        if not self._stop.value and not self._pool.active:
             self._pool.stop()
             self._pool.join()  # whatever its other workers do is ended with them
             self._pool = self._new_pool()
