@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shlex
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from analysis.command_line import as_meant, explain, free_port
 from analysis.errors import AnalysisError
+from scaling.schema import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +77,7 @@ class AnalysisConfig:
 
 
 SOURCES = ("mlflow", "curves_csv", "steps_csv")
-LOCAL_SERVER = "http://127.0.0.1:5000"  # where `mlflow ui` serves
+PORT = 5000  # where `mlflow ui` serves
 WITHOUT_PICTURES = {"linear_regression", "finite_regression"}
 
 ConfigStore.instance().store(name="analysis_schema", node=AnalysisConfig)
@@ -139,9 +142,10 @@ def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -
     print("\n".join([*([found.sentence] if found else []), *answer_lines(result), *warned]))
     print(f"report: {page.resolve()}")
     if from_mlflow:
-        print(f"browse: {_browse(uri)}")
+        port = free_port(PORT)
+        print(f"browse: {_browse(uri, port)}")
         if config.attach and sweeps:
-            print("\n".join(_pages(uri, sweeps[0]["run_id"])))
+            print("\n".join(_pages(uri, sweeps[0]["run_id"], port)))
     return page
 
 
@@ -254,7 +258,7 @@ def _command(overrides: list[str]) -> str:
     return shlex.join(["python", "-m", "analysis", *(public_uri(word) for word in overrides)])
 
 
-def _browse(uri: str) -> str:
+def _browse(uri: str, port: int) -> str:
     """The command that shows the runs, as it can be pasted; a server's own address."""
     from analysis.stores import public_uri
 
@@ -263,15 +267,17 @@ def _browse(uri: str) -> str:
     beside = Path(sys.executable).with_name("mlflow")
     command = str(beside) if beside.exists() else "mlflow"
     here = ["--host", "127.0.0.1"]  # nobody else's: an MLflow server asks for no password
+    here += ["--port", str(port)] if port != PORT else []
     return shlex.join([command, "ui", *here, "--backend-store-uri", public_uri(uri)])
 
 
-def _pages(uri: str, run_id: str) -> list[str]:
+def _pages(uri: str, run_id: str, port: int) -> list[str]:
     """Addresses of the study's pages once they are served, a line each."""
     from analysis.attach import pages
     from analysis.stores import public_uri
 
-    served = public_uri(uri) if uri.startswith(("http://", "https://")) else LOCAL_SERVER
+    served = public_uri(uri) if uri.startswith(("http://", "https://")) else ""
+    served = served or f"http://127.0.0.1:{port}"
     return [f"  {name + ':':<18}{served.rstrip('/')}/{page}" for name, page in pages(uri, run_id)]
 
 
@@ -285,44 +291,69 @@ def _attach(uri: str, run_id: str, folder: Path, note: str, result: StudyResult)
 @hydra.main(version_base="1.3", config_path="pkg://conf.analysis", config_name="config")
 def _main(config: AnalysisConfig) -> None:
     try:
+        OmegaConf.resolve(config)
         report(config, list(HydraConfig.get().overrides.task))
     except AnalysisError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _refuse(str(error))
+    except OmegaConfBaseException as error:  # Hydra would say before it which job it was
+        _refuse(explain(error, _options(), SOURCES))
 
 
 def main() -> None:
     """The console script."""
     # A server that does not answer is retried for minutes by default.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    # columns are names that the configuration cannot know: Hydra would ask for a plus sign
-    sys.argv[1:] = [re.sub(r"^(?=source\.columns\.)", "++", word) for word in sys.argv[1:]]
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints its errors in many lines
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors in many lines
     try:
+        sys.argv[1:] = _read_command_line(sys.argv[1:])
         _main()
+    except AnalysisError as error:
+        _refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _refuse(explain(error, _options(), SOURCES))
+    except Exception as error:
+        if _in_report(error):
+            raise
+        _refuse(f"the command line cannot be used ({type(error).__name__}: {error})")
 
 
-def _one_line(error: Exception) -> str:
-    """Which option, what is wrong with it, and the nearest that exists."""
-    first = str(error).strip().splitlines()[0].rstrip(".")
-    unknown = re.search(r"Could not override '([^']+)'", first)
-    if unknown:
-        nested = {"figures": FigureConfig, "fit": FitConfig, "source": SourceConfig}
-        options = [entry.name for entry in fields(AnalysisConfig) if entry.name not in nested]
-        options += [f"{group}.{key.name}" for group in nested for key in fields(nested[group])]
-        near = difflib.get_close_matches(unknown[1], options, n=1)
-        hint = f"; did you mean {near[0]}?" if near else "."
-        return f"there is no option {unknown[1]}{hint} Options: {', '.join(options)}"
-    missing = re.search(r"Could not find 'source/([^']+)'", first)
-    if missing:
-        return f"source={missing[1]}: must be one of {', '.join(SOURCES)}"
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as option=value ({first})"
-    cause = error.__cause__
-    return f"{first}: {str(cause).strip().splitlines()[0]}" if cause and str(cause) else first
+def _refuse(message: str) -> None:
+    print(f"error: {one_line(message)}", file=sys.stderr)
+    raise SystemExit(2) from None
+
+
+def _read_command_line(words: list[str]) -> list[str]:
+    """As Hydra is to read it, the options first. AnalysisError for what it has none of."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> None:
+        raise AnalysisError(f"{message}; python -m analysis --help shows what there is")
+
+    parser.error = refuse  # pyright: ignore[reportAttributeAccessIssue]
+    flags = parser.parse_intermixed_args(words)
+    if flags.multirun:
+        raise AnalysisError("-m: a report is one run; compare=[a,b] compares studies")
+    if flags.experimental_rerun is not None:
+        raise AnalysisError("--experimental-rerun: start the report's own command again")
+    for word in flags.overrides:
+        if re.match(r"[+~]*hydra[./]", word):
+            raise AnalysisError(f"{word}: a report has no options of Hydra's")
+        if word.startswith("+") and not word.lstrip("+").startswith("source.columns."):
+            raise AnalysisError(f"{word}: there is no such option to add")
+    options = [word for word in words if word not in flags.overrides]
+    return [*options, *map(as_meant, flags.overrides)]
+
+
+def _options() -> list[str]:
+    nested = {"figures": FigureConfig, "fit": FitConfig, "source": SourceConfig}
+    options = [entry.name for entry in fields(AnalysisConfig) if entry.name not in nested]
+    return options + [f"{group}.{key.name}" for group in nested for key in fields(nested[group])]
+
+
+def _in_report(error: Exception) -> bool:
+    """Raised while the report was made, not while Hydra read what it is to be."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.name == report.__name__ for frame in frames)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import re
@@ -30,6 +31,13 @@ METRICS = (*CURVE_METRICS, schema.STEP_SECONDS)
 PARENT = "mlflow.parentRunId"  # MLflow's tag of nested runs
 OURS = ("trial", "probe")  # kinds of runs with metrics
 DATABASES = ("sqlite", "postgresql")
+REASONS = {  # what is found in a library's error, of many words -> what is said
+    "[Nn]ame or service not known|[Ff]ailed to resolve|nodename nor": "no such host is known",
+    "[Cc]onnection refused": "nothing answers at this host and port",
+    "timed? ?out": "it does not answer",
+    "error code 40[13]": "the server refuses this user",
+    "unsupported URI": "that is no address of a store",
+}
 
 
 @dataclass
@@ -69,7 +77,7 @@ def read_store(study: str, uri: str, wanted: Wanted = OUR_TRIALS) -> StoredRuns:
 
 def public_uri(uri: str) -> str:
     """The URI without the password it may carry."""
-    return re.sub(r"//\S*@", "//***@", schema.without_password(uri))
+    return schema.without_password(uri, whole=True)
 
 
 def read_database(study: str, uri: str, wanted: Wanted = OUR_TRIALS) -> StoredRuns:
@@ -113,10 +121,13 @@ def _query(connection: Any, study: str, uri: str, wanted: Wanted) -> StoredRuns:
         return pd.DataFrame(dict(zip(names, columns_of, strict=True)))
 
     active = "lifecycle_stage = 'active'"
-    experiments = frame("experiment_id, name", f"experiments WHERE {active}", ("id", "name"))
-    found = experiments.loc[experiments["name"] == study, "id"]
+    columns = "experiment_id, name, lifecycle_stage"
+    experiments = frame(columns, "experiments", ("id", "name", "stage"))
+    named = (experiments["name"] == study) & (experiments["stage"] == "active")
+    found = experiments.loc[named, "id"]
     if found.empty:
-        raise _no_experiment(study, uri, experiments["name"].tolist())
+        stages = dict(zip(experiments["name"], experiments["stage"], strict=True))
+        raise NoExperiment(study, public_uri(uri), stages)
     bound = {"experiment": int(found.iloc[0])}
     own = f"runs r ON r.run_uuid = x.run_uuid WHERE r.{active} AND r.experiment_id = :experiment"
     text = ("run_id", "key", "value")
@@ -201,8 +212,10 @@ def read_client(study: str, uri: str, wanted: Wanted = OUR_TRIALS) -> StoredRuns
         client = _client(uri)
         experiment = client.get_experiment_by_name(study)
         if experiment is None or experiment.lifecycle_stage != "active":
-            names = [e.name for e in client.search_experiments(max_results=1000)]
-            raise _no_experiment(study, uri, names)
+            stages = {e.name: "active" for e in client.search_experiments(max_results=1000)}
+            if experiment is not None:
+                stages[study] = experiment.lifecycle_stage
+            raise NoExperiment(study, public_uri(uri), stages)
         runs = _search(client, experiment.experiment_id, wanted.filter)
         beyond = [] if wanted.only_trials else _parents_of(client, runs)
         return _from_entities(client, runs, beyond, wanted)
@@ -279,15 +292,28 @@ def _whole_history(client: Any, run: Any, key: str) -> Iterator[tuple[str, int, 
         yield run.info.run_id, point.step, point.timestamp, value
 
 
-def _no_experiment(study: str, uri: str, names: list[str]) -> AnalysisError:
-    there = ", ".join(sorted(set(names) - {"Default"})) or "none"
-    where = public_uri(uri)
-    return AnalysisError(f"study={study}: no experiment of this name in {where}; there: {there}")
+class NoExperiment(AnalysisError):
+    """There is no active experiment of this name; key: the option that named it."""
+
+    def __init__(self, name: str, where: str, stages: dict[str, str], key: str = "study") -> None:
+        self.about = (name, where, stages)
+        there = sorted(one for one, stage in stages.items() if stage == "active")
+        there = [one for one in there if one != "Default"]
+        near = difflib.get_close_matches(name, there, n=1)
+        shown = f"did you mean {near[0]}?" if near else f"there: {', '.join(there) or 'none'}"
+        if stages.get(name) == "deleted":
+            shown = "it was deleted; restore it (mlflow experiments restore)"
+        super().__init__(f"{key}={name}: no experiment of this name in {where}; {shown}")
+
+    def named_by(self, key: str) -> NoExperiment:
+        return NoExperiment(*self.about, key)
 
 
 def _unreadable(uri: str, error: BaseException) -> AnalysisError:
     lines = str(error).strip().splitlines() or [type(error).__name__]
+    known = (reason for found, reason in REASONS.items() if re.search(found, str(error)))
+    reason = next(known, schema.without_password(lines[0], uri))
     return AnalysisError(
-        f"tracking_uri={public_uri(uri)}: cannot be read as an MLflow store ({lines[0]}); "
+        f"tracking_uri={public_uri(uri)}: cannot be read as an MLflow store ({reason}); "
         "name a store with tracking_uri=... or MLFLOW_TRACKING_URI"
     )

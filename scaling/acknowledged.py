@@ -126,5 +126,5 @@ def note_path(folder: Path, uri: str) -> Path:
 
     The password is not part of the name: it may be changed.
     """
-    name = hashlib.sha256(without_password(uri).encode()).hexdigest()[:12]
+    name = hashlib.sha256(without_password(uri, whole=True).encode()).hexdigest()[:12]
     return folder / f"synced-{name}.json_lines"

@@ -223,7 +223,73 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(unquote(path.removeprefix("file:")) if path.startswith("file:") else path)
 
 
-def without_password(text: str) -> str:
-    """The same text with the password of any address in it left out, whatever signs it has."""
-    text = re.sub(r"(://[^/@:\s]*):\S*@", r"\1:***@", text)
-    return re.sub(r"([?&](?:\w*password|passwd|token)=)[^&\s'\"]*", r"\1***", text, flags=re.I)
+_SECRET = re.compile(
+    r"([?&;][\w.-]*(?:pass|pwd|token|secret|key|credential|sig|auth)[\w.-]*=)[^&#]*", re.IGNORECASE
+)
+_PORT = re.compile(r"[^/@:\s]*:\d+(?=[\s:;,/)'\"]|$)")
+MOST_CHARACTERS = 1000  # of a message
+
+
+def without_password(text: str, *addresses: str, whole: bool = False) -> str:
+    """The same text without the password or token of any address in it, whatever signs it has.
+
+    whole: the text is one word or value, [key=]scheme://..: all up to its last @ is of the address.
+    In other text an address ends with its quotes or at a space, unless its password goes on there.
+    addresses: what is secret in them is left out wherever it stands, as drivers quote parts.
+    """
+    for address in addresses:
+        for secret in sorted(_secrets(address), key=len, reverse=True):
+            text = text.replace(secret, "***")
+    if "://" not in text:
+        return text
+    parts = re.split(r"(://)", text)
+    shown = parts[0]
+    for before, after in zip(parts[::2], parts[2::2], strict=False):
+        quote = re.search(r"(['\"])[^'\"\s]*$", before)
+        end = len(after) if whole else _end_of_address(after, quote[1] if quote else "")
+        shown += "://" + _hidden(after[:end]) + after[end:]
+    return shown
+
+
+def _end_of_address(after: str, quote: str) -> int:
+    """Where an address ends in a text that goes on; after: what follows its ://."""
+    line = after.split("\n", 1)[0]
+    if quote and quote in line:
+        return line.index(quote)
+    word = re.match(r"\S*", line)
+    assert word is not None
+    goes_on = "@" not in word[0] and ":" in word[0] and not _PORT.match(line)
+    if goes_on and (rest := re.match(r"[^@]*@\S*", line)):
+        return rest.end()
+    return word.end()
+
+
+def _hidden(address: str) -> str:
+    """An address without scheme and ://; one password or token less."""
+    user_info, sign, place = address.rpartition("@")
+    if sign:
+        user, colon, password = user_info.partition(":")
+        token = not colon or password in ("", "x-oauth-basic")
+        address = f"***@{place}" if token else f"{user}:***@{place}"
+    return _SECRET.sub(r"\1***", address)
+
+
+def _secrets(address: str) -> set[str]:
+    """What must not be shown of an address, as it is written and decoded, and its parts."""
+    rest = address.partition("://")[2]
+    user_info, _, place = rest.rpartition("@")
+    user, colon, password = user_info.partition(":")
+    token = user if address.startswith("http") and not (colon and password) else ""
+    found = {password, token}
+    found |= {match[0].partition("=")[2] for match in _SECRET.finditer(place)}
+    found |= {part for one in found for part in re.split(r"[@/:?#\s]", one)}
+    found |= {unquote(one) for one in found}
+    return {one for one in found if len(one) > 3 and one != "x-oauth-basic"}  # not parts of words
+
+
+def one_line(message: str) -> str:
+    """Without line breaks, control characters and passwords, and not longer than can be read."""
+    text = "".join(sign if sign.isprintable() else " " for sign in without_password(message))
+    text = " ".join(text.split())
+    half = MOST_CHARACTERS // 2
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:half]} .. {text[-half:]}"

@@ -199,12 +199,12 @@ def reason_of(error: BaseException) -> str:
 
 def store_message(uri: str, error: BaseException) -> str:
     """One line for whatever a store raises."""
-    shown = without_password(uri)
+    shown = without_password(uri, whole=True)
     if isinstance(error, StoreError):
-        return f"tracking.uri={shown}: {without_password(str(error))}"
+        return f"tracking.uri={shown}: {without_password(str(error), uri)}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     known = [said for found, said in REASONS.items() if re.search(found, str(error), re.IGNORECASE)]
-    raised = f"{type(error).__name__}: {without_password(lines[0] if lines else '')}"
+    raised = f"{type(error).__name__}: {without_password(lines[0] if lines else '', uri)}"
     reason = known[0] if known else raised[:300]
     return (
         f"tracking.uri={shown}: the MLflow store cannot be opened or written ({reason}); "

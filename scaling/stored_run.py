@@ -124,15 +124,16 @@ class RunReader:
             return self.artifact(run_id, path, Path(folder)).read_text(encoding="utf-8")
 
     def _shown(self) -> str:
-        return without_password(self.uri)
+        return without_password(self.uri, whole=True)
 
 
 def _refuse_absent_file(uri: str) -> None:
     """Opening it would make an empty database."""
     path = schema.sqlite_path(uri)
     if path is not None and not path.is_file():
+        shown = without_password(uri, whole=True)
         raise RunError(
-            f"tracking.uri={uri}: there is no such file; name the store that has the run"
+            f"tracking.uri={shown}: there is no such file; name the store that has the run"
         )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 
+from scaling.schema import one_line
 from sweeps import config_schema
 from sweeps.messages import one_line_errors, one_line_interruption
-from sweeps.study_files import refuse_nameless_choices, refuse_other_task
 
 config_schema.register()
 
@@ -24,11 +27,21 @@ def job(config: DictConfig) -> float:
 
 def main() -> None:
     """The console script."""
-    with one_line_interruption():
-        with one_line_errors():
-            refuse_nameless_choices(sys.argv[1:])
-            refuse_other_task(sys.argv[1:])
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself, in many lines
+    warnings.showwarning = _show_warning
+    with one_line_interruption(), one_line_errors():
+        from sweeps.arguments import read_command_line
+        from sweeps.check import check
+
+        line = read_command_line(sys.argv[1:])
+        sys.argv[1:] = line.words
+        if line.trains:
+            check(line)
         job()
+
+
+def _show_warning(message: Any, *_: Any, **__: Any) -> None:
+    print(f"warning: {one_line(str(message))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

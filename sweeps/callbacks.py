@@ -9,8 +9,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from scaling.config import ConfigError, StudyConfig
-from scaling.schema import without_password
 from scaling.validation import validate_study
+from sweeps.folders import check_folder, hide_passwords
 from sweeps.messages import one_line_errors
 
 
@@ -20,6 +20,7 @@ class CheckRecordDir(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         with one_line_errors():
             validate_study(StudyConfig(name=str(config.study.name)))  # it stands in the folder
+            check_folder("record_dir", str(config.record_dir))
             make_record_dir(Path(str(config.record_dir)))
 
 
@@ -30,8 +31,8 @@ class HidePasswords(Callback):
         folder = Path(str(config.hydra.runtime.output_dir)) / str(config.hydra.output_subdir)
         for path in folder.glob("*.yaml"):
             text = path.read_text(encoding="utf-8")
-            if without_password(text) != text:
-                path.write_text(without_password(text), encoding="utf-8")
+            if hide_passwords(text) != text:
+                path.write_text(hide_passwords(text), encoding="utf-8")
 
 
 def make_record_dir(folder: Path) -> None:

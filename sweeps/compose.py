@@ -7,7 +7,8 @@ the values of the others are set on that configuration, through the same typed n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -51,14 +52,6 @@ class Composer:
         HydraConfig.instance().cfg = config  # pyright: ignore[reportAttributeAccessIssue]
         return config
 
-    def representatives(self, jobs: Sequence[Sequence[str]]) -> list[Sequence[str]]:
-        """The first job of each distinct choice of groups and keys: if these compose, the groups
-        and keys of all jobs exist."""
-        first: dict[tuple[str, ...], Sequence[str]] = {}
-        for overrides in jobs:
-            first.setdefault(self._kind(overrides), overrides)
-        return list(first.values())
-
     def _kind(self, overrides: Sequence[str]) -> tuple[str, ...]:
         """What the jobs of one composition have in common."""
         parsed = map(self._parse, overrides)
@@ -87,6 +80,18 @@ def _set(config: DictConfig, override: Override) -> None:
     except OmegaConfBaseException as error:
         message = f"Error merging override {override.input_line}"
         raise ConfigCompositionException(message) from error
+
+
+@contextmanager
+def hydra_config(config: DictConfig) -> Iterator[None]:
+    """What ${hydra:...} refers to: the hydra node of this configuration."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(config)
+    OmegaConf.set_readonly(config.hydra, False)
+    try:
+        yield
+    finally:
+        HydraConfig.instance().cfg = before
 
 
 def task_part(config: DictConfig) -> dict[str, Any]:

@@ -22,19 +22,13 @@ from scaling.record import RecordReader, StudyRecord, describe, finished, plan
 from scaling.result import TrialResult
 from scaling.trial import Trial
 from sweeps.crew import kept_crew
+from sweeps.folders import claim_sweep_directory
 from sweeps.frontier_cells import ROW, Asked, Cell, found
 from sweeps.frontier_readings import CellCurves
 from sweeps.frontier_search import Observed, decide
 from sweeps.frontier_settings import FrontierSettings, Lattice, Swept
 from sweeps.jobs import prepare_jobs, write_last_word
-from sweeps.launch import (
-    claim_sweep_directory,
-    compose_jobs,
-    fail_after_all,
-    refuse_impossible,
-    refuse_stillborn,
-    say_report,
-)
+from sweeps.launch import compose_jobs, fail_after_all, refuse_stillborn, say_report
 from sweeps.messages import one_line_errors
 from sweeps.probe import probe
 from sweeps.progress import Display, progress_display
@@ -60,7 +54,6 @@ class FrontierSweep:
         """ConfigError for what cannot be searched; nothing is written yet."""
         self.settings.check()
         overrides = [[*cell, "sweep.round=0"] for cell in self.swept.cells]
-        refuse_impossible(self.loader, self.config, overrides)
         jobs = compose_jobs(self.loader, self.config, overrides, 0)
         trials = prepare_jobs(jobs)
         self._refuse_followers(jobs, trials)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.config_loader import ConfigLoader
 
 from scaling.config import ConfigError
 from sweeps.frontier_search import SearchOptions
+from sweeps.grid import combinations, parse
 
 DIGITS = 6  # of a learning rate
 WIDEST = 1e4  # the range of lr to either side of its base, where none is given
@@ -104,10 +104,10 @@ class Swept:
     seeds: tuple[int, ...]
 
 
-def split_swept(given: Sequence[str], split: Callable[[list[Any]], list[list[str]]]) -> Swept:
+def split_swept(given: Sequence[str], loader: ConfigLoader | None = None) -> Swept:
     """What is swept, without lr and seed; ConfigError for an lr that is swept."""
     overrides = {}
-    for override in OverridesParser.create().parse_overrides(list(given)):
+    for override in parse(given, loader):
         overrides[override.key_or_group] = override  # the command line's after the study's
     lr, seed = overrides.get("lr"), overrides.pop("seed", None)
     if lr is not None and lr.is_sweep_override():
@@ -120,8 +120,8 @@ def split_swept(given: Sequence[str], split: Callable[[list[Any]], list[list[str
     seeds = ["0"]
     if seed is not None:
         line = str(seed.input_line).split("=", 1)[1]
-        seeds = list(seed.sweep_string_iterator()) if seed.is_sweep_override() else [line]
+        seeds = [one[0].partition("=")[2] for one in combinations([seed])]
         if not seeds or not all(one.isdigit() for one in seeds):
             raise ConfigError("seed", line, "give whole numbers, such as seed=range(0,8)")
     unique = tuple(dict.fromkeys(int(one) for one in seeds))
-    return Swept(split(list(overrides.values())), unique)
+    return Swept(combinations(list(overrides.values())), unique)

@@ -17,6 +17,7 @@ from scaling.result import TrialResult
 from scaling.trial import Trial, prepare
 from scaling.validation import validate_names
 from sweeps.crew import crew_for, new_executor
+from sweeps.known_keys import refuse_other_keys
 from sweeps.progress import Count, progress_display
 from sweeps.record import sweep_files, sweep_record
 from sweeps.slurm_queue import end_left_over
@@ -30,8 +31,10 @@ log = logging.getLogger(__name__)
 
 def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
     """The trials of the jobs; ConfigError for a value that none can have, or not all the same."""
-    trials = prepare([trial_config(job.content) for job in jobs])
     shapes = {frozenset(leaves_of(job.content)): job.content for job in jobs}
+    for content in shapes.values():
+        refuse_other_keys(content)
+    trials = prepare([trial_config(job.content) for job in jobs])
     for content in shapes.values():
         validate_names("params", leaves_of(content))
     for key in ("study.name", "tracking.uri", "record_dir"):

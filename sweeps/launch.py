@@ -8,23 +8,24 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from scaling.checkpoint import read_headers
-from scaling.config import ConfigError, StudyConfig
+from scaling.config import ConfigError
 from scaling.record import describe, plan, read_record
 from scaling.result import TrialResult
-from scaling.schema import CENSORED, DIVERGED, REACHED, without_password
-from scaling.validation import validate_study
-from sweeps.compose import Composer, task_part
+from scaling.schema import CENSORED, DIVERGED, REACHED
+from scaling.trial import Trial
+from sweeps.compose import Composer, hydra_config, task_part
 from sweeps.executors import available_cores
+from sweeps.folders import claim_sweep_directory, job_directory
 from sweeps.jobs import SweepResult, prepare_jobs, run_trials
 from sweeps.messages import interruptible_between, one_line_errors
 from sweeps.progress import Count, progress_display
@@ -36,30 +37,8 @@ from sweeps.units import Job
 
 log = logging.getLogger(__name__)
 EXECUTORS = ("local", "slurm")
-NAME_BYTES = 255  # of a file's name
 OUTCOMES = (REACHED, CENSORED, DIVERGED)
 NOT_TRAINED = "not trained: the sweep stopped at its first failure (hydra.launcher.fail_fast)"
-
-
-def claim_sweep_directory(config: DictConfig) -> None:
-    """Make the sweep's directory; a name that another sweep has taken gets a number."""
-    with one_line_errors():
-        validate_study(StudyConfig(name=str(config.study.name)))
-        wanted = Path(str(config.hydra.sweep.dir))
-        try:
-            wanted.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError("hydra.sweep.dir", wanted, str(error.strerror)) from None
-        for number in itertools.count(2):
-            try:
-                folder = Path(str(config.hydra.sweep.dir))
-                folder.mkdir()
-                text = without_password(OmegaConf.to_yaml(config))
-                (folder / "multirun.yaml").write_text(text, encoding="utf-8")
-                return
-            except FileExistsError:
-                with read_write(config.hydra), open_dict(config.hydra):
-                    config.hydra.sweep.dir = f"{wanted}_{number}"
 
 
 def fail_after_all(returned: Sequence[Sequence[JobReturn]]) -> None:
@@ -74,24 +53,18 @@ def fail_after_all(returned: Sequence[Sequence[JobReturn]]) -> None:
 def refuse_impossible(
     loader: ConfigLoader, config: DictConfig, batch: Sequence[Sequence[str]]
 ) -> None:
-    """Raise Hydra's own error for groups and keys that do not exist, before any job starts."""
-    if not batch:
-        with one_line_errors():
-            raise _empty_list(config)
-    composer = Composer(loader, config)
-    for overrides in composer.representatives(batch):
-        loader.load_sweep_config(config, list(overrides))
+    """Raise ConfigError, or Hydra's own error, for jobs that cannot be, before any starts."""
+    with one_line_errors():
+        prepare_jobs(compose_jobs(loader, config, batch, 0))
 
 
-def _empty_list(config: DictConfig) -> ConfigError:
-    """Names the swept key that has no value, on the command line or in the study."""
-    params = config.hydra.sweeper.get("params") or {}
-    given = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
-    for override in OverridesParser.create().parse_overrides(given):
-        if override.is_sweep_override() and not list(override.sweep_string_iterator()):
-            key, value = str(override.input_line).split("=", 1)
-            return ConfigError(key, value, "the list of values is empty; give at least one")
-    return ConfigError("hydra.sweeper.params", dict(params), "there is no job to run")
+def in_claimed_directory(config: DictConfig, jobs: Sequence[Job]) -> list[Job]:
+    """Claim the sweep's directory; the jobs, with directories inside of it."""
+    with hydra_config(config):
+        wanted = str(config.hydra.sweep.dir)
+    claim_sweep_directory(config)
+    claimed = Path(str(config.hydra.sweep.dir))
+    return [replace(job, directory=claimed / job.directory.relative_to(wanted)) for job in jobs]
 
 
 def launch(
@@ -104,10 +77,11 @@ def launch(
     """Compose, train and track the jobs of a multirun; a JobReturn each, in order."""
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    directory = Path(str(config.hydra.sweep.dir))
     with one_line_errors():
         jobs = compose_jobs(loader, config, job_overrides, first_number)
         trials = prepare_jobs(jobs)
+        jobs = in_claimed_directory(config, jobs)
+        directory = Path(str(config.hydra.sweep.dir))
         for job in jobs:
             job.write_directory()
         study = trials[0].config.study
@@ -165,29 +139,26 @@ def dry_run(
 ) -> None:
     """Print what a multirun would do; create nothing."""
     setup_globals()
-    refuse_impossible(loader, config, job_overrides)
     with one_line_errors():
-        trials = prepare_jobs(compose_jobs(loader, config, job_overrides, 0))
-        folder = Path(trials[0].config.record_dir)
-        refuse_other_kinds(folder)
-        record = read_record(folder)
-        planned = plan(trials, record, read_headers(folder / "checkpoints", move=False)[0])
-    print("\n".join(describe(planned, trials, record)))
+        lines = _would_do(prepare_jobs(compose_jobs(loader, config, job_overrides, 0)))
+    print("\n".join(lines))
 
 
-def job_directory(sweep_dir: str, subdir: str) -> Path:
-    """ConfigError for a job's directory that leaves the sweep's, or has a name that none can have.
+def describe_single(content: dict[str, Any], overrides: list[str]) -> list[str]:
+    """What `python -m sweeps` without -m would do if it is only asked (sweep.dry_run), else
+    nothing; ConfigError for a trial that cannot be."""
+    trials = prepare_jobs([Job(content, overrides, Path())])
+    if trials[0].config.sweep.probe:
+        raise ConfigError("sweep.probe", "true", "is for multiruns: add -m")
+    return _would_do(trials) if trials[0].config.sweep.dry_run else []
 
-    It may be made of values that are swept (hydra.job.override_dirname).
-    """
-    folder, parts = Path(sweep_dir) / subdir, Path(subdir).parts
-    if not parts or ".." in parts or Path(subdir).is_absolute() or "\0" in subdir:
-        allowed = "must be a folder inside hydra.sweep.dir; leave it at its default, the number"
-        raise ConfigError("hydra.sweep.subdir", subdir, allowed)
-    if any(len(os.fsencode(part)) > NAME_BYTES for part in parts):
-        allowed = f"a name has at most {NAME_BYTES} bytes; leave it at its default, the number"
-        raise ConfigError("hydra.sweep.subdir", f"{subdir[:60]}..", allowed)
-    return folder
+
+def _would_do(trials: Sequence[Trial]) -> list[str]:
+    folder = Path(trials[0].config.record_dir)
+    refuse_other_kinds(folder)
+    record = read_record(folder)
+    planned = plan(trials, record, read_headers(folder / "checkpoints", move=False)[0])
+    return describe(planned, trials, record)
 
 
 def compose_jobs(
@@ -200,12 +171,14 @@ def compose_jobs(
     composer = Composer(loader, config)
     before = HydraConfig.instance().cfg
     jobs = []
+    with hydra_config(config):
+        sweep = str(config.hydra.sweep.dir)
     with progress_display() as display, interruptible_between() as check:
         composed = Count("composing", len(job_overrides), display)
         for number, overrides in enumerate(job_overrides, first_number):
             check()
             job_config = composer.compose(overrides, number)
-            folder = job_directory(str(config.hydra.sweep.dir), str(job_config.hydra.sweep.subdir))
+            folder = job_directory(sweep, str(job_config.hydra.sweep.subdir))
             jobs.append(Job(task_part(job_config), list(overrides), folder))
             composed.add()
     HydraConfig.instance().cfg = before
@@ -224,10 +197,6 @@ def run_single(config: DictConfig) -> float:
         assert isinstance(content, dict)
         job = Job({str(k): v for k, v in content.items()}, list(hydra.overrides.task), directory)
         trials = prepare_jobs([job])
-        if trials[0].config.sweep.dry_run:
-            raise ConfigError("sweep.dry_run", "true", "is for multiruns: add -m")
-        if trials[0].config.sweep.probe:
-            raise ConfigError("sweep.probe", "true", "is for multiruns: add -m")
         study = trials[0].config.study
         sweep = sweep_record(study, whole, sys.argv[1:], [] if in_multirun else [job.overrides])
         done = run_trials([job], trials, sweep, LauncherOptions())

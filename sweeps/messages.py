@@ -9,13 +9,16 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO, cast
+from typing import Any, TextIO, TypeGuard, cast
 
 from scaling.config import ConfigError
 from scaling.journal import JournalError, RecordError
+from scaling.schema import one_line
 from scaling.store_check import StoreError
+from sweeps.hydra_errors import explain, is_of_configuration
 from sweeps.slurm_queue import SlurmError
 
+ONCE_MORE = "mend this and start the same command again"
 OF_THE_MACHINE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
     # a folder that was moved, a file where a folder should be, a link, a pipe
@@ -30,15 +33,24 @@ def one_line_errors() -> Iterator[None]:
     except (ConfigError, JournalError, SlurmError, StoreError) as error:
         message = str(error)
     except RecordError as error:
-        message = f"{error}; what is recorded is safe: mend this and start the same command again"
-    except OSError as error:
-        if error.errno not in OF_THE_MACHINE or error.filename is None:
+        message = f"{error}; what is recorded is safe: {ONCE_MORE}"
+    except Exception as error:
+        if is_of_configuration(error):
+            message = explain(error)
+        elif _is_of_the_machine(error):
+            message = f"{error.filename}: {error.strerror}; {ONCE_MORE}"
+        else:
             raise
-        message = f"{error.filename}: {error.strerror}; mend this and start the same command again"
     else:
         return
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def _is_of_the_machine(error: Exception) -> TypeGuard[OSError]:
+    return (
+        isinstance(error, OSError) and error.errno in OF_THE_MACHINE and error.filename is not None
+    )
 
 
 @contextmanager

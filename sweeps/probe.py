@@ -24,7 +24,7 @@ from scaling.store_check import StoreError, store_message
 from scaling.tracking import Store
 from scaling.trial import Trial
 from sweeps.jobs import prepare_jobs
-from sweeps.launch import compose_jobs, refuse_impossible
+from sweeps.launch import compose_jobs
 from sweeps.messages import one_line_errors
 from sweeps.record import sweep_record
 from sweeps.units import Job, trial_params
@@ -36,7 +36,6 @@ def probe(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequ
     """Time every distinct batch size, model, task and optimizer of the jobs; a run each."""
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    refuse_impossible(loader, config, job_overrides)
     with one_line_errors():
         jobs = compose_jobs(loader, config, job_overrides, 0)
         trials = prepare_jobs(jobs)

@@ -30,7 +30,8 @@ def sweep_record(
 
     grid: the overrides of each of its jobs.
     """
-    line = without_password(shlex.join(["python", "-m", "sweeps", *command]))
+    words = [without_password(word, whole=True) for word in command]
+    line = shlex.join(["python", "-m", "sweeps", *words])
     tags = {
         "command": line,
         "host": socket.gethostname(),
@@ -77,12 +78,12 @@ def swept(grid: Sequence[Sequence[str]]) -> list[str]:
     for overrides in grid:
         for override in overrides:
             key, _, value = override.lstrip("+").partition("=")
-            values.setdefault(key, {})[value] = None
+            values.setdefault(key, {})[without_password(value, whole=True)] = None
     lines = []
     for key, known in values.items():
         shown = list(known)[:MOST_SHOWN]
         more = f", .. {len(known)} in all" if len(known) > len(shown) else ""
-        lines.append(without_password(f"{key}: {', '.join(shown)}{more}"))
+        lines.append(f"{key}: {', '.join(shown)}{more}")
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Sequence
 from dataclasses import fields
 from importlib.resources import files
@@ -14,7 +15,7 @@ import yaml
 from scaling.config import TASKS, ColourizationConfig, ConfigError
 
 DEFAULT_TASK = "linear_regression"
-_GROUPS = ("study", "task", "model", "data", "optimizer", "schedule")
+MOST_VALUES = 100_000  # of a file
 _OF_NETWORKS = ("model", "data")  # groups that only the networks of colourization have
 
 
@@ -56,20 +57,48 @@ def chosen_studies(asked: Sequence[str], config_dir: str | None = None) -> dict[
     return found
 
 
-def refuse_nameless_choices(arguments: Sequence[str]) -> None:
-    """ConfigError for study=true or optimizer=1, of which Hydra prints a traceback."""
-    for word in arguments:
-        group, _, choice = word.partition("=")
-        if group in _GROUPS and isinstance(_plain(choice), bool | int | float):
-            raise ConfigError(group, choice, f"is no name of a file in conf/{group}")
+def refuse_large_files(config_dir: str) -> None:
+    """ConfigError for a file of the user's folder that is no YAML, or in which aliases repeat
+    aliases: Hydra lays all of them out."""
+    if not Path(config_dir).is_dir():
+        raise ConfigError("--config-dir", config_dir, "there is no such folder")
+    for path in [*Path(config_dir).glob("*.yaml"), *Path(config_dir).glob("*/*.yaml")]:
+        try:
+            node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+            n_values = _laid_out(node, {})
+        except (OSError, UnicodeError, yaml.YAMLError, RecursionError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError("--config-dir", config_dir, f"{path}: {reason}") from None
+        if n_values > MOST_VALUES:
+            allowed = f"{path}: its aliases make {n_values:,} values; {MOST_VALUES:,} are possible"
+            raise ConfigError("--config-dir", config_dir, allowed)
 
 
-def _plain(text: str) -> Any:
-    """As Hydra reads an override's value; text that is no YAML is a name, too."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
+def command_of(study: str) -> str:
+    """The last command of the study of this name whose record is here; "" if there is none."""
+    kept = sorted(Path("runs", study).glob("*/multirun.yaml"), key=lambda path: path.parent.name)
+    for path in reversed(kept):
+        try:
+            overrides = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["overrides"]
+            words = [str(word) for word in [*overrides["hydra"], *overrides["task"]]]
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            continue  # it only saves looking for it
+        words = [word for word in words if not word.startswith("hydra.mode=")]
+        return shlex.join(["python", "-m", "sweeps", "-m", *words])
+    return ""
+
+
+def _laid_out(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """Values of a YAML document with every alias written out."""
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES + 1  # an alias inside of what it names has no end
+        inner = [
+            one for pair in node.value for one in (pair if isinstance(pair, tuple) else [pair])
+        ]
+        known[id(node)] = 1 + sum(_laid_out(one, known) for one in inner)
+    return known[id(node)]
 
 
 def refuse_other_task(arguments: Sequence[str]) -> None:

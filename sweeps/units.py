@@ -24,6 +24,19 @@ MOST_DATA_CHARACTERS = 500
 OVERHEAD = 1e5  # work of a step that does not grow with it, in multiplications
 
 
+def yaml_without_passwords(content: Any) -> str:
+    """Containers as YAML; each value alone, because YAML folds and quotes what it holds."""
+    return yaml.dump(_without_passwords(content), Dumper=yaml.CSafeDumper, sort_keys=False)
+
+
+def _without_passwords(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_passwords(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_without_passwords(value) for value in content]
+    return without_password(content, whole=True) if isinstance(content, str) else content
+
+
 @dataclass(frozen=True)
 class Job:
     """One configuration of a multirun, resolved, with the overrides that made it."""
@@ -34,16 +47,16 @@ class Job:
 
     @property
     def yaml(self) -> str:
-        text = yaml.dump(self.content, Dumper=yaml.CSafeDumper, sort_keys=False)
-        return without_password(text)
+        return yaml_without_passwords(self.content)
 
     def write_directory(self) -> None:
         """The job's own directory with what Hydra would leave there."""
         folder = self.directory / ".hydra"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(self.yaml, encoding="utf-8")
-        overrides = without_password(yaml.dump(self.overrides, Dumper=yaml.CSafeDumper))
-        (folder / "overrides.yaml").write_text(overrides, encoding="utf-8")
+        (folder / "overrides.yaml").write_text(
+            yaml_without_passwords(self.overrides), encoding="utf-8"
+        )
 
 
 @dataclass(frozen=True)
@@ -181,7 +194,7 @@ def _header(trial: Trial, job: Job, setting: str) -> dict[str, Any]:
         "name": f"{setting} seed={trial.config.seed}",
         "params": trial_params(trial, job.content),
         "tags": {
-            "overrides": without_password(" ".join(job.overrides)),
+            "overrides": " ".join(without_password(one, whole=True) for one in job.overrides),
             "job_directory": str(job.directory),
             schema.SETTING: setting,
             **({} if search_round is None else {schema.ROUND: str(search_round)}),
@@ -197,7 +210,8 @@ def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
         *("study", "tracking", "targets", "sweep", "record_dir", "checkpoint", "picture_ratio"),
         *("cache_dir", "save_models"),
     )
-    leaves = leaves_of({key: value for key, value in content.items() if key not in left_out})
+    shown = {key: value for key, value in content.items() if key not in left_out}
+    leaves = leaves_of(_without_passwords(shown))
     for key in ("task.inputs", "task.labels"):  # config.yaml has them, however long
         if len(str(leaves.get(key, ""))) > MOST_DATA_CHARACTERS:
             del leaves[key]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.sources.curves import read_curves_csv
 from analysis.sources.steps import read_steps_csv
+from analysis.stores import NoExperiment
 from analysis.study import StudyResult
 
 
@@ -57,7 +58,12 @@ def read_source(choice: Choice) -> Read:
             *of_file, group_by=choice.group_by, tuned=choice.tuned, study=choice.study
         )
         return Read(*frames)
-    return Read(*_read_experiment(choice))
+    try:
+        return Read(*_read_experiment(choice))
+    except NoExperiment as error:
+        if choice.experiment is None:
+            raise
+        raise error.named_by("source.experiment") from None
 
 
 def analyse_source(read: Read, choice: Choice, **options: Any) -> StudyResult:

@@ -10,7 +10,6 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -93,41 +92,50 @@ class GridSweeper(BasicSweeper):
     """All combinations of the swept values; a directory of its own for every sweep."""
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        from sweeps.launch import claim_sweep_directory, dry_run, fail_after_all
+        from sweeps.launch import dry_run, fail_after_all
 
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
+        loader, jobs = self.hydra_context.config_loader, self._jobs(arguments)
         if self.config.sweep.dry_run:
-            dry_run(self.hydra_context.config_loader, self.config, self._jobs(arguments))
+            dry_run(loader, self.config, jobs)
             return []
         if self.config.sweep.probe:
             from sweeps.probe import probe
 
-            probe(self.hydra_context.config_loader, self.config, self._jobs(arguments))
+            probe(loader, self.config, jobs)
             return []
-        claim_sweep_directory(self.config)
-        jobs = self._jobs(arguments)
-        size = self.max_batch_size or max(1, len(jobs))
-        returned: list[Sequence[JobReturn]] = []
-        for begin in range(0, max(1, len(jobs)), size):
-            batch = jobs[begin : begin + size]
-            self.validate_batch_is_legal(batch)
-            returned.append(self.launcher.launch(batch, begin))
+        size = self.max_batch_size or len(jobs)
+        if size < len(jobs) or not isinstance(self.launcher, StackedLauncher):
+            self.claim(jobs)  # the stacked launcher checks what it launches itself
+        batches = range(0, len(jobs), size)
+        returned = [self.launcher.launch(jobs[begin : begin + size], begin) for begin in batches]
         fail_after_all(returned)
         return returned
 
-    def _jobs(self, arguments: list[str]) -> list[list[str]]:
-        parser = OverridesParser.create()
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        return self.split_arguments(overrides, None)[0]
-
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+    def claim(self, jobs: Sequence[Sequence[str]]) -> None:
+        from sweeps.folders import claim_sweep_directory
         from sweeps.launch import refuse_impossible
 
         assert self.config is not None
         assert self.hydra_context is not None
-        refuse_impossible(self.hydra_context.config_loader, self.config, batch)
+        refuse_impossible(self.hydra_context.config_loader, self.config, jobs)
+        claim_sweep_directory(self.config)
+
+    def _jobs(self, arguments: list[str]) -> list[list[str]]:
+        from sweeps.grid import combinations, parse
+        from sweeps.messages import one_line_errors
+
+        assert self.hydra_context is not None
+        with one_line_errors():
+            if self.max_batch_size is not None and self.max_batch_size < 1:
+                from scaling.config import ConfigError
+
+                key = "hydra.sweeper.max_batch_size"
+                raise ConfigError(key, self.max_batch_size, "must be at least 1, or null")
+            words = [*self._parse_config(), *arguments]
+            return combinations(parse(words, self.hydra_context.config_loader))
 
 
 class FrontierSweeper(BasicSweeper):
@@ -150,7 +158,7 @@ class FrontierSweeper(BasicSweeper):
         return sweep_frontier(
             self.hydra_context.config_loader,
             self.config,
-            lambda: split_swept(given, lambda rest: self.split_arguments(rest, None)[0]),
+            lambda: split_swept(given, self.hydra_context.config_loader),
             self.settings,
             self.launcher.launch,
         )

@@ -1,0 +1,88 @@
+"""The folders that a sweep and its jobs write to: checked before any is made."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from scaling.config import ConfigError, StudyConfig
+from scaling.validation import validate_study
+from sweeps.compose import hydra_config
+from sweeps.messages import one_line_errors
+from sweeps.units import yaml_without_passwords
+
+NAME_BYTES, PATH_BYTES = 255, 4095  # of a file's name, and of its path
+
+
+def claim_sweep_directory(config: DictConfig) -> None:
+    """Make the sweep's directory, once; a name that another sweep has taken gets a number."""
+    if not OmegaConf.is_missing(config.hydra.runtime, "output_dir"):
+        return
+    with one_line_errors(), hydra_config(config):
+        validate_study(StudyConfig(name=str(config.study.name)))
+        check_folder("record_dir", str(config.record_dir))
+        check_folder("hydra.sweep.dir", str(config.hydra.sweep.dir))
+        wanted = str(config.hydra.sweep.dir)
+        for number in itertools.count(2):
+            try:
+                folder = Path(wanted if number == 2 else f"{wanted}_{number - 1}")
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                folder.mkdir()
+                break
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise ConfigError("hydra.sweep.dir", wanted, str(error.strerror)) from None
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.sweep.dir = str(folder)
+            config.hydra.runtime.output_dir = os.path.abspath(folder)
+        text = OmegaConf.to_yaml(config)
+        (folder / "multirun.yaml").write_text(hide_passwords(text), encoding="utf-8")
+
+
+def hide_passwords(text: str) -> str:
+    """A YAML text; the same one if no address in it has a password."""
+    content = yaml.load(text, yaml.CSafeLoader)
+    hidden = yaml_without_passwords(content)
+    unchanged = yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False)
+    return text if hidden == unchanged else hidden
+
+
+def job_directory(sweep_dir: str, subdir: str, key: str = "hydra.sweep.subdir") -> Path:
+    """ConfigError for a job's directory that leaves the sweep's, or has a name that none can have.
+
+    It may be made of values that are swept (hydra.job.override_dirname).
+    """
+    folder, parts = Path(sweep_dir) / subdir, Path(subdir).parts
+    if not parts or ".." in parts or Path(subdir).is_absolute() or "\0" in subdir:
+        allowed = "must be a folder inside of the sweep's or job's; leave it at its default"
+        raise ConfigError(key, subdir, allowed)
+    if any(len(os.fsencode(part)) > NAME_BYTES for part in parts):
+        allowed = f"a name has at most {NAME_BYTES} bytes; leave it at its default"
+        raise ConfigError(key, f"{subdir[:60]}..", allowed)
+    return folder
+
+
+def check_folder(key: str, folder: str) -> None:
+    """ConfigError for a folder that cannot be made or written."""
+    if "\0" in folder or not folder:
+        raise ConfigError(key, repr(folder), "is no folder's name")
+    absolute = Path(os.path.abspath(folder))
+    if any(len(os.fsencode(part)) > NAME_BYTES for part in absolute.parts):
+        raise ConfigError(key, f"{folder[:60]}..", f"a name has at most {NAME_BYTES} bytes")
+    if len(os.fsencode(absolute)) > PATH_BYTES:
+        raise ConfigError(key, f"{folder[:60]}..", f"a path has at most {PATH_BYTES} bytes")
+    for there in (absolute, *absolute.parents):
+        if there.is_dir():
+            try:
+                os.rmdir(tempfile.mkdtemp(dir=there))  # rights alone do not tell
+            except OSError as error:
+                raise ConfigError(key, folder, f"cannot be used ({error.strerror})") from None
+            return
+        if there.exists() or there.is_symlink():
+            raise ConfigError(key, folder, f"cannot be used ({there} is no folder)")

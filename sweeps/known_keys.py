@@ -1,0 +1,145 @@
+"""What can be configured, by dotted path, and the nearest of it to what was typed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Any, get_type_hints
+
+from hydra.conf import HydraConf
+
+from scaling.config import OPTIMIZERS, TASKS, ConfigError, TrialConfig
+from scaling.data.config import DATASETS
+from scaling.models.config import LAYOUTS, ColourizationModelConfig
+
+CHOICES: dict[str, Mapping[str, type]] = {
+    "task": TASKS,
+    "optimizer": OPTIMIZERS,
+    "data": DATASETS,
+    "model": dict.fromkeys(LAYOUTS, ColourizationModelConfig),
+}
+LISTS = ("targets", "relative_targets", "task.initial_weights")
+OPTIONS = ("task.options.", "optimizer.options.")  # whose keys are the user's own
+ELSEWHERE = {  # what other programs call it
+    "learning_rate": "lr",
+    "bs": "batch_size",
+    "steps": "budget.max_steps",
+    "epochs": "budget.max_examples",
+    "seeds": "seed",
+    "name": "study.name",
+    "workers": "hydra.launcher.workers",
+    "num_workers": "hydra.launcher.workers",
+    "output_dir": "record_dir",
+    "wd": "optimizer.weight_decay",
+    "uri": "tracking.uri",
+}
+
+
+class Refused(ConfigError):
+    """A mistake that is not about the value of a key; the line says all."""
+
+    def __init__(self, line: str) -> None:
+        ValueError.__init__(self, line)
+
+
+@cache
+def known_keys() -> tuple[str, ...]:
+    """Every key of a trial, of any task, optimizer, model and data, and of launchers."""
+    found = list(_paths(TrialConfig, ""))
+    for group, choices in CHOICES.items():
+        for node in choices.values():
+            found += _paths(node, f"{group}.")
+    found += _paths(HydraConf, "hydra.")
+    for group, nodes in hydra_choices().items():
+        for node in nodes.values():
+            found += _paths(node, group.replace("/", ".") + ".")
+    return tuple(dict.fromkeys(found))
+
+
+def hydra_choices() -> dict[str, dict[str, type]]:
+    """Our launchers and sweepers: {group: {choice: its fields}}."""
+    from hydra_plugins.batch_scaling import FrontierConf, GridConf, StackedConf
+
+    sweepers = {"grid": GridConf, "frontier": FrontierConf}
+    return {"hydra/launcher": {"stacked": StackedConf}, "hydra/sweeper": sweepers}
+
+
+def _paths(node: type, prefix: str) -> Iterator[str]:
+    types = get_type_hints(node)
+    for one in fields(node):
+        yield prefix + one.name
+        inner = types[one.name]
+        if is_dataclass(inner) and isinstance(inner, type):
+            yield from _paths(inner, f"{prefix}{one.name}.")
+
+
+def nearest(typed: str, known: Iterable[str]) -> str | None:
+    """The most similar name; case and hyphens do not count."""
+    plain = {name.lower().replace("-", "_"): name for name in known}
+    found = difflib.get_close_matches(typed.lower().replace("-", "_"), plain, n=1)
+    return plain[found[0]] if found else None
+
+
+def nearest_key(typed: str) -> str | None:
+    """The key that was meant: one that ends so, or is written nearly so."""
+    if typed in ELSEWHERE:
+        return ELSEWHERE[typed]
+    keys = known_keys()
+    last = typed.rpartition(".")[2]
+    ends = [key for key in keys if key.rpartition(".")[2] == last]
+    if ends:
+        return nearest(typed, ends) or ends[0]
+    return nearest(typed, keys) or nearest(last, [key for key in keys if "." not in key])
+
+
+def unknown_key(key: str, value: str, node: type | None = None) -> str:
+    """A line about a key that does not exist; node: the class of the group that lacks it."""
+    group, _, name = key.rpartition(".")
+    typed = f"{key}={value}"
+    for kind, choices in (CHOICES | hydra_choices()).items():
+        if kind.replace("/", ".") != group:
+            continue
+        having = [one for one, fields_of in choices.items() if _has(fields_of, name)]
+        chosen = [one for one, fields_of in choices.items() if fields_of is node]
+        if having:
+            without = f"{kind}={chosen[0]} has no {name}" if chosen else f"there is no {name}"
+            return f"{typed}: {without}; choose {' or '.join(f'{kind}={one}' for one in having)}"
+        if node is not None and is_dataclass(node):
+            there = [one.name for one in fields(node) if one.name not in ("name", "_target_")]
+            near = nearest(name, there)
+            hint = f"did you mean {group}.{near}?" if near else f"it has {', '.join(there)}"
+            return f"{typed}: {kind}={chosen[0] if chosen else '?'} has no {name}; {hint}"
+    near = nearest_key(key)
+    hint = f"did you mean {near}?" if near else "python -m sweeps --cfg job shows every option"
+    return f"{typed}: there is no option {key}; {hint}"
+
+
+def refuse_other_keys(content: Mapping[str, Any]) -> None:
+    """ConfigError for a key of a job's configuration that was added and means nothing, or was
+    left out."""
+    _refuse_other_keys(content, TrialConfig, "")
+
+
+def _refuse_other_keys(content: Mapping[str, Any], node: type, prefix: str) -> None:
+    names = [one.name for one in fields(node)]
+    for key, value in content.items():
+        if key not in names:
+            raise Refused(unknown_key(f"{prefix}{key}", str(value), node))
+    for key in names:
+        if key not in content:
+            raise Refused(f"~{prefix}{key}: cannot be left out; give it another value")
+    types = get_type_hints(node)
+    for key, inner in types.items():
+        choices, value = CHOICES.get(f"{prefix}{key}", {}), content[key]
+        if choices and isinstance(value, Mapping):
+            inner = choices.get(str(value.get("name")), object)
+        if is_dataclass(inner) and isinstance(inner, type):
+            if not isinstance(value, Mapping):
+                raise Refused(f"{prefix}{key}={value}: is a group of options, not one value")
+            _refuse_other_keys(value, inner, f"{prefix}{key}.")
+
+
+def _has(node: Any, name: str) -> bool:
+    return name in {one.name for one in fields(node)} - {"_target_"}
