@@ -284,6 +284,7 @@ def _secrets(address: str) -> set[str]:
     found |= {match[0].partition("=")[2] for match in _SECRET.finditer(place)}
     found |= {part for one in found for part in re.split(r"[@/:?#\s]", one)}
     found |= {unquote(one) for one in found}
+    found |= {repr(one)[1:-1] for one in found}  # as messages quote it
     return {one for one in found if len(one) > 3 and one != "x-oauth-basic"}  # not parts of words
 
 

@@ -21,6 +21,10 @@ from scaling.schema import without_password
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
+ADDRESS = re.compile(
+    r"((sqlite|postgresql|mysql|mssql)(\+\w+)?|https?|databricks|file)://|databricks$|[^:]*$"
+)
+LIKE = "give sqlite:///<file>, postgresql+psycopg://.. or http://.., or none"
 DATABASE = re.compile(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://")
 CONNECT_SECONDS = 10
 OPENING_SECONDS = 60  # for others that make its tables
@@ -51,6 +55,22 @@ REASONS = {  # what is found in an error -> what is said
 
 class StoreError(RuntimeError):
     """The MLflow store cannot be opened or written; the message is one line."""
+
+
+def check_address(uri: str) -> None:
+    """StoreError for what is no store's address, or a SQLite file that cannot be: nothing is
+    opened."""
+    if not ADDRESS.match(uri):
+        raise StoreError(
+            store_message(uri, StoreError("is no address of an MLflow store; " + LIKE))
+        )
+    prefix = "sqlite:///"
+    path = Path(uri[len(prefix) :].split("?", 1)[0])
+    if not uri.startswith(prefix) or uri.startswith((f"{prefix}file:", f"{prefix}:memory:")):
+        return
+    folder = next((one for one in path.absolute().parents if one.exists()), Path("/"))
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise StoreError(store_message(uri, StoreError("no file can be written there")))
 
 
 @contextmanager

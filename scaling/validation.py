@@ -168,7 +168,10 @@ def _validate_schedule(schedule: ScheduleConfig) -> None:
     _member("schedule.name", schedule.name, SCHEDULES)
     _whole("schedule.warmup_steps", schedule.warmup_steps, 1 if schedule.name == "warmup" else 0)
     if schedule.name == "cosine":
-        _whole("schedule.total_steps", schedule.total_steps, schedule.warmup_steps + 1)
+        _whole("schedule.total_steps", schedule.total_steps, 1)
+        if schedule.warmup_steps >= schedule.total_steps:
+            allowed = f"must be below schedule.total_steps={schedule.total_steps}"
+            raise ConfigError("schedule.warmup_steps", schedule.warmup_steps, allowed)
         _real("schedule.final_fraction", schedule.final_fraction, least=0, most=1)
 
 

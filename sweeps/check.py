@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from scaling.config import ConfigError
 from sweeps.arguments import CommandLine
 from sweeps.compose import hydra_config, task_part
-from sweeps.folders import check_folder, job_directory
+from sweeps.folders import check_places, job_directory
 from sweeps.study_files import refuse_large_files, refuse_other_task
 
 
@@ -34,8 +34,7 @@ def check(line: CommandLine) -> None:
     with composed(line) as config:
         refuse_missing_multirun(line, config)
         content = task_part(config)
-        check_folder("record_dir", str(config.record_dir))
-        check_folder("hydra.run.dir", str(config.hydra.run.dir))
+        check_places(config, "hydra.run.dir")
         if (output := config.hydra.output_subdir) is not None:
             job_directory(str(config.hydra.run.dir), str(output), "hydra.output_subdir")
         description = describe_single(content, list(config.hydra.overrides.task))

@@ -11,6 +11,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from scaling.config import ConfigError, StudyConfig
+from scaling.schema import NO_STORE, resolve_tracking_uri
+from scaling.store_check import check_address
 from scaling.validation import validate_study
 from sweeps.compose import hydra_config
 from sweeps.messages import one_line_errors
@@ -24,9 +26,7 @@ def claim_sweep_directory(config: DictConfig) -> None:
     if not OmegaConf.is_missing(config.hydra.runtime, "output_dir"):
         return
     with one_line_errors(), hydra_config(config):
-        validate_study(StudyConfig(name=str(config.study.name)))
-        check_folder("record_dir", str(config.record_dir))
-        check_folder("hydra.sweep.dir", str(config.hydra.sweep.dir))
+        check_places(config, "hydra.sweep.dir")
         wanted = str(config.hydra.sweep.dir)
         for number in itertools.count(2):
             try:
@@ -66,6 +66,18 @@ def job_directory(sweep_dir: str, subdir: str, key: str = "hydra.sweep.subdir") 
         allowed = f"a name has at most {NAME_BYTES} bytes; leave it at its default"
         raise ConfigError(key, f"{subdir[:60]}..", allowed)
     return folder
+
+
+def check_places(config: DictConfig, directory: str) -> None:
+    """ConfigError or StoreError for places that nothing can be written to; nothing is made.
+
+    directory: the key of the run's or the sweep's own.
+    """
+    validate_study(StudyConfig(name=str(config.study.name)))
+    check_folder("record_dir", str(config.record_dir))
+    check_folder(directory, str(OmegaConf.select(config, directory)))
+    if config.tracking.uri != NO_STORE:
+        check_address(resolve_tracking_uri(config.tracking.uri))
 
 
 def check_folder(key: str, folder: str) -> None:

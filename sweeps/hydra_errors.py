@@ -56,6 +56,10 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OmegaConfBaseException):
         return _value(error, error.full_key or "", None)
     first, cause = _first(error), error.__cause__
+    in_file = re.match(r"In '([^']+)': \w+ raised while composing config", first)
+    raised = cause or error.__context__
+    if in_file and isinstance(raised, OmegaConfBaseException):
+        return f"{in_file[1]}.yaml: {_value(raised, raised.full_key or '', None)}"
     if unknown := re.search(r"Could not override '([^']+)'", first):
         value = re.search(r"use \+[^=]+=(.*)", str(error))
         node = getattr(cause, "object_type", None)
@@ -149,5 +153,5 @@ def _value(error: BaseException, key: str, value: str | None) -> str:
         return f"{shown}: is a group of options, not one value; {key}.<option>=.. sets one of them"
     if unknown := re.search(r"^Key '([^']*)' not in '(\w+)'", said):
         full = getattr(error, "full_key", None) or unknown[1]
-        return unknown_key(str(full), value or "", getattr(error, "object_type", None))
+        return unknown_key(str(full), value, getattr(error, "object_type", None))
     return f"{shown}: {said}"

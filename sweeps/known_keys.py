@@ -94,10 +94,10 @@ def nearest_key(typed: str) -> str | None:
     return nearest(typed, keys) or nearest(last, [key for key in keys if "." not in key])
 
 
-def unknown_key(key: str, value: str, node: type | None = None) -> str:
+def unknown_key(key: str, value: str | None, node: type | None = None) -> str:
     """A line about a key that does not exist; node: the class of the group that lacks it."""
     group, _, name = key.rpartition(".")
-    typed = f"{key}={value}"
+    typed = key if value is None else f"{key}={value}"
     for kind, choices in (CHOICES | hydra_choices()).items():
         if kind.replace("/", ".") != group:
             continue
@@ -133,8 +133,12 @@ def _refuse_other_keys(content: Mapping[str, Any], node: type, prefix: str) -> N
     types = get_type_hints(node)
     for key, inner in types.items():
         choices, value = CHOICES.get(f"{prefix}{key}", {}), content[key]
-        if choices and isinstance(value, Mapping):
-            inner = choices.get(str(value.get("name")), object)
+        if choices and isinstance(value, Mapping):  # that all are of one choice is checked later
+            known = {one.name for node in choices.values() for one in fields(node)}
+            for name in value:
+                if name not in known:
+                    raise Refused(unknown_key(f"{prefix}{key}.{name}", str(value[name])))
+            continue
         if is_dataclass(inner) and isinstance(inner, type):
             if not isinstance(value, Mapping):
                 raise Refused(f"{prefix}{key}={value}: is a group of options, not one value")
