@@ -24,7 +24,7 @@ from sweeps.grid import parse
 from sweeps.known_keys import LISTS, OPTIONS, Refused, nearest
 
 GROUPS = ("study", "task", "model", "data", "optimizer", "schedule")
-_MAY_BE_NULL = ("model", "data")
+_MAY_BE_NULL = ("study", "model", "data")
 _NEEDED = ("task", "optimizer", "study", "schedule", "hydra")  # cannot be left out with ~
 
 

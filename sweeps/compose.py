@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,6 +22,20 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
+
+from scaling.config import ConfigError
+
+
+@dataclass(frozen=True)
+class HydraNode:
+    """The hydra node of a job's configuration, unresolved. shared: by the jobs of one kind."""
+
+    shared: dict[str, Any]
+    of_job: dict[str, Any]
+
+    def content(self, directory: Path) -> dict[str, Any]:
+        runtime = {**self.shared["runtime"], "output_dir": str(directory.absolute())}
+        return {"hydra": {**self.shared, **self.of_job, "runtime": runtime}}
 
 
 class Composer:
@@ -28,6 +45,7 @@ class Composer:
         self._loader = loader
         self._master = master
         self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._nodes: dict[tuple[str, ...], dict[str, Any]] = {}
         self._parse = lru_cache(maxsize=None)(OverridesParser.create().parse_override)
         self._is_group = lru_cache(maxsize=None)(self._names_a_group)
 
@@ -48,9 +66,36 @@ class Composer:
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.job.id = config.hydra.job.num = number
             config.hydra.overrides.task = list(overrides)
+            config.hydra.job.override_dirname = self._dirname(config.hydra, overrides)
         # set_config would copy it, at twice the cost of all the rest
         HydraConfig.instance().cfg = config  # pyright: ignore[reportAttributeAccessIssue]
         return config
+
+    def hydra_node(self, config: DictConfig, overrides: Sequence[str]) -> HydraNode:
+        """What Hydra keeps of a job as hydra.yaml; most of it is the same for all of one kind."""
+        kind = self._kind(overrides)
+        if kind not in self._nodes:
+            node = OmegaConf.to_container(config.hydra, resolve=False, enum_to_str=True)
+            assert isinstance(node, dict)
+            self._nodes[kind] = {str(key): value for key, value in node.items()}
+        node, job = self._nodes[kind], config.hydra.job
+        of_job = {
+            "overrides": {**node["overrides"], "task": list(overrides)},
+            "job": {
+                **node["job"],
+                **{key: job._get_node(key)._value() for key in ("id", "num", "override_dirname")},
+            },
+        }
+        return HydraNode(node, of_job)
+
+    def _dirname(self, hydra: DictConfig, overrides: Sequence[str]) -> str:
+        settings = hydra.job.config.override_dirname
+        return get_overrides_dirname(
+            [one for one in map(self._parse, overrides) if not one.is_hydra_override()],
+            kv_sep=settings.kv_sep,
+            item_sep=settings.item_sep,
+            exclude_keys=settings.exclude_keys,
+        )
 
     def _kind(self, overrides: Sequence[str]) -> tuple[str, ...]:
         """What the jobs of one composition have in common."""
@@ -101,5 +146,10 @@ def task_part(config: DictConfig) -> dict[str, Any]:
         if key != "hydra":
             node = config._get_node(key)
             plain = OmegaConf.is_config(node)
-            content[key] = OmegaConf.to_container(node, resolve=True) if plain else config[key]
+            try:
+                content[key] = OmegaConf.to_container(node, resolve=True) if plain else config[key]
+            except (AssertionError, ValueError, TypeError) as error:
+                if isinstance(error, OmegaConfBaseException):
+                    raise
+                raise ConfigError(str(key), node, "refers to what it cannot be") from None
     return content

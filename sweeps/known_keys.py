@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.conf import HydraConf
 
@@ -139,10 +139,18 @@ def _refuse_other_keys(content: Mapping[str, Any], node: type, prefix: str) -> N
                 if name not in known:
                     raise Refused(unknown_key(f"{prefix}{key}.{name}", str(value[name])))
             continue
+        of_list = get_origin(inner) is list
+        if of_list and not (isinstance(value, list) and _fit(value, get_args(inner)[0])):
+            raise Refused(f"{prefix}{key}={value}: must be a list, {prefix}{key}=[..]")
         if is_dataclass(inner) and isinstance(inner, type):
             if not isinstance(value, Mapping):
                 raise Refused(f"{prefix}{key}={value}: is a group of options, not one value")
             _refuse_other_keys(value, inner, f"{prefix}{key}.")
+
+
+def _fit(values: list[Any], kind: Any) -> bool:
+    """What a list refers to has passed no check of its type."""
+    return kind is not float or all(isinstance(value, int | float) for value in values)
 
 
 def _has(node: Any, name: str) -> bool:

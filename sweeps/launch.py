@@ -26,6 +26,7 @@ from scaling.trial import Trial
 from sweeps.compose import Composer, hydra_config, task_part
 from sweeps.executors import available_cores
 from sweeps.folders import claim_sweep_directory, job_directory
+from sweeps.job_callbacks import JobCallbacks
 from sweeps.jobs import SweepResult, prepare_jobs, run_trials
 from sweeps.messages import interruptible_between, one_line_errors
 from sweeps.progress import Count, progress_display
@@ -73,6 +74,7 @@ def launch(
     job_overrides: Sequence[Sequence[str]],
     first_number: int,
     options: LauncherOptions,
+    callbacks: JobCallbacks | None = None,
 ) -> list[JobReturn]:
     """Compose, train and track the jobs of a multirun; a JobReturn each, in order."""
     setup_globals()
@@ -82,8 +84,14 @@ def launch(
         trials = prepare_jobs(jobs)
         jobs = in_claimed_directory(config, jobs)
         directory = Path(str(config.hydra.sweep.dir))
+        if (subdir := config.hydra.output_subdir) is not None:
+            job_directory(str(directory), str(subdir), "hydra.output_subdir")
         for job in jobs:
-            job.write_directory()
+            job.directory.mkdir(parents=True, exist_ok=True)
+            if subdir is not None:
+                job.write_directory(str(subdir))
+        if callbacks is not None:
+            callbacks.started(jobs, first_number)
         study = trials[0].config.study
         sweep = sweep_record(study, directory, sys.argv[1:], [job.overrides for job in jobs])
         of_search = trials[0].config.sweep.round is not None  # which says how many rounds it takes
@@ -95,10 +103,13 @@ def launch(
         refuse_stillborn(list(done.results.values()), len(trials))
         say_report(study.name)
     errors = {number: failure.error for failure in done.failures for number in failure.numbers}
-    return [
+    returned = [
         _job_return(job, done.results.get(number), errors.get(number, NOT_TRAINED))
         for number, job in enumerate(jobs)
     ]
+    if callbacks is not None:
+        callbacks.ended(jobs, first_number, returned)
+    return returned
 
 
 def launcher_options(
@@ -179,7 +190,8 @@ def compose_jobs(
             check()
             job_config = composer.compose(overrides, number)
             folder = job_directory(sweep, str(job_config.hydra.sweep.subdir))
-            jobs.append(Job(task_part(job_config), list(overrides), folder))
+            hydra = composer.hydra_node(job_config, overrides)
+            jobs.append(Job(task_part(job_config), list(overrides), folder, hydra))
             composed.add()
     HydraConfig.instance().cfg = before
     return jobs

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -18,6 +18,9 @@ from scaling.result import TrialResult
 from scaling.schema import without_password
 from scaling.stack import group_into_stacks
 from scaling.trial import Trial
+
+if TYPE_CHECKING:
+    from sweeps.compose import HydraNode
 
 NAME_CHARACTERS = 200
 MOST_DATA_CHARACTERS = 500
@@ -39,24 +42,29 @@ def _without_passwords(content: Any) -> Any:
 
 @dataclass(frozen=True)
 class Job:
-    """One configuration of a multirun, resolved, with the overrides that made it."""
+    """One configuration of a multirun, resolved, with the overrides that made it.
+
+    directory: inside of the sweep's, once that is claimed. hydra: of jobs in a multirun.
+    """
 
     content: dict[str, Any]
     overrides: list[str]
     directory: Path
+    hydra: HydraNode | None = None
 
     @property
     def yaml(self) -> str:
         return yaml_without_passwords(self.content)
 
-    def write_directory(self) -> None:
-        """The job's own directory with what Hydra would leave there."""
-        folder = self.directory / ".hydra"
+    def write_directory(self, subdir: str = ".hydra") -> None:
+        """The job's own directory with what Hydra would leave there, values resolved."""
+        folder = self.directory / subdir
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(self.yaml, encoding="utf-8")
-        (folder / "overrides.yaml").write_text(
-            yaml_without_passwords(self.overrides), encoding="utf-8"
-        )
+        texts = {"config": self.yaml, "overrides": yaml_without_passwords(self.overrides)}
+        if self.hydra is not None:
+            texts["hydra"] = yaml_without_passwords(self.hydra.content(self.directory))
+        for name, text in texts.items():
+            (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True)

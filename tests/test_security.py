@@ -20,7 +20,7 @@ from scaling.tasks.own import make_own_problem
 from scaling.train import TrainState
 from scaling.trial import prepare
 from scaling.validation import validate_names, validate_study
-from sweeps.launch import job_directory
+from sweeps.folders import job_directory
 from sweeps.sync import sync
 from tests.scaling.trials import regression_trial
 

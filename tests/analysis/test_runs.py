@@ -193,7 +193,7 @@ def test_missing_driver_and_password_are_handled() -> None:
     with pytest.raises(AnalysisError, match=r"driver nodriver|cannot be read") as caught:
         read_study(STUDY_NAME, "postgresql+nodriver://me:secret@nowhere/mlflow")
     assert "secret" not in str(caught.value)
-    assert public_uri("http://me:secret@host/x") == "http://***@host/x"
+    assert public_uri("http://me:secret@host/x") == "http://me:***@host/x"
 
 
 def test_tracking_uri(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from scaling.config import ConfigError
 from sweeps.all import STUDIES, Loop, record_folders
 from sweeps.study_files import (
     chosen_studies,
-    refuse_nameless_choices,
     refuse_other_task,
     study_content,
     study_files,
@@ -88,14 +87,6 @@ def test_tasks_that_studies_can_have() -> None:
     refuse_other_task(["study=linear_regression", "task=finite_regression"])
     refuse_other_task(["-m", "task=colourization", "lr=1,2"])
     refuse_other_task(["study=unknown", "task=colourization"])
-
-
-def test_choices_that_are_no_names() -> None:
-    for word, says in {"study=true": "study=true: is no name of a file in conf/study",
-                       "optimizer=1": "optimizer=1: is no name"}.items():  # fmt: skip
-        with pytest.raises(ConfigError, match=says):
-            refuse_nameless_choices(["-m", word])
-    refuse_nameless_choices(["-m", "study=minimum_norm", "lr=1", "study=null", "model=[x", "seed"])
 
 
 def test_time_left_follows_the_pace() -> None:

@@ -108,10 +108,3 @@ def test_jobs_do_not_leak_into_each_other() -> None:
         second = task_part(composer.compose(["lr=0.5"], 1))
     assert first["optimizer"]["weight_decay"] == 0.5
     assert second["optimizer"]["weight_decay"] == 0.0
-
-
-def test_representatives_cover_groups_and_keys() -> None:
-    with multirun() as (loader, master):
-        composer = Composer(loader, master)
-        jobs = [["lr=1", "optimizer=sgd"], ["lr=2", "optimizer=sgd"], ["lr=2", "optimizer=adam"]]
-        assert composer.representatives(jobs) == [jobs[0], jobs[2]]

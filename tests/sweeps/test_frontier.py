@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
 from scaling.config import ConfigError
 from scaling.record import StudyRecord, read_record
@@ -57,7 +56,7 @@ def frontier(
         sweep_frontier(
             loader,
             master,
-            lambda: split_swept(arguments, lambda o: BasicSweeper.split_arguments(o, None)[0]),
+            lambda: split_swept(arguments),
             options,
             lambda jobs, n: launch(loader, master, jobs, n, LauncherOptions()),
         )
@@ -102,7 +101,7 @@ def test_finds_what_the_full_lattice_has(swept, here: Path) -> None:
         sweep = FrontierSweep(
             loader,
             master,
-            split_swept([*STUDY, *SWEPT], lambda o: BasicSweeper.split_arguments(o, None)[0]),
+            split_swept([*STUDY, *SWEPT]),
             FrontierSettings(None, 1.09, [0.02, 0.9], 4, 2.0, 1, 16, "all"),
         )
         indices = range(sweep.options.lowest, sweep.options.highest + 1)
@@ -317,7 +316,7 @@ def test_bad_input(override: str, says: str, here: Path, capsys) -> None:
 
 def test_lr_is_the_search_s_to_choose_and_seeds_are_whole() -> None:
     def split(given: list[str]) -> None:
-        split_swept(given, lambda o: BasicSweeper.split_arguments(o, None)[0])
+        split_swept(given)
 
     with pytest.raises(ConfigError, match=r"lr=0.1,0.2: hydra/sweeper=frontier chooses lr"):
         split(["lr=0.1,0.2"])

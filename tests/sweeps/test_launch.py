@@ -11,7 +11,8 @@ from hydra.core.utils import JobStatus
 
 from analysis.runs import read_study
 from sweeps.executors import HereExecutor
-from sweeps.launch import claim_sweep_directory, launch
+from sweeps.folders import claim_sweep_directory
+from sweeps.launch import launch
 from sweeps.training import LauncherOptions
 from sweeps.worker import Ended
 from tests.command_line import sweeps

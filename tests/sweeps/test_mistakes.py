@@ -100,6 +100,7 @@ MISTAKES = {  # a line, and how what is said begins
     "-m study.name=a,b": "study.name=a,b: one sweep has one of these; start a sweep for each",
     "-m study=linear_regression_grid,scratch lr=1 seed=0": "study.name=linear_regression_grid,scra",
     "-m hydra.launcher.workers=many": "hydra.launcher.workers=many: must be auto (one a core) or a",
+    "-m hydra/sweeper=frontier hydra.launcher.workers=x": "hydra.launcher.workers=x: must be auto",
     "-m hydra.launcher.workers=-1": "hydra.launcher.workers=-1: must be auto (one a core) or a",
     "-m hydra.launcher.stack_size=0": "hydra.launcher.stack_size=0: must be at least 1",
     "-m hydra.launcher.retries=-1": "hydra.launcher.retries=-1: must be at least 0",
@@ -218,9 +219,9 @@ def bomb(levels: int) -> str:
         ("- 1", ""),
         ("# @package _global_\ndefaults: [override /optimizer: Adam]", "optimizer"),
         ("# @package _global_\nhydra: {sweeper: {params: {seed: 'range(0,1e9)'}}}", "seed=range("),
-        ("# @package _global_\nhydra: {sweeper: {params: {sede: '0,1'}}}", "sede=0: there is no op"),
-        ("# @package _global_\nhydra: {sweeper: {params: {seed: 'range(0'}}}", "seed=range(0: the b"),
-        ("# @package _global_\nhydra: {sweep: {dir: '${oc.env:NOPE}'}}", "hydra.sweep.dir: the envi"),
+        ("# @package _global_\nhydra: {sweeper: {params: {sede: '0,1'}}}", "sede=0: there"),
+        ("# @package _global_\nhydra: {sweeper: {params: {seed: 'range(0'}}}", "seed=range(0: "),
+        ("# @package _global_\nhydra: {sweep: {dir: '${oc.env:NOPE}'}}", "hydra.sweep.dir: the"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("multirun", [True, False])

@@ -154,6 +154,8 @@ class FrontierSweeper(BasicSweeper):
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
+        if isinstance(self.launcher, StackedLauncher):
+            self.launcher.checked_options()  # before a directory is made
         given = [*self._parse_config(), *arguments]
         return sweep_frontier(
             self.hydra_context.config_loader,
@@ -177,15 +179,25 @@ class StackedLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         self.hydra_context = hydra_context
+        self.task_function = task_function
         self.config = config
+
+    def checked_options(self) -> Any:
+        from sweeps.launch import launcher_options
+
+        return launcher_options(**self.options)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        from sweeps.launch import launch, launcher_options
+        from sweeps.job_callbacks import JobCallbacks
+        from sweeps.launch import launch
 
-        loader, options = self.hydra_context.config_loader, launcher_options(**self.options)
-        return launch(loader, self.config, job_overrides, initial_job_idx, options)
+        loader, options = self.hydra_context.config_loader, self.checked_options()
+        callbacks = JobCallbacks(
+            loader, self.config, self.hydra_context.callbacks, self.task_function
+        )
+        return launch(loader, self.config, job_overrides, initial_job_idx, options, callbacks)
 
 
 store = ConfigStore.instance()
