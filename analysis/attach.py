@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.groups import group_label
@@ -20,6 +22,7 @@ ARTIFACT_PATH = "report"
 CONTENTS = ("report.html", "summary.json", "tables", "figures")
 DIGEST = "digest"  # tag of a report's run: of all its points
 MOST_FRONTIERS = 50
+MOST_VALUES = 24  # of a param, shown
 MODE = "workflowType=machine_learning"  # MLflow opens its pages of language models otherwise
 
 
@@ -45,6 +48,7 @@ def attach_report(
         client.set_tag(run_id, "mlflow.note.content", note.replace("(REPORT)", page))
         if result is not None:
             _log_frontiers(client, experiment, run_id, result)
+            _log_fits(client, run_id, result)
     except Exception as error:  # the report is written: whatever a store says is only a warning
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     return ""
@@ -84,6 +88,55 @@ def frontier_points(frontier: pd.DataFrame) -> dict[str, list[tuple[int, float]]
             (int(size), float(value)) for size, value in known.itertuples(index=False)
         ]
     return points
+
+
+def fitted_points(result: StudyResult) -> dict[str, float]:
+    """Metric of the sweep's run -> value, of every fit; finite values only."""
+    points = {}
+    for fit in result.fits:
+        for quantity in schema.FITTED:
+            value = getattr(fit, quantity)
+            if value is not None and math.isfinite(value):
+                name = schema.fitted_metric(quantity, fit.target_loss, group_label(fit.group))
+                points[name] = float(value)
+    return points
+
+
+def grid_values(result: StudyResult) -> dict[str, str]:
+    """Param -> its values, as far as they can be read: "1, 2, 4"; of what the trials differ in."""
+    values = {}
+    for name in dict.fromkeys(["batch_size", "lr", "seed", *result.group_by]):
+        if name in result.trials:
+            known = sorted(result.trials[name].dropna().unique(), key=_number_first)
+            shown = [f"{one:g}" if isinstance(one, float) else str(one) for one in known]
+            more = f", .. {len(shown)} in all" if len(shown) > MOST_VALUES else ""
+            values[schema.GRID_PARAM + name] = ", ".join(shown[:MOST_VALUES]) + more
+    return values
+
+
+def _number_first(value: Any) -> tuple[bool, float, str]:
+    number = isinstance(value, int | float | np.number)
+    return not number, float(value) if number else 0.0, str(value)
+
+
+def _log_fits(client: Any, run_id: str, result: StudyResult) -> None:
+    """The sweep's run can be sorted and compared by what came out, and by what it was asked.
+
+    A param cannot be written anew: a study that grew keeps its first grid there, and has the whole
+    one in the tag GRID.
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    now = int(time.time() * 1000)
+    run = client.get_run(run_id)
+    metrics = [Metric(key, value, now, 0) for key, value in fitted_points(result).items()]
+    grid = grid_values(result)
+    params = [Param(key, value) for key, value in grid.items() if key not in run.data.params]
+    tags = []
+    if any(run.data.params.get(key, value) != value for key, value in grid.items()):
+        lines = [f"{key.removeprefix(schema.GRID_PARAM)}: {value}" for key, value in grid.items()]
+        tags = [RunTag(schema.GRID, "; ".join(lines))]
+    client.log_batch(run_id, metrics[:900], params[:90], tags)
 
 
 def _log_frontiers(client: Any, experiment: str, parent: str, result: StudyResult) -> None:

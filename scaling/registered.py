@@ -21,10 +21,11 @@ import torch
 from mlflow.pyfunc.model import PythonModel
 from torch import nn
 
+from scaling import schema
 from scaling.config import ColourizationConfig, ConfigError, OwnTaskConfig
 from scaling.models.config import ColourizationModelConfig
 from scaling.store_check import StoreError, store_message
-from scaling.stored_run import RunError, RunReader, StoredRun
+from scaling.stored_run import ModelVersion, RunError, RunReader, StoredRun
 from scaling.tasks import make_task
 from scaling.tasks.own import make_own_problem
 from scaling.tasks.supervised import SupervisedTask
@@ -84,7 +85,8 @@ def register_network(reader: RunReader, run: StoredRun, trial: Trial, kind: str,
         try:
             _save(folder, weights, examples)
             place = f"{FOLDER}/{name}-{kind}"
-            return reader.add_model_version(run.run_id, folder / FOLDER, place, name)
+            about = _about(run, kind)
+            return reader.add_model_version(run.run_id, folder / FOLDER, place, name, kind, about)
         except RunError:
             raise
         except Exception as error:
@@ -105,6 +107,21 @@ def _described(run: StoredRun, trial: Trial) -> tuple[dict[str, Any], np.ndarray
         described |= {"path": config.task.path, "options": dict(config.task.options)}
     inputs = task.held_out_inputs(N_EXAMPLES)
     return described, inputs
+
+
+def _about(run: StoredRun, kind: str) -> ModelVersion:
+    """Which network it is: the trial that trained it, and how well it did."""
+    study = run.tags.get(schema.STUDY, "")
+    tags = {schema.STUDY: study, "network": kind, "trial": run.name}
+    tags |= {key: run.tags[key] for key in (schema.TRIAL_ID, "git_commit") if key in run.tags}
+    tags |= {key: run.params[key] for key in ("batch_size", "lr", "seed") if key in run.params}
+    tags |= {key: f"{run.metrics[key]:.6g}" for key in ("loss", "accuracy") if key in run.metrics}
+    measured = ", ".join(f"{key} {tags[key]}" for key in ("loss", "accuracy") if key in tags)
+    which = "at its best evaluation" if kind == "best" else "at its end"
+    trial, name = schema.note_text(run.name), schema.note_text(study)
+    description = f"The network of trial {trial} of the study {name}, {which}"
+    last = f"; last held-out {measured}" if measured else ""
+    return ModelVersion(tags, f"{description}{last}. Registered from run {run.run_id}.")
 
 
 def _save(folder: Path, weights: Path, examples: np.ndarray) -> None:

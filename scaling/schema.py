@@ -88,6 +88,16 @@ FRONTIER = {
     quantity: f"frontier/{quantity}_by_batch_size" for quantity in ("steps", "examples", "lr")
 }
 
+# Of the sweep that a report was attached to, by which studies are ranked: see fitted_metric. Its
+# params GRID_PARAM hold the values of what the trials differ in, as of its first report.
+FITTED = {
+    "critical_batch_size": "E_min / S_min, in examples; absent where the data do not bend",
+    "min_steps": "S_min, optimizer updates",
+    "min_examples": "E_min, examples",
+}
+GRID_PARAM = "grid."  # + the param
+MODEL_TAG = "registered_model/"  # of a trial's run, + best or last: models:/<name>/<version>
+
 # Saved views of an experiment in MLflow's page of runs.
 VIEW_TRIALS, VIEW_STEPS = "batch-scaling-trials", "batch-scaling-loss-vs-steps"
 VIEW_EXAMPLES, VIEW_FRONTIER = "batch-scaling-loss-vs-examples", "batch-scaling-frontier"
@@ -198,6 +208,12 @@ def noise_metric(estimator: str, quantity: str) -> str:
 
 
 SQLITE = "sqlite:///"
+
+
+def fitted_metric(quantity: str, target_loss: float, group: str = "") -> str:
+    """FITTED of one target, and of one group where there are several (its label in plain signs)."""
+    plain = re.sub(r"[^\w.\- ]+", "", group.replace(" = ", " ")).strip()[:150]
+    return "/".join(part for part in (quantity, target_label(target_loss), plain) if part)
 
 
 def resolve_tracking_uri(uri: str | None = None) -> str:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -41,6 +41,13 @@ class StoredRun:
     params: dict[str, str]
     metrics: dict[str, float]
     config: str
+
+
+class ModelVersion(NamedTuple):
+    """What a registered version says of itself; description: Markdown."""
+
+    tags: dict[str, str]
+    description: str
 
 
 class RunReader:
@@ -106,8 +113,13 @@ class RunReader:
         except (MlflowException, OSError):
             raise RunError(f"run_id={run_id}: has no artifact {path}") from None
 
-    def add_model_version(self, run_id: str, folder: Path, place: str, name: str) -> str:
-        """Keep a saved model at `place` of the run's artifacts; its version as model `name`."""
+    def add_model_version(
+        self, run_id: str, folder: Path, place: str, name: str, kind: str, about: ModelVersion
+    ) -> str:
+        """Keep a saved model at `place` of the run's artifacts; its version as model `name`.
+
+        The version says which trial it is of, and the run has a tag that names the version.
+        """
         from mlflow.exceptions import MlflowException
 
         self._client.log_artifacts(run_id, str(folder), place)
@@ -117,7 +129,11 @@ class RunReader:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         source = f"{self._client.get_run(run_id).info.artifact_uri}/{place}"
-        return str(self._client.create_model_version(name, source, run_id).version)
+        version = self._client.create_model_version(
+            name, source, run_id, tags=about.tags, description=about.description
+        ).version
+        self._client.set_tag(run_id, schema.MODEL_TAG + kind, f"models:/{name}/{version}")
+        return str(version)
 
     def artifact_text(self, run_id: str, path: str) -> str:
         with tempfile.TemporaryDirectory() as folder:

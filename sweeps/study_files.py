@@ -53,7 +53,8 @@ def chosen_studies(asked: Sequence[str], config_dir: str | None = None) -> dict[
                 "study", choice, f"is not in conf/study; {hint} are {', '.join(known)}"
             )
         content = study_content(known[choice])
-        found[choice] = str((content.get("study") or {}).get("name", choice))
+        name = str((content.get("study") or {}).get("name", choice))
+        found[choice] = choice if "${" in name else name
     return found
 
 
