@@ -1,0 +1,82 @@
+"""Whether a user's own problem is what a task needs: what is needed and what came, with shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from scaling.config import ConfigError
+from scaling.own_code import first_line
+
+N_EXAMPLES = 2
+LEAVES = "a tuple of tensors or arrays, (inputs, targets), whose first axis are the examples"
+
+
+def check_problem(problem: Any, path: str, dtype: torch.dtype) -> None:
+    """ConfigError for data, a model or a loss that cannot be trained; a forward pass of two
+    examples, in which nothing is drawn from the caller's generators."""
+    for key in ("train", "held_out"):
+        _check_leaves(path, key, getattr(problem, key))
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        module = problem.model()
+        if not isinstance(module, nn.Module):
+            raise _refused(path, f"model() makes {_what(module)}; it must make a torch.nn.Module")
+        leaves = [torch.as_tensor(leaf)[:N_EXAMPLES] for leaf in problem.train]
+        if leaves[0].is_floating_point():
+            leaves[0] = leaves[0].to(dtype)
+        shown = f"inputs of {_what(leaves[0])}"
+        outputs = _call(path, f"the network, given {shown},", module.to(dtype).eval(), leaves[:1])
+        if not isinstance(outputs, Tensor):
+            allowed = f"the network makes {_what(outputs)} of {shown}; it must make one tensor"
+            raise _refused(path, allowed)
+        given = ", ".join(_what(leaf) for leaf in (outputs, *leaves[1:]))
+        loss = _call(path, f"loss, given {given},", problem.loss, [outputs, *leaves[1:]])
+    if not isinstance(loss, Tensor) or loss.dim():
+        allowed = f"loss makes {_what(loss)} of {given}; it must make one number, the mean"
+        raise _refused(path, allowed)
+
+
+def _check_leaves(path: str, key: str, leaves: Any) -> None:
+    if isinstance(leaves, DataLoader | Dataset):
+        allowed = f"{key} is {_what(leaves)}; it must be {LEAVES}: stack the examples, batches are "
+        raise _refused(path, allowed + "drawn by the trial")
+    if not isinstance(leaves, tuple | list):
+        raise _refused(path, f"{key} is {_what(leaves)}; it must be {LEAVES}")
+    for number, leaf in enumerate(leaves):
+        try:
+            bare = isinstance(leaf, Tensor | np.ndarray)
+            array = leaf if bare else torch.as_tensor(leaf)
+        except (TypeError, ValueError, RuntimeError):
+            raise _refused(
+                path, f"{key}[{number}] is {_what(leaf)}; {key} must be {LEAVES}"
+            ) from None
+        if not len(array.shape):
+            raise _refused(path, f"{key}[{number}] is a single number; {key} must be {LEAVES}")
+
+
+def _call(path: str, who: str, function: Any, given: Sequence[Tensor]) -> Any:
+    try:
+        return function(*given)
+    except Exception as error:
+        raise _refused(path, f"{who} raised {first_line(error)}") from None
+
+
+def _what(thing: Any) -> str:
+    """The kind of a thing, with its shape or keys."""
+    if isinstance(thing, Tensor | np.ndarray):
+        return f"{type(thing).__name__}{list(thing.shape)}"
+    if isinstance(thing, dict):
+        return f"a dict of {', '.join(map(str, thing))}"
+    if isinstance(thing, tuple | list):
+        return f"a {type(thing).__name__} of {', '.join(type(one).__name__ for one in thing[:4])}"
+    article = "an" if type(thing).__name__[:1] in "AEIOUaeiou" else "a"
+    return f"{article} {type(thing).__name__}"
+
+
+def _refused(path: str, allowed: str) -> ConfigError:
+    return ConfigError("task.path", path, allowed)
