@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from analysis.quantities import QUANTITIES
 from analysis.quantities.measured import Measured, chosen, restricted
+from analysis.stored_values import is_number, listed, wrong_tag
 from scaling import schema
 
 if TYPE_CHECKING:
@@ -27,10 +27,33 @@ HOLDS, FAILS, NOT_MEASURED = "holds", "does not hold", "not measured"
 
 def predictions_of(sweeps: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     """Those of the newest sweep that has any (schema.PREDICTION_KEYS)."""
-    for tags in sweeps:
-        if tags.get(schema.PREDICTIONS):
-            return json.loads(tags[schema.PREDICTIONS])
-    return []
+    predictions = listed(sweeps, schema.PREDICTIONS)
+    for prediction in predictions:
+        if not _is_sound(prediction):
+            raise wrong_tag(schema.PREDICTIONS, prediction, "a list of sound predictions")
+    return predictions
+
+
+def _is_sound(prediction: Mapping[str, Any]) -> bool:
+    """As a sweep writes it (schema.PREDICTION_KEYS)."""
+    of_all = "quantity" in prediction
+    at = prediction.get("at")
+    subject = (
+        prediction["quantity"] in QUANTITIES
+        if of_all
+        else isinstance(prediction.get("metric"), str) and (at in schema.AT or type(at) is int)
+    )
+    given = [key for key in schema.PREDICTED if key in prediction]
+    numbers = [prediction[key] for key in (*given, *schema.TOLERANCES) if key in prediction]
+    return (
+        isinstance(prediction.get("says"), str)
+        and set(prediction) <= set(schema.PREDICTION_KEYS)
+        and isinstance(prediction.get("where", {}), dict)
+        and subject
+        and len(given) == 1
+        and all(is_number(one) or (one == schema.THEORY and of_all) for one in numbers)
+        and (given != ["equals"] or any(key in prediction for key in schema.TOLERANCES))
+    )
 
 
 def check_predictions(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,16 +9,19 @@ import numpy as np
 import pandas as pd
 
 from analysis.groups import group_label
+from analysis.stored_values import is_number, listed, wrong_tag
 
 COLUMNS = ("trials", "metric", "published", "source", "measured", "least", "most", "n", "off_by")
 
 
 def published_of(sweeps: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     """What the newest sweep that has any says was published: where, metric, value, source."""
-    for tags in sweeps:
-        if tags.get("published"):
-            return json.loads(tags["published"])
-    return []
+    claims = listed(sweeps, "published")
+    for claim in claims:
+        sound = isinstance(claim.get("where"), dict) and isinstance(claim.get("metric"), str)
+        if not sound or not is_number(claim.get("value")):
+            raise wrong_tag("published", claim, "where, metric and value in each")
+    return claims
 
 
 def compare_published(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.stored_values import check_params
 from analysis.stores import CURVE_METRICS, StoredRuns, Wanted, read_store
 from scaling import schema
 
@@ -150,6 +151,7 @@ def _trials(
     finished: pd.DataFrame, study: str, params: pd.DataFrame, curves: pd.DataFrame
 ) -> pd.DataFrame:
     wide = _wide(params, finished.index)
+    check_params(wide, study)
     frame = wide.drop(columns=schema.TARGETS).apply(_numbers)
     frame[list(REQUIRED_PARAMS[3:6])] = frame[list(REQUIRED_PARAMS[3:6])].astype(np.float64)
     frame = frame.astype({"batch_size": np.int64, "seed": np.int64, "lr": np.float64})

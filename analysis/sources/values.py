@@ -141,6 +141,8 @@ def labels(column: pd.Series) -> pd.Series:
 def seeds(column: pd.Series) -> pd.Series:
     """Int64; other labels than whole numbers are numbered in their order."""
     values = labels(column)
-    if pd.api.types.is_numeric_dtype(values) and (values == np.floor(values)).all():
-        return values.astype(np.int64)
+    if pd.api.types.is_numeric_dtype(values) and not values.isna().any():
+        numbers = values.astype(float)  # of 2^53 and more not every whole number is one
+        if (numbers == np.floor(numbers)).all() and (numbers.abs() < 2.0**53).all():
+            return values.astype(np.int64)
     return pd.Series(pd.factorize(values.astype(str), sort=True)[0], values.index).astype(np.int64)
