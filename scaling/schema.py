@@ -191,7 +191,7 @@ def target_label(target_loss: float) -> str:
 
 def note_text(text: str) -> str:
     """Text of somebody's in a Markdown note: MLflow shows images and links of any HTML there."""
-    return html.escape(" ".join(text.split()), quote=False)
+    return html.escape(" ".join(without_password(text).split()), quote=False)
 
 
 def note_code(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -10,7 +11,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from scaling.schema import one_line
+from scaling.schema import one_line, without_password
 from sweeps import config_schema
 from sweeps.messages import one_line_errors, one_line_interruption
 
@@ -29,6 +30,7 @@ def main() -> None:
     """The console script."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself, in many lines
     warnings.showwarning = _show_warning
+    logging.setLogRecordFactory(_record_without_passwords)
     with one_line_interruption(), one_line_errors():
         from sweeps.arguments import read_command_line
         from sweeps.check import check
@@ -38,6 +40,15 @@ def main() -> None:
         if line.trains:
             check(line)
         job()
+
+
+def _record_without_passwords(*args: Any, **kwargs: Any) -> logging.LogRecord:
+    """Hydra's basic launcher logs the overrides of each job, an address and all."""
+    record = logging.LogRecord(*args, **kwargs)
+    message = record.getMessage()
+    if "://" in message:
+        record.msg, record.args = without_password(message), ()
+    return record
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:

@@ -30,6 +30,7 @@ def sweep_record(
 
     grid: the overrides of each of its jobs.
     """
+    question = without_password(study.question)
     words = [without_password(word, whole=True) for word in command]
     line = shlex.join(["python", "-m", "sweeps", *words])
     tags = {
@@ -43,8 +44,8 @@ def sweep_record(
         **git_tags(Path.cwd()),
         **{f"code_{key}": value for key, value in git_tags(Path(__file__).parent).items()},
     }
-    if study.question:
-        tags[schema.QUESTION] = study.question
+    if question:
+        tags[schema.QUESTION] = question
     if grid:
         tags[schema.GRID] = "; ".join(swept(grid))
     if study.report != schema.BATCH_SIZES:

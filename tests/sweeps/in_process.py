@@ -107,9 +107,12 @@ def _surroundings(
         os.environ.clear()
         os.environ.update(kept[2])
         Singleton.set_state(kept[3])
+        for handler in set(logging.root.handlers) - set(loggers[0]):
+            handler.close()
         logging.root.handlers[:], logging.root.level = loggers
-        for number, handler in handlers:
-            signal.signal(number, handler)
+        logging.setLogRecordFactory(logging.LogRecord)
+        for number, previous in handlers:
+            signal.signal(number, previous)
 
 
 def _tree(folder: Path) -> list[str]:

@@ -26,8 +26,7 @@ def holders(folder: Path) -> list[str]:
     return [str(f) for f in files if SECRET in f.name or SECRET.encode() in f.read_bytes()]
 
 
-@pytest.mark.parametrize("address", ADDRESSES)
-@pytest.mark.parametrize("multirun", [False, True])
+@pytest.mark.parametrize(("multirun", "address"), [*zip([True, False] * 3, ADDRESSES, strict=True)])
 def test_a_store_that_does_not_answer(multirun: bool, address: str, tmp_path: Path) -> None:
     """All is written that is written before the store is asked: Hydra's files and journals."""
     words = [*(["-m", "lr=0.1,0.2"] if multirun else []), *SHORT, f"tracking.uri='{address}'"]
@@ -39,12 +38,13 @@ def test_a_store_that_does_not_answer(multirun: bool, address: str, tmp_path: Pa
     assert holders(tmp_path) == []
 
 
-@pytest.mark.parametrize("launcher", ["stacked", "basic"])
+@pytest.mark.parametrize("launcher", ["stacked", pytest.param("basic", marks=pytest.mark.long)])
 def test_a_store_that_answers(launcher: str, tmp_path: Path) -> None:
     """Journals, MLflow and Hydra's files of a whole sweep, whatever holds an address."""
     question = f"study.question='see http://me:{SECRET} x@h and http://h/?token={SECRET}'"
     words = ["-m", "lr=0.1,0.2", *SHORT, f"hydra/launcher={launcher}"]
     uri = f"tracking.uri='sqlite:///{tmp_path}/mlflow.db?access_token={SECRET}'"
     done = command([*words, uri, question], tmp_path, limit_seconds=120)
+    assert done.code == 0, done.stderr
     assert SECRET not in done.stdout + done.stderr
     assert holders(tmp_path) == []
