@@ -291,7 +291,7 @@ def _attach(uri: str, run_id: str, folder: Path, note: str, result: StudyResult)
 @hydra.main(version_base="1.3", config_path="pkg://conf.analysis", config_name="config")
 def _main(config: AnalysisConfig) -> None:
     try:
-        OmegaConf.resolve(config)
+        OmegaConf.resolve(config)  # pyright: ignore[reportArgumentType]
         report(config, list(HydraConfig.get().overrides.task))
     except AnalysisError as error:
         _refuse(str(error))

@@ -42,8 +42,8 @@ def explain(error: BaseException, options: Sequence[str], sources: Sequence[str]
         return f"{merged[1]}: must be {_TYPES.get(to[1], f'of type {to[1]}')}"
     if merged:
         return f"{merged[1]}: {cause}"
-    if hasattr(error, "override"):
-        return f"{error.override}: cannot be read as option=value ({first})"
+    if word := getattr(error, "override", None):
+        return f"{word}: cannot be read as option=value ({first})"
     return f"{first}: {cause}" if cause else first
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -28,21 +28,27 @@ def claim_sweep_directory(config: DictConfig) -> None:
     with one_line_errors(), hydra_config(config):
         check_places(config, "hydra.sweep.dir")
         wanted = str(config.hydra.sweep.dir)
-        for number in itertools.count(2):
-            try:
-                folder = Path(wanted if number == 2 else f"{wanted}_{number - 1}")
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                folder.mkdir()
-                break
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise ConfigError("hydra.sweep.dir", wanted, str(error.strerror)) from None
+        folder = _make_new(wanted)
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.sweep.dir = str(folder)
             config.hydra.runtime.output_dir = os.path.abspath(folder)
         text = OmegaConf.to_yaml(config)
         (folder / "multirun.yaml").write_text(hide_passwords(text), encoding="utf-8")
+
+
+def _make_new(wanted: str) -> Path:
+    """The folder, or the first of its name with a number that is not there yet."""
+    folder, number = Path(wanted), 1
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+            number += 1
+            folder = Path(f"{wanted}_{number}")
+    except OSError as error:
+        raise ConfigError("hydra.sweep.dir", wanted, str(error.strerror)) from None
 
 
 def hide_passwords(text: str) -> str:

@@ -20,7 +20,10 @@ from tests.analysis.stored import new_store, write_study
 from tests.sweeps.in_process import command
 
 BOUNDED = settings(
-    deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=True
+    deadline=None,
+    database=None,
+    suppress_health_check=tuple(HealthCheck.__members__.values()),
+    print_blob=True,
 )
 VALUES = [
     "",

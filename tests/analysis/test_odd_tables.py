@@ -15,7 +15,10 @@ from tests.analysis.odd_tables import good, odd_files, write
 from tests.sweeps.in_process import command
 
 BOUNDED = settings(
-    deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=True
+    deadline=None,
+    database=None,
+    suppress_health_check=tuple(HealthCheck.__members__.values()),
+    print_blob=True,
 )
 KINDS = st.sampled_from(["curves_csv", "steps_csv"])
 FILES = KINDS.flatmap(lambda kind: st.tuples(st.just(kind), odd_files(kind)))

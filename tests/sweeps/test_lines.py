@@ -12,7 +12,10 @@ from tests.sweeps.in_process import command
 from tests.sweeps.lines import lines
 
 BOUNDED = settings(
-    deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=True
+    deadline=None,
+    database=None,
+    suppress_health_check=tuple(HealthCheck.__members__.values()),
+    print_blob=True,
 )
 
 

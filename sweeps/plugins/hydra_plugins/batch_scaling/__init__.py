@@ -157,10 +157,11 @@ class FrontierSweeper(BasicSweeper):
         if isinstance(self.launcher, StackedLauncher):
             self.launcher.checked_options()  # before a directory is made
         given = [*self._parse_config(), *arguments]
+        loader = self.hydra_context.config_loader
         return sweep_frontier(
-            self.hydra_context.config_loader,
+            loader,
             self.config,
-            lambda: split_swept(given, self.hydra_context.config_loader),
+            lambda: split_swept(given, loader),
             self.settings,
             self.launcher.launch,
         )
