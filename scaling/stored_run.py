@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import tempfile
 from collections.abc import Mapping
@@ -87,7 +88,11 @@ class RunReader:
         """The finished trial of `study` with these params and the least last held-out loss."""
         experiment = self._client.get_experiment_by_name(study)
         if experiment is None:
-            raise RunError(f"study={study}: no experiment of this name in {self._shown()}")
+            names = [one.name for one in self._client.search_experiments(max_results=1000)]
+            near = difflib.get_close_matches(study, names, n=1)
+            known = ", ".join(sorted(set(names) - {"Default"})) or "none"
+            hint = f"did you mean {near[0]}?" if near else f"there: {known}"
+            raise RunError(f"study={study}: no experiment of this name in {self._shown()}; {hint}")
         query = f"tags.{schema.KIND} = 'trial' and attributes.status = 'FINISHED'"
         token, found = None, []
         while True:

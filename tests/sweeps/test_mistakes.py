@@ -252,6 +252,24 @@ def test_a_study_that_is_on_record_is_no_file(tmp_path: Path) -> None:
     assert done.stderr.strip().endswith(f"python -m sweeps -m {' '.join(made[1:])}")
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ([], "scratch"),
+        (["task=finite_regression"], "scratch_finite_regression"),
+        (["task=own", "task.path=digits.Digits"], "scratch_digits.Digits"),
+        (["task=own", "task.path='a/b c'"], "scratch_a_b_c"),
+        (["task=own", "task.path=digits.Digits", "study.name=mine"], "mine"),
+        (["study=weight_decay"], "weight_decay"),
+    ],
+)
+def test_nameless_trials_of_each_task_are_apart(
+    words: list[str], name: str, tmp_path: Path
+) -> None:
+    done = command(["--cfg", "job", "--resolve", *words], tmp_path)
+    assert f"record_dir: runs/{name}\n" in done.stdout
+
+
 REAL = ["batchsize=64", "-m seed=range(0,4", "--multirn", "optimizer=nan", "lr=${oc.env:NOPE}"]
 
 

@@ -174,6 +174,10 @@ def test_the_best_network_of_a_cell_comes_back_from_the_registry(
     best = min(runs.values(), key=lambda run: run.data.metrics["loss"])
     version = MlflowClient(uri).get_model_version("nets", "1")
     assert version.run_id == best.info.run_id
+    assert {"study": "nets", "network": "best", "batch_size": "8"}.items() <= version.tags.items()
+    assert version.tags["trial_id"] == best.data.tags["trial_id"]
+    assert f"trial {best.info.run_name} of the study nets" in (version.description or "")
+    assert best.data.tags["registered_model/best"] == "models:/nets/1"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.syspath_prepend(work)
     model = mlflow.pyfunc.load_model("models:/nets/1")
@@ -198,6 +202,8 @@ def test_what_cannot_be_registered(
     refused = {
         "lr=1": "give study=... (and params), or run_id=...",
         "study=none": "no experiment of this name",
+        "study=linse": "error: study=linse: no experiment of this name",
+        "study=net": "did you mean nets?",
         "study=lines batch_size=3": "no finished trial has batch_size=3",
         "study=lines kind=worst": "must be one of best, last",
         f"run_id={line}": "the task linear_regression has no network",

@@ -1,0 +1,67 @@
+"""What a report leaves on its sweep's own run, by which studies are ranked in MLflow."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from analysis.attach import _log_fits, fitted_points
+from analysis.study import StudyResult
+from scaling import schema
+from tests.analysis.conftest import STUDY_NAME
+
+
+@pytest.fixture
+def client(small_store: str, tmp_path: Path) -> MlflowClient:
+    shutil.copy(small_store.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    return MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+def sweep_of(client: MlflowClient) -> str:
+    experiment = client.get_experiment_by_name(STUDY_NAME)
+    [run] = client.search_runs([experiment.experiment_id], "tags.kind = 'sweep'")
+    return run.info.run_id
+
+
+def test_fits_and_grid(client: MlflowClient, small_result: StudyResult) -> None:
+    run_id = sweep_of(client)
+    _log_fits(client, run_id, small_result)
+    data = client.get_run(run_id).data
+    identified = [fit for fit in small_result.fits if fit.critical_batch_size is not None]
+    assert identified
+    for fit in identified:
+        label = f"{fit.target_loss:.6g}"
+        assert data.metrics[f"critical_batch_size/{label}"] == pytest.approx(
+            fit.critical_batch_size
+        )
+        assert data.metrics[f"min_steps/{label}"] == pytest.approx(fit.min_steps)
+        assert data.metrics[f"min_examples/{label}"] == pytest.approx(fit.min_examples)
+    assert data.params["grid.batch_size"] == "1, 4, 16, 64, 256, 1024"
+    assert data.params["grid.seed"] == "0, 1"
+    assert schema.GRID not in data.tags
+
+
+def test_a_study_that_grew(client: MlflowClient, small_result: StudyResult) -> None:
+    """A param cannot be written anew: the tag has the whole grid, the metrics the newest fit."""
+    run_id = sweep_of(client)
+    few = small_result.trials[small_result.trials["seed"] == 0]
+    _log_fits(client, run_id, replace(small_result, trials=few))
+    _log_fits(client, run_id, small_result)
+    data = client.get_run(run_id).data
+    assert data.params["grid.seed"] == "0"
+    assert "seed: 0, 1" in data.tags[schema.GRID]
+
+
+def test_what_is_not_known_is_no_metric(small_result: StudyResult) -> None:
+    unknown = replace(small_result.fits[0], critical_batch_size=None, min_steps=float("inf"))
+    points = fitted_points(replace(small_result, fits=[unknown]))
+    assert [name.partition("/")[0] for name in points] == ["min_examples"]
+
+
+def test_groups_stand_in_the_name() -> None:
+    name = schema.fitted_metric("min_steps", 0.5, "adam, num_filters = 8")
+    assert name == "min_steps/0.5/adam num_filters 8"
