@@ -53,7 +53,7 @@ def _make_new(wanted: str) -> Path:
 
 def hide_passwords(text: str) -> str:
     """A YAML text; the same one if no address in it has a password."""
-    content = yaml.load(text, yaml.CSafeLoader)
+    content = yaml.CSafeLoader(text).get_single_data()
     hidden = yaml_without_passwords(content)
     unchanged = yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False)
     return text if hidden == unchanged else hidden

@@ -142,8 +142,8 @@ def test_a_mistake_is_one_line_and_exit_code_2(work: Path) -> None:
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ("studdy=x", r"there is no option studdy; did you mean study\? Options: study, compare"),
-        ("n_bootstrap=many", "n_bootstrap=many: Value 'many' .* could not be converted to Integer"),
+        ("studdy=x", r"there is no option studdy; did you mean study\?"),
+        ("n_bootstrap=many", "n_bootstrap=many: must be a whole number"),
         ("targets=[1", r"targets=\[1: cannot be read as option=value"),
     ],
 )
@@ -237,7 +237,7 @@ def test_an_experiment_of_another_project(work: Path, capsys: pytest.CaptureFixt
     [
         ("stud=x", "there is no option stud; did you mean study?"),
         ("source.pth=x", "there is no option source.pth; did you mean source.path?"),
-        ("n_bootstrap=many", "Value 'many' of type 'str' could not be converted to Integer"),
+        ("n_bootstrap=many", "n_bootstrap=many: must be a whole number"),
         ("source=curve_csv", "source=curve_csv: must be one of mlflow, curves_csv, steps_csv"),
         ("source.path=t.csv", "source.path=t.csv: files are read by source=curves_csv or"),
         ("source=steps_csv", "source.path: missing; source=steps_csv reads a CSV file"),

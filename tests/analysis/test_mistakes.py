@@ -48,7 +48,7 @@ MISTAKES = {  # a line, and how what is said begins
     "study=x tracking_uri=http://127.0.0.1:9": "tracking_uri=http://127.0.0.1:9: cannot be read as "
     "an MLflow store (nothing answers at this host and port)",
     "study=x tracking_uri=http://me@corp:SECRET@127.0.0.1:9": "tracking_uri=http://me@corp:***@127",
-    "study=x tracking_uri=nonsense://x": "tracking_uri=nonsense://x: cannot be read as an MLflow st",
+    "study=x tracking_uri=nonsense://x": "tracking_uri=nonsense://x: cannot be read as an MLflow",
 }  # fmt: skip
 
 
