@@ -11,12 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from tests.sweeps.in_process import command
 from tests.sweeps.lines import lines
 
-BOUNDED = settings(
-    deadline=None,
-    database=None,
-    suppress_health_check=tuple(HealthCheck.__members__.values()),
-    print_blob=True,
-)
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+BOUNDED = settings(deadline=None, database=None, suppress_health_check=SLOW, print_blob=True)
 
 
 def check(line: list[str], folder: Path) -> None:
