@@ -23,6 +23,7 @@ def client(small_store: str, tmp_path: Path) -> MlflowClient:
 
 def sweep_of(client: MlflowClient) -> str:
     experiment = client.get_experiment_by_name(STUDY_NAME)
+    assert experiment is not None
     [run] = client.search_runs([experiment.experiment_id], "tags.kind = 'sweep'")
     return run.info.run_id
 
