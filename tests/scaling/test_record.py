@@ -33,8 +33,8 @@ CONFIG = regression_trial(lr=0.1, max_steps=300, relative_targets=[0.3, 0.1])
 def recorded(config: TrialConfig) -> tuple[TrialRecord, TrialResult]:
     memory, [result] = trained(config)
     steps, losses = [row[0] for row in memory.curves[0]], [row[1] for row in memory.curves[0]]
-    record = TrialRecord(config.batch_size, steps, losses, result.diverged_step, 1.0)
-    return replace(record, not_finite=result.not_finite), result
+    ended = (result.diverged_step, result.not_finite)
+    return TrialRecord(config.batch_size, steps, losses, *ended, seconds=1.0), result
 
 
 @pytest.mark.parametrize(
