@@ -184,9 +184,9 @@ def finished(trial: Trial, record: TrialRecord) -> TrialResult | None:
     last point but no outcome followed (killed in between, a full disk): it would stay without one;
     and where a part of the curve is lost.
     """
-    if record.status != ENDED or not record.steps:
+    if record.status != ENDED or not (record.steps or record.diverged_step == 0):
         return None
-    if not record.covers(trial.config.evaluation, record.steps[-1]):
+    if record.steps and not record.covers(trial.config.evaluation, record.steps[-1]):
         return None
     watch = Watch([trial])
     number = np.array([0])
@@ -295,8 +295,8 @@ def _estimate(planned: Plan, trials: Sequence[Trial], record: StudyRecord) -> st
         return "nothing to train"
     known: dict[int, list[tuple[float, int]]] = defaultdict(list)
     for trial in record.trials.values():
-        if trial.seconds > 0 and trial.steps:
-            known[trial.batch_size].append((trial.seconds, max(1, trial.steps[-1])))
+        if trial.seconds > 0:
+            known[trial.batch_size].append((trial.seconds, max([1, *trial.steps[-1:]])))
     if not {trials[position].config.batch_size for position in planned.to_do} <= set(known):
         return "not known: no trial with these batch sizes is on record"
     whole = {size: float(np.mean([one[0] for one in ones])) for size, ones in known.items()}

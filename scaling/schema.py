@@ -243,6 +243,7 @@ _SECRET = re.compile(
     r"([?&;][\w.-]*(?:pass|pwd|token|secret|key|credential|sig|auth)[\w.-]*=)[^&#]*", re.IGNORECASE
 )
 _PORT = re.compile(r"[^/@:\s]*:\d+(?=[\s:;,/)'\"]|$)")
+NO_PASSWORDS = ("", "x-oauth-basic")  # what stands in their place where the user is a token
 MOST_CHARACTERS = 1000  # of a message
 
 
@@ -285,7 +286,7 @@ def _hidden(address: str) -> str:
     user_info, sign, place = address.rpartition("@")
     if sign:
         user, colon, password = user_info.partition(":")
-        token = not colon or password in ("", "x-oauth-basic")
+        token = not colon or password in NO_PASSWORDS
         address = f"***@{place}" if token else f"{user}:***@{place}"
     return _SECRET.sub(r"\1***", address)
 
@@ -294,14 +295,14 @@ def _secrets(address: str) -> set[str]:
     """What must not be shown of an address, as it is written and decoded, and its parts."""
     rest = address.partition("://")[2]
     user_info, _, place = rest.rpartition("@")
-    user, colon, password = user_info.partition(":")
-    token = user if address.startswith("http") and not (colon and password) else ""
+    user, _, password = user_info.partition(":")
+    token = user if address.startswith("http") and password in NO_PASSWORDS else ""
     found = {password, token}
     found |= {match[0].partition("=")[2] for match in _SECRET.finditer(place)}
     found |= {part for one in found for part in re.split(r"[@/:?#\s]", one)}
     found |= {unquote(one) for one in found}
     found |= {repr(one)[1:-1] for one in found}  # as messages quote it
-    return {one for one in found if len(one) > 3 and one != "x-oauth-basic"}  # not parts of words
+    return {one for one in found if len(one) > 3 and one not in NO_PASSWORDS}  # not parts of words
 
 
 def one_line(message: str) -> str:

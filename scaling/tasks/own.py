@@ -55,15 +55,18 @@ _problems: dict[str, object] = {}  # data is read once a process, however many t
 
 
 def _as_task(made: object, config: OwnTaskConfig, whole: TrialConfig, key: str) -> Task:
-    from scaling.tasks.problem_check import check_problem
+    from scaling.tasks.problem_check import check_data, check_network
     from scaling.tasks.supervised import SupervisedTask, as_problem, is_problem
 
     if is_problem(made):
-        if key not in _problems:
-            dtype = torch.float64 if whole.precision == "float64" else torch.float32
-            check_problem(made, config.path, dtype)
+        problem, known = as_problem(made), key in _problems
+        if not known:
+            check_data(problem, config.path)
+        task = SupervisedTask(problem, whole)
+        if not known:
+            check_network(task, config.path)
         _problems[key] = made
-        return SupervisedTask(as_problem(made), whole)
+        return task
     parts = [*Task.__annotations__, *(name for name in vars(Task) if not name.startswith("_"))]
     if missing := [name for name in parts if not hasattr(made, name)]:
         allowed = (

@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from scaling.config import ConfigError
+from scaling.draws import kept_draws
 from scaling.own_code import first_line
+
+if TYPE_CHECKING:
+    from scaling.tasks.supervised import Problem, SupervisedTask
 
 N_EXAMPLES = 2
 LEAVES = "a tuple of tensors or arrays, (inputs, targets), whose first axis are the examples"
 
 
-def check_problem(problem: Any, path: str, dtype: torch.dtype) -> None:
-    """ConfigError for data, a model or a loss that cannot be trained; a forward pass of two
-    examples, in which nothing is drawn from the caller's generators."""
+def check_data(problem: Problem, path: str) -> None:
+    """ConfigError for data that are no tensors of examples."""
     for key in ("train", "held_out"):
         _check_leaves(path, key, getattr(problem, key))
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        module = problem.model()
-        if not isinstance(module, nn.Module):
-            raise _refused(path, f"model() makes {_what(module)}; it must make a torch.nn.Module")
-        leaves = [torch.as_tensor(leaf)[:N_EXAMPLES] for leaf in problem.train]
-        if leaves[0].is_floating_point():
-            leaves[0] = leaves[0].to(dtype)
-        shown = f"inputs of {_what(leaves[0])}"
-        outputs = _call(path, f"the network, given {shown},", module.to(dtype).eval(), leaves[:1])
-        if not isinstance(outputs, Tensor):
-            allowed = f"the network makes {_what(outputs)} of {shown}; it must make one tensor"
-            raise _refused(path, allowed)
-        given = ", ".join(_what(leaf) for leaf in (outputs, *leaves[1:]))
-        loss = _call(path, f"loss, given {given},", problem.loss, [outputs, *leaves[1:]])
+
+
+def check_network(task: SupervisedTask, path: str) -> None:
+    """ConfigError for a network or a loss that cannot be trained: what it makes of two examples.
+
+    Computed as an evaluation computes it, on the trial's own device; no draws are used up.
+    """
+    with kept_draws(), torch.no_grad():
+        inputs, *targets = task.examples(slice(0, N_EXAMPLES))
+        shown = f"inputs of {_what(inputs)}"
+        module = task.new_module(0).eval()
+        outputs = _call(path, f"the network, given {shown},", task.forward, [module, inputs])
+        given = ", ".join(_what(leaf) for leaf in (outputs, *targets))
+        if isinstance(outputs, Tensor):
+            who = f"loss, given {given},"
+        else:
+            who = f"the network makes {_what(outputs)} of {shown}, not one tensor, and loss of that"
+        loss = _call(path, who, task.problem.loss, [outputs, *targets])
     if not isinstance(loss, Tensor) or loss.dim():
         allowed = f"loss makes {_what(loss)} of {given}; it must make one number, the mean"
         raise _refused(path, allowed)
@@ -59,7 +66,7 @@ def _check_leaves(path: str, key: str, leaves: Any) -> None:
             raise _refused(path, f"{key}[{number}] is a single number; {key} must be {LEAVES}")
 
 
-def _call(path: str, who: str, function: Any, given: Sequence[Tensor]) -> Any:
+def _call(path: str, who: str, function: Any, given: Sequence[Any]) -> Any:
     try:
         return function(*given)
     except Exception as error:

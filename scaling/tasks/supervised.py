@@ -82,9 +82,8 @@ class SupervisedTask:
         self._stack_networks = config.stack_networks
         self._train = self._tensors("train", problem.train)
         self._held_out = self._tensors("held_out", problem.held_out)
-        self._copied = False
-        self._copied = _share(self._new_module(0), self._new_module(0))
-        self._flat = FlatModule(self._new_module(0))
+        self._copied = _share(self._made(0), self._made(0))
+        self._flat = FlatModule(self.new_module(0))
         self.model_size = int(getattr(problem, "model_size", self._flat.n_trained))
         self.irreducible_loss = float(getattr(problem, "irreducible_loss", 0.0))
         self.facts = {"parameters": self._flat.n_parameters}
@@ -106,7 +105,7 @@ class SupervisedTask:
         return digest.hexdigest()[:16]
 
     def initial_params(self, seeds: Sequence[int]) -> Params:
-        rows = [FlatModule(self._new_module(seed)).values() for seed in seeds]
+        rows = [FlatModule(self.new_module(seed)).values() for seed in seeds]
         return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
 
     @property
@@ -272,7 +271,7 @@ class SupervisedTask:
         for row in range(len(params[WEIGHTS])):
             with self.evaluating(params, row) as module:
                 inputs, *targets = self._examples(self._held_out, slice(0, 8))
-                outputs = self._forward(module, inputs)
+                outputs = self.forward(module, inputs)
                 made.append(draw(inputs, _to(outputs, torch.float32), *targets))
         return made
 
@@ -295,7 +294,7 @@ class SupervisedTask:
             for begin in range(0, n_examples, HELD_OUT_CHUNK):
                 part = slice(begin, min(begin + HELD_OUT_CHUNK, n_examples))
                 inputs, *targets = self._examples(self._held_out, part)
-                outputs = self._forward(module, inputs)
+                outputs = self.forward(module, inputs)
                 values = {"loss": self.problem.loss(outputs, *targets)}
                 if hasattr(self.problem, "metrics"):
                     values |= self.problem.metrics(outputs, *targets)  # pyright: ignore
@@ -336,19 +335,24 @@ class SupervisedTask:
 
     def _loss(self, module: nn.Module, examples: Sequence[Tensor]) -> Tensor:
         inputs, *targets = examples
-        return self.problem.loss(self._forward(module, inputs), *targets)
+        return self.problem.loss(self.forward(module, inputs), *targets)
 
     def outputs(self, module: nn.Module, rows: Tensor) -> Any:
         """What the network says of these training examples."""
-        return self._forward(module, self._examples(self._train, rows.to(self.device))[0])
+        return self.forward(module, self._examples(self._train, rows.to(self.device))[0])
 
-    def _forward(self, module: nn.Module, inputs: Tensor) -> Tensor:
+    def forward(self, module: nn.Module, inputs: Tensor) -> Any:
+        """What a network says of inputs that are laid out for it, in the trial's precision."""
         with self._autocast():
             outputs = module(inputs)
         return _to(outputs, self._dtype)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
+
+    def examples(self, rows: slice) -> list[Tensor]:
+        """Inputs and targets of these training examples."""
+        return self._examples(self._train, rows)
 
     def _examples(self, leaves: Sequence[Tensor], rows: Tensor | slice) -> list[Tensor]:
         inputs, *targets = (leaf[rows] for leaf in leaves)
@@ -360,13 +364,21 @@ class SupervisedTask:
             return inputs.contiguous(memory_format=torch.channels_last)
         return inputs
 
-    def _new_module(self, seed: int) -> nn.Module:
+    def new_module(self, seed: int) -> nn.Module:
+        """The network as `seed` begins it, on the trial's device and in its precision."""
+        module = self._made(seed)
+        module = (copy.deepcopy(module) if self._copied else module).to(self.device)
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor.data = _to(tensor.data, self._dtype)
+        return module
+
+    def _made(self, seed: int) -> nn.Module:
         with drawing(CONSTRUCTION, seed):
             torch.default_generator.manual_seed(seed)
             module = self.problem.model()
-            module = (copy.deepcopy(module) if self._copied else module).to(self.device)
-        for tensor in (*module.parameters(), *module.buffers()):
-            tensor.data = _to(tensor.data, self._dtype)
+        if not isinstance(module, nn.Module):
+            allowed = "must make a torch.nn.Module"
+            raise ConfigError("the problem's model()", f"a {type(module).__name__}", allowed)
         return module
 
     def _tensors(self, key: str, leaves: Sequence[Any]) -> list[Tensor]:

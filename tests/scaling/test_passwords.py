@@ -66,6 +66,7 @@ def test_what_a_sweep_keeps(address: str) -> None:
 
 
 @given(addresses())
+@example(f"http://{BEGIN}{END}:x-oauth-basic@host.example:5432/db")
 def test_what_a_driver_says(address: str) -> None:
     """It quotes the address, whole or in the parts that it took it for."""
     _, _, password = address.partition("://")[2].rpartition("@")[0].partition(":")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from scaling.config import ConfigError
-from scaling.tasks.problem_check import check_problem
+from scaling.config import ConfigError, OwnTaskConfig, TrialConfig
+from scaling.draws import seed_draws
+from scaling.tasks import Task, make_task
+from scaling.tasks.problem_check import check_network
+from scaling.tasks.supervised import SupervisedTask
 
 INPUTS, TARGETS = torch.ones(8, 3), torch.arange(8.0)
 DATA = TensorDataset(INPUTS, TARGETS)
@@ -50,10 +54,10 @@ MISTAKES = {
     "array": ({"held_out": np.ones(4)}, r"held_out is ndarray\[4\]; it must be a tuple"),
     "texts": ({"train": (INPUTS, ["a"] * 8)}, r"train\[1\] is a list of str, str, str, str; train"),
     "number": ({"train": (INPUTS, 3)}, r"train\[1\] is a single number; train must be"),
-    "class": ({"model": lambda: nn.Linear}, "model.. makes a type; it must make a torch.nn.Module"),
+    "class": ({"model": lambda: nn.Linear}, "model..=a type: must make a torch.nn.Module"),
     "dict": (
         {"model": lambda: Keyed(3, 1)},
-        r"makes a dict of logits, hidden of inputs of Tensor\[2, 3\]; it must make one tensor",
+        r"makes a dict of logits, hidden of inputs of Tensor\[2, 3\], not one tensor, and loss of",
     ),
     "tuple": ({"model": lambda: Twofold(3, 1)}, "makes a tuple of Tensor, Tensor of inputs of"),
     "width": (
@@ -72,18 +76,56 @@ MISTAKES = {
 }
 
 
+class Odd(Good):
+    """One of MISTAKES or of USABLE, by its name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(**({**USABLE, **{key: one[0] for key, one in MISTAKES.items()}}[name]))
+
+
+def task_of(name: str, precision: Any = "float32") -> Task:
+    task = OwnTaskConfig(path=f"{__name__}.Odd", options={"name": name})
+    return make_task(TrialConfig(task=task, batch_size=4, precision=precision))
+
+
+SHARED = nn.Linear(3, 1)
+USABLE: dict[str, dict[str, Any]] = {
+    "good": {},
+    "shared": {"model": lambda: SHARED},
+    "dict that its loss takes": {
+        "model": lambda: Keyed(3, 1),
+        "loss": lambda outputs, targets: (outputs["logits"][:, 0] - targets).square().mean(),
+    },
+}
+
+
 @pytest.mark.parametrize("name", MISTAKES)
 def test_says_what_came_and_what_is_needed(name: str) -> None:
-    changed, says = MISTAKES[name]
-    with pytest.raises(ConfigError, match=rf"^task.path=m.P: .*{says}") as caught:
-        check_problem(Good(**changed), "m.P", torch.float32)
+    with pytest.raises(ConfigError, match=rf"{MISTAKES[name][1]}") as caught:
+        task_of(name)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_nothing_is_drawn_for_the_check(dtype: torch.dtype) -> None:
-    torch.manual_seed(3)
-    check_problem(Good(), "m.P", dtype)
-    drawn = torch.rand(3)
-    torch.manual_seed(3)
-    assert torch.equal(drawn, torch.rand(3))
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("name", USABLE)
+def test_what_can_be_trained_is_not_refused(name: str, precision: str) -> None:
+    task = task_of(name, precision)
+    params = task.initial_params([0])
+    assert task.held_out_metrics(params)["loss"].shape == (1,)
+
+
+def test_nothing_is_drawn_for_the_check() -> None:
+    task = task_of("good")
+    assert isinstance(task, SupervisedTask)
+    seed_draws(3)
+    check_network(task, "m.P")
+    drawn = torch.rand(3), random.random()
+    seed_draws(3)
+    assert torch.equal(drawn[0], torch.rand(3))
+    assert drawn[1] == random.random()
+
+
+def test_a_network_that_was_loaded_once_stays_as_it_was() -> None:
+    task_of("shared", "float64")
+    assert SHARED.weight.dtype == torch.float32
+    assert SHARED.training
