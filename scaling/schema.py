@@ -242,6 +242,7 @@ def sqlite_path(uri: str) -> Path | None:
 _SECRET = re.compile(
     r"([?&;][\w.-]*(?:pass|pwd|token|secret|key|credential|sig|auth)[\w.-]*=)[^&#]*", re.IGNORECASE
 )
+_ENDS_IN_SECRET = re.compile(_SECRET.pattern + "$", re.IGNORECASE)
 _PORT = re.compile(r"[^/@:\s]*:\d+(?=[\s:;,/)'\"]|$)")
 NO_PASSWORDS = ("", "x-oauth-basic")  # what stands in their place where the user is a token
 MOST_CHARACTERS = 1000  # of a message
@@ -250,7 +251,7 @@ MOST_CHARACTERS = 1000  # of a message
 def without_password(text: str, *addresses: str, whole: bool = False) -> str:
     """The same text without the password or token of any address in it, whatever signs it has.
 
-    whole: the text is one word or value, [key=]scheme://..: all up to its last @ is of the address.
+    whole: the text is one word or value, [key=]scheme://..: all of it is of the address.
     In other text an address ends with its quotes or at a space, unless its password goes on there.
     addresses: what is secret in them is left out wherever it stands, as drivers quote parts.
     """
@@ -259,7 +260,7 @@ def without_password(text: str, *addresses: str, whole: bool = False) -> str:
             text = text.replace(secret, "***")
     if "://" not in text:
         return text
-    parts = re.split(r"(://)", text)
+    parts = re.split(r"(://)", text, maxsplit=1 if whole else 0)
     shown = parts[0]
     for before, after in zip(parts[::2], parts[2::2], strict=False):
         quote = re.search(r"(['\"])[^'\"\s]*$", before)
@@ -284,6 +285,8 @@ def _end_of_address(after: str, quote: str) -> int:
 def _hidden(address: str) -> str:
     """An address without scheme and ://; one password or token less."""
     user_info, sign, place = address.rpartition("@")
+    if sign and _ENDS_IN_SECRET.search(user_info):  # the @ may be of that value
+        place = re.sub(r"^[^&#]*", "***", place)
     if sign:
         user, colon, password = user_info.partition(":")
         token = not colon or password in NO_PASSWORDS
@@ -298,7 +301,9 @@ def _secrets(address: str) -> set[str]:
     user, _, password = user_info.partition(":")
     token = user if address.startswith("http") and password in NO_PASSWORDS else ""
     found = {password, token}
-    found |= {match[0].partition("=")[2] for match in _SECRET.finditer(place)}
+    found |= {
+        match[0].partition("=")[2] for text in (rest, place) for match in _SECRET.finditer(text)
+    }
     found |= {part for one in found for part in re.split(r"[@/:?#\s]", one)}
     found |= {unquote(one) for one in found}
     found |= {repr(one)[1:-1] for one in found}  # as messages quote it

@@ -19,8 +19,9 @@ from sweeps.hydra_errors import explain, is_of_configuration
 from sweeps.slurm_queue import SlurmError
 
 ONCE_MORE = "mend this and start the same command again"
-OF_THE_MACHINE = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+OF_A_FILE = (
+    *(errno.EACCES, errno.EPERM),
     # a folder that was moved, a file where a folder should be, a link, a pipe
     *(errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.EINVAL),
 )
@@ -38,7 +39,8 @@ def one_line_errors() -> Iterator[None]:
         if is_of_configuration(error):
             message = explain(error)
         elif _is_of_the_machine(error):
-            message = f"{error.filename}: {error.strerror}; {ONCE_MORE}"
+            where = error.filename or "record_dir or hydra.sweep.dir"  # writing does not name it
+            message = f"{where}: {error.strerror}; {ONCE_MORE}"
         else:
             raise
     else:
@@ -48,9 +50,9 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _is_of_the_machine(error: Exception) -> TypeGuard[OSError]:
-    return (
-        isinstance(error, OSError) and error.errno in OF_THE_MACHINE and error.filename is not None
-    )
+    if not isinstance(error, OSError):
+        return False
+    return error.errno in OF_THE_DISK or (error.errno in OF_A_FILE and error.filename is not None)
 
 
 @contextmanager

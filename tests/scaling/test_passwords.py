@@ -49,6 +49,7 @@ def hidden(text: str) -> bool:
 @example(f"postgresql://me@corp:{BEGIN}{END}@h/db")
 @example(f"postgresql://me:12 {BEGIN}@{END}@h/db")
 @example(f"http://{BEGIN}{END}@h")
+@example(f"http://h/db?a=b&password={BEGIN}@{END}&c=d")
 def test_a_word_shows_its_host_and_no_password(address: str) -> None:
     for word in (address, f"tracking.uri={address}", f"++tracking.uri={address}"):
         shown = without_password(word, whole=True)
@@ -100,6 +101,7 @@ def test_other_text_stays(text: str) -> None:
         ("http://a:b@c and http://d:e@f", "http://a:***@c and http://d:***@f"),
         ("http://TOKEN@h/x", "http://***@h/x"),
         ("http://h/x?api_key=abc&y=1", "http://h/x?api_key=***&y=1"),
+        ("http://h/x?api_key=ab@c&y=1", "http://***@***&y=1"),
     ],
 )
 def test_texts(text: str, shown: str) -> None:
