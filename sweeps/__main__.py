@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from scaling.schema import one_line, without_password
 from sweeps import config_schema
+from sweeps.folders import unmade_if_refused
 from sweeps.messages import one_line_errors, one_line_interruption
 
 config_schema.register()
@@ -31,7 +32,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself, in many lines
     warnings.showwarning = _show_warning
     logging.setLogRecordFactory(_record_without_passwords)
-    with one_line_interruption(), one_line_errors():
+    with one_line_interruption(), unmade_if_refused(), one_line_errors():
         from sweeps.arguments import read_command_line
         from sweeps.check import check
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from scaling.config import ConfigError, StudyConfig
 from scaling.validation import validate_study
-from sweeps.folders import check_folder, hide_passwords
+from sweeps.folders import check_folder, hide_passwords, make
 from sweeps.messages import one_line_errors
 
 
@@ -21,7 +21,12 @@ class CheckRecordDir(Callback):
         with one_line_errors():
             validate_study(StudyConfig(name=str(config.study.name)))  # it stands in the folder
             check_folder("record_dir", str(config.record_dir))
-            make_record_dir(Path(str(config.record_dir)))
+            try:
+                make(Path(str(config.hydra.run.dir)))
+            except OSError as error:
+                raise ConfigError(
+                    "hydra.run.dir", config.hydra.run.dir, str(error.strerror)
+                ) from None
 
 
 class HidePasswords(Callback):
@@ -33,10 +38,3 @@ class HidePasswords(Callback):
             text = path.read_text(encoding="utf-8")
             if hide_passwords(text) != text:
                 path.write_text(hide_passwords(text), encoding="utf-8")
-
-
-def make_record_dir(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError("record_dir", folder, f"cannot be used ({error.strerror})") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_automatic_config_search_path
@@ -19,6 +20,7 @@ from sweeps.arguments import CommandLine
 from sweeps.compose import hydra_config, task_part
 from sweeps.folders import check_places, job_directory
 from sweeps.study_files import refuse_large_files, refuse_other_task
+from sweeps.study_folder import refuse_if_alive
 
 
 def check(line: CommandLine) -> None:
@@ -34,6 +36,7 @@ def check(line: CommandLine) -> None:
     with composed(line) as config:
         refuse_missing_multirun(line, config)
         content = task_part(config)
+        refuse_if_alive(Path(str(config.record_dir)), str(config.study.name))
         check_places(config, "hydra.run.dir")
         if (output := config.hydra.output_subdir) is not None:
             job_directory(str(config.hydra.run.dir), str(output), "hydra.output_subdir")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
+import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -38,17 +42,56 @@ def claim_sweep_directory(config: DictConfig) -> None:
 
 def _make_new(wanted: str) -> Path:
     """The folder, or the first of its name with a number that is not there yet."""
-    folder, number = Path(wanted), 1
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            with suppress(FileExistsError):
-                folder.mkdir()
+        for number in itertools.count(1):
+            folder = Path(wanted if number == 1 else f"{wanted}_{number}")
+            if make(folder):
                 return folder
-            number += 1
-            folder = Path(f"{wanted}_{number}")
     except OSError as error:
         raise ConfigError("hydra.sweep.dir", wanted, str(error.strerror)) from None
+    raise AssertionError("counting has no end")
+
+
+_made: dict[Path, bool] = {}  # by this command: folder -> whether all in it is its own
+
+
+def make(folder: Path) -> bool:
+    """Make a folder of this command's own, and its parents; False if it was there."""
+    made = [make_one(path) for path in (*reversed(folder.parents), folder)][-1]
+    if made:
+        _made[folder.absolute()] = True
+    return made
+
+
+def make_one(folder: Path) -> bool:
+    """Make a folder that others may use too; False if it was there."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return False
+    _made[folder.absolute()] = False
+    return True
+
+
+def keep_folders() -> None:
+    """From now on something is recorded."""
+    _made.clear()
+
+
+@contextmanager
+def unmade_if_refused() -> Iterator[None]:
+    """A command that is refused (exit code 2) before it records anything leaves nothing behind."""
+    _made.clear()
+    try:
+        yield
+    except SystemExit as end:
+        if end.code == 2:
+            for folder, own in reversed(_made.items()):
+                with suppress(OSError):  # somebody else put something there meanwhile
+                    shutil.rmtree(folder) if own else folder.rmdir()
+        raise
 
 
 def hide_passwords(text: str) -> str:
@@ -81,9 +124,19 @@ def check_places(config: DictConfig, directory: str) -> None:
     """
     validate_study(StudyConfig(name=str(config.study.name)))
     check_folder("record_dir", str(config.record_dir))
+    _refuse_null(config, directory)
     check_folder(directory, str(OmegaConf.select(config, directory)))
     if config.tracking.uri != NO_STORE:
         check_address(resolve_tracking_uri(config.tracking.uri))
+
+
+def _refuse_null(config: DictConfig, directory: str) -> None:
+    """ConfigError for a folder whose name takes from Hydra what is not there: it would be None."""
+    parent, _, key = directory.rpartition(".")
+    raw = str(OmegaConf.select(config, parent)._get_node(key)._value())
+    for name in re.findall(r"\$\{hydra:([\w.]+)\}", raw):
+        if OmegaConf.select(config.hydra, name) is None:
+            raise ConfigError(directory, raw, f"hydra.{name} has no value here")
 
 
 def check_folder(key: str, folder: str) -> None:

@@ -17,6 +17,7 @@ from scaling.result import TrialResult
 from scaling.trial import Trial, prepare
 from scaling.validation import validate_names
 from sweeps.crew import crew_for, new_executor
+from sweeps.folders import keep_folders
 from sweeps.known_keys import refuse_other_keys
 from sweeps.progress import Count, progress_display
 from sweeps.record import sweep_files, sweep_record
@@ -90,6 +91,7 @@ def _run_units(
         if units:
             n_trials = len(planned.to_do)
             crew.n_trials += n_trials
+            keep_folders()
             with progress_display() as display, place.new_journal() as journal:
                 count = Count("training", n_trials, display)
                 journal.write("sweep", tags={}, files=sweep_files())

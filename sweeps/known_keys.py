@@ -134,10 +134,7 @@ def _refuse_other_keys(content: Mapping[str, Any], node: type, prefix: str) -> N
     for key, inner in types.items():
         choices, value = CHOICES.get(f"{prefix}{key}", {}), content[key]
         if choices and isinstance(value, Mapping):  # that all are of one choice is checked later
-            known = {one.name for node in choices.values() for one in fields(node)}
-            for name in value:
-                if name not in known:
-                    raise Refused(unknown_key(f"{prefix}{key}.{name}", str(value[name])))
+            _refuse_other_fields(f"{prefix}{key}", value, choices)
             continue
         of_list = get_origin(inner) is list
         if of_list and not (isinstance(value, list) and _fit(value, get_args(inner)[0])):
@@ -146,6 +143,19 @@ def _refuse_other_keys(content: Mapping[str, Any], node: type, prefix: str) -> N
             if not isinstance(value, Mapping):
                 raise Refused(f"{prefix}{key}={value}: is a group of options, not one value")
             _refuse_other_keys(value, inner, f"{prefix}{key}.")
+
+
+def _refuse_other_fields(group: str, given: Mapping[str, Any], choices: Mapping[str, type]) -> None:
+    """For a field that no choice of the group has, or the one that was made has not."""
+    known = {one.name for node in choices.values() for one in fields(node)}
+    chosen = choices.get(str(given.get("name")))
+    own = {one.name for one in fields(chosen)} if chosen else set()
+    for name, value in given.items():
+        if name not in known or (own <= set(given) and name not in own):
+            inner = next(iter(value.items()), None) if isinstance(value, Mapping) else None
+            value = f"{inner[0]}={inner[1]}" if inner else str(value)
+            line = unknown_key(f"{group}.{name}", value, chosen)
+            raise Refused(line.replace("=", ".", 1) if inner else line)
 
 
 def _fit(values: list[Any], kind: Any) -> bool:

@@ -28,11 +28,12 @@ from sweeps.executors import available_cores
 from sweeps.folders import claim_sweep_directory, job_directory
 from sweeps.job_callbacks import JobCallbacks
 from sweeps.jobs import SweepResult, prepare_jobs, run_trials
+from sweeps.known_keys import refuse_other_keys
 from sweeps.messages import interruptible_between, one_line_errors
 from sweeps.progress import Count, progress_display
 from sweeps.record import sweep_record
 from sweeps.slurm_options import slurm_options
-from sweeps.study_folder import refuse_other_kinds
+from sweeps.study_folder import refuse_if_alive, refuse_other_kinds
 from sweeps.training import Failure, LauncherOptions
 from sweeps.units import Job
 
@@ -80,6 +81,7 @@ def launch(
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     with one_line_errors():
+        refuse_if_alive(Path(str(config.record_dir)), str(config.study.name))
         jobs = compose_jobs(loader, config, job_overrides, first_number)
         trials = prepare_jobs(jobs)
         jobs = in_claimed_directory(config, jobs)
@@ -192,6 +194,8 @@ def compose_jobs(
             folder = job_directory(sweep, str(job_config.hydra.sweep.subdir))
             hydra = composer.hydra_node(job_config, overrides)
             jobs.append(Job(task_part(job_config), list(overrides), folder, hydra))
+            if len(jobs) == 1:  # what is wrong in every job is said before all are composed
+                refuse_other_keys(jobs[0].content)
             composed.add()
     HydraConfig.instance().cfg = before
     return jobs

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,8 +13,10 @@ from filelock import FileLock, Timeout
 from scaling.config import ConfigError
 from scaling.durable import open_plain, refuse_no_plain_file, write_whole
 from scaling.journal import this_process
+from sweeps.folders import make_one
 
-FILES = ("lock", "writer.lock", "sweep_alive.json")
+OWNER, HOLDER = "study.json", "sweep_alive.json"
+FILES = ("lock", "writer.lock", HOLDER)
 FOLDERS = ("checkpoints", "pictures", "models", "slurm")
 DAMAGED = (
     'its study.json is damaged; it should hold {"study": "<its name>"}: write that, or choose '
@@ -27,22 +30,54 @@ def live_sweep(folder: Path, study: str) -> Iterator[None]:
 
     The lock is the operating system's and ends with the process, however that ends.
     """
-    _claim(folder, study)
     refuse_other_kinds(folder)
-    lock = FileLock(folder / "lock")
-    holder = folder / "sweep_alive.json"
     try:
-        lock.acquire(timeout=0)
+        lock = _locked(folder)
     except Timeout:
-        raise ConfigError("study.name", study, _busy(holder)) from None
+        raise ConfigError("study.name", study, _busy(folder / HOLDER)) from None
     except OSError as error:
         raise ConfigError("record_dir", folder, f"cannot be used ({error.strerror})") from None
+    new = not (folder / OWNER).exists()
     try:
-        write_whole(holder, json.dumps(this_process()).encode())
+        _claim(folder, study)
+        write_whole(folder / HOLDER, json.dumps(this_process()).encode())
         yield
-        holder.unlink(missing_ok=True)
+        (folder / HOLDER).unlink(missing_ok=True)
+    except BaseException:
+        if new and not any(folder.glob("*.jsonl")):  # nothing was recorded
+            for name in (OWNER, *FILES):
+                (folder / name).unlink(missing_ok=True)
+        raise
     finally:
         lock.release()
+
+
+def _locked(folder: Path) -> FileLock:
+    """The folder's lock; Timeout if another process has it. Whoever has it may take its file away,
+    so that what is locked has to be the file that stands there then."""
+    path = folder / "lock"
+    while True:
+        for one in (*reversed(folder.parents), folder):
+            make_one(one)
+        path.touch()
+        inode, lock = path.stat().st_ino, FileLock(path)
+        lock.acquire(timeout=0)
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino == inode:
+                return lock
+        lock.release()
+
+
+def refuse_if_alive(folder: Path, study: str) -> None:
+    """ConfigError if another sweep of the study is alive: said before any other work is done."""
+    if not os.path.isfile(folder / "lock"):  # whatever the folder's name is
+        return
+    with suppress(OSError):  # what is wrong with the folder is said where it is claimed
+        try:
+            with FileLock(folder / "lock", timeout=0):
+                pass
+        except Timeout:
+            raise ConfigError("study.name", study, _busy(folder / HOLDER)) from None
 
 
 def refuse_other_kinds(folder: Path) -> None:
@@ -64,7 +99,7 @@ def refuse_other_kinds(folder: Path) -> None:
 def study_of(folder: Path) -> str:
     """The study whose record the folder is; ConfigError if it is none's."""
     try:
-        with open_plain(folder / "study.json") as file:
+        with open_plain(folder / OWNER) as file:
             name = json.loads(file.read())["study"]
     except FileNotFoundError:
         allowed = "is not the record folder of a study"
@@ -77,12 +112,10 @@ def study_of(folder: Path) -> str:
 
 
 def _claim(folder: Path, study: str) -> None:
-    """Make the folder the study's; ConfigError if it is another's or cannot be written."""
-    owner = folder / "study.json"
+    """Have the folder be the study's; ConfigError if it is another's or cannot be written."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not owner.exists():
-            write_whole(owner, json.dumps({"study": study}).encode())
+        if not (folder / OWNER).exists():
+            write_whole(folder / OWNER, json.dumps({"study": study}).encode())
     except OSError as error:
         raise ConfigError("record_dir", folder, f"cannot be used ({error.strerror})") from None
     found = study_of(folder)

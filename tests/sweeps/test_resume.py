@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -210,12 +211,44 @@ def test_a_second_sweep_of_a_live_study_is_refused(undisturbed: Path) -> None:
     from sweeps.study_folder import live_sweep
 
     folder = undisturbed / "runs" / "small"
+    before = set(folder.iterdir())
     with live_sweep(folder, "small"):
         done = sweeps(*ARGUMENTS, cwd=undisturbed)
     assert done.returncode == 2
+    assert done.stdout == ""  # said before any work
+    assert set(folder.iterdir()) == before
     assert done.stderr.startswith("error: study.name=small: a sweep of this study is alive (host ")
     assert f"pid {os.getpid()}" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_store_that_is_down_leaves_a_record_as_it_is(undisturbed: Path, tmp_path: Path) -> None:
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    done = sweeps(*ARGUMENTS, "tracking.uri=http://127.0.0.1:9", cwd=tmp_path)
+    assert done.returncode == 2
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    changed = {path.name for path in {*before, *after} if before.get(path) != after.get(path)}
+    assert changed <= {"sweep_alive.json", "lock"}
+
+
+def test_the_lock_of_a_sweep_that_was_refused_keeps_nobody_out(tmp_path: Path) -> None:
+    """It takes its file away: who waited for that file must lock the one that stands there."""
+    from scaling.config import ConfigError
+    from sweeps.study_folder import live_sweep
+
+    folder = tmp_path / "record"
+    with pytest.raises(ZeroDivisionError), live_sweep(folder, "small"):
+        raise ZeroDivisionError
+    assert list(folder.iterdir()) == []
+    with live_sweep(folder, "small"):
+        with pytest.raises(ConfigError, match="is alive"), live_sweep(folder, "small"):
+            pass
+        assert {path.name for path in folder.iterdir()} == {
+            "lock",
+            "study.json",
+            "sweep_alive.json",
+        }
 
 
 def test_a_folder_of_another_study_or_kind_is_refused(undisturbed: Path, tmp_path: Path) -> None:

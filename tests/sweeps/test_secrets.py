@@ -28,13 +28,23 @@ def holders(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize(("multirun", "address"), [*zip([True, False] * 3, ADDRESSES, strict=True)])
 def test_a_store_that_does_not_answer(multirun: bool, address: str, tmp_path: Path) -> None:
-    """All is written that is written before the store is asked: Hydra's files and journals."""
+    """One line; what was written before the store was asked is taken away again."""
     words = [*(["-m", "lr=0.1,0.2"] if multirun else []), *SHORT, f"tracking.uri='{address}'"]
     done = command(words, tmp_path, limit_seconds=90)
     assert done.code == 2, done.stderr
     assert done.lines == 1, done.stderr
     assert SECRET not in done.stdout + done.stderr
-    assert any("yaml" in name for name in done.created)
+    assert done.created == ()
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_in_a_sweep_that_trains(address: str, tmp_path: Path) -> None:
+    """Hydra's files, journals and the sweep's own files hold a question with such an address."""
+    words = ["-m", "lr=0.1,0.2", *SHORT, "tracking.uri=none", f"study.question='see {address}'"]
+    done = command(words, tmp_path, limit_seconds=90)
+    assert done.code == 0, done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    assert any("hydra.yaml" in name for name in done.created)
     assert holders(tmp_path) == []
 
 
