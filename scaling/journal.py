@@ -6,7 +6,8 @@ Everything else (MLflow too) is made from it. Every line is one object; the firs
      "host": .., "pid": .., "process_started": .., "boot": .., "start_ticks": ..,
      "slurm_job": ..}                                   (the last one in a job)
     {"record": "trial", "time": .., "trial": n, "trial_id": .., "turn": k, "name": ..,
-     "params": {..}, "tags": {..}, "config": yaml, "files": {name: text}}   (files if there are any)
+     "params": {..}, "tags": {..}, "config": yaml, "files": {name: text}, "trains": false}
+          (files if there are any; trains where the trial is only asked for otherwise than before)
     {"record": "evaluation", "time": .., "step": s, "trials": [n, ..], "loss": [..],
      "train_loss": [..], "lr": [..], "metrics": {name: [..]}}   (the last three where there are any)
     {"record": "picture", "time": .., "trial": n, "step": s, "path": in the folder}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +30,7 @@ class TrialRecord:
     """The curve of one trial, merged by step over every time it was trained.
 
     status: what became of its last turn; turn: the number of that, 0 where it has none.
+    asked: what it was asked for then (`requested`).
     """
 
     batch_size: int
@@ -40,6 +41,7 @@ class TrialRecord:
     seconds: float = 0.0
     status: str = ENDED
     turn: int = 0
+    asked: dict[str, Any] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -141,6 +143,7 @@ class RecordReader:
         record, params = self._record, line["params"]
         known = record.trials.setdefault(course.trial_id, TrialRecord(params["batch_size"]))
         known.status, known.turn = _status(course), course.next_turn - 1
+        known.asked = requested(course.latest["params"])
         if schema.TASK_CONTENT in params:
             contents = record.task_contents.setdefault(str(params.get("task.path")), set())
             contents.add(str(params[schema.TASK_CONTENT]))
@@ -168,6 +171,11 @@ def _status(course: Course) -> str:
     if course.end is None:
         return BEGUN
     return ENDED if course.end["record"] == "outcome" else FAILED
+
+
+def requested(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a trial's params may be asked for otherwise the next time; not where it runs."""
+    return {key: params[key] for key in schema.REQUESTED if key in params and key != "device"}
 
 
 def commits_of(tags: dict[str, str]) -> str:

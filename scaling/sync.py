@@ -361,7 +361,8 @@ class Sync:
         kind = line["record"]
         trial = self._trials.setdefault(course.trial_id, _Trial(course.trial_id, course))
         if kind == "trial":
-            trial.commits[opened["sweep"]["tags"].get("git_commit", "none")] = None
+            if line.get("trains", True):
+                trial.commits[opened["sweep"]["tags"].get("git_commit", "none")] = None
             trial.asked |= {key: None for key in schema.REQUESTED if key in line["params"]}
         elif kind == "model":
             trial.models[line["kind"]] = line["path"]
@@ -391,7 +392,8 @@ class Sync:
         tags |= HAS_PICTURES if trial.pictures else {}
         if end is not None and end["record"] == "outcome":
             metrics = end_metrics(end, trial.params["batch_size"])
-            points += [(name, value, end["time"], end["last_step"]) for name, value in metrics]
+            ended = [(name, value, end["time"], end["last_step"]) for name, value in metrics]
+            points += ended if course.turn == course.first_turn else self._not_yet(run_id, ended)
         params: dict[str, Any] = {}
         n_points = noted.points.get(trial.trial_id, 0)
         n_params = noted.params.get(trial.trial_id, 0)
@@ -399,9 +401,8 @@ class Sync:
             params = {k: v for k, v in trial.params.items() if k not in schema.REQUESTED}
             n_params = len(params)
             if not made:
-                stored = self._store.points(run_id)
-                points = [one for one in points if one[3] not in stored.get(one[0], ())]
-                n_points = sum(map(len, stored.values()))
+                points = self._not_yet(run_id, points)
+                n_points = sum(map(len, self._store.points(run_id).values()))
                 present = self._store.params(run_id)
                 params = {k: v for k, v in params.items() if k not in present}
                 tags = self._tags_of_new(trial) | tags
@@ -413,6 +414,11 @@ class Sync:
         self._write_pictures(run_id, trial, made)
         if end is not None:
             self._end(run_id, trial, end)
+
+    def _not_yet(self, run_id: str, points: list[Point]) -> list[Point]:
+        """Those that the store does not have."""
+        stored = self._store.points(run_id)
+        return [one for one in points if one[3] not in stored.get(one[0], ())]
 
     def _request_tags(self, trial: _Trial) -> dict[str, str]:
         """What the newest request asks for; the tag `device` is where it ran."""

@@ -15,7 +15,8 @@ OF_PROCESS = ("host", "pid", "process_started", "slurm_job")
 
 def run_tags(course: Course, commits: Iterable[str]) -> dict[str, str]:
     """What is known of a trial only once it trains, and how it ended."""
-    tags = {key: str(course.last_journal[key]) for key in OF_PROCESS if key in course.last_journal}
+    process = course.last_journal if course.latest.get("trains", True) else {}
+    tags = {key: str(process[key]) for key in OF_PROCESS if key in process}
     if len(every := list(commits)) > 1:
         tags[schema.GIT_COMMITS] = ", ".join(every)[:TAG_CHARACTERS]
     if course.end is None:

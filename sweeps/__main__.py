@@ -13,7 +13,6 @@ from omegaconf import DictConfig
 
 from scaling.schema import one_line, without_password
 from sweeps import config_schema
-from sweeps.folders import unmade_if_refused
 from sweeps.messages import one_line_errors, one_line_interruption
 
 config_schema.register()
@@ -32,15 +31,18 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself, in many lines
     warnings.showwarning = _show_warning
     logging.setLogRecordFactory(_record_without_passwords)
-    with one_line_interruption(), unmade_if_refused(), one_line_errors():
-        from sweeps.arguments import read_command_line
-        from sweeps.check import check
+    with one_line_interruption():
+        from sweeps.folders import unmade_if_refused
 
-        line = read_command_line(sys.argv[1:])
-        sys.argv[1:] = line.words
-        if line.trains:
-            check(line)
-        job()
+        with unmade_if_refused(), one_line_errors():
+            from sweeps.arguments import read_command_line
+            from sweeps.check import check
+
+            line = read_command_line(sys.argv[1:])
+            sys.argv[1:] = line.words
+            if line.trains:
+                check(line)
+            job()
 
 
 def _record_without_passwords(*args: Any, **kwargs: Any) -> logging.LogRecord:

@@ -6,7 +6,6 @@ end the page. Started again it goes on where it was stopped, as the sweeps do.
 
 from __future__ import annotations
 
-import argparse
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scaling.one_line_parser import OneLineParser
 from sweeps.messages import one_line_errors, one_line_interruption
 from sweeps.study_files import chosen_studies
 
@@ -132,12 +132,13 @@ def record_folders(choices: Iterable[str], config_dir: str | None) -> dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m sweeps.all", description=__doc__)
+    parser = OneLineParser(prog="python -m sweeps.all", description=__doc__)
     parser.add_argument("study", nargs="*", help=f"default: {', '.join(STUDIES)}")
     parser.add_argument("--config-dir", help="a folder of yours with study/*.yaml")
     arguments = parser.parse_args()
     with one_line_interruption(), one_line_errors():
-        asked = dict.fromkeys(arguments.study or STUDIES)
+        given = [name.removeprefix("study=") for name in arguments.study]
+        asked = dict.fromkeys(given or STUDIES)
         names = chosen_studies(list(asked), arguments.config_dir)
         records = record_folders(names, arguments.config_dir)
         loop = Loop(names, arguments.config_dir, records)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -21,6 +21,7 @@ from sweeps.folders import keep_folders
 from sweeps.known_keys import refuse_other_keys
 from sweeps.progress import Count, progress_display
 from sweeps.record import sweep_files, sweep_record
+from sweeps.requests import new_requests, write_requests
 from sweeps.slurm_queue import end_left_over
 from sweeps.study_folder import live_sweep
 from sweeps.training import Failure, LauncherOptions, Training, stop_requests
@@ -74,11 +75,13 @@ def run_trials(
         planned = plan(trials, record, [h for h in headers if h.path.exists()])
         _say(planned, trials, record, sweep["tags"], refused)
         units = make_units(jobs, trials, planned, record, options.stack_size)
-        return _run_units(units, trials, planned, place, options)
+        asked = new_requests(jobs, trials, planned, record)
+        return _run_units(units, asked, trials, planned, place, options)
 
 
 def _run_units(
     units: Sequence[Unit],
+    asked: Mapping[int, dict[str, Any]],
     trials: Sequence[Trial],
     planned: Plan,
     place: Place,
@@ -88,19 +91,21 @@ def _run_units(
     training = None
     executor = None if crew.has_executor or not units else new_executor(len(units), place, options)
     with crew.at_work(executor):
-        if units:
-            n_trials = len(planned.to_do)
-            crew.n_trials += n_trials
+        if units or asked:
+            crew.n_trials += len(planned.to_do) + len(asked)
             keep_folders()
             with progress_display() as display, place.new_journal() as journal:
-                count = Count("training", n_trials, display)
-                journal.write("sweep", tags={}, files=sweep_files())
-                training = Training(place, options, journal, crew.executor, count, crew.look_after)
-                training.n_skipped = len(planned.results)
-                with stop_requests(training.stop):
-                    training.run(units)
-                journal.write("end", status=training.status)
-                crew.status = training.status
+                write_requests(journal, asked, planned)
+                if units:
+                    journal.write("sweep", tags={}, files=sweep_files())
+                    count = Count("training", len(planned.to_do), display)
+                    executor, look_after = crew.executor, crew.look_after
+                    training = Training(place, options, journal, executor, count, look_after)
+                    training.n_skipped = len(planned.results)
+                    with stop_requests(training.stop):
+                        training.run(units)
+                    crew.status = training.status
+                journal.write("end", status=crew.status)
     if training is None:
         return SweepResult(planned.results, [])
     if training.left and not training.failures:

@@ -6,10 +6,11 @@ it may be repeated at any time; the store has every run and every point once in 
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
 
 from scaling.config import StudyConfig
+from scaling.one_line_parser import OneLineParser
 from scaling.schema import resolve_tracking_uri
 from scaling.store_check import StoreError
 from scaling.validation import validate_study
@@ -57,10 +58,12 @@ def _incomplete(folder: Path, written: int, left_out: LeftOut) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m sweeps.sync", description=__doc__)
+    parser = OneLineParser(prog="python -m sweeps.sync", description=__doc__)
     parser.add_argument("record_dir", type=Path, help="the study's folder, runs/<study>")
     parser.add_argument("--uri", help="the store; default MLFLOW_TRACKING_URI, else ./mlflow.db")
-    arguments = parser.parse_args()
+    key = "tracking.uri="  # as every other command calls it
+    words = [f"--uri={w.removeprefix(key)}" if w.startswith(key) else w for w in sys.argv[1:]]
+    arguments = parser.parse_args(words)
     with one_line_interruption(), one_line_errors():
         written = sync(arguments.record_dir.absolute(), arguments.uri)
     print(f"{written} trials written; the store has the whole record of {arguments.record_dir}")

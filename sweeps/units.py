@@ -105,15 +105,13 @@ def make_units(
     stack_size: int,
 ) -> list[Unit]:
     """The units of all trials to do, longest first."""
-    settings = trial_settings(jobs, trials)
+    headers = journal_headers(jobs, trials, planned.to_do, record)
     units = []
     for numbers, saved in _groups(trials, planned, stack_size):
         unit = Unit(
             numbers=numbers,
             trials=[trials[number] for number in numbers],
-            headers=[
-                _at_next_turn(_header(trials[n], jobs[n], settings[n]), record) for n in numbers
-            ],
+            headers=[headers[number] for number in numbers],
             saved=saved,
             curves=[_curve(trials[number], record, saved) for number in numbers],
             log=(jobs[numbers[0]].directory / "train.log").absolute(),
@@ -165,6 +163,17 @@ def rest_of(unit: Unit, folder: Path, stack_size: int) -> Rest:
     furthest = max((saved[0].step for saved in planned.saved.values()), default=0)
     results = {unit.numbers[row]: result for row, result in planned.results.items()}
     return Rest(results, rest, bool(results) or furthest > begun)
+
+
+def journal_headers(
+    jobs: Sequence[Job], trials: Sequence[Trial], positions: Sequence[int], record: StudyRecord
+) -> dict[int, dict[str, Any]]:
+    """What a journal says of each of these trials when it begins, at its next turn."""
+    settings = trial_settings(jobs, trials)
+    return {
+        number: _at_next_turn(_header(trials[number], jobs[number], settings[number]), record)
+        for number in positions
+    }
 
 
 def _at_next_turn(header: dict[str, Any], record: StudyRecord) -> dict[str, Any]:

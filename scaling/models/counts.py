@@ -9,12 +9,9 @@ normalisation and ReLU have neither outputs nor connections.
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +19,7 @@ from torch import Tensor, nn
 from scaling.config import ConfigError
 from scaling.models.colourization import ColourizationNet
 from scaling.models.config import LAYOUTS, ColourizationModelConfig, check_side, validate_model
+from scaling.one_line_parser import OneLineParser
 
 
 @dataclass(frozen=True)
@@ -173,17 +171,10 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(aligned).rstrip()
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line; argparse would print the usage as well."""
-        print(f"error: {message}", file=sys.stderr)
-        raise SystemExit(2)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; exit code 2 and one line for what cannot be counted."""
     default = ColourizationModelConfig()
-    parser = _Parser(prog="python -m scaling.models.counts", description="Count a network.")
+    parser = OneLineParser(prog="python -m scaling.models.counts", description="Count a network.")
     parser.add_argument("name", help=", ".join(LAYOUTS))
     for key in ("kernel_size", "num_filters", "num_colours", "in_channels"):
         option = f"--{key.replace('_', '-')}"

@@ -1,0 +1,39 @@
+"""Trials that are finished and asked for otherwise than before: that stands in the record too, so
+that the newest request is what one sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scaling.journal import Journal
+from scaling.record import Plan, StudyRecord, requested
+from scaling.trial import Trial
+from sweeps.units import Job, journal_headers
+
+OF_A_SEARCH = ("budget.max_steps", "budget.max_examples")  # its own, another one each round
+
+
+def new_requests(
+    jobs: Sequence[Job], trials: Sequence[Trial], planned: Plan, record: StudyRecord
+) -> dict[int, dict[str, Any]]:
+    """What the journal says of such trials, by position."""
+    found = journal_headers(jobs, trials, sorted(planned.results), record)
+    in_search = trials[0].config.sweep.round is not None
+    ignored = OF_A_SEARCH if in_search else ()
+
+    def asks(request: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in request.items() if key not in ignored}
+
+    return {
+        number: header
+        for number, header in found.items()
+        if asks(requested(header["params"])) != asks(record.trials[header["trial_id"]].asked)
+    }
+
+
+def write_requests(journal: Journal, headers: Mapping[int, dict[str, Any]], planned: Plan) -> None:
+    """A turn of each trial in which nothing is trained, with the outcome for what is asked now."""
+    for number, header in headers.items():
+        journal.write("trial", trial=number, **header, trains=False)
+        journal.write("outcome", trial=number, **planned.results[number].as_line())
