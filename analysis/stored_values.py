@@ -38,6 +38,12 @@ def _losses(text: str) -> None:
         _positive(value)
 
 
+_COUNTS = ("task.dimension", "task.data_examples")
+_NUMBERS = (  # of which the exact theory is computed
+    *("task.spectrum_exponent", "task.label_noise", "task.true_weight", "task.initial_weight"),
+    *("task.loss_scale", "task.data_seed"),
+    *("optimizer.momentum", "optimizer.power", "optimizer.damping", "optimizer.weight_decay"),
+)
 _RULES: dict[str, tuple[Callable[[str], Any], str]] = {
     "batch_size": (lambda text: _whole(text, 1), "a whole number of at least 1"),
     "seed": (lambda text: _whole(text, 0), "a whole number of at least 0"),
@@ -46,6 +52,8 @@ _RULES: dict[str, tuple[Callable[[str], Any], str]] = {
     schema.INITIAL_LOSS: (_number, "a number"),
     schema.IRREDUCIBLE_LOSS: (_number, "a number"),
     schema.TARGETS: (_losses, "a JSON list of losses"),
+    **{key: (lambda text: _whole(text, 1), "a whole number of at least 1") for key in _COUNTS},
+    **{key: (_number, "a number") for key in _NUMBERS},
 }
 
 

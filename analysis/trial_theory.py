@@ -180,6 +180,8 @@ def _streaming(trials: pd.DataFrame, optimizer: str) -> Streaming | None:
         return None
     own = [float(value) for value in numbers_of.values()]
     dimension, *numbers = values.values()
+    if not (trials["model_size"] == int(dimension)).all():  # not one that this code trained
+        return None
     problem = RegressionProblem.power_law(int(dimension), *map(float, numbers))
     if not _starts_at(trials, problem.initial_risk):
         return None
@@ -224,6 +226,8 @@ def _examples(of: dict[str, Any]) -> tuple[Floats, Floats]:
     if pd.notna(of.get("inputs")):
         return np.asarray(_parsed(of["inputs"]), float), np.asarray(_parsed(of["labels"]), float)
     n_examples, dimension, *numbers = (of[name] for name in _DRAWN)
+    if int(n_examples) * int(dimension) > _MOST_NUMBERS:
+        raise ValueError("more examples than can be drawn again")
     return drawn_examples(
         int(n_examples), int(dimension), *map(float, numbers), seed=int(of["data_seed"])
     )
