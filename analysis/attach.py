@@ -129,7 +129,10 @@ def _log_fits(client: Any, run_id: str, result: StudyResult) -> None:
 
     now = int(time.time() * 1000)
     run = client.get_run(run_id)
-    metrics = [Metric(key, value, now, 0) for key, value in fitted_points(result).items()]
+    points = fitted_points(result)
+    before = [key for key in run.data.metrics if key.partition("/")[0] in schema.FITTED]
+    points |= {key: math.nan for key in before if key not in points}  # no metric can be deleted
+    metrics = [Metric(key, value, now, 0) for key, value in points.items()]
     grid = grid_values(result)
     params = [Param(key, value) for key, value in grid.items() if key not in run.data.params]
     tags = []

@@ -53,7 +53,7 @@ _RULES: dict[str, tuple[Callable[[str], Any], str]] = {
     schema.IRREDUCIBLE_LOSS: (_number, "a number"),
     schema.TARGETS: (_losses, "a JSON list of losses"),
     **{key: (lambda text: _whole(text, 1), "a whole number of at least 1") for key in _COUNTS},
-    **{key: (_number, "a number") for key in _NUMBERS},
+    **dict.fromkeys(_NUMBERS, (_number, "a number")),
 }
 
 

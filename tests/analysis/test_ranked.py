@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from analysis.attach import _log_fits, fitted_points
+from analysis.attach import _log_fits, _log_frontiers, fitted_points
 from analysis.study import StudyResult
 from scaling import schema
 from tests.analysis.conftest import STUDY_NAME
@@ -55,6 +56,43 @@ def test_a_study_that_grew(client: MlflowClient, small_result: StudyResult) -> N
     data = client.get_run(run_id).data
     assert data.params["grid.seed"] == "0"
     assert "seed: 0, 1" in data.tags[schema.GRID]
+
+
+def test_what_is_not_known_any_more_is_not_a_number(
+    client: MlflowClient, small_result: StudyResult
+) -> None:
+    run_id = sweep_of(client)
+    _log_fits(client, run_id, small_result)
+    unknown = [replace(fit, critical_batch_size=None) for fit in small_result.fits]
+    _log_fits(client, run_id, replace(small_result, fits=unknown))
+    metrics = client.get_run(run_id).data.metrics
+    shown = {key: value for key, value in metrics.items() if key.startswith("critical")}
+    assert shown
+    assert all(math.isnan(value) for value in shown.values())
+    assert any(math.isfinite(value) for value in metrics.values())
+
+
+def test_frontier_runs_of_a_killed_report_are_made_again(
+    client: MlflowClient, small_result: StudyResult
+) -> None:
+    """It was killed between the creation of such a run and its points."""
+    parent = sweep_of(client)
+    experiment = client.get_run(parent).info.experiment_id
+
+    def reports() -> dict[str, tuple[str, int]]:
+        runs = client.search_runs([experiment], "tags.kind = 'report'")
+        return {str(r.info.run_name): (r.info.status, len(r.data.metrics)) for r in runs}
+
+    _log_frontiers(client, experiment, parent, small_result)
+    whole = reports()
+    [first, *_] = client.search_runs([experiment], "tags.kind = 'report'")
+    client.delete_run(first.info.run_id)
+    tags = {key: value for key, value in first.data.tags.items() if "runName" not in key}
+    name = str(first.info.run_name)
+    client.create_run(experiment, tags=tags, run_name=name)
+    assert reports()[name] == ("RUNNING", 0)
+    _log_frontiers(client, experiment, parent, small_result)
+    assert reports() == whole
 
 
 def test_what_is_not_known_is_no_metric(small_result: StudyResult) -> None:
