@@ -213,6 +213,11 @@ class Sync:
     def n_refused(self) -> int:
         return len(self._refused)
 
+    @property
+    def left(self) -> int:
+        """Trials that have ended and are still to be written, as far as the journals were read."""
+        return sum(map(self._to_be_ended, self._ended))
+
     def _say(self, what: str, line: str) -> None:
         if self.left_out.get(what) != line:
             self.left_out[what] = line

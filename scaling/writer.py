@@ -28,6 +28,7 @@ RETRY_SECONDS = 1.0
 PATIENCE_SECONDS = 90.0  # how long the end of a sweep waits for a store that is away; default
 SILENCE_SECONDS = 30.0  # what a single request may take beyond that
 WAITS = "training goes on, and what it records is written when it is back"
+OnWritten = Callable[[int, int], None]
 STARTS = 20  # of writing processes in one sweep, when they are killed again and again
 
 
@@ -139,13 +140,13 @@ class Writer:
     def close(
         self,
         status: str,
-        on_written: Callable[[int], None] = lambda n: None,
+        on_written: OnWritten = lambda written, left: None,
         patience_seconds: float | None = None,
     ) -> LeftOut:
         """Write what is left, end the sweep's parent run with `status`; what did not go in.
 
-        `on_written` gets the number of trials written so far; patience_seconds replaces the
-        destination's. StoreError when the store was away for longer than that.
+        `on_written` gets the numbers of trials written and left so far; patience_seconds replaces
+        the destination's. StoreError when the store was away for longer than that.
         """
         if patience_seconds is None:
             patience_seconds = self._destination.patience_seconds
@@ -161,7 +162,7 @@ class Writer:
                 self._revive()
                 self._send(status, patience_seconds)
             elif kind == "written":
-                on_written(content)
+                on_written(*content)
             elif kind == "closed":
                 self._process.join()
                 return content
@@ -211,7 +212,7 @@ class NoWriter(Writer):
     def close(
         self,
         status: str,
-        on_written: Callable[[int], None] = lambda n: None,
+        on_written: OnWritten = lambda written, left: None,
         patience_seconds: float | None = None,
     ) -> LeftOut:
         return LeftOut()
@@ -239,7 +240,7 @@ def follow(destination: Destination, connection: Connection, again: bool = False
         return
     finally:
         following.lock.release()
-    _tell(connection, "written", following.written)
+    _tell(connection, "written", (following.written, following.left))
     _tell(connection, "closed", following.left_out)
 
 
@@ -257,6 +258,10 @@ class _Following:
     @property
     def written(self) -> int:
         return 0 if self._sync is None else self._sync.written
+
+    @property
+    def left(self) -> int:
+        return 0 if self._sync is None else self._sync.left
 
     @property
     def left_out(self) -> LeftOut:
@@ -346,7 +351,7 @@ def _write_all(
             deadline = time.monotonic() + patience if end else deadline
         if end and time.monotonic() - told > POLL_SECONDS:  # only now does the parent listen
             told = time.monotonic()
-            _tell(connection, "written", following.written)
+            _tell(connection, "written", (following.written, following.left))
 
 
 def _end_of_sweep(connection: Connection, wait_seconds: float) -> tuple[str, float | None]:

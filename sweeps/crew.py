@@ -116,11 +116,12 @@ class Crew:
         with progress_display() as display:
             written = Count("writing to MLflow", self.n_trials, display)
             try:
-                left_out = self._writer.close(self.status, written.set)
+                left_out = self._writer.close(self.status, written.set_of)
             except StoreError as error:
+                n_trials = max(written.total, self.n_trials)
                 raise StoreError(
                     f"{error}. All that was trained is on record; {written.done} of the "
-                    f"{self.n_trials} trials trained now are in the store; the rest: "
+                    f"{n_trials} trials to write are in the store; the rest: "
                     f"python -m sweeps.sync {self._folder}"
                 ) from None
         if left_out.n_refused:

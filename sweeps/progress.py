@@ -27,6 +27,7 @@ class Count:
         self._task = self._bars.add_task(what, total=total, state="") if self._bars else None
         self._begin = self._shown = time.monotonic()
         self.done = 0
+        self._first: int | None = None  # done before it was first heard of
         self.state = ""
 
     def add(self, n: int = 1) -> None:
@@ -36,6 +37,14 @@ class Count:
         self.done = done
         self.show()
 
+    def set_of(self, done: int, left: int) -> None:
+        """Where the total is known only on the way, and a part was done before this began."""
+        self.total = done + left
+        self._first = done if self._first is None else self._first
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, total=self.total)
+        self.set(done)
+
     def show(self) -> None:
         """On a terminal at once, elsewhere a line now and then."""
         if self._bars is not None and self._task is not None:
@@ -44,7 +53,8 @@ class Count:
         now = time.monotonic()
         if now - self._shown >= LINE_SECONDS and 0 < self.done < self.total:
             self._shown = now
-            left = (now - self._begin) * (self.total - self.done) / self.done
+            counted = max(1, self.done - (self._first or 0))
+            left = (now - self._begin) * (self.total - self.done) / counted
             state = f"{self.state}, " if self.state else ""
             counts = f"{self._what}: {self.done} of {self.total}"
             log.info("%s, %sabout %.0f s left", counts, state, left)

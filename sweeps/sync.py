@@ -6,6 +6,7 @@ it may be repeated at any time; the store has every run and every point once in 
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from scaling.validation import validate_study
 from scaling.writer import Destination, LeftOut, Writer
 from sweeps.crew import in_a_line
 from sweeps.messages import StoppedAtOnce, one_line_errors, one_line_interruption
+from sweeps.progress import Count, progress_display
 from sweeps.study_folder import live_sweep, study_of
 
 
@@ -35,19 +37,19 @@ def write(folder: Path, uri: str | None) -> tuple[int, LeftOut]:
     """The number of trials that were written, and what was not."""
     study = study_of(folder)
     validate_study(StudyConfig(name=study))  # a copied folder is somebody else's word
-    written = [0]
-    with live_sweep(folder, study):
+    with live_sweep(folder, study), progress_display() as display:
+        written = Count("writing to MLflow", 1, display)
         destination = Destination(resolve_tracking_uri(uri), study, "", folder, thorough=True)
         writer = Writer(destination, lambda line: print(line, flush=True))
         try:
             said = writer.wait_until_open()
             if said:
                 print(said, flush=True)
-            left_out = writer.close("KILLED", written.append)
+            left_out = writer.close("KILLED", written.set_of)
         except KeyboardInterrupt:
             writer.abandon()  # it writes what there is, and nobody waits for it
             raise StoppedAtOnce from None
-    return written[-1], left_out
+    return written.done, left_out
 
 
 def _incomplete(folder: Path, written: int, left_out: LeftOut) -> str:
@@ -64,6 +66,7 @@ def main() -> None:
     key = "tracking.uri="  # as every other command calls it
     words = [f"--uri={w.removeprefix(key)}" if w.startswith(key) else w for w in sys.argv[1:]]
     arguments = parser.parse_args(words)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     with one_line_interruption(), one_line_errors():
         written = sync(arguments.record_dir.absolute(), arguments.uri)
     print(f"{written} trials written; the store has the whole record of {arguments.record_dir}")

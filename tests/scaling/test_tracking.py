@@ -114,9 +114,9 @@ def test_everything_arrives_once(tmp_path: Path, folder: Path, uri: str) -> None
         write_trial(journal, 0, 1500)  # more points than one request takes
         write_trial(journal, 1, 3)
         journal.write("end", status="FINISHED")
-    counts: list[int] = []
-    writer.close("FINISHED", counts.append)
-    assert counts[-1] == 2
+    counts: list[tuple[int, int]] = []
+    writer.close("FINISHED", lambda written, left: counts.append((written, left)))
+    assert counts[-1] == (2, 0)
     client, runs = runs_of(uri)
     assert sorted(runs) == ["sweep", "trialid0", "trialid1"]
     parent, child = runs["sweep"], runs["trialid0"]

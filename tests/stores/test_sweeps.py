@@ -117,7 +117,7 @@ def test_the_end_says_what_is_left_and_the_start_goes_on_without(tmp_path: Path)
     assert done.returncode == 2
     assert "training goes on, and what it records is written when it is back" in done.stdout
     assert "given 2 s" in done.stdout
-    assert "0 of the 2 trials trained now are in the store; the rest: python -m sweeps.sync " in (
+    assert "0 of the 2 trials to write are in the store; the rest: python -m sweeps.sync " in (
         done.stderr
     )
     assert done.stderr.count("\n") == 1
