@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.stored_values import check_params
+from analysis.stored_values import check_values
 from analysis.stores import CURVE_METRICS, StoredRuns, Wanted, read_store
 from scaling import schema
 
@@ -151,7 +151,7 @@ def _trials(
     finished: pd.DataFrame, study: str, params: pd.DataFrame, curves: pd.DataFrame
 ) -> pd.DataFrame:
     wide = _wide(params, finished.index)
-    check_params(wide, study)
+    check_values(wide, finished, study)
     frame = wide.drop(columns=schema.TARGETS).apply(_numbers)
     frame[list(REQUIRED_PARAMS[3:6])] = frame[list(REQUIRED_PARAMS[3:6])].astype(np.float64)
     frame = frame.astype({"batch_size": np.int64, "seed": np.int64, "lr": np.float64})
@@ -162,10 +162,10 @@ def _trials(
         [schema.TRIAL_ID, schema.SWEEP, "status", schema.OUTCOME]
     ]
     if schema.ROUND in finished:
-        frame[schema.ROUND] = pd.to_numeric(finished[schema.ROUND], errors="coerce")
+        frame[schema.ROUND] = finished[schema.ROUND].astype(float)
     frame["study"] = study
     frame["last_step"] = curves.dropna(subset="loss").groupby("run_id")["step"].max()
-    frame["seconds"] = pd.to_numeric(finished[schema.SECONDS], errors="coerce")
+    frame["seconds"] = finished[schema.SECONDS].astype(float)
     frame = frame.rename_axis("run_id").reset_index()
     order = [*LEADING, *REQUIRED_PARAMS]
     frame = frame[order + sorted(set(frame.columns) - set(order))]

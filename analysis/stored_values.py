@@ -57,21 +57,28 @@ _RULES: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def check_params(params: pd.DataFrame, study: str) -> None:
-    """AnalysisError for the first param (a column of texts, a row a run) that is not as it must be.
+_TAG_RULES: dict[str, tuple[Callable[[str], Any], str]] = {
+    schema.ROUND: (lambda text: _whole(text, 0), "a whole number"),
+    schema.SECONDS: (_number, "a number"),
+}
 
-    Each distinct text is looked at once.
+
+def check_values(params: pd.DataFrame, tags: pd.DataFrame, study: str) -> None:
+    """AnalysisError for the first param or tag that is not as it must be.
+
+    params, tags: a column of texts each, a row a run. Each distinct text is looked at once.
     """
-    for name, (rule, allowed) in _RULES.items():
-        for text in params[name].dropna().unique() if name in params else ():
-            try:
-                rule(text)
-            except (ValueError, TypeError, OverflowError):
-                run_id = params.index[params[name] == text][0]
-                raise AnalysisError(
-                    f"study={study}: run {run_id} has the param {name}={shown(text)}; "
-                    f"it must be {allowed}: {MEND}"
-                ) from None
+    for kind, values, rules in (("param", params, _RULES), ("tag", tags, _TAG_RULES)):
+        for name, (rule, allowed) in rules.items():
+            for text in values[name].dropna().unique() if name in values else ():
+                try:
+                    rule(text)
+                except (ValueError, TypeError, OverflowError):
+                    run_id = values.index[values[name] == text][0]
+                    raise AnalysisError(
+                        f"study={study}: run {run_id} has the {kind} {name}={shown(text)}; "
+                        f"it must be {allowed}: {MEND}"
+                    ) from None
 
 
 def listed(sweeps: Sequence[Mapping[str, str]], key: str) -> list[dict[str, Any]]:
