@@ -72,12 +72,15 @@ class Training:
     stopped: bool = False
     n_skipped: int = 0
     _trained: set[int] = field(default_factory=set)
+    _noticed: set[str] = field(default_factory=set)
 
     def run(self, units: Sequence[Unit]) -> None:
         """Until every unit has ended, or `stop`; RecordError if nothing more can be recorded."""
         waiting, running = deque(units), {}
+        there = _identity(self.place.folder)
         with FolderReader(self.place.folder, new=True) as journals:
             while running or (waiting and not self.stopped):
+                self._refuse_moved(there)
                 if waiting and len(running) < self.executor.capacity and not self.stopped:
                     room = self.executor.capacity - len(running)
                     n = min(room, len(waiting))
@@ -90,7 +93,15 @@ class Training:
                 self.meanwhile()
                 for future in done:
                     waiting.extend(self._ended(running.pop(future), future))
+            self._refuse_moved(there)
             self._hear_the_last(journals)
+
+    def _refuse_moved(self, there: tuple[int, int] | None) -> None:
+        """RecordError if the record folder is not the one that it was: workers would go on in
+        the old one, where nobody hears them."""
+        if _identity(self.place.folder) != there:
+            self.stop()
+            raise RecordError(f"{self.place.folder}: was moved or removed while its sweep trained")
 
     def _submit(self, units: Sequence[Unit]) -> dict[Future[Ended], Unit]:
         for unit in units:
@@ -117,7 +128,8 @@ class Training:
             if line["record"] == "outcome":
                 self.results[line["trial"]] = TrialResult.from_line(line)
                 self.trained.add()
-            elif line["record"] == "notice":
+            elif line["record"] == "notice" and line["text"] not in self._noticed:
+                self._noticed.add(line["text"])
                 log.warning("%s", line["text"])
 
     def _show(self, running: Iterable[Unit]) -> None:
@@ -195,6 +207,15 @@ class Training:
         log.error("failed: %s: %s", name, error)
         if self.options.fail_fast:
             self.stop()
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another one of its name; None where it is not there."""
+    try:
+        found = folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

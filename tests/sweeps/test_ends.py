@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from sweeps.messages import one_line_errors, outliving_pipes
 from sweeps.training import stop_requests
 from sweeps.units import Job, Unit, make_units
 from sweeps.worker import Place
+from tests.command_line import sweeps
 from tests.conftest import store_of
 from tests.scaling.trials import regression_trial
 
@@ -123,6 +125,37 @@ def test_a_folder_that_is_gone_is_one_line(
     said = capsys.readouterr().err
     assert said.startswith(f"error: {tmp_path}/moved/1.jsonl: No such file or directory; ")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_a_folder_that_is_moved_while_it_trains_ends_the_sweep(
+    n_workers: int, tmp_path: Path
+) -> None:
+    """One line, soon; put back, the same command goes on."""
+    arguments = [
+        *("-m", "batch_size=1,4", "lr=0.01,0.02", "seed=range(0,4)", "study.name=small"),
+        *("budget.max_steps=4000", "relative_targets=[]", "tracking.uri=none"),
+        *("hydra.launcher.stack_size=4", f"hydra.launcher.workers={n_workers}"),
+    ]
+    folder, command = tmp_path / "runs" / "small", [sys.executable, "-m", "sweeps", *arguments]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while len(list(folder.glob("*.jsonl"))) < 2:  # the sweep's own, and a worker's
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        folder.rename(tmp_path / "moved")
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 2
+    assert said.startswith(f"error: {folder}")
+    assert said.count("\n") == 1
+    assert "Traceback" not in said
+    shutil.rmtree(folder, ignore_errors=True)
+    (tmp_path / "moved").rename(folder)
+    done = sweeps(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "16 trials: " in done.stdout
 
 
 def test_no_worker_means_no_time_limit(capsys: pytest.CaptureFixture[str]) -> None:
