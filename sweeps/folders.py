@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count, takewhile
 from pathlib import Path
 
 import yaml
@@ -43,7 +43,7 @@ def claim_sweep_directory(config: DictConfig) -> None:
 def _make_new(wanted: str) -> Path:
     """The folder, or the first of its name with a number that is not there yet."""
     try:
-        for number in itertools.count(1):
+        for number in count(1):
             folder = Path(wanted if number == 1 else f"{wanted}_{number}")
             if make(folder):
                 return folder
@@ -57,20 +57,25 @@ _made: dict[Path, bool] = {}  # by this command: folder -> whether all in it is 
 
 def make(folder: Path) -> bool:
     """Make a folder of this command's own, and its parents; False if it was there."""
-    made = [make_one(path) for path in (*reversed(folder.parents), folder)][-1]
+    made = make_shared(folder)
     if made:
         _made[folder.absolute()] = True
     return made
 
 
-def make_one(folder: Path) -> bool:
-    """Make a folder that others may use too; False if it was there."""
+def make_shared(folder: Path) -> bool:
+    """Make a folder that others may use too, and its parents; False if it was there."""
+    absent = takewhile(lambda path: not path.is_dir(), (folder, *folder.parents))
+    return [False, *(_make_one(path) for path in reversed(list(absent)))][-1]
+
+
+def _make_one(folder: Path) -> bool:
     try:
         folder.mkdir()
     except FileExistsError:
         if not folder.is_dir():
             raise
-        return False
+        return False  # another command was first
     _made[folder.absolute()] = False
     return True
 

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from scaling.config import ConfigError
 from scaling.durable import open_plain, refuse_no_plain_file, write_whole
 from scaling.journal import this_process
-from sweeps.folders import make_one
+from sweeps.folders import make_shared
 
 OWNER, HOLDER = "study.json", "sweep_alive.json"
 FILES = ("lock", "writer.lock", HOLDER)
@@ -31,21 +31,21 @@ def live_sweep(folder: Path, study: str) -> Iterator[None]:
     The lock is the operating system's and ends with the process, however that ends.
     """
     refuse_other_kinds(folder)
+    absent = [name for name in (OWNER, *FILES) if not (folder / name).exists()]
     try:
         lock = _locked(folder)
     except Timeout:
         raise ConfigError("study.name", study, _busy(folder / HOLDER)) from None
     except OSError as error:
         raise ConfigError("record_dir", folder, f"cannot be used ({error.strerror})") from None
-    new = not (folder / OWNER).exists()
     try:
         _claim(folder, study)
         write_whole(folder / HOLDER, json.dumps(this_process()).encode())
         yield
         (folder / HOLDER).unlink(missing_ok=True)
     except BaseException:
-        if new and not any(folder.glob("*.jsonl")):  # nothing was recorded
-            for name in (OWNER, *FILES):
+        if OWNER in absent and not any(folder.glob("*.jsonl")):  # nothing was recorded
+            for name in absent:
                 (folder / name).unlink(missing_ok=True)
         raise
     finally:
@@ -57,8 +57,7 @@ def _locked(folder: Path) -> FileLock:
     so that what is locked has to be the file that stands there then."""
     path = folder / "lock"
     while True:
-        for one in (*reversed(folder.parents), folder):
-            make_one(one)
+        make_shared(folder)
         path.touch()
         inode, lock = path.stat().st_ino, FileLock(path)
         lock.acquire(timeout=0)

@@ -241,6 +241,11 @@ def test_the_lock_of_a_sweep_that_was_refused_keeps_nobody_out(tmp_path: Path) -
     with pytest.raises(ZeroDivisionError), live_sweep(folder, "small"):
         raise ZeroDivisionError
     assert list(folder.iterdir()) == []
+    (folder / "writer.lock").write_text("somebody's own")
+    with pytest.raises(ZeroDivisionError), live_sweep(folder, "small"):
+        raise ZeroDivisionError
+    assert [path.read_text() for path in folder.iterdir()] == ["somebody's own"]
+    (folder / "writer.lock").unlink()
     with live_sweep(folder, "small"):
         with pytest.raises(ConfigError, match="is alive"), live_sweep(folder, "small"):
             pass
