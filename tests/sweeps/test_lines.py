@@ -35,7 +35,7 @@ def test_some_lines(tmp_path_factory: pytest.TempPathFactory, line: list[str]) -
 
 
 @pytest.mark.long
-@settings(BOUNDED, max_examples=300)
+@settings(BOUNDED, max_examples=120)
 @given(lines())
 def test_many_lines(tmp_path_factory: pytest.TempPathFactory, line: list[str]) -> None:
     check(line, tmp_path_factory.mktemp("line"))
