@@ -30,7 +30,7 @@ class TrialRecord:
     """The curve of one trial, merged by step over every time it was trained.
 
     status: what became of its last turn; turn: the number of that, 0 where it has none.
-    asked: what it was asked for then (`requested`).
+    asked: what it was asked for then (`requested`); ended_at: when its training ended.
     """
 
     batch_size: int
@@ -42,6 +42,7 @@ class TrialRecord:
     status: str = ENDED
     turn: int = 0
     asked: dict[str, Any] = field(default_factory=dict)
+    ended_at: float = 0.0
 
     @property
     def failed(self) -> bool:
@@ -154,6 +155,7 @@ class RecordReader:
         if line["record"] == "outcome":
             trial.seconds = max(trial.seconds, line["seconds"])
             if course.end is line:
+                trial.ended_at = line["time"]
                 trial.diverged_step = line["diverged_step"]
                 trial.not_finite = line.get("not_finite")
 

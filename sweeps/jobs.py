@@ -76,7 +76,7 @@ def run_trials(
         _say(planned, trials, record, sweep["tags"], refused)
         units = make_units(jobs, trials, planned, record, options.stack_size)
         asked = new_requests(jobs, trials, planned, record)
-        return _run_units(units, asked, trials, planned, place, options)
+        return _run_units(units, asked, trials, planned, record, place, options)
 
 
 def _run_units(
@@ -84,6 +84,7 @@ def _run_units(
     asked: Mapping[int, dict[str, Any]],
     trials: Sequence[Trial],
     planned: Plan,
+    record: StudyRecord,
     place: Place,
     options: LauncherOptions,
 ) -> SweepResult:
@@ -95,7 +96,7 @@ def _run_units(
             crew.n_trials += len(planned.to_do) + len(asked)
             keep_folders()
             with progress_display() as display, place.new_journal() as journal:
-                write_requests(journal, asked, planned)
+                write_requests(journal, asked, planned, record)
                 if units:
                     journal.write("sweep", tags={}, files=sweep_files())
                     count = Count("training", len(planned.to_do), display)

@@ -32,8 +32,12 @@ def new_requests(
     }
 
 
-def write_requests(journal: Journal, headers: Mapping[int, dict[str, Any]], planned: Plan) -> None:
-    """A turn of each trial in which nothing is trained, with the outcome for what is asked now."""
+def write_requests(
+    journal: Journal, headers: Mapping[int, dict[str, Any]], planned: Plan, record: StudyRecord
+) -> None:
+    """A turn of each trial in which nothing is trained, with the outcome for what is asked now and
+    the time at which its training ended."""
     for number, header in headers.items():
+        ended_at = record.trials[header["trial_id"]].ended_at
         journal.write("trial", trial=number, **header, trains=False)
-        journal.write("outcome", trial=number, **planned.results[number].as_line())
+        journal.write("outcome", trial=number, **planned.results[number].as_line(), time=ended_at)

@@ -61,6 +61,7 @@ def test_an_easier_target_is_seen_without_training(trained: Path) -> None:
         assert (tags["host"], tags["pid"]) == (old["host"], old["pid"])  # where it trained
         assert run.data.params == before[key].data.params
         assert run.info.status == "FINISHED"
+        assert run.info.end_time == before[key].info.end_time
         new = [one for one in points(trained, run.info.run_id) if one not in curves[key]]
         assert [one[0].partition("/")[0] for one in new] == ["steps_to_target"]
 
