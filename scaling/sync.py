@@ -398,16 +398,20 @@ class Sync:
         if end is not None and end["record"] == "outcome":
             metrics = end_metrics(end, trial.params["batch_size"])
             ended = [(name, value, end["time"], end["last_step"]) for name, value in metrics]
-            points += ended if course.turn == course.first_turn else self._not_yet(run_id, ended)
+            points += ended
         params: dict[str, Any] = {}
         n_points = noted.points.get(trial.trial_id, 0)
         n_params = noted.params.get(trial.trial_id, 0)
-        if trial.trial_id not in noted.steps:  # of this run the note knows nothing
+        unknown = trial.trial_id not in noted.steps  # of this run the note knows nothing
+        stored: dict[str, set[int]] = {}
+        if not made and (unknown or course.turn != course.first_turn):  # it may have ended before
+            stored = self._store.points(run_id)
+            points = [one for one in points if one[3] not in stored.get(one[0], ())]
+        if unknown:
             params = {k: v for k, v in trial.params.items() if k not in schema.REQUESTED}
             n_params = len(params)
             if not made:
-                points = self._not_yet(run_id, points)
-                n_points = sum(map(len, self._store.points(run_id).values()))
+                n_points = sum(map(len, stored.values()))
                 present = self._store.params(run_id)
                 params = {k: v for k, v in params.items() if k not in present}
                 tags = self._tags_of_new(trial) | tags
@@ -419,11 +423,6 @@ class Sync:
         self._write_pictures(run_id, trial, made)
         if end is not None:
             self._end(run_id, trial, end)
-
-    def _not_yet(self, run_id: str, points: list[Point]) -> list[Point]:
-        """Those that the store does not have."""
-        stored = self._store.points(run_id)
-        return [one for one in points if one[3] not in stored.get(one[0], ())]
 
     def _request_tags(self, trial: _Trial) -> dict[str, str]:
         """What the newest request asks for; the tag `device` is where it ran."""

@@ -9,7 +9,7 @@ from typing import Any
 from scaling.journal import Journal
 from scaling.record import Plan, StudyRecord, requested
 from scaling.trial import Trial
-from sweeps.units import Job, journal_headers
+from sweeps.units import Job, journal_headers, trial_params
 
 OF_A_SEARCH = ("budget.max_steps", "budget.max_examples")  # its own, another one each round
 
@@ -18,18 +18,19 @@ def new_requests(
     jobs: Sequence[Job], trials: Sequence[Trial], planned: Plan, record: StudyRecord
 ) -> dict[int, dict[str, Any]]:
     """What the journal says of such trials, by position."""
-    found = journal_headers(jobs, trials, sorted(planned.results), record)
     in_search = trials[0].config.sweep.round is not None
     ignored = OF_A_SEARCH if in_search else ()
 
     def asks(request: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in request.items() if key not in ignored}
 
-    return {
-        number: header
-        for number, header in found.items()
-        if asks(requested(header["params"])) != asks(record.trials[header["trial_id"]].asked)
-    }
+    changed = [
+        number
+        for number in sorted(planned.results)
+        if asks(requested(trial_params(trials[number], jobs[number].content)))
+        != asks(record.trials[trials[number].trial_id].asked)
+    ]
+    return journal_headers(jobs, trials, changed, record) if changed else {}
 
 
 def write_requests(
