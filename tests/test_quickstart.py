@@ -29,17 +29,25 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "reports" / "linear_regression"
 
 
-@pytest.mark.long
-def test_interrupted_anywhere_it_ends_in_the_same_report(study: Path, tmp_path: Path) -> None:
-    for seconds in (15.0, 30.0):  # while it trains, and while it writes
+def _killed_when_it_says(moment: str, folder: Path) -> None:
+    printed = folder / "printed.txt"
+    with printed.open("w") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "sweeps", "-m", "study=linear_regression"],
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
+            cwd=folder,
+            stdout=out,
         )
-        time.sleep(seconds)
+        while moment not in printed.read_text():
+            assert process.poll() is None, printed.read_text()
+            time.sleep(0.1)
         process.kill()
         process.wait()
+
+
+@pytest.mark.long
+def test_interrupted_anywhere_it_ends_in_the_same_report(study: Path, tmp_path: Path) -> None:
+    for moment in ("round 3:", "cells are done:"):  # while it trains, and while it writes
+        _killed_when_it_says(moment, tmp_path)
     done = sweeps("-m", "study=linear_regression", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert " on record" in done.stdout
