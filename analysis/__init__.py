@@ -14,17 +14,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.cells import steps_to_target as steps_to_target
     from analysis.errors import AnalysisError as AnalysisError
     from analysis.fit_table import fit_critical_batch_size as fit_critical_batch_size
     from analysis.fit_table import fit_critical_batch_sizes as fit_critical_batch_sizes
-    from analysis.report import write_report as write_report
-    from analysis.runs import read_study as read_study
-    from analysis.sources.curves import read_curves_csv as read_curves_csv
-    from analysis.sources.curves import tidy_curves as tidy_curves
-    from analysis.sources.experiments import read_mlflow as read_mlflow
-    from analysis.sources.steps import read_steps_csv as read_steps_csv
-    from analysis.sources.steps import tidy_steps as tidy_steps
+    from analysis.measure.cells import steps_to_target as steps_to_target
+    from analysis.read.curves import read_curves_csv as read_curves_csv
+    from analysis.read.curves import tidy_curves as tidy_curves
+    from analysis.read.experiments import read_mlflow as read_mlflow
+    from analysis.read.runs import read_study as read_study
+    from analysis.read.steps import read_steps_csv as read_steps_csv
+    from analysis.read.steps import tidy_steps as tidy_steps
+    from analysis.report.report import write_report as write_report
     from analysis.step_study import analyse_steps as analyse_steps
     from analysis.study import StudyResult as StudyResult
     from analysis.study import analyse as analyse
@@ -37,14 +37,14 @@ _PUBLIC = {
     "analyse_steps": "analysis.step_study",
     "fit_critical_batch_size": "analysis.fit_table",
     "fit_critical_batch_sizes": "analysis.fit_table",
-    "read_curves_csv": "analysis.sources.curves",
-    "read_mlflow": "analysis.sources.experiments",
-    "read_steps_csv": "analysis.sources.steps",
-    "read_study": "analysis.runs",
-    "steps_to_target": "analysis.cells",
-    "tidy_curves": "analysis.sources.curves",
-    "tidy_steps": "analysis.sources.steps",
-    "write_report": "analysis.report",
+    "read_curves_csv": "analysis.read.curves",
+    "read_mlflow": "analysis.read.experiments",
+    "read_steps_csv": "analysis.read.steps",
+    "read_study": "analysis.read.runs",
+    "steps_to_target": "analysis.measure.cells",
+    "tidy_curves": "analysis.read.curves",
+    "tidy_steps": "analysis.read.steps",
+    "write_report": "analysis.report.report",
 }
 __all__ = list(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -109,13 +109,13 @@ def report(config: AnalysisConfig, overrides: list[str]) -> Path:
 
 
 def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -> Path:
-    from analysis.answers import answer_lines, markdown
     from analysis.figures.drawn import left_out_words
-    from analysis.pictures import read_pictures
-    from analysis.predictions import verdict
-    from analysis.report import Provenance, caveats, predictions, write_report
-    from analysis.stores import public_uri
-    from analysis.tables import file_name
+    from analysis.read.pictures import read_pictures
+    from analysis.read.stores import public_uri
+    from analysis.report.answers import answer_lines, markdown
+    from analysis.report.predictions import verdict
+    from analysis.report.report import Provenance, caveats, predictions, write_report
+    from analysis.report.tables import file_name
     from scaling.schema import resolve_tracking_uri
 
     uri = resolve_tracking_uri(config.tracking_uri)
@@ -150,9 +150,9 @@ def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -
 
 
 def _report_comparison(config: AnalysisConfig, overrides: list[str], say: Callable) -> Path:
-    from analysis.compare import compare_studies
-    from analysis.compare_report import comparison_lead, write_comparison
-    from analysis.tables import file_name
+    from analysis.report.compare import compare_studies
+    from analysis.report.compare_report import comparison_lead, write_comparison
+    from analysis.report.tables import file_name
     from scaling.schema import resolve_tracking_uri
 
     names = list(config.compare or ())
@@ -173,7 +173,7 @@ def _report_comparison(config: AnalysisConfig, overrides: list[str], say: Callab
 
 
 def _report_all(config: AnalysisConfig, overrides: list[str]) -> Path:
-    from analysis.all_report import PAGE, all_lines, write_all
+    from analysis.report.all_report import PAGE, all_lines, write_all
 
     names = list(config.all or ())
     if not OmegaConf.is_missing(config, "study") or config.compare is not None:
@@ -191,8 +191,8 @@ def _analysed(
     config: AnalysisConfig, study: str, uri: str, say: Callable
 ) -> tuple[pd.DataFrame, StudyResult]:
     """The trials of a study as they were read, and what they say."""
-    from analysis.sources.choice import Choice, analyse_source, read_source
-    from analysis.stores import public_uri
+    from analysis.read.choice import Choice, analyse_source, read_source
+    from analysis.read.stores import public_uri
 
     columns = flat_names(config.source.columns)
     choice = Choice(
@@ -253,14 +253,14 @@ def flat_names(columns: Any, prefix: str = "") -> dict[str, str]:
 
 
 def _command(overrides: list[str]) -> str:
-    from analysis.stores import public_uri
+    from analysis.read.stores import public_uri
 
     return shlex.join(["python", "-m", "analysis", *(public_uri(word) for word in overrides)])
 
 
 def _browse(uri: str, port: int) -> str:
     """The command that shows the runs, as it can be pasted; a server's own address."""
-    from analysis.stores import public_uri
+    from analysis.read.stores import public_uri
 
     if uri.startswith(("http://", "https://")):
         return public_uri(uri)
@@ -273,8 +273,8 @@ def _browse(uri: str, port: int) -> str:
 
 def _pages(uri: str, run_id: str, port: int) -> list[str]:
     """Addresses of the study's pages once they are served, a line each."""
-    from analysis.attach import pages
-    from analysis.stores import public_uri
+    from analysis.read.stores import public_uri
+    from analysis.report.attach import pages
 
     served = public_uri(uri) if uri.startswith(("http://", "https://")) else ""
     served = served or f"http://127.0.0.1:{port}"
@@ -282,7 +282,7 @@ def _pages(uri: str, run_id: str, port: int) -> list[str]:
 
 
 def _attach(uri: str, run_id: str, folder: Path, note: str, result: StudyResult) -> str:
-    from analysis.attach import attach_report
+    from analysis.report.attach import attach_report
 
     failure = attach_report(uri, run_id, folder, note, result)
     return f"warning: not attached: {failure}" if failure else f"attached to run {run_id}"

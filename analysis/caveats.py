@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.fitting import FitResult
+from analysis.fit.fitting import FitResult
 from analysis.groups import group_label, listed, own_name
 from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
 

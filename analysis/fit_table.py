@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.bootstrap import stack_draws
-from analysis.critical_batch_size import find_critical_batch_size
 from analysis.errors import AnalysisError
-from analysis.fitting import LIKELIHOOD, OBJECTIVES, FitResult
-from analysis.frontier import frontier_frame
-from analysis.step_tables import (
+from analysis.fit.critical_batch_size import find_critical_batch_size
+from analysis.fit.fitting import LIKELIHOOD, OBJECTIVES, FitResult
+from analysis.measure.bootstrap import stack_draws
+from analysis.measure.frontier import frontier_frame
+from analysis.measure.step_tables import (
     BOUNDS,
     complete_table,
     draw_table,

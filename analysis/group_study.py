@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.bootstrap import FrontierDraws, draw_frontier, stack_draws
 from analysis.caveats import (
     Caveat,
     fit_caveats,
@@ -19,18 +18,19 @@ from analysis.caveats import (
     trial_caveats,
     value_edge_caveats,
 )
-from analysis.cells import Cell, cell_frame, compared, read_one_by_one
-from analysis.critical_batch_size import exact_critical_batch_size, find_critical_batch_size
-from analysis.fitting import LIKELIHOOD, FitResult
-from analysis.frontier import frontier_frame, hardest_reached, lr_draws, usable
-from analysis.losses_at_examples import example_budgets, fixed_budget_frame
-from analysis.lr_rules import lr_rule_frame
+from analysis.fit.critical_batch_size import exact_critical_batch_size, find_critical_batch_size
+from analysis.fit.fitting import LIKELIHOOD, FitResult
+from analysis.measure.bootstrap import FrontierDraws, draw_frontier, stack_draws
+from analysis.measure.cells import Cell, cell_frame, compared, read_one_by_one
+from analysis.measure.frontier import frontier_frame, hardest_reached, lr_draws, usable
+from analysis.measure.losses_at_examples import example_budgets, fixed_budget_frame
 from analysis.model_size import GroupCurves, flops_per_example, the_one
-from analysis.recommendations import RECOMMENDATION_COLUMNS, recommend
-from analysis.selection import floor_of
-from analysis.step_time import StepTime, of_group, read_step_time, step_time_caveats
-from analysis.time_to_target import time_to_target_frames, timed_advice
-from analysis.trial_theory import exact_curves, exact_theory, stability_frame, theory_of
+from analysis.read.selection import floor_of
+from analysis.theory.trials import exact_curves, exact_theory, stability_frame, theory_of
+from analysis.topics.lr_rules import lr_rule_frame
+from analysis.topics.recommendations import RECOMMENDATION_COLUMNS, recommend
+from analysis.topics.step_time import StepTime, of_group, read_step_time, step_time_caveats
+from analysis.topics.time_to_target import time_to_target_frames, timed_advice
 
 _THEORY_STEPS = 20_000  # at least this many steps of the recursion, whatever the trials' budget
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.bootstrap import FrontierDraws
-from analysis.cells import Cell
+from analysis.measure.bootstrap import FrontierDraws
+from analysis.measure.cells import Cell
 from scaling.schema import MODEL_SIZE
 
 # What an example costs forward, in multiply-adds, by the first of these that all trials have.

@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis.bootstrap import FrontierDraws
 from analysis.caveats import fold
 from analysis.errors import AnalysisError
-from analysis.fitting import LIKELIHOOD
+from analysis.fit.fitting import LIKELIHOOD
 from analysis.group_study import Settings, analyse_group, measured_frontier
 from analysis.groups import column_of
-from analysis.sources.steps import NO_TARGET, tidy_steps
-from analysis.step_tables import complete_table, draw_table, group_tables, table_cells
-from analysis.step_time import probe_frame, trial_step_seconds
+from analysis.measure.bootstrap import FrontierDraws
+from analysis.measure.step_tables import complete_table, draw_table, group_tables, table_cells
+from analysis.read.steps import NO_TARGET, tidy_steps
 from analysis.study import StudyResult, join_study, scaling_frames
+from analysis.topics.step_time import probe_frame, trial_step_seconds
 from scaling.schema import CENSORED, DIVERGED, REACHED, TARGETS
 
 UNTIMED = pd.DataFrame(

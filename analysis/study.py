@@ -10,15 +10,14 @@ import numpy as np
 import pandas as pd
 
 from analysis.caveats import Caveat, fold, norm_caveats
-from analysis.cells import Cell, read_cells
-from analysis.compute_frontier import compute_frontier
 from analysis.errors import AnalysisError
-from analysis.fitting import LIKELIHOOD, OBJECTIVES, FitResult
+from analysis.fit.fitting import LIKELIHOOD, OBJECTIVES, FitResult
 from analysis.group_study import GroupResult, Settings, analyse_group, join, measure
 from analysis.groups import column_of, prefixed
+from analysis.measure.cells import Cell, read_cells
+from analysis.measure.targets import choose_targets, early_stop_caveats, targets_sentence
 from analysis.model_size import Family, families, flops_per_example
-from analysis.scaling_laws import law_caveats, law_frame
-from analysis.selection import (
+from analysis.read.selection import (
     finished_trials,
     floor_of,
     group_columns_of,
@@ -26,10 +25,11 @@ from analysis.selection import (
     one_trial_per_seed,
     targets_of,
 )
-from analysis.step_time import probe_frame, step_time_frame, trial_step_seconds
-from analysis.targets import choose_targets, early_stop_caveats, targets_sentence
-from analysis.time_to_target import halve_double_frame
-from analysis.twice_the_compute import twice_the_compute
+from analysis.topics.compute_frontier import compute_frontier
+from analysis.topics.scaling_laws import law_caveats, law_frame
+from analysis.topics.step_time import probe_frame, step_time_frame, trial_step_seconds
+from analysis.topics.time_to_target import halve_double_frame
+from analysis.topics.twice_the_compute import twice_the_compute
 from scaling.schema import BATCH_SIZES, LOSSES, REPORT
 
 
@@ -47,7 +47,7 @@ class StudyResult:
     theory          target_loss, batch_size, lr_choice ("same_grid" | "continuous_lr"), steps, lr
     stability       batch_size, largest_stable_lr: the edge of mean-square stability
     exact_curves    batch_size, lr (the best one), step, exact_loss (expected), noise_floor: all
-                    three empty where no theory holds (analysis.trial_theory.theory_of)
+                    three empty where no theory holds (analysis.theory.trials.theory_of)
     lr_rules        target_loss, rule ("constant" | "linear" | "square_root" | "power" |
                     "saturating" | "surge"), coefficient, lr_max, batch_scale, exponent (each with
                     .._low, .._high), rmse_log_lr, aicc, preferred, shown, reason (why none is
@@ -106,12 +106,12 @@ class StudyResult:
     about: str = BATCH_SIZES
 
     def __repr__(self) -> str:
-        from analysis.display import as_text
+        from analysis.report.display import as_text
 
         return as_text(self)
 
     def _repr_html_(self) -> str:
-        from analysis.display import as_html
+        from analysis.report.display import as_html
 
         return as_html(self)
 
@@ -131,9 +131,11 @@ def analyse(
 ) -> StudyResult:
     """Frames of trials and evaluations in, the study's statistics out.
 
-    trials, curves: as analysis.runs and analysis.sources read them; only finished trials are used.
+    trials, curves: as analysis.read.runs and analysis.sources read them; only finished trials are
+    used.
     targets: absolute held-out losses, default those recorded with the trials, else chosen from the
-    curves (analysis.targets). group_by: params that tell groups apart, default every param that
+    curves (analysis.measure.targets). group_by: params that tell groups apart, default every param
+    that
     varies besides batch_size, the tuned ones and seed. tuned: what the frontier is minimised over,
     lr and other columns of trials. The same seed gives the same bootstrap. fit_objective: one of
     fitting.OBJECTIVES. jointly: resample the seeds together for all batch sizes, where they share
@@ -146,7 +148,7 @@ def analyse(
     ...     {"batch_size": size, "lr": 0.1, "step": step, "loss": (1 + 8 / size) / step}
     ...     for size in (1, 4, 16, 64) for step in steps
     ... ])
-    >>> from analysis.sources.curves import tidy_curves
+    >>> from analysis.read.curves import tidy_curves
     >>> result = analyse(*tidy_curves(frame), targets=[0.1], n_bootstrap=10)
     >>> result.frontier["steps"].round(1).tolist()
     [90.0, 30.0, 15.0, 11.3]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.fitting import FitResult
+from analysis.fit.fitting import FitResult
 
 
 def rounded(x: float | None) -> str:

@@ -73,7 +73,8 @@ class FiniteRegressionConfig(TaskConfig):
 
 @dataclass
 class OwnTaskConfig(TaskConfig):
-    """A task of the user's own (scaling.tasks.own). path: module.Class; options: its arguments."""
+    """A task of the user's own (scaling.tasks.custom). path: module.Class; options: its
+    arguments."""
 
     name: str = "own"
     path: str = MISSING
@@ -97,7 +98,7 @@ class OptimizerConfig:
 
 @dataclass
 class OwnOptimizerConfig(OptimizerConfig):
-    """Any torch.optim.Optimizer (scaling.own_optimizer). path: module.Class; options: its
+    """Any torch.optim.Optimizer (scaling.optimizers.custom). path: module.Class; options: its
     arguments but for the parameters and lr."""
 
     name: str = "own"
@@ -153,7 +154,8 @@ class AdamConfig(DecayingConfig):
 
 @dataclass
 class SgdwConfig(SgdConfig):
-    """As all whose name ends so: weight decay apart from the gradient (scaling.optimizers)."""
+    """As all whose name ends so: weight decay apart from the gradient
+    (scaling.optimizers.builtin)."""
 
     name: str = "sgdw"
     weight_decay: float = 0.01

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scaling.stack_optimizer import StackOptimizer, start_optimizer
+from scaling.optimizers.stack import StackOptimizer, start_optimizer
 from scaling.tasks import Batch, Params, Streams, Task
 from scaling.trial import Trial
 

@@ -18,13 +18,13 @@ from scaling.config import (
     OwnTaskConfig,
     TrialConfig,
 )
+from scaling.custom_code import first_line
 from scaling.draws import EVALUATION, drawing
-from scaling.own_code import first_line
-from scaling.own_optimizer import optimizer_content
-from scaling.stack_optimizer import check_optimizer
+from scaling.optimizers.custom import optimizer_content
+from scaling.optimizers.stack import check_optimizer
 from scaling.tasks import Params, Task, make_task
+from scaling.tasks.custom import content_hash
 from scaling.tasks.noise import noise_task
-from scaling.tasks.own import content_hash
 from scaling.tasks.supervised import SupervisedTask
 from scaling.validation import validate, validate_names
 

@@ -12,7 +12,7 @@ import hydra
 from omegaconf import DictConfig
 
 from scaling.schema import one_line, without_password
-from sweeps import config_schema
+from sweeps.compose import schema as config_schema
 from sweeps.messages import one_line_errors, one_line_interruption
 
 config_schema.register()
@@ -21,7 +21,7 @@ config_schema.register()
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
 def job(config: DictConfig) -> float:
     """Train one trial. Multiruns go through the launcher, which calls this only if it is basic."""
-    from sweeps.launch import run_single
+    from sweeps.compose.launch import run_single
 
     return run_single(config)
 
@@ -32,11 +32,11 @@ def main() -> None:
     warnings.showwarning = _show_warning
     logging.setLogRecordFactory(_record_without_passwords)
     with one_line_interruption():
-        from sweeps.folders import unmade_if_refused
+        from sweeps.compose.folders import unmade_if_refused
 
         with unmade_if_refused(), one_line_errors():
-            from sweeps.arguments import read_command_line
-            from sweeps.check import check
+            from sweeps.compose.arguments import read_command_line
+            from sweeps.compose.check import check
 
             line = read_command_line(sys.argv[1:])
             sys.argv[1:] = line.words

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scaling.one_line_parser import OneLineParser
+from sweeps.compose.study_files import chosen_studies
 from sweeps.messages import one_line_errors, one_line_interruption
-from sweeps.study_files import chosen_studies
 
 # What runs where no study is named, and the seconds that it takes on 2 cores with its report.
 STUDIES = {
@@ -118,7 +118,7 @@ def record_folders(choices: Iterable[str], config_dir: str | None) -> dict[str, 
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from sweeps import config_schema
+    from sweeps.compose import schema as config_schema
 
     config_schema.register()
     own = [f"hydra.searchpath=['{Path(config_dir).absolute().as_uri()}']"] if config_dir else []

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from typing import Any, TextIO, TypeGuard, cast
 
 from scaling.config import ConfigError
-from scaling.journal import JournalError, RecordError
+from scaling.record.journal import JournalError, RecordError
 from scaling.schema import one_line
-from scaling.store_check import StoreError
-from sweeps.hydra_errors import explain, is_of_configuration
-from sweeps.slurm_queue import SlurmError
+from scaling.store.check import StoreError
+from sweeps.compose.hydra_errors import explain, is_of_configuration
+from sweeps.run.slurm_queue import SlurmError
 
 ONCE_MORE = "mend this and start the same command again"
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)

@@ -20,14 +20,14 @@ from omegaconf import DictConfig
 from scaling import schema
 from scaling.config import ConfigError
 from scaling.step_time import Block, time_steps
-from scaling.store_check import StoreError, store_message
-from scaling.tracking import Store
+from scaling.store.check import StoreError, store_message
+from scaling.store.client import Store
 from scaling.trial import Trial
-from sweeps.jobs import prepare_jobs
-from sweeps.launch import compose_jobs
+from sweeps.compose.launch import compose_jobs
 from sweeps.messages import one_line_errors
-from sweeps.record import sweep_record
-from sweeps.units import Job, trial_params
+from sweeps.run.jobs import prepare_jobs
+from sweeps.run.provenance import sweep_record
+from sweeps.run.units import Job, trial_params
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import os
 
 from scaling import schema
 from scaling.config import ConfigError, StudyConfig
-from scaling.stored_run import RunReader, trial_of
+from scaling.store.read_back import RunReader, trial_of
 from scaling.validation import validate_study
 from sweeps.command_line import given, key_values
 from sweeps.messages import one_line_errors
@@ -35,7 +35,7 @@ KEYS = (
 
 def register(arguments: dict[str, str]) -> str:
     """Register what the arguments name; a line that says how to load it."""
-    from scaling.registered import check_kind, register_network
+    from scaling.store.registered import check_kind, register_network
 
     study, run_id = arguments.get("study"), arguments.get("run_id")
     if (study is None) == (run_id is None):

@@ -19,12 +19,12 @@ from torch import Tensor
 from scaling import schema
 from scaling.config import StudyConfig
 from scaling.result import TrialResult
-from scaling.stored_run import History, RunError, RunReader, StoredRun, trial_of
+from scaling.store.read_back import History, RunError, RunReader, StoredRun, trial_of
 from scaling.train import Evaluation, TrainState, train
 from scaling.trial import Trial
 from sweeps.command_line import given, key_values
 from sweeps.messages import one_line_errors
-from sweeps.record import sweep_record
+from sweeps.run.provenance import sweep_record
 
 USAGE = """python -m sweeps.repeat run_id=<id> [tracking.uri=<store>] [task.path=<module.Class>]
 Trains the trial of an MLflow run again and compares; nothing is written to the store.

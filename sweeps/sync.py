@@ -13,13 +13,13 @@ from pathlib import Path
 from scaling.config import StudyConfig
 from scaling.one_line_parser import OneLineParser
 from scaling.schema import resolve_tracking_uri
-from scaling.store_check import StoreError
+from scaling.store.check import StoreError
+from scaling.store.writer import Destination, LeftOut, Writer
 from scaling.validation import validate_study
-from scaling.writer import Destination, LeftOut, Writer
-from sweeps.crew import in_a_line
 from sweeps.messages import StoppedAtOnce, one_line_errors, one_line_interruption
-from sweeps.progress import Count, progress_display
-from sweeps.study_folder import live_sweep, study_of
+from sweeps.run.progress import Count, progress_display
+from sweeps.run.session import in_a_line
+from sweeps.run.study_folder import live_sweep, study_of
 
 
 def sync(folder: Path, uri: str | None) -> int:

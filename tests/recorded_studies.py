@@ -82,7 +82,9 @@ def differences(before: Path, after: Path, with_times: bool) -> list[str]:
             if old[name] != new[name]:
                 pairs = zip(old[name].splitlines(), new[name].splitlines(), strict=False)
                 first = next(((a, b) for a, b in pairs if a != b), ("", "lines more or fewer"))
-                lines.append(f"{study}: {name}\n  before {first[0][:300]}\n  after  {first[1][:300]}")
+                lines.append(
+                    f"{study}: {name}\n  before {first[0][:300]}\n  after  {first[1][:300]}"
+                )
     return lines
 
 

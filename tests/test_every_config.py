@@ -98,7 +98,7 @@ def folder(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
-    monkeypatch.setattr("scaling.tasks.own._problems", {})
+    monkeypatch.setattr("scaling.tasks.custom._problems", {})
     return tmp_path
 
 

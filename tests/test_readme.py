@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.runs import read_study
+from analysis.read.runs import read_study
 from tests.command_line import run
 
 README = Path(__file__).parent.parent / "README.md"

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.tables import file_name
-from scaling.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from analysis.report.tables import file_name
 from scaling.config import ConfigError, OwnTaskConfig, StudyConfig
-from scaling.journal import JournalError, JournalReader, inside, journal_path
+from scaling.record.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from scaling.record.journal import JournalError, JournalReader, inside, journal_path
 from scaling.schema import note_code, note_text
-from scaling.tasks.own import make_own_problem
+from scaling.tasks.custom import make_own_problem
 from scaling.train import TrainState
 from scaling.trial import prepare
 from scaling.validation import validate_names, validate_study
-from sweeps.folders import job_directory
+from sweeps.compose.folders import job_directory
 from sweeps.sync import sync
 from tests.scaling.trials import regression_trial
 
@@ -41,7 +41,7 @@ BAD_NAMES = [
 ]
 MAY_PICKLE = {
     "scaling/data/cifar10_pickle.py",  # a reader of its own that runs no named function
-    "sweeps/slurm_task.py",  # its own bytes, within the pickle that submitit hands to Slurm
+    "sweeps/run/slurm_task.py",  # its own bytes, within the pickle that submitit hands to Slurm
 }
 
 
@@ -105,8 +105,8 @@ def test_a_checkpoint_that_holds_a_pickle_runs_nothing(tmp_path: Path) -> None:
 
 
 def test_weights_that_hold_a_pickle_run_nothing(tmp_path: Path) -> None:
-    from scaling.registered import _save
-    from scaling.stored_run import RunError
+    from scaling.store.read_back import RunError
+    from scaling.store.registered import _save
 
     bomb = tmp_path / "exploded"
     torch.save({"weight": Bomb(bomb)}, tmp_path / "best.pt")

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import tables
 from analysis.figures.critical import plot_critical_batch_size
 from analysis.figures.curves import plot_fixed_budget, plot_loss_curves
 from analysis.figures.drawing import Drawing
@@ -28,12 +27,13 @@ from analysis.figures.residuals import plot_residuals
 from analysis.figures.scaling import draw_scaling
 from analysis.figures.search import plot_search
 from analysis.figures.weight_decay import draw_weight_decay
-from analysis.lr_rules import rule_words
-from analysis.noise_scale import KINDS
-from analysis.one_batch_size import is_about_losses
-from analysis.one_step_lr import has_one_step
-from analysis.sources.steps import NO_TARGET
+from analysis.read.steps import NO_TARGET
+from analysis.report import tables
 from analysis.study import StudyResult
+from analysis.topics.lr_rules import rule_words
+from analysis.topics.noise_scale import KINDS
+from analysis.topics.one_batch_size import is_about_losses
+from analysis.topics.one_step_lr import has_one_step
 from scaling.schema import target_label
 
 __all__ = ["Drawing", "draw"]

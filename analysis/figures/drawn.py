@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis import tables
+from analysis.report import tables
 from analysis.study import StudyResult
 
 MOST_GROUPS = 20  # that have figures; all are in the tables

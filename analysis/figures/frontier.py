@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.figures.series import Look, bars_of, look
-from analysis.fit_result import FitResult, headline
+from analysis.fit.fit_result import FitResult, headline
 from scaling.schema import LEFT_CENSORED
 
 # The knee: from 20 % more examples than the minimum (B_crit/5) to 20 % more steps (5 B_crit).

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.figures.series import look, ordered_look
-from analysis.fitting import FitResult
-from analysis.law_fit import predict
-from analysis.scaling_laws import OWN_TARGETS
+from analysis.fit.fitting import FitResult
+from analysis.fit.law_fit import predict
+from analysis.topics.scaling_laws import OWN_TARGETS
 
 _QUANTITIES = (
     ("critical_batch_size", "critical batch size"),

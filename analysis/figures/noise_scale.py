@@ -20,8 +20,8 @@ def plot_noise_scale(along: pd.DataFrame, critical: pd.DataFrame, kind: str, nam
     """Noise scale against held-out loss (falling to the right), a marker a batch size.
 
     along: rows of noise_scale.noise_along_runs of one group and estimator; critical: of the
-    critical batch sizes (analysis.tables.critical_batch_size) of that group. Dashed: the closed
-    form. What is not positive is left out.
+    critical batch sizes (analysis.report.tables.critical_batch_size) of that group. Dashed: the
+    closed form. What is not positive is left out.
     """
     with style.house_style():
         figure, ax = style.new_axes(5.2)

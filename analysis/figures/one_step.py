@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import tables
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.one_step_lr import one_step_lr_frame, one_step_theory
+from analysis.report import tables
 from analysis.study import StudyResult
+from analysis.topics.one_step_lr import one_step_lr_frame, one_step_theory
 
 
 def draw_one_step(result: StudyResult, groups: list[dict[str, Any]]) -> Iterator[Drawing]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.figures.series import Look, look, ordered_look, plot_points
-from analysis.fitting import FitResult
+from analysis.fit.fitting import FitResult
 from scaling.schema import REACHED
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import tables
 from analysis.figures import style
 from analysis.figures.compute import plot_compute_allocation, plot_loss_against_compute
 from analysis.figures.drawing import Drawing
@@ -19,8 +18,9 @@ from analysis.figures.overlaid import plot_overlaid_lr, plot_overlaid_steps
 from analysis.figures.time import plot_step_time, plot_time_to_target
 from analysis.figures.twice import plot_twice_the_compute
 from analysis.model_size import Family
+from analysis.report import tables
 from analysis.study import StudyResult
-from analysis.twice_the_compute import way_curves
+from analysis.topics.twice_the_compute import way_curves
 from scaling.schema import target_label
 
 Tables = dict[str, pd.DataFrame]

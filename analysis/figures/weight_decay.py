@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.study import StudyResult
-from analysis.weight_decay import EQUAL, PAIR, WITH_MOMENTUM, weight_decay_gaps
+from analysis.topics.weight_decay import EQUAL, PAIR, WITH_MOMENTUM, weight_decay_gaps
 
 
 def draw_weight_decay(result: StudyResult) -> Iterator[Drawing]:

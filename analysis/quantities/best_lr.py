@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.frontier import usable
 from analysis.groups import group_label
+from analysis.measure.frontier import usable
 from analysis.quantities.measured import Measured
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ def best_one_step_lr(result: StudyResult) -> Sequence[Measured]:
 
     Raises AnalysisError where no batch size has the losses after one step at two lrs.
     """
-    from analysis.one_step_lr import one_step_lr_frame
+    from analysis.topics.one_step_lr import one_step_lr_frame
 
     frame = one_step_lr_frame(result)
     if frame.empty:

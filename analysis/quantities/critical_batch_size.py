@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from analysis.fit_result import FitResult
+from analysis.fit.fit_result import FitResult
 from analysis.groups import group_label
 from analysis.quantities.measured import Measured
 

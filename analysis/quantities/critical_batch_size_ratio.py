@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.errors import AnalysisError
-from analysis.fit_result import FitResult
+from analysis.fit.fit_result import FitResult
 from analysis.groups import group_label
 from analysis.quantities.measured import Measured
 

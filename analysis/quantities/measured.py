@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.selection import NONE
+from analysis.read.selection import NONE
 
 if TYPE_CHECKING:
     from analysis.study import StudyResult

@@ -11,8 +11,8 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.groups import group_label
-from analysis.noise_scale import ESTIMATORS, KINDS, placed_records
 from analysis.quantities.measured import Measured
+from analysis.topics.noise_scale import ESTIMATORS, KINDS, placed_records
 from analysis.words import rounded
 from scaling.schema import DIVERGED
 

@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
 def weight_decay_path_gap(result: StudyResult) -> Sequence[Measured]:
     """Of each pair with lambda = 2 lr lambda~ the greatest gap of its weights along the run."""
-    from analysis.weight_decay import EQUAL
+    from analysis.topics.weight_decay import EQUAL
 
     return _gaps(result, EQUAL, "max")
 
 
 def weight_decay_last_gap(result: StudyResult) -> Sequence[Measured]:
     """Of the same pairs the gap at the last evaluation."""
-    from analysis.weight_decay import EQUAL
+    from analysis.topics.weight_decay import EQUAL
 
     return _gaps(result, EQUAL, "last")
 
 
 def weight_decay_fixed_point_gap(result: StudyResult) -> Sequence[Measured]:
     """Of each pair with lambda = 2 lr lambda~/(1 - mu) the gap at the last evaluation."""
-    from analysis.weight_decay import WITH_MOMENTUM
+    from analysis.topics.weight_decay import WITH_MOMENTUM
 
     return _gaps(result, WITH_MOMENTUM, "last")
 
 
 def _gaps(result: StudyResult, decay: str, which: str) -> Sequence[Measured]:
     """Raises AnalysisError where there is no such pair."""
-    from analysis.weight_decay import PAIR, weight_decay_gaps
+    from analysis.topics.weight_decay import PAIR, weight_decay_gaps
 
     gaps = weight_decay_gaps(result)
     gaps = gaps[gaps["decay"] == decay].sort_values("step")

@@ -106,9 +106,9 @@ class StackedTask:
 
 def make_task(config: TrialConfig) -> Task:
     """The task that `config` describes; ConfigError where its values do not fit together."""
+    from scaling.tasks.custom import make_own_task
     from scaling.tasks.finite_regression import FiniteRegression
     from scaling.tasks.linear_regression import LinearRegression
-    from scaling.tasks.own import make_own_task
 
     task = config.task
     if isinstance(task, LinearRegressionConfig):

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scaling.config import ConfigError, FiniteRegressionConfig
+from scaling.problem import drawn_examples
 from scaling.schema import TRAIN_EXAMPLES
-from scaling.spectrum import drawn_examples
 from scaling.tasks import Params, StackedTask
 from scaling.tasks.noise import Moments
 from scaling.tasks.regression import (

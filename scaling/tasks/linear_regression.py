@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scaling.config import LinearRegressionConfig
-from scaling.spectrum import power_law
+from scaling.problem import power_law
 from scaling.tasks import Params, StackedTask
 from scaling.tasks.noise import Moments
 from scaling.tasks.regression import (

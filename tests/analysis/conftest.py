@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis.study import StudyResult, analyse
-from scaling.spectrum import RegressionProblem
+from scaling.problem import RegressionProblem
 from tests.analysis.simulated import simulate_study
 from tests.analysis.stored import FOREIGN, new_store, write_foreign, write_study
 

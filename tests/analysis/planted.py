@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.bootstrap import FrontierDraws
-from analysis.cells import Cell
-from analysis.fitting import FitResult
+from analysis.fit.fitting import FitResult
+from analysis.measure.bootstrap import FrontierDraws
+from analysis.measure.cells import Cell
 from analysis.model_size import GroupCurves
 
 

@@ -1,6 +1,7 @@
 """Studies without training: curves from the exact recursion with noise, and real numpy SGD.
 
-Frames as analysis.runs makes them, so that the statistics can be tested against a known answer.
+Frames as analysis.read.runs makes them, so that the statistics can be tested against a known
+answer.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.theory import exact_risk
+from analysis.theory.streaming import exact_risk
+from scaling.problem import RegressionProblem
 from scaling.schema import CENSORED, DIVERGED, REACHED
-from scaling.spectrum import RegressionProblem
 
 Floats = NDArray[np.float64]
 

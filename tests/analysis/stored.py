@@ -11,7 +11,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from analysis.runs import LEADING
+from analysis.read.runs import LEADING
 from scaling.schema import KIND, LAST_STEP, OUTCOME, SECONDS, STUDY, SWEEP, TARGETS, TRIAL_ID
 
 START = 1_700_000_000_000

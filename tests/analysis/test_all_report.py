@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.all_report import all_lines, read_report, write_all
 from analysis.errors import AnalysisError
-from analysis.report import Provenance, write_report
+from analysis.report.all_report import all_lines, read_report, write_all
+from analysis.report.report import Provenance, write_report
 from analysis.study import StudyResult
 
 SOUND = {"says": "It learns", "metric": "loss", "at": "least", "at_most": 1e6}

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.errors import AnalysisError
-from analysis.predictions import check_predictions, predictions_of
-from analysis.published import compare_published, published_of
-from analysis.runs import read_study
+from analysis.read.runs import read_study
+from analysis.report.predictions import check_predictions, predictions_of
+from analysis.report.published import compare_published, published_of
 from analysis.study import analyse
 from tests.analysis.conftest import STUDY_NAME, Frames
 from tests.analysis.stored import new_store, write_study

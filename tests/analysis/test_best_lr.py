@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.best_lr import best_lr, lr_at, lr_interval, refined_lr
+from analysis.measure.best_lr import best_lr, lr_at, lr_interval, refined_lr
 
 LRS = np.array([0.1, 0.2, 0.4, 0.8])
 

@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.bootstrap import StepDraws
 from analysis.caveats import fit_caveats
-from analysis.critical_batch_size import exact_critical_batch_size, find_critical_batch_size
-from analysis.fitting import LIKELIHOOD, LOG_STEPS, OBJECTIVES
-from analysis.readings import (
+from analysis.fit.critical_batch_size import exact_critical_batch_size, find_critical_batch_size
+from analysis.fit.fitting import LIKELIHOOD, LOG_STEPS, OBJECTIVES
+from analysis.fit.readings import (
     half_elasticity,
     overhead_batch_size,
 )
-from analysis.recommendations import recommend
+from analysis.measure.bootstrap import StepDraws
+from analysis.topics.recommendations import recommend
 
 S_MIN, E_MIN = 40.0, 3360.0  # B_crit = 84
 

@@ -13,14 +13,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Annotation, Text
 
-from analysis import tables
 from analysis.figures import Drawing, draw, style
 from analysis.figures.curves import plot_loss_curves
 from analysis.figures.dark import contrast, dark_color, for_page
 from analysis.figures.drawn import drawn_groups, left_out_words
 from analysis.figures.learning_rate import plot_lr_heat_map
-from analysis.report import write_report
-from analysis.sources.curves import tidy_curves
+from analysis.read.curves import tidy_curves
+from analysis.report import tables
+from analysis.report.report import write_report
 from analysis.step_study import analyse_steps
 from analysis.study import StudyResult, analyse
 

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.finite_theory import (
+from analysis.theory.finite import (
     FiniteProblem,
     best_one_step_lr,
     finite_losses,
     largest_stable_finite_lr,
     stationary_finite_loss,
 )
-from analysis.trial_theory import Finite, theory_of
-from scaling.spectrum import drawn_examples
+from analysis.theory.trials import Finite, theory_of
+from scaling.problem import drawn_examples
 from tests.analysis.simulated import Floats
 
 

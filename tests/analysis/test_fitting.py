@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from analysis.exact_frontier import continuous_lr_frontier
-from analysis.fitting import (
+from analysis.fit.fitting import (
     LIKELIHOOD,
     LOG_STEPS,
     FitResult,
@@ -18,9 +17,10 @@ from analysis.fitting import (
     hyperbola,
     preferred_form,
 )
-from analysis.forms import OPEN
-from analysis.likelihood import Observations
-from scaling.spectrum import RegressionProblem
+from analysis.fit.forms import OPEN
+from analysis.fit.likelihood import Observations
+from analysis.theory.exact_frontier import continuous_lr_frontier
+from scaling.problem import RegressionProblem
 
 SIZES = 2.0 ** np.arange(13)
 PLANTED = np.log([40.0, 40.0 * 84.0])

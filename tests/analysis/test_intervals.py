@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy.stats import t
 
-from analysis.fitting import fit_hyperbola
-from analysis.forms import hyperbola
-from analysis.intervals import degrees_of_freedom, residual_draws, spread, widening
-from analysis.readings import half_elasticity_interval
+from analysis.fit.fitting import fit_hyperbola
+from analysis.fit.forms import hyperbola
+from analysis.fit.intervals import degrees_of_freedom, residual_draws, spread, widening
+from analysis.fit.readings import half_elasticity_interval
 from tests.benchmarks.coverage import TRUTH, simulate_outside, simulate_planted
 
 PLANTED = np.log([40.0, 3360.0])

@@ -7,9 +7,9 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from analysis.fitting import LIKELIHOOD, LOG_STEPS, compare_forms, fit_frontier, fit_hyperbola
-from analysis.forms import KNEES, hyperbola, log_steps_of, within_bounds
-from analysis.likelihood import (
+from analysis.fit.fitting import LIKELIHOOD, LOG_STEPS, compare_forms, fit_frontier, fit_hyperbola
+from analysis.fit.forms import KNEES, hyperbola, log_steps_of, within_bounds
+from analysis.fit.likelihood import (
     LEAST_SIGMA,
     Observations,
     _derivatives,

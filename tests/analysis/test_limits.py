@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from analysis.figures.noise_floor import plot_noise_floor
-from analysis.limits import limits
-from analysis.noise_floor import noise_floor_frame
-from analysis.report import Provenance, render_page
+from analysis.report.limits import limits
+from analysis.report.report import Provenance, render_page
 from analysis.study import StudyResult, analyse
-from analysis.theory import stationary_risk
-from scaling.spectrum import RegressionProblem, drawn_examples
+from analysis.theory.streaming import stationary_risk
+from analysis.topics.noise_floor import noise_floor_frame
+from scaling.problem import RegressionProblem, drawn_examples
 from tests.analysis.test_predictions import study_of
 
 STREAM = {

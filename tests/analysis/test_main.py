@@ -176,8 +176,8 @@ def test_compare_two_studies(
 
 def test_no_torch_is_imported() -> None:
     code = (
-        "import sys, analysis.__main__, analysis.report, analysis.runs, analysis.attach; "
-        "print({'torch', 'mlflow'} & set(sys.modules))"
+        "import sys, analysis.__main__, analysis.report.report, analysis.read.runs; "
+        "import analysis.report.attach; print({'torch', 'mlflow'} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

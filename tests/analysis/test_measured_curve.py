@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.exact_frontier import CurveReading, continuous_lr_frontier
+from analysis.fit.forms import hyperbola
+from analysis.fit.measured_curve import MeasuredCurve
 from analysis.fit_table import fit_critical_batch_size
-from analysis.forms import hyperbola
-from analysis.measured_curve import MeasuredCurve
-from analysis.recommendations import recommend
-from scaling.spectrum import RegressionProblem
+from analysis.theory.exact_frontier import CurveReading, continuous_lr_frontier
+from analysis.topics.recommendations import recommend
+from scaling.problem import RegressionProblem
 from tests.analysis.simulated import evaluation_steps
 
 SIZES = 2.0 ** np.arange(13)

@@ -10,17 +10,17 @@ import pytest
 
 from analysis.errors import AnalysisError
 from analysis.figures import draw
-from analysis.noise_scale import (
+from analysis.quantities import QUANTITIES
+from analysis.report.report import Provenance, render_page
+from analysis.report.tables import tables
+from analysis.study import StudyResult, analyse
+from analysis.topics.noise_scale import (
     noise_against_critical,
     noise_along_runs,
     noise_records,
     noise_rows,
     ratio_of_means,
 )
-from analysis.quantities import QUANTITIES
-from analysis.report import Provenance, render_page
-from analysis.study import StudyResult, analyse
-from analysis.tables import tables
 from scaling.schema import noise_metric
 from tests.analysis.simulated import Floats
 

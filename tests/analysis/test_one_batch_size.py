@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import answers
 from analysis.figures import draw
-from analysis.one_batch_size import final_loss, is_about_losses, outcome_lead, outcome_rows
-from analysis.report import Provenance, render_page, write_report
+from analysis.report import answers
+from analysis.report.report import Provenance, render_page, write_report
+from analysis.report.trust import trust_facts, tuning_budget
 from analysis.study import StudyResult, about_of, analyse
-from analysis.trust import trust_facts, tuning_budget
+from analysis.topics.one_batch_size import final_loss, is_about_losses, outcome_lead, outcome_rows
 from tests.analysis.conftest import Frames
 
 NETS = ("$net_", "unet", "<b>net</b>")

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import tables
 from analysis.figures import draw
 from analysis.figures.one_step import draw_one_step
-from analysis.finite_theory import FiniteProblem, best_one_step_lr
-from analysis.one_step_lr import has_one_step, one_step_lr_frame, one_step_theory
-from analysis.predictions import FAILS, HOLDS, NOT_MEASURED, check_predictions
+from analysis.report import tables
+from analysis.report.predictions import FAILS, HOLDS, NOT_MEASURED, check_predictions
 from analysis.study import StudyResult, analyse
-from scaling.spectrum import drawn_examples
+from analysis.theory.finite import FiniteProblem, best_one_step_lr
+from analysis.topics.one_step_lr import has_one_step, one_step_lr_frame, one_step_theory
+from scaling.problem import drawn_examples
 from tests.analysis.test_predictions import study_of
 
 N, LRS, SIZES = 8, (0.1, 0.3, 0.6), (1, 4, 8)

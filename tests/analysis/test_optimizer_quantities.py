@@ -13,8 +13,8 @@ from analysis.groups import group_label
 from analysis.quantities import QUANTITIES
 from analysis.quantities.critical_batch_size_ratio import ORDER
 from analysis.quantities.measured import restricted
+from analysis.report.tables import loss_curves
 from analysis.study import StudyResult, analyse
-from analysis.tables import loss_curves
 from scaling import schema
 from scaling.config import OPTIMIZERS
 

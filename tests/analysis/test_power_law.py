@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
-from analysis.power_law import (
+from analysis.fit.power_law import (
     HUBER,
     fit_floor,
     fit_power,

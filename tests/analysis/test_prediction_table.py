@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from analysis.prediction_table import blocks, number_words
+from analysis.report.prediction_table import blocks, number_words
 
 
 def row(says: str, holds: str = "holds", **changes: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.predictions import (
+from analysis.report.predictions import (
     FAILS,
     HOLDS,
     NOT_MEASURED,
@@ -16,7 +16,7 @@ from analysis.predictions import (
     predictions_of,
     verdict,
 )
-from analysis.report import Provenance, render_page
+from analysis.report.report import Provenance, render_page
 from analysis.study import StudyResult
 
 TRIALS = pd.DataFrame(

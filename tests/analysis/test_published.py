@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.pictures import _step, best_trials
-from analysis.published import compare_published, published_of
+from analysis.read.pictures import _step, best_trials
+from analysis.report.published import compare_published, published_of
 
 TRIALS = pd.DataFrame(
     {

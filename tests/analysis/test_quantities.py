@@ -11,9 +11,9 @@ import pytest
 
 from analysis import quantities
 from analysis.errors import AnalysisError
-from analysis.predictions import FAILS, HOLDS, NOT_MEASURED, check_predictions
 from analysis.quantities.measured import Measured, restricted
-from analysis.report import Provenance, render_page
+from analysis.report.predictions import FAILS, HOLDS, NOT_MEASURED, check_predictions
+from analysis.report.report import Provenance, render_page
 from analysis.study import StudyResult, analyse
 from scaling import schema
 from tests.analysis.test_predictions import STUDY

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from analysis.attach import _log_fits, _log_frontiers, fitted_points
+from analysis.report.attach import _log_fits, _log_frontiers, fitted_points
 from analysis.study import StudyResult
 from scaling import schema
 from tests.analysis.conftest import STUDY_NAME

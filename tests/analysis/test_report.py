@@ -20,18 +20,18 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from analysis import answers, tables
-from analysis.attach import attach_report
 from analysis.caveats import recommendation_caveats
 from analysis.errors import AnalysisError
 from analysis.figures import draw
-from analysis.fitting import FitResult
-from analysis.limits import limits
-from analysis.recommendations import RECOMMENDATION_COLUMNS
-from analysis.report import Provenance, write_report
-from analysis.sources.curves import tidy_curves
+from analysis.fit.fitting import FitResult
+from analysis.read.curves import tidy_curves
+from analysis.report import answers, tables
+from analysis.report.attach import attach_report
+from analysis.report.limits import limits
+from analysis.report.report import Provenance, write_report
 from analysis.step_study import analyse_steps
 from analysis.study import StudyResult, analyse
+from analysis.topics.recommendations import RECOMMENDATION_COLUMNS
 from analysis.words import difference
 from tests.analysis.conftest import STUDY_NAME, Frames
 from tests.analysis.stored import new_store
@@ -192,7 +192,7 @@ def test_equal_input_gives_equal_files_in_any_process(small_study: Frames, tmp_p
         frame.to_pickle(tmp_path / name)
     code = (
         "import sys, pandas as pd; from pathlib import Path; from analysis.study import analyse;"
-        "from analysis.report import Provenance, write_report; here = Path(sys.argv[1]);"
+        "from analysis.report.report import Provenance, write_report; here = Path(sys.argv[1]);"
         "frames = [pd.read_pickle(here / name) for name in ('trials', 'curves')];"
         "write_report(analyse(*frames, n_bootstrap=5), here / sys.argv[2], Provenance())"
     )

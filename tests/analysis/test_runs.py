@@ -14,8 +14,8 @@ import pytest
 from mlflow import MlflowClient
 
 from analysis.errors import AnalysisError
-from analysis.runs import read_study, tidy
-from analysis.stores import public_uri, read_client, read_database
+from analysis.read.runs import read_study, tidy
+from analysis.read.stores import public_uri, read_client, read_database
 from scaling.schema import resolve_tracking_uri
 from tests.analysis.conftest import STUDY_NAME, Frames
 from tests.analysis.stored import Edit, new_store, write_study

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import tables
 from analysis.figures import style
 from analysis.figures.scaling import draw_scaling
-from analysis.report import Provenance, render_page
-from analysis.scaling_answers import scaling_answers
+from analysis.report import tables
+from analysis.report.report import Provenance, render_page
+from analysis.report.scaling_answers import scaling_answers
 from analysis.step_study import analyse_steps
 from analysis.study import StudyResult, analyse
-from scaling.spectrum import RegressionProblem
+from scaling.problem import RegressionProblem
 from tests.analysis.simulated import simulate_study
 
 SIZES = (16, 32, 64)

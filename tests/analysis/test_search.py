@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from analysis.figures.search import plot_search
-from analysis.search import SEARCH_COLUMNS, search_frame
+from analysis.report.trust import trust_facts
 from analysis.study import StudyResult, analyse
-from analysis.trust import trust_facts
+from analysis.topics.search import SEARCH_COLUMNS, search_frame
 from tests.analysis.conftest import Frames
 
 

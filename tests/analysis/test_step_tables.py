@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.bootstrap import stack_draws
 from analysis.errors import AnalysisError
+from analysis.fit.forms import hyperbola
 from analysis.fit_table import fit_critical_batch_size, fit_critical_batch_sizes
-from analysis.forms import hyperbola
+from analysis.measure.bootstrap import stack_draws
+from analysis.measure.step_tables import complete_table, draw_table, frontier_is_given, table_cells
 from analysis.step_study import analyse_steps
-from analysis.step_tables import complete_table, draw_table, frontier_is_given, table_cells
 
 SIZES = 4 ** np.arange(1, 9)
 PLANTED = np.log([40.0, 3360.0])

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
-from analysis.bootstrap import FrontierDraws
-from analysis.fitting import FitResult
-from analysis.step_time import (
+from analysis.fit.fitting import FitResult
+from analysis.measure.bootstrap import FrontierDraws
+from analysis.topics.step_time import (
     STEP_TIME_COLUMNS,
     StepTime,
     fit_step_time,
@@ -24,7 +24,7 @@ from analysis.step_time import (
     step_time_frame,
     trial_step_seconds,
 )
-from analysis.time_to_target import (
+from analysis.topics.time_to_target import (
     CHOICE_COLUMNS,
     TIME_COLUMNS,
     TRADE_COLUMNS,

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compute_frontier import COMPUTE_COLUMNS
 from analysis.errors import AnalysisError
-from analysis.law_fit import LAW_COLUMNS
-from analysis.losses_at_examples import BUDGET_COLUMNS
-from analysis.selection import varying_params
+from analysis.fit.law_fit import LAW_COLUMNS
+from analysis.measure.losses_at_examples import BUDGET_COLUMNS
+from analysis.read.selection import varying_params
 from analysis.study import analyse
-from analysis.trial_theory import exact_theory
-from scaling.spectrum import RegressionProblem
+from analysis.theory.trials import exact_theory
+from analysis.topics.compute_frontier import COMPUTE_COLUMNS
+from scaling.problem import RegressionProblem
 from tests.analysis.conftest import Frames
 from tests.analysis.simulated import simulate_study
 

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import tables
-from analysis.lr_rules import predict_lr
+from analysis.report import tables
 from analysis.study import StudyResult, analyse
-from scaling.spectrum import RegressionProblem
+from analysis.topics.lr_rules import predict_lr
+from scaling.problem import RegressionProblem
 from tests.analysis.conftest import Frames
 from tests.analysis.simulated import simulate_study
 

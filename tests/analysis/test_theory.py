@@ -6,18 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.critical_batch_size import half_elasticity
-from analysis.exact_frontier import (
+from analysis.fit.critical_batch_size import half_elasticity
+from analysis.fit.fitting import compare_forms, fit_hyperbola, hyperbola
+from analysis.fit.likelihood import Observations
+from analysis.theory.exact_frontier import (
     EVERY_STEP,
     CurveReading,
     continuous_lr_frontier,
     exact_steps,
     same_grid_frontier,
 )
-from analysis.fitting import compare_forms, fit_hyperbola, hyperbola
-from analysis.likelihood import Observations
-from analysis.theory import exact_risk, largest_stable_lr, stationary_risk
-from analysis.trial_theory import (
+from analysis.theory.streaming import exact_risk, largest_stable_lr, stationary_risk
+from analysis.theory.trials import (
     Streaming,
     exact_curves,
     exact_theory,
@@ -25,7 +25,7 @@ from analysis.trial_theory import (
     stability_frame,
     theory_of,
 )
-from scaling.spectrum import RegressionProblem
+from scaling.problem import RegressionProblem
 from tests.analysis.crossed import crossing_by_scipy
 from tests.analysis.simulated import Floats, evaluation_steps, trial_row
 

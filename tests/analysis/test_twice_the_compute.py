@@ -13,7 +13,7 @@ from analysis.figures.twice import plot_twice_the_compute
 from analysis.model_size import Family, families
 from analysis.quantities.loss_over_larger_model import loss_over_larger_model
 from analysis.study import StudyResult
-from analysis.twice_the_compute import (
+from analysis.topics.twice_the_compute import (
     BASE,
     BATCH,
     MODEL,

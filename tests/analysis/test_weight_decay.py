@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from analysis.figures.weight_decay import draw_weight_decay
-from analysis.predictions import FAILS, HOLDS, NOT_MEASURED, check_predictions
+from analysis.report.predictions import FAILS, HOLDS, NOT_MEASURED, check_predictions
 from analysis.study import StudyResult
-from analysis.weight_decay import EQUAL, WITH_MOMENTUM, weight_decay_gaps
+from analysis.topics.weight_decay import EQUAL, WITH_MOMENTUM, weight_decay_gaps
 from tests.analysis.test_predictions import study_of
 
 STEPS = [0, 1, 2, 4]

@@ -36,12 +36,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import scaling.curves
-import sweeps.frontier_readings
-import sweeps.frontier_search
-from analysis.exact_frontier import CurveReading, continuous_lr_frontier
-from analysis.fit_result import FitResult
-from analysis.fitting import fit_hyperbola
+import sweeps.search.decide
+import sweeps.search.readings
+from analysis.fit.fit_result import FitResult
+from analysis.fit.fitting import fit_hyperbola
 from analysis.study import StudyResult, analyse
+from analysis.theory.exact_frontier import CurveReading, continuous_lr_frontier
 from tests.benchmarks import frontier_search, regression_search
 from tests.benchmarks.frontier_search import (
     BATCH_SIZES,
@@ -224,7 +224,7 @@ def _cell(row: dict[Any, Any]) -> str:
 def folder() -> Path:
     """Of the simulated studies; another one when the code that makes them changes."""
     modules = (
-        regression_search, frontier_search, sweeps.frontier_search, sweeps.frontier_readings,
+        regression_search, frontier_search, sweeps.search.decide, sweeps.search.readings,
         scaling.curves,
     )  # fmt: skip
     content = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)

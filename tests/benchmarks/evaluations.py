@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.bootstrap import stack_draws
-from analysis.cells import read_cells
-from analysis.critical_batch_size import find_critical_batch_size
+from analysis.fit.critical_batch_size import find_critical_batch_size
 from analysis.group_study import Settings, measure
-from analysis.sources.curves import tidy_curves
+from analysis.measure.bootstrap import stack_draws
+from analysis.measure.cells import read_cells
+from analysis.read.curves import tidy_curves
 
 Floats = NDArray[np.float64]
 

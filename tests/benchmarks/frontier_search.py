@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 
 from scaling.config import EvaluationConfig
-from scaling.record import TrialRecord, read_record
+from scaling.problem import RegressionProblem
+from scaling.record.plan import TrialRecord, read_record
 from scaling.schedules import next_evaluation
 from scaling.schema import REACHED
-from scaling.spectrum import RegressionProblem
-from sweeps.frontier_search import SearchOptions
-from sweeps.frontier_settings import Lattice
+from sweeps.search.decide import SearchOptions
+from sweeps.search.settings import Lattice
 from tests.analysis.simulated import sgd_curves
 from tests.sweeps.simulated_cells import SimulatedCell, search
 

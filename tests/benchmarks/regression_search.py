@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scaling.problem import RegressionProblem
 from scaling.schema import CENSORED, DIVERGED, REACHED
-from scaling.spectrum import RegressionProblem
-from sweeps.frontier_readings import CellCurves, Curve
-from sweeps.frontier_search import Observed, decide
-from sweeps.frontier_settings import FrontierSettings, Lattice
+from sweeps.search.decide import Observed, decide
+from sweeps.search.readings import CellCurves, Curve
+from sweeps.search.settings import FrontierSettings, Lattice
 from tests.analysis.simulated import trial_row
 from tests.benchmarks.frontier_search import (
     BASE,
@@ -60,7 +60,8 @@ class Trial:
     diverged_step: float = np.inf
 
     def up_to(self, cap: int, budget: int) -> tuple[Observed, Curve]:
-        """What a trial with this cap leaves: the rules of scaling.outcome and sweeps.frontier."""
+        """What a trial with this cap leaves: the rules of scaling.outcome and
+        sweeps.search.sweep."""
         n = int(np.searchsorted(self.steps, cap, side="right"))
         last = self.steps[n - 1]
         diverged = self.diverged_step <= cap

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.exact_frontier import continuous_lr_frontier
+from analysis.theory.exact_frontier import continuous_lr_frontier
+from scaling.problem import RegressionProblem
 from scaling.schema import CENSORED, DIVERGED, REACHED
-from scaling.spectrum import RegressionProblem
 from tests.analysis.simulated import evaluation_steps, stop_after_touch, trial_row
 
 Floats = NDArray[np.float64]

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from scaling import schema
-from scaling.journal import Journal
+from scaling.record.journal import Journal
 from scaling.result import TrialResult
-from scaling.sync import Sync
-from scaling.tracking import Store
+from scaling.store.client import Store
+from scaling.store.sync import Sync
 from tests.stores.servers import MlflowServer, Postgres
 
 TRIALS, EVALUATIONS = 200, 300

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.theory import exact_risk
-from scaling.spectrum import RegressionProblem
+from analysis.theory.streaming import exact_risk
+from scaling.problem import RegressionProblem
 from tests.benchmarks.chain import Exact, summary
 from tests.benchmarks.frontier_search import evaluation_steps
 from tests.benchmarks.regression_search import LATTICE, PROBLEM, Trial, rows_of_batch, train

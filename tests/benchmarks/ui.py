@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from mlflow import MlflowClient
 
 from scaling import schema
-from scaling.views import view_tags
+from scaling.store.views import view_tags
 from tests.benchmarks.reading import NAME, make_store
 from tests.browser import mlflow_server, open_browser
 

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from scaling.checkpoint import (
-    CheckpointError,
-    read_checkpoint,
-    read_header,
-    read_headers,
-    tidy,
-    write_checkpoint,
-)
 from scaling.config import (
     BudgetConfig,
     LinearRegressionConfig,
     ScheduleConfig,
     SweepConfig,
     TrialConfig,
+)
+from scaling.record.checkpoint import (
+    CheckpointError,
+    read_checkpoint,
+    read_header,
+    read_headers,
+    tidy,
+    write_checkpoint,
 )
 from scaling.train import Begin, TrainState, train
 from scaling.trial import Trial, prepare

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.stores import read_database
+from analysis.read.stores import read_database
 from scaling.schema import resolve_tracking_uri, sqlite_path
-from scaling.tracking import Store
+from scaling.store.client import Store
 from tests.conftest import store_of
 
 # relative addresses are cached by MLflow within a process: one of these holds all such signs

@@ -111,7 +111,7 @@ def test_data_drawn_when_the_task_is_made_are_the_same_in_every_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     [first] = prepare([own(problem="Drawn")])
-    monkeypatch.setattr("scaling.tasks.own._problems", {})  # as in another process
+    monkeypatch.setattr("scaling.tasks.custom._problems", {})  # as in another process
     disturb()
     [second] = prepare([own(problem="Drawn")])
     assert first.trial_id == second.trial_id

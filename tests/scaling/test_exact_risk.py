@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.finite_theory import FiniteProblem, best_one_step_lr, finite_losses
-from analysis.theory import exact_risk
+from analysis.theory.finite import FiniteProblem, best_one_step_lr, finite_losses
+from analysis.theory.streaming import exact_risk
 from scaling.config import EvaluationConfig, LinearRegressionConfig, TrialConfig
-from scaling.spectrum import RegressionProblem
+from scaling.problem import RegressionProblem
 from scaling.tasks.finite_regression import drawn_data
 from tests.scaling.trials import finite_task, optimizer_config, regression_trial, trained
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.journal import FolderReader, Journal, JournalError, JournalReader
+from scaling.record.journal import FolderReader, Journal, JournalError, JournalReader
 
 SWEEP = {"study": "s", "name": "n", "note": "", "tags": {}}
 

@@ -11,14 +11,14 @@ import pytest
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from analysis.runs import read_study
-from scaling.acknowledged import Acknowledged, note_path
-from scaling.journal import Journal
+from analysis.read.runs import read_study
+from scaling.record.journal import Journal
 from scaling.result import TrialResult
-from scaling.store_check import StoreError, is_refused
-from scaling.sync import Sync
-from scaling.tracking import Store
-from scaling.writer import Destination, Writer
+from scaling.store.check import StoreError, is_refused
+from scaling.store.client import Store
+from scaling.store.note import Acknowledged, note_path
+from scaling.store.sync import Sync
+from scaling.store.writer import Destination, Writer
 from tests.conftest import store_of
 from tests.scaling.test_tracking import new_journal, runs_of
 from tests.stores.rows import points_of, query

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scaling import optimizers
+from scaling.optimizers import builtin as optimizers
 
 LRS = (0.003, 0.01, 0.05)
 DECAYS = (0.0, 0.1, 0.02)

@@ -22,7 +22,7 @@ from scaling.config import (
     ScheduleConfig,
     TrialConfig,
 )
-from scaling.stored_run import RunError, StoredRun, trial_of
+from scaling.store.read_back import RunError, StoredRun, trial_of
 from scaling.trial import prepare
 from tests.scaling.test_checkpoint import assert_same
 from tests.scaling.trials import finite_task, optimizer_config, regression_trial, trained

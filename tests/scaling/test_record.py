@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from scaling.checkpoint import Header
 from scaling.config import BudgetConfig, OwnTaskConfig, TrialConfig
-from scaling.journal import Journal
-from scaling.record import (
+from scaling.record.checkpoint import Header
+from scaling.record.journal import Journal
+from scaling.record.plan import (
     BEGUN,
     FAILED,
     StudyRecord,

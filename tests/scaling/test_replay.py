@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from scaling.config import ConfigError
-from scaling.journal import Journal, JournalError
-from scaling.record import StudyRecord, read_record
+from scaling.record.journal import Journal, JournalError
+from scaling.record.plan import StudyRecord, read_record
 from scaling.result import TrialResult
 
 SWEEP = {"study": "s", "name": "n", "note": "", "tags": {"host": "h", "directory": "d"}}
@@ -237,7 +237,7 @@ def test_what_is_no_plain_file_is_refused_by_name(kind: str, tmp_path: Path) -> 
     [("study.json", "{"), ("study.json", "[]"), ("study.json", '{"study": 3}')],
 )
 def test_a_damaged_study_file_is_one_line(name: str, content: str, tmp_path: Path) -> None:
-    from sweeps.study_folder import live_sweep
+    from sweeps.run.study_folder import live_sweep
     from sweeps.sync import sync
 
     (tmp_path / name).write_text(content)
@@ -254,7 +254,7 @@ def test_what_stands_in_for_a_file_of_the_record_is_one_line(
 ) -> None:
     import os
 
-    from sweeps.study_folder import live_sweep
+    from sweeps.run.study_folder import live_sweep
 
     path, secret = tmp_path / name, tmp_path / "secret"
     secret.write_text("untouched")

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from scaling import schema
-from scaling.journal import Journal
+from scaling.record.journal import Journal
 from scaling.result import TrialResult
 from scaling.schema import without_password
-from scaling.store_check import StoreError, store_message
-from scaling.sync import Sync
-from scaling.tracking import Store, quiet_mlflow
-from scaling.writer import Destination, Writer
+from scaling.store.check import StoreError, store_message
+from scaling.store.client import Store, quiet_mlflow
+from scaling.store.sync import Sync
+from scaling.store.writer import Destination, Writer
 from tests.conftest import store_of
 from tests.stores.rows import ends_of, points_of, rename_study
 from tests.stores.servers import STORES
@@ -325,7 +325,9 @@ def open_store(uri: str) -> str:
 def open_at_once(uri: str, n_processes: int) -> None:
     """Every process a fresh one; mlflow is imported before they part, so that they collide."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store", "scaling.tracking"])
+    context.set_forkserver_preload(
+        ["mlflow.store.tracking.sqlalchemy_store", "scaling.store.client"]
+    )
     with context.Pool(n_processes) as pool:
         assert len(set(pool.map(open_store, [uri] * n_processes, chunksize=1))) == 1
 

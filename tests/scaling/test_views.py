@@ -9,9 +9,9 @@ import pytest
 from mlflow import MlflowClient
 
 from scaling import schema
-from scaling.sync import Sync
-from scaling.tracking import Store
-from scaling.views import TAG, varying, view_tags
+from scaling.store.client import Store
+from scaling.store.sync import Sync
+from scaling.store.views import TAG, varying, view_tags
 from tests.scaling.test_tracking import new_journal, replay, runs_of, write_trial
 
 PARAMS = [

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from scaling import writer as writing
-from scaling.store_check import StoreError
-from scaling.sync import Sync
-from scaling.tracking import Store
-from scaling.writer import Destination, Writer
+from scaling.store import writer as writing
+from scaling.store.check import StoreError
+from scaling.store.client import Store
+from scaling.store.sync import Sync
+from scaling.store.writer import Destination, Writer
 from tests.conftest import store_of
 from tests.scaling.test_tracking import new_journal, write_trial
 from tests.stores.proxy import Loss, Proxy, proxy_to

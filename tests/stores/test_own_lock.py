@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.store_check import StoreError, checked
+from scaling.store.check import StoreError, checked
 
 
 @pytest.fixture

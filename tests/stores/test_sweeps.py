@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.runs import read_study, tidy
-from analysis.stores import read_client, read_database
+from analysis.read.runs import read_study, tidy
+from analysis.read.stores import read_client, read_database
 from tests.command_line import run, sweeps
 from tests.conftest import store_of
 from tests.stores.kills import kill_and_complete

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from sweeps import config_schema
+from sweeps.compose import schema as config_schema
 
 
 @contextmanager

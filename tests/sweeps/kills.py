@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.runs import read_study
+from analysis.read.runs import read_study
 from tests.command_line import sweeps
 
 ARGUMENTS = [

@@ -10,10 +10,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from scaling.config import TrialConfig
-from sweeps.jobs import prepare_jobs, run_trials
-from sweeps.record import sweep_record
-from sweeps.training import LauncherOptions
-from sweeps.units import Job
+from sweeps.run.jobs import prepare_jobs, run_trials
+from sweeps.run.provenance import sweep_record
+from sweeps.run.training import LauncherOptions
+from sweeps.run.units import Job
 
 NET = """
 import torch

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeps.frontier_readings import CellCurves
-from sweeps.frontier_search import Decision, Observed, SearchOptions, TargetState, decide
+from sweeps.search.decide import Decision, Observed, SearchOptions, TargetState, decide
+from sweeps.search.readings import CellCurves
 
 Floats = NDArray[np.float64]
 

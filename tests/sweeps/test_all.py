@@ -13,7 +13,7 @@ import yaml
 
 from scaling.config import ConfigError
 from sweeps.all import STUDIES, Loop, record_folders
-from sweeps.study_files import (
+from sweeps.compose.study_files import (
     chosen_studies,
     refuse_other_task,
     study_content,

@@ -14,17 +14,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scaling import slurm_job
-from scaling.record import StudyRecord, plan, read_record
+from scaling.record import slurm_job
+from scaling.record.plan import StudyRecord, plan, read_record
+from scaling.store.writer import Destination, Writer
 from scaling.trial import prepare
-from scaling.writer import Destination, Writer
-from sweeps import training
-from sweeps.executors import WorkerExecutor, end_of
-from sweeps.launch import launcher_options
+from sweeps.compose.launch import launcher_options
 from sweeps.messages import one_line_errors, outliving_pipes
-from sweeps.training import stop_requests
-from sweeps.units import Job, Unit, make_units
-from sweeps.worker import Place
+from sweeps.run import training
+from sweeps.run.executors import WorkerExecutor, end_of
+from sweeps.run.training import stop_requests
+from sweeps.run.units import Job, Unit, make_units
+from sweeps.run.worker import Place
 from tests.command_line import sweeps
 from tests.conftest import store_of
 from tests.scaling.trials import regression_trial
@@ -192,7 +192,7 @@ def test_a_slow_squeue_is_no_death(
 
 def test_a_clock_that_is_set_kills_no_process() -> None:
     """Where the start since boot is known, the date of it does not count."""
-    from scaling.journal import is_alive, this_process
+    from scaling.record.journal import is_alive, this_process
 
     here = this_process()
     if "start_ticks" not in here:

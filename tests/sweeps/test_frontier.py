@@ -19,16 +19,16 @@ from typing import Any
 import pytest
 
 from scaling.config import ConfigError
-from scaling.record import StudyRecord, read_record
-from scaling.sync import Sync
-from scaling.tracking import Store
-from sweeps.frontier import FrontierSweep, sweep_frontier
-from sweeps.frontier_readings import CellCurves
-from sweeps.frontier_search import Observed, Reading
-from sweeps.frontier_settings import FrontierSettings, split_swept
-from sweeps.jobs import prepare_jobs
-from sweeps.launch import compose_jobs, launch
-from sweeps.training import LauncherOptions
+from scaling.record.plan import StudyRecord, read_record
+from scaling.store.client import Store
+from scaling.store.sync import Sync
+from sweeps.compose.launch import compose_jobs, launch
+from sweeps.run.jobs import prepare_jobs
+from sweeps.run.training import LauncherOptions
+from sweeps.search.decide import Observed, Reading
+from sweeps.search.readings import CellCurves
+from sweeps.search.settings import FrontierSettings, split_swept
+from sweeps.search.sweep import FrontierSweep, sweep_frontier
 from tests.command_line import sweeps
 from tests.sweeps.hydra_parts import multirun
 

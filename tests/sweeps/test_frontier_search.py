@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling.schema import CENSORED, REACHED
-from sweeps.frontier_search import (
+from sweeps.search.decide import (
     ALL_DIVERGED,
     BOUNDED,
     INTERIOR,

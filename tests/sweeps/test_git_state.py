@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from scaling.config import StudyConfig
-from sweeps import git_state
-from sweeps.git_state import git_tags, uncommitted
-from sweeps.record import sweep_files, sweep_record, swept
+from sweeps.run import git_state
+from sweeps.run.git_state import git_tags, uncommitted
+from sweeps.run.provenance import sweep_files, sweep_record, swept
 
 
 @pytest.fixture

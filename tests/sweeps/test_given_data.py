@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.limits import limits
-from analysis.runs import read_study
+from analysis.read.runs import read_study
+from analysis.report.limits import limits
+from analysis.report.tables import loss_curves
 from analysis.study import analyse
-from analysis.tables import loss_curves
 from scaling.config import BudgetConfig
 from tests.scaling.trials import finite_task, regression_trial
 from tests.sweeps.recorded import record

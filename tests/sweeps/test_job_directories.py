@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from sweeps.folders import claim_sweep_directory
-from sweeps.launch import compose_jobs
-from sweeps.units import yaml_without_passwords
+from sweeps.compose.folders import claim_sweep_directory
+from sweeps.compose.launch import compose_jobs
+from sweeps.run.units import yaml_without_passwords
 from tests.sweeps.hydra_parts import jobs_of, multirun
 from tests.sweeps.in_process import command
 

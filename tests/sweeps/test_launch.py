@@ -9,12 +9,12 @@ import pytest
 import yaml
 from hydra.core.utils import JobStatus
 
-from analysis.runs import read_study
-from sweeps.executors import HereExecutor
-from sweeps.folders import claim_sweep_directory
-from sweeps.launch import launch
-from sweeps.training import LauncherOptions
-from sweeps.worker import Ended
+from analysis.read.runs import read_study
+from sweeps.compose.folders import claim_sweep_directory
+from sweeps.compose.launch import launch
+from sweeps.run.executors import HereExecutor
+from sweeps.run.training import LauncherOptions
+from sweeps.run.worker import Ended
 from tests.command_line import sweeps
 from tests.sweeps.hydra_parts import jobs_of, multirun
 
@@ -118,7 +118,7 @@ def test_a_worker_lost_after_its_last_outcome_fails_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sweeps.crew.HereExecutor", LosesItsWorkerAtTheEnd)
+    monkeypatch.setattr("sweeps.run.session.HereExecutor", LosesItsWorkerAtTheEnd)
     with multirun(*FIXED) as (loader, master):
         claim_sweep_directory(master)
         jobs = jobs_of(master, ["lr=0.1,0.2", *FIXED])
@@ -156,8 +156,8 @@ def test_store_of_the_environment(tmp_path: Path) -> None:
 
 def test_passwords_stay_out_of_every_record(tmp_path: Path) -> None:
     from scaling.config import StudyConfig
-    from sweeps.record import sweep_record
-    from sweeps.units import Job
+    from sweeps.run.provenance import sweep_record
+    from sweeps.run.units import Job
 
     secret = "tracking.uri=postgresql://me:SECRET@db/mlflow"
     record = sweep_record(StudyConfig(), tmp_path, [secret])

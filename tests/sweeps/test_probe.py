@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from analysis.runs import read_study
+from analysis.read.runs import read_study
 from analysis.study import analyse
 from scaling.schema import KIND, STEP_SECONDS
 from scaling.step_time import BLOCKS, LEAST_BLOCK_STEPS, WARM_UP_STEPS, time_steps

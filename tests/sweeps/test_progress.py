@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from sweeps import progress
-from sweeps.progress import Count, progress_display
+from sweeps.run import progress
+from sweeps.run.progress import Count, progress_display
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import torch
 from mlflow import MlflowClient
 
 from scaling.config import BudgetConfig, OwnTaskConfig, ScheduleConfig, StudyConfig
-from scaling.stored_run import RunReader
+from scaling.store.read_back import RunReader
 from sweeps import register, repeat
 from tests.scaling.trials import regression_trial
 from tests.sweeps.recorded import NET, record, trial_runs
@@ -114,7 +114,7 @@ def test_a_network_of_ones_own_only_by_name(
     assert "loss: " in capsys.readouterr().out
     (work / "recorded_net.py").write_text(NET + "# another\n")
     sys.modules.pop("recorded_net")
-    monkeypatch.setattr("scaling.tasks.own._problems", {})
+    monkeypatch.setattr("scaling.tasks.custom._problems", {})
     monkeypatch.syspath_prepend(work)
     assert command(repeat, monkeypatch, name, "task.path=recorded_net.Net") == 2
     assert "the code or data of task.path=recorded_net.Net changed since" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.runs import read_study
+from analysis.read.runs import read_study
 from tests.command_line import run, sweeps
 from tests.sweeps.kills import (
     ARGUMENTS,
@@ -208,7 +208,7 @@ def test_an_interruption_that_an_import_swallows_is_not_lost(tmp_path: Path) -> 
 
 
 def test_a_second_sweep_of_a_live_study_is_refused(undisturbed: Path) -> None:
-    from sweeps.study_folder import live_sweep
+    from sweeps.run.study_folder import live_sweep
 
     folder = undisturbed / "runs" / "small"
     before = set(folder.iterdir())
@@ -235,7 +235,7 @@ def test_a_store_that_is_down_leaves_a_record_as_it_is(undisturbed: Path, tmp_pa
 def test_the_lock_of_a_sweep_that_was_refused_keeps_nobody_out(tmp_path: Path) -> None:
     """It takes its file away: who waited for that file must lock the one that stands there."""
     from scaling.config import ConfigError
-    from sweeps.study_folder import live_sweep
+    from sweeps.run.study_folder import live_sweep
 
     folder = tmp_path / "record"
     with pytest.raises(ZeroDivisionError), live_sweep(folder, "small"):

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 
 from scaling.config import ConfigError, OwnTaskConfig, StudyConfig
-from scaling.journal import is_alive, this_process
-from scaling.record import StudyRecord, plan, read_record
+from scaling.record.journal import is_alive, this_process
+from scaling.record.plan import StudyRecord, plan, read_record
 from scaling.trial import prepare
-from sweeps.slurm import end_of_task, share_out
-from sweeps.slurm_options import SlurmOptions, slurm_options
-from sweeps.slurm_queue import SlurmError, TaskState, one_line, read_states
-from sweeps.slurm_task import Said, Task, Work, read_said
-from sweeps.units import Job, Unit, make_units
-from sweeps.worker import Ended, Place
+from sweeps.run.slurm import end_of_task, share_out
+from sweeps.run.slurm_options import SlurmOptions, slurm_options
+from sweeps.run.slurm_queue import SlurmError, TaskState, one_line, read_states
+from sweeps.run.slurm_task import Said, Task, Work, read_said
+from sweeps.run.units import Job, Unit, make_units
+from sweeps.run.worker import Ended, Place
 from tests.command_line import sweeps
 from tests.scaling.trials import regression_trial
 

@@ -16,7 +16,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from analysis.runs import read_study
+from analysis.read.runs import read_study
 from tests.command_line import run, sweeps
 from tests.sweeps.kills import processes, wait_for_writer
 
@@ -270,7 +270,7 @@ def test_a_study_that_never_takes_a_step_is_an_error(tmp_path: Path) -> None:
 def test_an_error_of_ours_ends_the_sweep(tmp_path: Path) -> None:
     """With its traceback, and without waiting for the writer that waits for it."""
     code = (
-        "import sweeps.training as t\n"
+        "import sweeps.run.training as t\n"
         "def broken(*a): raise ZeroDivisionError('a bug')\n"
         "t.Training.run = broken\n"
         "import sys, runpy; sys.argv = ['sweeps', '-m', 'lr=0.1', 'study.name=small']\n"

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from analysis.cells import steps_to_target
 from analysis.errors import AnalysisError
-from analysis.runs import read_curves, read_study
-from analysis.sources.experiments import is_ours, read_mlflow
-from analysis.sources.resumed import without_abandoned
-from analysis.stores import Wanted, read_client, read_database
+from analysis.measure.cells import steps_to_target
+from analysis.read.experiments import is_ours, read_mlflow
+from analysis.read.resumed import without_abandoned
+from analysis.read.runs import read_curves, read_study
+from analysis.read.stores import Wanted, read_client, read_database
 from analysis.study import analyse
 from tests.analysis.conftest import STUDY_NAME, Frames
 from tests.analysis.stored import Foreign, new_store, write_foreign, write_study

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.errors import AnalysisError
-from analysis.sources.files import read_table
+from analysis.read.files import read_table
 
 MEGABYTES = 50
 

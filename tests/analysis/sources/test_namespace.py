@@ -17,12 +17,12 @@ import pytest
 
 import analysis
 from analysis.figures import draw
-from analysis.report import write_report
-from analysis.sources.choice import Choice, analyse_source, read_source
-from analysis.sources.steps import STEP_COLUMNS
-from analysis.sources.trials import OF_A_CURVE, OF_A_TRIAL
+from analysis.read.choice import Choice, analyse_source, read_source
+from analysis.read.steps import STEP_COLUMNS
+from analysis.read.trials import OF_A_CURVE, OF_A_TRIAL
+from analysis.report.report import write_report
+from analysis.report.tables import tables
 from analysis.study import StudyResult
-from analysis.tables import tables
 from tests.analysis.stored import new_store, write_foreign
 
 CURVE_INPUTS = {*OF_A_TRIAL, *OF_A_CURVE, "step_seconds"} - {"model_size"}

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.answers import answer_lines
 from analysis.errors import AnalysisError
-from analysis.sources.steps import read_steps_csv, tidy_steps
+from analysis.read.steps import read_steps_csv, tidy_steps
+from analysis.report.answers import answer_lines
+from analysis.report.trust import trust_facts
 from analysis.step_study import analyse_steps
-from analysis.trust import trust_facts
 
 SIZES = [16, 64, 256, 1024, 4096]
 

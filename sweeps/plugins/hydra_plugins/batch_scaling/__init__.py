@@ -50,7 +50,8 @@ class FrontierConf:
 
 @dataclass
 class SlurmConf:
-    """What is asked of Slurm; null: as the cluster has it. Explained in sweeps/slurm_options.py."""
+    """What is asked of Slurm; null: as the cluster has it. Explained in
+    sweeps/run/slurm_options.py."""
 
     partition: str | None = None
     account: str | None = None
@@ -92,7 +93,7 @@ class GridSweeper(BasicSweeper):
     """All combinations of the swept values; a directory of its own for every sweep."""
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        from sweeps.launch import dry_run, fail_after_all
+        from sweeps.compose.launch import dry_run, fail_after_all
 
         assert self.config is not None
         assert self.hydra_context is not None
@@ -115,8 +116,8 @@ class GridSweeper(BasicSweeper):
         return returned
 
     def claim(self, jobs: Sequence[Sequence[str]]) -> None:
-        from sweeps.folders import claim_sweep_directory
-        from sweeps.launch import refuse_impossible
+        from sweeps.compose.folders import claim_sweep_directory
+        from sweeps.compose.launch import refuse_impossible
 
         assert self.config is not None
         assert self.hydra_context is not None
@@ -124,7 +125,7 @@ class GridSweeper(BasicSweeper):
         claim_sweep_directory(self.config)
 
     def _jobs(self, arguments: list[str]) -> list[list[str]]:
-        from sweeps.grid import combinations, parse
+        from sweeps.compose.grid import combinations, parse
         from sweeps.messages import one_line_errors
 
         assert self.hydra_context is not None
@@ -148,8 +149,8 @@ class FrontierSweeper(BasicSweeper):
         self.settings = settings
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        from sweeps.frontier import sweep_frontier
-        from sweeps.frontier_settings import split_swept
+        from sweeps.search.settings import split_swept
+        from sweeps.search.sweep import sweep_frontier
 
         assert self.config is not None
         assert self.hydra_context is not None
@@ -184,15 +185,15 @@ class StackedLauncher(Launcher):
         self.config = config
 
     def checked_options(self) -> Any:
-        from sweeps.launch import launcher_options
+        from sweeps.compose.launch import launcher_options
 
         return launcher_options(**self.options)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        from sweeps.job_callbacks import JobCallbacks
-        from sweeps.launch import launch
+        from sweeps.compose.job_callbacks import JobCallbacks
+        from sweeps.compose.launch import launch
 
         loader, options = self.hydra_context.config_loader, self.checked_options()
         callbacks = JobCallbacks(

@@ -1,0 +1,158 @@
+"""Resampling of seeds that redoes averaging, crossing and the choice of lr.
+
+A seed fixes the data stream of a trial, the same for every lr of a batch size and independent
+between batch sizes: seeds are resampled once per batch size, jointly for its lrs (and for all batch
+sizes where asked). A cell with a diverged seed stays out in every resample: one divergence is
+enough to know that the lr is not usable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.measure.best_lr import refined_lr
+from analysis.measure.cells import Cell, mean_of_crossings
+from scaling.curves import Crossings, read_crossings
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FrontierDraws:
+    """Bootstrap of one batch size. K targets.
+
+    steps [K, n_boot]: least steps over the lrs, NaN where no lr reached the target or one met it at
+    its first evaluation;
+    best [K, n_boot]: index of that lr, -1 where steps is NaN;
+    steps_lower, steps_upper [K, n_boot]: how far the crossing's interpolation may be off; the
+    budget's end and NaN where none reached; NaN and a bound where one met it at its first
+    evaluation; NaN where not known, None where never known;
+    lr [K, n_boot]: the best lr, refined between those tried; NaN where steps is;
+    lrs: those that `best` counts (None: the compared ones of the cells).
+    """
+
+    steps: Floats
+    best: NDArray[np.int64]
+    steps_lower: Floats | None = None
+    steps_upper: Floats | None = None
+    lr: Floats | None = None
+    lrs: Floats | None = None
+
+
+class StepDraws(NamedTuple):
+    """Bootstrap of the batch sizes of one target: steps, bounds, best lr. [n_boot, B] each."""
+
+    steps: Floats
+    steps_lower: Floats
+    steps_upper: Floats
+    lr: Floats
+
+
+def draw_frontier(
+    cells: Sequence[Cell],
+    levels: Sequence[float],
+    n_bootstrap: int,
+    rng: np.random.Generator,
+    seeds: NDArray | None = None,
+    one_by_one: Sequence[bool] | None = None,
+) -> FrontierDraws:
+    """Resample the seeds of one batch size's cells n_bootstrap times.
+
+    cells: the compared ones of one group and batch size, lrs increasing; levels [K] of excess
+    loss; seeds: to resample, default those of the cells. Batch sizes drawn with the same seeds and
+    an equal rng are resampled jointly. one_by_one [K]: levels at which each run is read alone, see
+    cells.read_one_by_one.
+    """
+    if seeds is None:
+        seeds = np.unique(np.concatenate([cell.seeds for cell in cells]))
+    counts = resample_seeds(len(seeds), n_bootstrap, rng)
+    shape = (len(levels), n_bootstrap, len(cells))
+    drawn = Crossings(*(np.full(shape, np.nan) for _ in range(3)))
+    for i, cell in enumerate(cells):
+        if cell.n_diverged or not len(cell.steps):
+            continue
+        of_cell = counts[:, np.searchsorted(seeds, cell.seeds)]
+        found = _resampled(cell, of_cell, levels, one_by_one or [False] * len(levels))
+        for part, values in zip(drawn, found, strict=True):
+            part[:, :, i] = values.T
+    lrs = np.array([cell.lr for cell in cells])
+    least = least_of_lrs(drawn, lrs)
+    if cells[0].tuned:  # neighbours are of other settings: nothing lies between them
+        least = replace(least, lr=np.where(least.best >= 0, lrs[least.best], np.nan))
+    return least
+
+
+def resample_seeds(n_seeds: int, n_bootstrap: int, rng: np.random.Generator) -> NDArray:
+    """How often each seed stands in each resample. [n_bootstrap, n_seeds]"""
+    return rng.multinomial(n_seeds, np.full(n_seeds, 1.0 / n_seeds), size=n_bootstrap)
+
+
+def least_of_lrs(crossings: Crossings, lrs: Floats) -> FrontierDraws:
+    """The least steps over the lrs, or what bounds them. crossings [K, n_boot, n_lrs] each.
+
+    Where no lr reached the target: the least of their budgets' ends. Where one met it at its first
+    evaluation: at most the least of all. lrs [n_lrs] increasing.
+    """
+    early = np.isnan(crossings.lower) & np.isnan(crossings.steps) & ~np.isnan(crossings.upper)
+    value = np.where(early, crossings.upper, crossings.steps)
+    value = np.where(np.isnan(value), np.inf, value)
+    best = value.argmin(axis=2)
+    at = best[:, :, None]
+    least, lower, upper = (
+        np.take_along_axis(part, at, axis=2)[:, :, 0]
+        for part in (value, crossings.lower, crossings.upper)
+    )
+    out, first = ~np.isfinite(least), early.any(axis=2)
+    ends = np.where(np.isnan(crossings.steps) & ~early, crossings.lower, np.nan)
+    end = np.where(np.isnan(ends), np.inf, ends).min(axis=2)
+    lower = np.where(out, np.where(np.isfinite(end), end, np.nan), np.where(first, np.nan, lower))
+    upper = np.where(out, np.nan, np.where(first, least, upper))
+    best = np.where(out | first, -1, best)
+    lr = refined_lr(lrs, value, best)
+    return FrontierDraws(np.where(best >= 0, least, np.nan), best, lower, upper, lr, lrs)
+
+
+def _resampled(
+    cell: Cell, counts: NDArray, levels: Sequence[float], one_by_one: Sequence[bool]
+) -> Crossings:
+    """Crossings [n_boot, K] of one cell in resamples; counts [n_boot, n_seeds] of its seeds."""
+    curves, lengths = cell.resample(counts)
+    found = read_crossings(cell.steps, curves, levels, lengths)
+    if any(one_by_one):
+        own, some = cell.own_crossings(levels), counts.sum(axis=1) > 0
+        for k in np.flatnonzero(one_by_one):
+            of_level = Crossings(*(part[:, k] for part in own))
+            mean = mean_of_crossings(of_level, counts)
+            for part, values in zip(found, mean, strict=True):
+                part[:, k] = np.where(some, values, np.nan)
+    return found
+
+
+def stack_draws(draws: Mapping[int, FrontierDraws], sizes: Sequence[int], k: int) -> StepDraws:
+    """Bootstrap steps of target k at the given batch sizes."""
+    nothing = np.full(draws[sizes[0]].steps[k].shape, np.nan) if len(sizes) else np.empty(0)
+
+    def stack(name: str) -> Floats:
+        found = [getattr(draws[size], name) for size in sizes]
+        return np.stack([nothing if one is None else one[k] for one in found], axis=1)
+
+    return StepDraws(stack("steps"), stack("steps_lower"), stack("steps_upper"), stack("lr"))
+
+
+def percentile_interval(draws: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Percentile interval over axis 0 of draws [n_boot, ...]; NaN draws count as +infinity.
+
+    An end that falls on an infinite draw is returned as NaN: that side is open. No draws: both NaN.
+    """
+    if not len(draws):
+        nothing = np.full(draws.shape[1:], np.nan)
+        return nothing, nothing
+    tail = 50 * (1 - level)
+    filled = np.where(np.isnan(draws), np.inf, draws)
+    low, high = np.percentile(filled, [tail, 100 - tail], axis=0, method="closest_observation")
+    return np.where(np.isinf(low), np.nan, low), np.where(np.isinf(high), np.nan, high)

@@ -1,0 +1,159 @@
+"""Steps to target from a table of steps instead of curves: the same cells, the same bootstrap.
+
+A row is one trial, or one published value. Columns: any group.., batch_size, steps, and optionally
+target_loss, lr, seed, outcome (reached, censored, left_censored, diverged; default reached),
+steps_lower, steps_upper (evaluations around the crossing). A censored row's steps are where its
+budget ended, a left-censored one's its first evaluation.
+
+A cell is all seeds of one group, target, batch size and lr:
+    all reached      steps = geometric mean over the seeds (and of their bounds)
+    any censored     the cell is right-censored: steps_lower = geometric mean with the censored
+                     seeds at their budget's end, which the mean cannot be below
+    any left_censored
+                     steps_upper = geometric mean with these at the steps they took at most
+    any diverged     diverged
+Without seeds a row is a cell of one seed; without lrs the frontier itself is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.measure.bootstrap import FrontierDraws, least_of_lrs, resample_seeds
+from analysis.measure.cells import CELL_COLUMNS, mark_compared, mean_of_crossings
+from scaling.curves import Crossings
+from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
+
+Floats = NDArray[np.float64]
+
+BOUNDS = ["steps_lower", "steps_upper"]
+
+
+def complete_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with every optional column: target_loss, lr and bounds NaN, outcome reached,
+    seed 0. Not checked: see fit_table."""
+    full = table.reset_index(drop=True).copy()
+    for name in ("target_loss", "lr", *BOUNDS):
+        full[name] = full[name].astype(float) if name in full else np.nan
+    full["outcome"] = full["outcome"].fillna(REACHED) if "outcome" in full else REACHED
+    if "seed" not in full:
+        full["seed"] = 0
+    return full
+
+
+def frontier_is_given(table: pd.DataFrame) -> bool:
+    """Whether each batch size has at most one lr: it was chosen before, and no edge is known."""
+    return bool((table.groupby("batch_size")["lr"].nunique() <= 1).all())
+
+
+def table_cells(table: pd.DataFrame, group_by: Sequence[str] = ()) -> pd.DataFrame:
+    """The cells of a complete table, a row each, as cells.cell_frame gives them.
+
+    Columns: group_by.., CELL_COLUMNS; last_step is the least of the seeds' steps that did not reach
+    the target, NaN where all did.
+    """
+    keys = [*group_by, "target_loss", "batch_size", "lr"]
+    rows = [
+        (*(key if isinstance(key, tuple) else (key,)), *_cell(own))
+        for key, own in table.groupby(keys, dropna=False, sort=True)
+    ]
+    names = [*keys, "steps", "outcome", "n_seeds", "n_diverged", "last_step", *BOUNDS]
+    frame = mark_compared(pd.DataFrame(rows, columns=pd.Index(names)), keys[:-1])
+    return frame[[*group_by, *CELL_COLUMNS]]
+
+
+def draw_table(
+    table: pd.DataFrame,
+    target_losses: Sequence[float],
+    n_bootstrap: int,
+    rng: np.random.Generator,
+    *,
+    jointly: bool = False,
+) -> dict[int, FrontierDraws]:
+    """The bootstrap of every batch size of one group of a complete table.
+
+    Seeds are resampled per batch size, the same for all its lrs and targets; jointly: the same for
+    all batch sizes as well (seeds that share initialisation or data between batch sizes).
+    """
+    sizes = sorted(table["batch_size"].unique())
+    everywhere = np.unique(table["seed"])
+    shared = resample_seeds(len(everywhere), n_bootstrap, rng) if jointly else None
+    draws = {}
+    for size, child in zip(sizes, rng.spawn(len(sizes)), strict=True):
+        own = table[table["batch_size"] == size]
+        seeds = everywhere if jointly else np.unique(own["seed"])
+        counts = resample_seeds(len(seeds), n_bootstrap, child) if shared is None else shared
+        draws[int(size)] = _draw_size(own, target_losses, seeds, counts)
+    return draws
+
+
+def _cell(own: pd.DataFrame) -> tuple[object, ...]:
+    """steps, outcome, n_seeds, n_diverged, last_step, steps_lower, steps_upper."""
+    outcome = own["outcome"].to_numpy(str)
+    n_diverged = int((outcome == DIVERGED).sum())
+    seeds = (own["seed"].nunique(), n_diverged)
+    ends = own.loc[own["outcome"].isin((CENSORED, DIVERGED)), "steps"].min()
+    if n_diverged:
+        return (np.nan, DIVERGED, *seeds, ends, np.nan, np.nan)
+    mean = mean_of_crossings(_crossings(own), np.ones((1, len(own))))
+    steps, lower, upper = (float(part[0]) for part in mean)
+    if (outcome == CENSORED).any():
+        return (np.nan, CENSORED, *seeds, ends, lower, np.nan)
+    if (outcome == LEFT_CENSORED).any():
+        return (np.nan, LEFT_CENSORED, *seeds, ends, np.nan, upper)
+    return (steps, REACHED, *seeds, ends, lower, upper)
+
+
+def _crossings(own: pd.DataFrame) -> Crossings:
+    """Of each row; without bounds a reached one is exact."""
+    outcome = own["outcome"].to_numpy(str)
+    steps, lower, upper = (own[name].to_numpy(float) for name in ("steps", *BOUNDS))
+    right, left = outcome == CENSORED, outcome == LEFT_CENSORED
+    exact = np.isnan(lower) | np.isnan(upper)
+    return Crossings(
+        np.where(right | left, np.nan, steps),
+        np.where(left, np.nan, np.where(right | exact, steps, lower)),
+        np.where(right, np.nan, np.where(left | exact, steps, upper)),
+    )
+
+
+def _draw_size(
+    own: pd.DataFrame, target_losses: Sequence[float], seeds: NDArray, counts: NDArray
+) -> FrontierDraws:
+    """counts [n_boot, n_seeds]: how often each of `seeds` stands in each resample."""
+    lrs = sorted(own["lr"].dropna().unique()) or [np.nan]
+    shape = (len(target_losses), len(counts), len(lrs))
+    drawn = Crossings(*(np.full(shape, np.nan) for _ in range(3)))
+    for k, target in enumerate(target_losses):
+        for i, lr in enumerate(lrs):
+            of_target = own[_same(own["target_loss"], target)]
+            cell = of_target[_same(of_target["lr"], lr)]
+            most = of_target.groupby("lr", dropna=False)["seed"].nunique().max()
+            few = 2 * cell["seed"].nunique() <= most  # not compared: see cells.compared
+            if not len(cell) or few or (cell["outcome"] == DIVERGED).any():
+                continue
+            weight = counts[:, np.searchsorted(seeds, cell["seed"])].astype(float)
+            found, some = mean_of_crossings(_crossings(cell), weight), weight.sum(axis=1) > 0
+            for part, values in zip(drawn, found, strict=True):
+                part[k, :, i] = np.where(some, values, np.nan)
+    return least_of_lrs(drawn, np.array(lrs))
+
+
+def _same(column: pd.Series, value: float) -> NDArray[np.bool_]:
+    return (column.isna() if np.isnan(value) else column == value).to_numpy(bool)
+
+
+def group_tables(
+    table: pd.DataFrame, group_by: Sequence[str]
+) -> list[tuple[Mapping[str, object], pd.DataFrame]]:
+    """(group, its rows) of a table, in the order of the groups' values."""
+    if not group_by:
+        return [({}, table)]
+    return [
+        (dict(zip(group_by, key, strict=True)), own)
+        for key, own in table.groupby(list(group_by), dropna=False, sort=True)
+    ]

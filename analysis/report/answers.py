@@ -1,0 +1,358 @@
+"""The study's answer in plain words: for the terminal, the MLflow note and the report."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from analysis.fit.fit_result import FitResult, headline
+from analysis.groups import group_label, listed
+from analysis.measure.frontier import usable
+from analysis.read.steps import NO_TARGET
+from analysis.report.tables import groups_of, select
+from analysis.study import StudyResult
+from analysis.topics.one_batch_size import is_about_losses, outcome_lead, outcome_rows
+from analysis.topics.time_to_target import FAST, FEWEST_STEPS
+from analysis.words import between, bracketed, critical_words, rounded, size_words, span_words
+from scaling import schema
+
+MEANING = {
+    "economical": "20 % more examples than the fewest possible (a fifth of the critical batch "
+    "size): choose it when compute is what you pay for.",
+    "balanced": "Twice the fewest steps and twice the fewest examples (the critical batch size): "
+    "where time and compute are worth the same to you.",
+    FEWEST_STEPS: "20 % more steps than the fewest possible (five times the critical batch size). "
+    "Larger batches save next to no steps; whether they save time is not known, as no steps were "
+    "timed.",
+    FAST: "The least time to the target of the batch sizes whose steps were timed: choose it when "
+    "only time counts.",
+}
+_MOST_NAMED = 6  # groups in one sentence
+TITLES = {FEWEST_STEPS: "fewest steps"}
+PART_LENGTH = 800  # of a question, a command or a grid in a note
+NOTE_LENGTH = 7500  # MLflow cuts tags at 8000 characters without a word
+
+
+@dataclass
+class Option:
+    """One named batch size, its numbers as text; name: as in tables, title: as it is read."""
+
+    name: str
+    title: str
+    batch_size: str
+    steps: str
+    steps_range: str
+    examples: str
+    examples_range: str
+    lr: str
+    lr_range: str
+    extrapolated: bool
+    meaning: str
+    warning: str
+
+
+@dataclass
+class Answer:
+    """What there is to say about one target of one group."""
+
+    group: str
+    target: str
+    goal: str
+    share: str
+    critical: str
+    fit: FitResult
+    options: list[Option] = field(default_factory=list)
+
+
+def answers(result: StudyResult) -> list[Answer]:
+    """An answer for each group and target: a group's headline first, then its hardest target."""
+    found = []
+    for group in groups_of(result):
+        trials = select(result.trials, group)
+        own = [fit for fit in result.fits if fit.group == group]
+        first = headline(own)
+        for fit in sorted(own, key=lambda fit: (fit is not first, fit.target_loss)):
+            where = group | {"target_loss": fit.target_loss}
+            rows = select(result.recommendations, where)
+            sizes = select(result.frontier, where)["batch_size"]
+            clock = select(result.batch_size_choices, where)
+            found.append(
+                Answer(
+                    group=group_label(group),
+                    target=rounded(fit.target_loss),
+                    goal=goal(rounded(fit.target_loss), result),
+                    share=_share(fit.target_loss, trials),
+                    critical=critical_words(fit),
+                    fit=fit,
+                    options=[option_of(row, fit, sizes, clock) for row in rows.to_dict("records")],
+                )
+            )
+    return found
+
+
+def harder_words(found: list[Answer]) -> str:
+    """ "not identified at the harder target 0.1", of the answers of one group."""
+    harder = [a.target for a in found if a.fit.target_loss < found[0].fit.target_loss]
+    if not harder:
+        return ""
+    return f"not identified at the harder target{'s' * (len(harder) > 1)} {listed(harder)}"
+
+
+def not_identified(fit: FitResult) -> str:
+    """What to do when there are no named batch sizes to give."""
+    if fit.at_least is not None:
+        advice = fit.next_step or "try larger batch sizes"
+        return (
+            f"Up to about batch size {size_words(fit.at_least)}, twice the batch still nearly "
+            f"halves the steps. To find where that ends, {advice}."
+        )
+    if fit.at_most is not None:
+        advice = fit.next_step or "try smaller batch sizes"
+        return (
+            f"From about batch size {size_words(fit.at_most)} on, a larger batch hardly saves "
+            "steps. Smaller batches would reach the target with fewer examples: to find the knee, "
+            f"{advice}."
+        )
+    return f"No batch size can be recommended: {fit.reason or 'there is no fit'}."
+
+
+def overview(result: StudyResult) -> list[dict[str, str]]:
+    """A row a group, as text: its headline's target, B_crit, S_min, E_min and best lr."""
+    rows = []
+    for group in groups_of(result):
+        own = [fit for fit in result.fits if fit.group == group]
+        if not own:
+            continue
+        fit = headline(own)
+        assert fit is not None
+        frontier = select(result.frontier, group | {"target_loss": fit.target_loss})
+        rows.append({"label": group_label(group)} | overview_row(fit, frontier))
+    return rows
+
+
+def overview_row(fit: FitResult, frontier: pd.DataFrame) -> dict[str, str]:
+    """Target, B_crit, S_min, E_min and best lr of a fit, as text; frontier: its rows."""
+    return {
+        "target": rounded(fit.target_loss),
+        "critical": critical_words(fit).replace("95 % interval ", ""),
+        "min_steps": _with_interval(fit, "min_steps"),
+        "min_examples": _with_interval(fit, "min_examples"),
+        "best_lr": best_lr_words(frontier),
+    }
+
+
+def overview_lead(result: StudyResult) -> str:
+    """One sentence: the critical batch size of each group, or how far they reach."""
+    rows = overview(result)
+    known = [row for row in rows if not row["critical"].startswith("not")]
+    targets = {row["target"] for row in rows}
+    of = goal(targets.pop(), result) if len(targets) == 1 else "its own target"
+    start = f"To reach {of}, the critical batch size is "
+    said = listed([f"{row['critical']} for {row['label']}" for row in known[:_MOST_NAMED]])
+    if len(known) > _MOST_NAMED:
+        said += f" (and so on: the table has all {len(rows)})"
+    unknown = [row["label"] for row in rows if row not in known]
+    if not known:
+        return f"{start}not known for any of the {len(rows)} groups."
+    rest = listed(unknown) if len(unknown) <= _MOST_NAMED else f"{len(unknown)} other groups"
+    return f"{start}{said}{f'; it is not known for {rest}' if unknown else ''}."
+
+
+def best_lr_words(frontier: pd.DataFrame) -> str:
+    """ "0.005 at batch size 8, 0.02 at 256": the smallest and largest usable batch size."""
+    points = usable(frontier).dropna(subset="lr").sort_values("batch_size")
+    if points.empty:
+        return "not known"
+    ends = points.iloc[[0, -1] if len(points) > 1 else [0]]
+    said = [
+        f"{rounded(lr)} at {size_words(size)}" for lr, size in ends[["lr", "batch_size"]].to_numpy()
+    ]
+    return ", ".join(said)
+
+
+def _with_interval(fit: FitResult, name: str) -> str:
+    interval = between(*fit.ci95.get(name, (None, None)))
+    value = rounded(getattr(fit, name))
+    return f"{value}{bracketed(interval)}" if value else interval or "not known"
+
+
+def goal(target: str, result: StudyResult) -> str:
+    """What is to be reached; a table of steps may not say at which loss (it stands as 0)."""
+    unnamed = result.curves.empty and target == rounded(NO_TARGET)
+    return "the target" if unnamed else f"a held-out loss of {target}"
+
+
+def answer_lines(result: StudyResult) -> list[str]:
+    """Lines for a terminal, what the report's head says: the critical batch size and the named
+    batch sizes of the headline's target, or a line a group."""
+    found = answers(result)
+    if is_about_losses(result):
+        return [outcome_lead(result)]
+    if not found:
+        return ["no target was reached often enough to say anything"]
+    first = found[0]
+    if len({answer.group for answer in found}) > 1:
+        return twice_lines(result) + [
+            f"{row['label']}: critical batch size {row['critical']} for "
+            f"{goal(row['target'], result)}"
+            for row in overview(result)
+        ]
+    critical = f"critical batch size for {first.goal}: {first.critical}"
+    harder = harder_words(found)
+    critical += f" ({harder})" if harder else ""
+    if not first.options:
+        return [critical, not_identified(first.fit)]
+    return [critical] + [
+        f"{option.title + ':':<14}batch size {option.batch_size:>6}, lr {option.lr}: "
+        f"{option.steps} steps{bracketed(option.steps_range)}, {option.examples} examples"
+        f"{bracketed(option.examples_range)}{' (extrapolated)' if option.extrapolated else ''}"
+        for option in first.options
+    ]
+
+
+def twice_lines(result: StudyResult) -> list[str]:
+    """A sentence a group: what twice the compute buys by each way of spending it."""
+    lines = []
+    for group in groups_of(result):
+        rows = select(result.twice_the_compute, group).to_dict("records")
+        if rows:
+            base, *ways = rows
+            said = listed([f"{row['loss']:.3g} with {row['way']}" for row in ways])
+            lines.append(
+                f"{group_label(group)}: from the loss {base['loss']:.3g} at batch size "
+                f"{size_words(base['batch_size'])}, twice the compute leads to {said}"
+            )
+    return lines
+
+
+def markdown(
+    result: StudyResult, warnings: list[str], sweep: Mapping[str, str] | None = None
+) -> str:
+    """Question, command, grid and answer as Markdown, for the note of the sweep's run in MLflow.
+
+    sweep: its tags. Markup in names is made harmless; (REPORT) stands for the report's address.
+    """
+    sweep = sweep or {}
+    question = sweep.get(schema.QUESTION) or f"{result.study}: how large a batch is worth it?"
+    lines = [f"**{schema.note_text(question[:PART_LENGTH])}**", ""]
+    if is_about_losses(result):
+        lines += _outcome_lines(result)
+    else:
+        for answer in answers(result):
+            lines += _answer_markdown(answer)
+    lines += [
+        "",
+        "Intervals are 95 %. [The whole report](REPORT) is the artifact "
+        "`report/report.html` of this run; figures and tables lie beside it.",
+    ]
+    if warnings:
+        lines += ["", "**How far to trust it**", ""]
+        lines += [f"- {html.escape(warning, quote=False)}" for warning in warnings]
+    text = "\n".join([*lines, *_asked(sweep)])
+    return text if len(text) <= NOTE_LENGTH else text[: NOTE_LENGTH - 2].rsplit("\n", 1)[0] + "\n…"
+
+
+def _asked(sweep: Mapping[str, str]) -> list[str]:
+    """With which command the sweep was started, and what it tried."""
+    lines = []
+    if "command" in sweep:
+        lines += ["", schema.note_code(sweep["command"][:PART_LENGTH]), ""]
+    if schema.GRID in sweep:
+        grid = sweep[schema.GRID]
+        shown = grid if len(grid) <= PART_LENGTH else f"{grid[:PART_LENGTH]}…"
+        lines += [f"- {_cell(part)}" for part in shown.split("; ")]
+    return lines
+
+
+def _answer_markdown(answer: Answer) -> list[str]:
+    where = f"{_cell(answer.group)}, " if answer.group else ""
+    share = f" ({answer.share})" if answer.share else ""
+    lines = [f"**{where}target loss {answer.target}**{share}: "]
+    lines += [f"critical batch size {answer.critical}", ""]
+    if not answer.options:
+        return [*lines, html.escape(not_identified(answer.fit)), ""]
+    lines += ["| | batch size | lr | steps | examples |", "|---|---|---|---|---|"]
+    return [
+        *lines,
+        *(
+            f"| {o.title}{' (extrapolated)' if o.extrapolated else ''} | {o.batch_size}"
+            f" | {o.lr}{bracketed(o.lr_range)}"
+            f" | {o.steps}{bracketed(o.steps_range)}"
+            f" | {o.examples}{bracketed(o.examples_range)} |"
+            for o in answer.options
+        ),
+        "",
+    ]
+
+
+def _outcome_lines(result: StudyResult) -> list[str]:
+    lines = [html.escape(outcome_lead(result), quote=False), ""]
+    targets = [f"steps to {rounded(target)}" for target in result.targets]
+    head = ["trials", "lr", "held-out loss", "accuracy", *targets]
+    lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for row in outcome_rows(result):
+        loss = f"{row['loss']}{bracketed(row['loss_range'])}"
+        cells = [_cell(row["label"]), row["lr"], loss, row["accuracy"], *row["steps"]]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(text: str) -> str:
+    """A name inside Markdown: no markup of its own, no new column."""
+    return html.escape(text, quote=False).replace("|", "\\|")
+
+
+def option_of(row: dict[Any, Any], fit: FitResult, tried: pd.Series, clock: pd.DataFrame) -> Option:
+    """tried: the batch sizes of the group; clock: its rows of batch_size_choices."""
+    name = row["name"]
+    fastest = clock[clock["name"] == "fastest"] if name == FAST else clock.iloc[:0]
+    meaning, warning = MEANING[name], ""
+    if row["extrapolated"]:
+        warning = f"{_outside(row['batch_size'], fit, tried)}: extrapolated."
+    for timed in fastest.to_dict("records"):
+        seconds = between(timed["seconds_low"], timed["seconds_high"])
+        meaning = (
+            f"{rounded(timed['seconds'])} seconds{bracketed(seconds)} on this device. {meaning}"
+        )
+        if timed["batch_size_at_edge"]:
+            warning = "It is the smallest or largest that was timed: others may be faster still."
+    return Option(
+        name=name,
+        title=TITLES.get(name, name),
+        batch_size=f"{row['batch_size']:,.0f}",
+        steps=rounded(row["steps"]),
+        steps_range=between(row["steps_low"], row["steps_high"]),
+        examples=rounded(row["examples"]),
+        examples_range=between(row["examples_low"], row["examples_high"]),
+        lr=rounded(row["lr"]) or "not known",
+        lr_range=between(row["lr_low"], row["lr_high"]),
+        extrapolated=bool(row["extrapolated"]),
+        meaning=meaning,
+        warning=warning,
+    )
+
+
+def _outside(batch_size: float, fit: FitResult, tried: pd.Series) -> str:
+    """Of which batch sizes it lies outside: all that were tried, or those that could be used."""
+    if not tried.min() <= batch_size <= tried.max():
+        return f"Outside the batch sizes that were tried ({_ends(tried)})"
+    return f"Outside those the fit could use ({_ends(fit.batch_sizes)})"
+
+
+def _ends(sizes: Iterable[float]) -> str:
+    known = list(sizes)
+    return span_words(min(known), max(known))
+
+
+def _share(target: float, trials: pd.DataFrame) -> str:
+    """The target as a share of what there was to lose at the start; "" where that is not known."""
+    if not {"irreducible_loss", "initial_loss"} <= set(trials):
+        return ""
+    floor, start = trials["irreducible_loss"].mean(), trials["initial_loss"].mean()
+    share = (target - floor) / (start - floor) if start > floor else float("nan")
+    of = "excess loss" if floor else "loss"
+    return f"{100 * share:.3g} % of the {of} at the start" if share >= 0 else ""

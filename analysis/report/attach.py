@@ -1,0 +1,187 @@
+"""Attaching a report to its sweep's parent run in MLflow, and its frontier as runs with charts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.groups import group_label
+from analysis.report.tables import groups_of, select
+from analysis.study import StudyResult
+from analysis.words import rounded
+from scaling import schema
+
+ARTIFACT_PATH = "report"
+CONTENTS = ("report.html", "summary.json", "tables", "figures")
+DIGEST = "digest"  # tag of a report's run: of all its points
+MOST_FRONTIERS = 50
+MOST_VALUES = 24  # of a param, shown
+MODE = "workflowType=machine_learning"  # MLflow opens its pages of language models otherwise
+
+
+def attach_report(
+    tracking_uri: str, run_id: str, folder: Path, note: str, result: StudyResult | None = None
+) -> str:
+    """Log the report as artifacts of the run, set its note, and show the frontier of `result`.
+
+    Returns "" or why it failed.
+    """
+    from mlflow import MlflowClient
+
+    try:
+        client = MlflowClient(tracking_uri)
+        for name in CONTENTS:
+            path = folder / name
+            if path.is_dir():
+                client.log_artifacts(run_id, str(path), f"{ARTIFACT_PATH}/{name}")
+            else:
+                client.log_artifact(run_id, str(path), ARTIFACT_PATH)
+        experiment = client.get_run(run_id).info.experiment_id
+        page = f"(#{_report_page(experiment, run_id)})"
+        client.set_tag(run_id, "mlflow.note.content", note.replace("(REPORT)", page))
+        if result is not None:
+            _log_frontiers(client, experiment, run_id, result)
+            _log_fits(client, run_id, result)
+    except Exception as error:  # the report is written: whatever a store says is only a warning
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ""
+
+
+def pages(tracking_uri: str, run_id: str) -> list[tuple[str, str]]:
+    """Names and paths of MLflow's pages of the run's study; none if the store does not answer."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        experiment = MlflowClient(tracking_uri).get_run(run_id).info.experiment_id
+    except MlflowException:
+        return []
+    start = f"#/experiments/{experiment}/runs?{MODE}"
+    chart = f"{start}&compareRunsMode=CHART&viewStateShareKey="
+    return [
+        ("trials", f"{start}&viewStateShareKey={schema.VIEW_TRIALS}"),
+        ("loss vs steps", chart + schema.VIEW_STEPS),
+        ("loss vs examples", chart + schema.VIEW_EXAMPLES),
+        ("frontier", chart + schema.VIEW_FRONTIER),
+        ("report", f"#{_report_page(experiment, run_id)}"),
+    ]
+
+
+def _report_page(experiment: str, run_id: str) -> str:
+    return f"/experiments/{experiment}/runs/{run_id}/artifacts/{ARTIFACT_PATH}/report.html?{MODE}"
+
+
+def frontier_points(frontier: pd.DataFrame) -> dict[str, list[tuple[int, float]]]:
+    """Metric -> (batch size, value) of the rows that reached their target, finite values only."""
+    reached = frontier[frontier["outcome"] == schema.REACHED].sort_values("batch_size")
+    points = {}
+    for quantity, metric in schema.FRONTIER.items():
+        known = reached[["batch_size", quantity]].dropna()
+        points[metric] = [
+            (int(size), float(value)) for size, value in known.itertuples(index=False)
+        ]
+    return points
+
+
+def fitted_points(result: StudyResult) -> dict[str, float]:
+    """Metric of the sweep's run -> value, of every fit; finite values only."""
+    points = {}
+    for fit in result.fits:
+        for quantity in schema.FITTED:
+            value = getattr(fit, quantity)
+            if value is not None and math.isfinite(value):
+                name = schema.fitted_metric(quantity, fit.target_loss, group_label(fit.group))
+                points[name] = float(value)
+    return points
+
+
+def grid_values(result: StudyResult) -> dict[str, str]:
+    """Param -> its values, as far as they can be read: "1, 2, 4"; of what the trials differ in."""
+    values = {}
+    for name in dict.fromkeys(["batch_size", "lr", "seed", *result.group_by]):
+        if name in result.trials:
+            known = sorted(result.trials[name].dropna().unique(), key=_number_first)
+            shown = [f"{one:g}" if isinstance(one, float) else str(one) for one in known]
+            more = f", .. {len(shown)} in all" if len(shown) > MOST_VALUES else ""
+            values[schema.GRID_PARAM + name] = ", ".join(shown[:MOST_VALUES]) + more
+    return values
+
+
+def _number_first(value: Any) -> tuple[bool, float, str]:
+    number = isinstance(value, int | float | np.number)
+    return not number, float(value) if number else 0.0, str(value)
+
+
+def _log_fits(client: Any, run_id: str, result: StudyResult) -> None:
+    """The sweep's run can be sorted and compared by what came out, and by what it was asked.
+
+    A param cannot be written anew: a study that grew keeps its first grid there, and has the whole
+    one in the tag GRID.
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    now = int(time.time() * 1000)
+    run = client.get_run(run_id)
+    points = fitted_points(result)
+    before = [key for key in run.data.metrics if key.partition("/")[0] in schema.FITTED]
+    points |= {key: math.nan for key in before if key not in points}  # no metric can be deleted
+    metrics = [Metric(key, value, now, 0) for key, value in points.items()]
+    grid = grid_values(result)
+    params = [Param(key, value) for key, value in grid.items() if key not in run.data.params]
+    tags = []
+    if any(run.data.params.get(key, value) != value for key, value in grid.items()):
+        lines = [f"{key.removeprefix(schema.GRID_PARAM)}: {value}" for key, value in grid.items()]
+        tags = [RunTag(schema.GRID, "; ".join(lines))]
+    client.log_batch(run_id, metrics[:900], params[:90], tags)
+
+
+def _log_frontiers(client: Any, experiment: str, parent: str, result: StudyResult) -> None:
+    """A run a group and target, with the batch size as step: MLflow draws them as lines.
+
+    A metric cannot be written anew, so a run whose points changed is deleted and made again.
+    """
+    known = {}
+    for run in client.search_runs([experiment], f"tags.{schema.KIND} = 'report'"):
+        if run.info.status == "FINISHED":
+            known[run.data.tags.get(DIGEST)] = run.info.run_id
+        else:  # of a report that was killed while it wrote it
+            client.delete_run(run.info.run_id)
+    wanted = {}
+    for group in groups_of(result):
+        own = select(result.frontier, group)
+        for target in sorted(own["target_loss"].unique())[:MOST_FRONTIERS]:
+            points = frontier_points(own[own["target_loss"] == target])
+            label = group_label(group)
+            name = ", ".join(part for part in (label, f"loss {rounded(target)}") if part)
+            text = json.dumps([parent, name, points])
+            wanted[hashlib.sha256(text.encode()).hexdigest()[:16]] = (name, points)
+    for digest, run_id in known.items():
+        if digest not in wanted:
+            client.delete_run(run_id)
+    for digest, (name, points) in list(wanted.items())[:MOST_FRONTIERS]:
+        if digest not in known and any(points.values()):
+            tags = {schema.KIND: "report", schema.STUDY: result.study, DIGEST: digest}
+            _log_frontier(client, experiment, name, tags | {"mlflow.parentRunId": parent}, points)
+
+
+def _log_frontier(
+    client: Any,
+    experiment: str,
+    name: str,
+    tags: dict[str, str],
+    points: dict[str, list[tuple[int, float]]],
+) -> None:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    run = client.create_run(experiment, now, tags, f"frontier, {name}")
+    metrics = [Metric(key, y, now, size) for key, rows in points.items() for size, y in rows]
+    client.log_batch(run.info.run_id, metrics[:1000])
+    client.set_terminated(run.info.run_id)

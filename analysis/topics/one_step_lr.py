@@ -1,0 +1,107 @@
+"""The learning rate at which a single step lowers the loss most, from losses after one step.
+
+The loss of a regression is quadratic, so after one step from fixed weights with a fixed batch it
+is a parabola in lr, J_0 - b lr + a lr^2, exactly; trials of one seed take the same batch at every
+lr. The mean over seeds has its least value at lr = <b> / (2 <a>), with the standard error of a
+ratio of means over S seeds, sqrt(sum (b/2 - lr a)^2 / (S (S-1))) / <a>.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.study import StudyResult
+from analysis.theory.finite import FiniteProblem, best_one_step_lr
+from analysis.theory.trials import Finite, theory_of
+
+Floats = NDArray[np.float64]
+
+COLUMNS = ["batch_size", "lr", "standard_error", "predicted_lr", "n_seeds", "n_lrs"]
+_LINE_POINTS = 60
+
+
+def has_one_step(result: StudyResult) -> bool:
+    """Whether the study asks about a single step: no trial has another."""
+    trials = result.trials
+    if trials.empty or not {"task.name", "last_step"} <= set(trials):  # a table of steps, say
+        return False
+    fixed = trials["task.name"] == "finite_regression"
+    return bool((fixed & (trials["last_step"] == 1)).all())
+
+
+def one_step_lr_frame(result: StudyResult) -> pd.DataFrame:
+    """group.., COLUMNS: the measured best one-step lr of every group and batch size.
+
+    Of every seed the parabola through step 0 and step 1 at its lrs (least squares, where there are
+    more than two). predicted_lr: finite_theory.best_one_step_lr, NaN where no theory is exact (see
+    trial_theory.theory_of). Batch sizes with fewer than two lrs are left out.
+    """
+    names = result.group_by
+    steps = result.curves.loc[result.curves["step"].isin((0, 1)), ["run_id", "step", "loss"]]
+    losses = steps.pivot_table(index="run_id", columns="step", values="loss").reindex(
+        columns=[0, 1]
+    )
+    trials = result.trials.drop_duplicates("run_id").join(losses.dropna(), "run_id", "inner")
+    rows: list[dict[str, Any]] = []
+    for group, own in _parts(trials, names):
+        problem = _problem(own)
+        for size, at in own.groupby("batch_size"):
+            found = _best(at)
+            if found is None:
+                continue
+            predicted = np.nan if problem is None else best_one_step_lr(problem, int(str(size)))
+            rows.append(group | {"batch_size": size, "predicted_lr": predicted} | found)
+    return pd.DataFrame(rows, columns=[*names, *COLUMNS])
+
+
+def one_step_theory(result: StudyResult) -> pd.DataFrame:
+    """group.., batch_size (any real number), predicted_lr: lines between the sampled sizes."""
+    frames = []
+    for group, own in _parts(result.trials, result.group_by):
+        problem = _problem(own)
+        if problem is not None:
+            ends = own["batch_size"].min(), own["batch_size"].max()
+            sizes = np.geomspace(*ends, _LINE_POINTS)
+            lrs = [best_one_step_lr(problem, size) for size in sizes]
+            frames.append(pd.DataFrame({"batch_size": sizes, "predicted_lr": lrs}).assign(**group))
+    columns = [*result.group_by, "batch_size", "predicted_lr"]
+    return pd.concat(frames)[columns] if frames else pd.DataFrame(columns=columns)
+
+
+def _parts(trials: pd.DataFrame, names: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    if not names:
+        return [({}, trials)]
+    return [
+        (dict(zip(names, key, strict=True)), rows)
+        for key, rows in trials.groupby(names, sort=False)
+    ]
+
+
+def _problem(trials: pd.DataFrame) -> FiniteProblem | None:
+    theory = theory_of(trials)
+    return theory.problem if isinstance(theory, Finite) else None
+
+
+def _best(trials: pd.DataFrame) -> dict[str, float] | None:
+    """Of one batch size; trials with their losses in columns 0 and 1. None: too few lrs."""
+    losses = trials.pivot_table(index="seed", columns="lr", values=1).dropna()
+    before = trials.pivot_table(index="seed", columns="lr", values=0).reindex(losses.index)
+    if losses.shape[1] < 2 or losses.empty:
+        return None
+    lrs = losses.columns.to_numpy(float)
+    basis = np.stack([-lrs, lrs**2], axis=1)
+    changes = (losses - before).to_numpy(float).T
+    slope, square = np.linalg.lstsq(basis, changes, rcond=None)[0]  # [seeds] each
+    lr = slope.mean() / (2 * square.mean())
+    n = len(losses)
+    error = np.sqrt(np.sum((slope / 2 - lr * square) ** 2) / (n * (n - 1))) if n > 1 else np.nan
+    return {
+        "lr": float(lr),
+        "standard_error": float(error / square.mean()),
+        "n_seeds": n,
+        "n_lrs": len(lrs),
+    }

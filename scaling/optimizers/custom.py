@@ -1,0 +1,258 @@
+"""Any torch.optim.Optimizer in the training loop: one object a trial, stepped beside the others.
+
+Each object has the trial's parameters in their own shapes (kernels, matrices, vectors), gets their
+gradients and the scheduled lr, and makes its step; its state_dict is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import io
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from scaling.config import ConfigError, OwnOptimizerConfig
+from scaling.custom_code import digest_of_sources, first_line, module_of
+
+Leaves = dict[str, Tensor]
+Shaped = Callable[[Leaves], Leaves]  # views of one trial's leaves in their own shapes
+
+KEY = "optimizer.path"
+PROBED_STEPS = 12  # before and after saving: methods that renew something every 10 steps do so
+
+
+class OwnOptimizers:
+    """The optimizers of a stack's rows; rows that compute the same trial share one.
+
+    options [R] and lrs [R]: of each row; members [R]: the trial that a row computes.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[OwnOptimizerConfig],
+        lrs: Sequence[float],
+        members: Sequence[int],
+        params: Leaves,
+        gradients_of: Sequence[str],
+        shaped: Shaped,
+    ) -> None:
+        self._keys = list(gradients_of)
+        self._shaped = shaped
+        self._of_row = list(members)
+        self._one: dict[int, _One] = {}
+        for row, member in enumerate(members):
+            if member not in self._one:
+                leaves = self._shaped(self._row(params, row))
+                self._one[member] = _One(configs[row], lrs[row], leaves)
+
+    def step(self, gradients: Leaves, params: Leaves, step: int, lr_factor: float | None) -> Leaves:
+        """New parameters of all rows; leaves without a gradient (buffers) stay as they are."""
+        new = {**params} | {key: torch.empty_like(params[key]) for key in self._keys}
+        first = {member: row for row, member in reversed(list(enumerate(self._of_row)))}
+        for member, row in first.items():
+            own = self._shaped(self._row(gradients, row))
+            stepped = self._one[member].step(own, lr_factor)
+            for name, view in self._shaped(self._row(new, row)).items():
+                view.copy_(stepped[name])
+        for row, member in enumerate(self._of_row):
+            if row != first[member]:
+                for key in self._keys:
+                    new[key][row] = new[key][first[member]]
+        return new
+
+    def keep(self, index: Tensor) -> None:
+        """Go on with the rows `index` alone, in that order."""
+        self._of_row = [self._of_row[row] for row in index.tolist()]
+        self._one = {member: self._one[member] for member in set(self._of_row)}
+
+    def saved(self, index: Tensor) -> list[dict[str, Any]]:
+        """The state_dicts of the rows `index`, on the CPU."""
+        return [self._one[self._of_row[row]].saved() for row in index.tolist()]
+
+    def restore(self, saved: list[dict[str, Any]], index: Tensor, params: Leaves) -> None:
+        """Go on from `saved`; index [R]: where each row stands in it; params: the rows' own."""
+        seen: set[int] = set()
+        for row, (member, source) in enumerate(zip(self._of_row, index.tolist(), strict=True)):
+            if member not in seen:
+                seen.add(member)
+                leaves = self._shaped(self._row(params, row))
+                self._one[member].restore(saved[source], leaves)
+
+    def _row(self, leaves: Leaves, row: int) -> Leaves:
+        return {key: leaves[key][row] for key in self._keys}
+
+
+class _One:
+    """The optimizer of one trial and the parameters that it owns: contiguous, each in its shape."""
+
+    def __init__(self, config: OwnOptimizerConfig, lr: float, leaves: Leaves) -> None:
+        self._lr = lr
+        self._params = {key: nn.Parameter(_whole(leaf)) for key, leaf in leaves.items()}
+        make = cast(Callable[..., torch.optim.Optimizer], optimizer_class(config))
+        self.optimizer = make(list(self._params.values()), lr=lr, **_plain(config.options))
+
+    def step(self, gradients: Leaves, lr_factor: float | None) -> Leaves:
+        """New parameters; not a number for a gradient that is none, which no method is asked of."""
+        if not all(torch.isfinite(leaf).all() for leaf in gradients.values()):
+            return {key: torch.full_like(leaf, math.nan) for key, leaf in gradients.items()}
+        lr = self._lr if lr_factor is None else self._lr * lr_factor
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        for key, param in self._params.items():
+            param.grad = _whole(gradients[key])
+        self.optimizer.step()
+        return {key: param.detach() for key, param in self._params.items()}
+
+    def saved(self) -> dict[str, Any]:
+        return _on_cpu(self.optimizer.state_dict())
+
+    def restore(self, saved: dict[str, Any], leaves: Leaves) -> None:
+        with torch.no_grad():
+            for key, param in self._params.items():
+                param.copy_(leaves[key])
+        self.optimizer.load_state_dict(copy.deepcopy(saved))
+        for number, param in enumerate(self._params.values()):
+            own = self.optimizer.state.get(param, {})
+            for key, value in saved["state"].get(number, {}).items():
+                if isinstance(value, Tensor) and own[key].dtype != value.dtype:
+                    own[key] = value.clone().to(own[key].device)  # torch casts to the parameter's
+
+
+def _whole(leaf: Tensor) -> Tensor:
+    return leaf.detach().clone(memory_format=torch.contiguous_format)
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {str(key): value for key, value in options.items()}
+
+
+def _on_cpu(value: Any) -> Any:
+    """A copy that later steps do not reach."""
+    if isinstance(value, Tensor):
+        return value.detach().clone().cpu()
+    if isinstance(value, dict):
+        return {key: _on_cpu(inner) for key, inner in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_on_cpu(inner) for inner in value)
+    return copy.deepcopy(value)
+
+
+def optimizer_class(config: OwnOptimizerConfig) -> type[torch.optim.Optimizer]:
+    """The class that `config.path` names, with options that it takes; ConfigError otherwise."""
+    path, name = config.path, config.path.rpartition(".")[2]
+    found = getattr(module_of(KEY, path), name, None)
+    if not isinstance(found, type):
+        said = "has no such class in its module" if found is None else "is not a class"
+        raise ConfigError(KEY, path, f"{said}; it must name a torch.optim.Optimizer")
+    if not issubclass(found, torch.optim.Optimizer):
+        raise ConfigError(KEY, path, "is no subclass of torch.optim.Optimizer")
+    taken = _arguments(found)
+    if "lr" not in taken:
+        raise ConfigError(KEY, path, "takes no lr, which every trial sets")
+    if {"lr", "params"} & set(config.options):
+        allowed = "leave lr and params out: lr is the trial's own key"
+        raise ConfigError("optimizer.options", ", ".join(config.options), allowed)
+    if unknown := sorted(set(_plain(config.options)) - taken):
+        allowed = f"{path} takes {', '.join(sorted(taken - {'lr', 'params'}))}"
+        raise ConfigError("optimizer.options", ", ".join(unknown), allowed)
+    return found
+
+
+def _arguments(kind: type) -> set[str]:
+    """Named arguments of the constructors: a class that passes **kwargs on takes its parents'."""
+    names: set[str] = set()
+    for parent in kind.__mro__:
+        if parent is torch.optim.Optimizer:
+            break
+        if "__init__" not in vars(parent):
+            continue
+        arguments = inspect.signature(vars(parent)["__init__"]).parameters.values()
+        names |= {a.name for a in arguments if a.kind in (a.POSITIONAL_OR_KEYWORD, a.KEYWORD_ONLY)}
+        if not any(a.kind is a.VAR_KEYWORD for a in arguments):
+            break
+    return names - {"self"}
+
+
+def check_own_optimizer(config: OwnOptimizerConfig, lr: float, leaves: Leaves) -> None:
+    """Make some steps on copies of one trial's shaped parameters; ConfigError for what fails.
+
+    The steps are saved, as a checkpoint is, and gone on with: an optimizer whose state_dict does
+    not hold all its state would train other numbers after an interruption, and is refused.
+    """
+    kind = optimizer_class(config)
+    closure = inspect.signature(kind.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        allowed = "its step needs a closure that computes the loss again; a trial computes each "
+        raise ConfigError(KEY, config.path, allowed + "batch's gradient once")
+    if callable(getattr(kind, "eval", None)):
+        allowed = "evaluates other weights than it trains (it has an eval mode); that is not here"
+        raise ConfigError(KEY, config.path, allowed)
+    try:
+        refusal = _probe(config, lr, leaves)
+    except Exception as error:
+        raise ConfigError(KEY, config.path, f"raised {first_line(error)}") from None
+    if refusal:
+        raise ConfigError(KEY, config.path, refusal)
+
+
+def _probe(config: OwnOptimizerConfig, lr: float, leaves: Leaves) -> str | None:
+    """Why the optimizer cannot be gone on with after it is saved, if so."""
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.default_generator.get_state()
+    first = _One(config, lr, leaves)
+    params = leaves
+    for _ in range(PROBED_STEPS):
+        params = _clone(first.step(_random(leaves, generator), None))
+    buffer = io.BytesIO()
+    torch.save(first.saved(), buffer)
+    buffer.seek(0)
+    try:
+        saved = torch.load(buffer, weights_only=True)
+    except Exception:
+        return "its state_dict holds more than tensors and plain values: it cannot be saved"
+    second = _One(config, lr, leaves)
+    second.restore(saved, params)
+    for _ in range(PROBED_STEPS):
+        gradients = _random(leaves, generator)
+        own, other = first.step(gradients, None), second.step(gradients, None)
+        if any(not torch.equal(own[key].nan_to_num(), other[key].nan_to_num()) for key in own):
+            return "its state_dict does not hold all its state: interrupted, it would train others"
+    if not torch.equal(draws, torch.default_generator.get_state()):
+        return "draws random numbers that a trial gone on with would not draw again"
+    return None
+
+
+def _random(leaves: Leaves, generator: torch.Generator) -> Leaves:
+    """Small gradients [...] of each leaf's shape, drawn on the CPU whatever the device."""
+    return {
+        key: (0.01 * torch.randn(leaf.shape, generator=generator)).to(leaf)
+        for key, leaf in leaves.items()
+    }
+
+
+def _clone(leaves: Leaves) -> Leaves:
+    return {key: leaf.clone() for key, leaf in leaves.items()}
+
+
+def optimizer_content(config: OwnOptimizerConfig) -> str:
+    """Digest of its code, a part of its trials' identity; empty for torch's own.
+
+    The user's files and what they import from beside them; of an installed package the file alone
+    in which the class stands.
+    """
+    kind = optimizer_class(config)
+    module = sys.modules[kind.__module__]
+    if module.__name__.split(".")[0] == "torch":
+        return ""
+    file = Path(inspect.getfile(kind))
+    if "site-packages" in file.parts:
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return digest_of_sources(module_of(KEY, config.path)).hexdigest()[:16]

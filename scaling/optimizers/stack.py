@@ -1,0 +1,139 @@
+"""The optimizer of a stack's rows: a built-in one for all at once, or an object a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from scaling.config import ConfigError, OwnOptimizerConfig, PreconditionedConfig, TrialConfig
+from scaling.optimizers import builtin as optimizers
+from scaling.optimizers.custom import OwnOptimizers, Shaped, check_own_optimizer
+from scaling.tasks import Params, Task, optimized
+
+
+class StackOptimizer(Protocol):
+    """State and hyperparameters of the rows of a stack."""
+
+    def step(self, gradients: Params, params: Params, step: int, lr_factor: float | None) -> Params:
+        """New parameters after update number `step` (from 1); None: lr is not scheduled."""
+        ...
+
+    def keep(self, index: Tensor) -> None:
+        """Go on with the rows `index` alone, in that order."""
+        ...
+
+    def saved(self, index: Tensor) -> Any:
+        """What the next steps of the rows `index` depend on, as checkpoints hold it."""
+        ...
+
+    def restore(self, saved: Any, index: Tensor, params: Params) -> None:
+        """Go on from `saved`; index [R]: where each row stands in it; params: the rows' own."""
+        ...
+
+
+@dataclass
+class BuiltIn:
+    """One of scaling.optimizers.builtin: a computation for all rows; leaves of state and hyper are
+    [R]."""
+
+    name: str
+    state: dict[str, optimizers.Leaf]
+    hyper: optimizers.Hyper
+
+    def step(self, gradients: Params, params: Params, step: int, lr_factor: float | None) -> Params:
+        hyper = self.hyper
+        if lr_factor is not None:
+            hyper = {**hyper, "lr": hyper["lr"] * lr_factor}
+        new, self.state = optimizers.update(self.name, gradients, self.state, params, hyper, step)
+        return new
+
+    def keep(self, index: Tensor) -> None:
+        self.hyper = {key: leaf[index] for key, leaf in self.hyper.items()}
+        self.state = {
+            key: {part: leaf[index] for part, leaf in state.items()}
+            for key, state in self.state.items()
+        }
+
+    def saved(self, index: Tensor) -> dict[str, optimizers.Leaf]:
+        return {
+            key: {part: leaf[index].cpu() for part, leaf in state.items()}
+            for key, state in self.state.items()
+        }
+
+    def restore(self, saved: Any, index: Tensor, params: Params) -> None:
+        device = next(iter(params.values())).device
+        self.state = {
+            key: {part: leaf[index].to(device) for part, leaf in state.items()}
+            for key, state in saved.items()
+        }
+
+
+def start_optimizer(
+    task: Task, rows: Sequence[TrialConfig], members: Sequence[int], params: Params
+) -> StackOptimizer:
+    """Before the first update. rows [R]: the trial that each row computes; members: its number."""
+    first = rows[0].optimizer
+    if isinstance(first, OwnOptimizerConfig):
+        return OwnOptimizers(
+            [cast(OwnOptimizerConfig, config.optimizer) for config in rows],
+            [config.lr for config in rows],
+            members,
+            params,
+            optimized(params),
+            _shaped(task),
+        )
+    hyper = _hyper([_numbers(config) for config in rows])
+    state = optimizers.init(first.name, {key: params[key] for key in optimized(params)})
+    if isinstance(first, PreconditionedConfig):
+        [key] = optimized(params)
+        matrix = optimizers.preconditioner(_curvature(task), hyper["power"], hyper["damping"])
+        state[key]["preconditioner"] = matrix.to(params[key])
+    return BuiltIn(first.name, state, hyper)
+
+
+def check_optimizer(config: TrialConfig, task: Task, params: Params) -> None:
+    """ConfigError where the task and the optimizer do not fit; params: leaves [R, ...] at start."""
+    optimizer = config.optimizer
+    if isinstance(optimizer, OwnOptimizerConfig):
+        leaves = {key: params[key][0] for key in optimized(params)}
+        check_own_optimizer(optimizer, config.lr, _shaped(task)(leaves))
+    elif isinstance(optimizer, PreconditionedConfig):
+        if not hasattr(task, "curvature"):
+            allowed = f"needs a task that knows its curvature, which {config.task.name} does not: "
+            allowed += "linear_regression, finite_regression, or an own task with curvature()"
+            raise ConfigError("optimizer.name", optimizer.name, allowed)
+        curvature = _curvature(task)
+        values = curvature if curvature.dim() == 1 else torch.linalg.eigvalsh(curvature)
+        least = values.max() * len(values) * torch.finfo(torch.float64).eps
+        if optimizer.power > 0 and optimizer.damping == 0 and values.min() <= least:
+            allowed = "must be > 0: the curvature is singular, some directions have none"
+            raise ConfigError("optimizer.damping", optimizer.damping, allowed)
+
+
+def _curvature(task: Task) -> Tensor:
+    return task.curvature()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _shaped(task: Task) -> Shaped:
+    """Leaves of tasks that do not say otherwise have their own shapes already."""
+    return getattr(task, "shaped", lambda leaves: leaves)
+
+
+def _numbers(config: TrialConfig) -> dict[str, float]:
+    """The numeric hyperparameters of a trial's optimizer, lr among them."""
+    optimizer = config.optimizer
+    own = {f.name: getattr(optimizer, f.name) for f in fields(optimizer) if f.name != "name"}
+    return {"lr": config.lr, **own}
+
+
+def _hyper(rows: Sequence[dict[str, float]]) -> optimizers.Hyper:
+    hyper: dict[str, Tensor] = {
+        key: torch.tensor([row[key] for row in rows], dtype=torch.float64) for key in rows[0]
+    }
+    if not hyper["weight_decay"].any():
+        del hyper["weight_decay"]
+    return hyper

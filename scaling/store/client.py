@@ -1,0 +1,328 @@
+"""An MLflow store as a study uses it; the only module of the package that imports mlflow.
+
+It does so inside functions: training never waits for that import, nor for the store.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import quote
+from uuid import NAMESPACE_OID, uuid5
+
+from scaling.schema import note_text, sqlite_path
+from scaling.store.check import DATABASE, StoreError, checked, engine_of, with_limits
+
+METRICS_PER_REQUEST = 1000  # MLflow's limits
+PARAMS_PER_REQUEST = 100
+SMALL_SIDE = 256  # pixels, as MLflow has it
+ARTIFACTS = "mlartifacts"  # the folder of artifacts beside a SQLite file
+HAS_PICTURES = {"mlflow.loggedImages": "True"}  # or the pages do not look for them
+Point = tuple[str, float, float, int]  # metric, value, seconds since 1970, step
+
+
+@dataclass(frozen=True)
+class HeldRun:
+    """An active run of the experiment as the store has it."""
+
+    status: str
+    tags: dict[str, str]
+    params: dict[str, str]
+
+
+class Store:
+    """One experiment of an MLflow store, and the few ways in which a study writes to it.
+
+    Every write may be repeated: a run is looked up before it is created a second time, and MLflow
+    stores a point that comes again with the same time, step and value once.
+    """
+
+    def __init__(self, uri: str, study: str, question: str = "") -> None:
+        quiet_mlflow()
+        from mlflow import MlflowClient
+
+        bound_requests()
+        self._uri = uri
+        with checked(uri):
+            self._client = MlflowClient(with_limits(uri))
+            self.experiment_id = self._experiment(uri, study, question)
+            self._follow_moved_folder(study)
+
+    def _experiment(self, uri: str, study: str, question: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        experiment = self._client.get_experiment_by_name(study)
+        if experiment is not None:
+            if experiment.lifecycle_stage != "active":
+                raise StoreError(
+                    f"experiment {study!r} is deleted in this store: restore it "
+                    "(mlflow experiments restore) or choose another study.name"
+                )
+            return experiment.experiment_id
+        tags = {
+            "mlflow.experimentKind": "custom_model_development",  # what the UI opens with
+            "mlflow.note.content": _description(study, question),
+        }
+        try:
+            return self._client.create_experiment(study, artifact_location(uri, study), tags)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return self._experiment(uri, study, question)  # from another machine, in between
+
+    def _follow_moved_folder(self, study: str) -> None:
+        """Have artifacts lie beside a SQLite file again that was moved, or copied, with them.
+
+        MLflow keeps whole paths and would write into the old folder. Nothing is done where there is
+        no folder of them beside the file: then they may well still lie where they were.
+        """
+        import sqlalchemy as sa
+
+        file = sqlite_path(self._uri)
+        here = artifact_location(self._uri, study)
+        there = self._client.get_experiment(self.experiment_id).artifact_location
+        moved = file is not None and (file.parent / ARTIFACTS / study).is_dir()
+        if not moved or here is None or there.rstrip("/") == here.rstrip("/"):
+            return
+        if not there.rstrip("/").endswith(f"/{ARTIFACTS}/{quote(study)}"):
+            return  # chosen by somebody, not made by this
+        with engine_of(self._uri).begin() as connection:
+            values = {"here": here, "there": there, "n": len(there) + 1}
+            values["experiment"] = int(self.experiment_id)
+            connection.execute(
+                sa.text(
+                    "UPDATE runs SET artifact_uri = :here || substr(artifact_uri, :n) "
+                    "WHERE experiment_id = :experiment AND "
+                    "substr(artifact_uri, 1, :n - 1) = :there"
+                ),
+                values,
+            )
+            connection.execute(
+                sa.text(
+                    "UPDATE experiments SET artifact_location = :here "
+                    "WHERE experiment_id = :experiment"
+                ),
+                values,
+            )
+
+    def runs(self) -> dict[str, HeldRun]:
+        """Every active run of the experiment."""
+        token, found = None, {}
+        while True:
+            page = self._client.search_runs(
+                [self.experiment_id], max_results=1000, page_token=token
+            )
+            for run in page:
+                data = run.data
+                found[run.info.run_id] = HeldRun(run.info.status, data.tags, data.params)
+            token = page.token
+            if not token:
+                return found
+
+    def count_points(self, run_ids: Sequence[str], ask_each: bool) -> dict[str, int]:
+        """How many points each of these runs has; where that takes many requests, only if ask_each.
+
+        A database counts them in one; a server is asked for each metric of each run.
+        """
+        import sqlalchemy as sa
+
+        if not DATABASE.match(self._uri):
+            return {run_id: self._n_points(run_id) for run_id in run_ids} if ask_each else {}
+        statement = sa.text(
+            "SELECT m.run_uuid, COUNT(*) FROM metrics m JOIN runs r ON r.run_uuid = m.run_uuid "
+            "WHERE r.experiment_id = :experiment GROUP BY m.run_uuid"
+        )
+        with engine_of(self._uri).connect() as connection:
+            rows = connection.execute(statement, {"experiment": int(self.experiment_id)})
+            counted = {run_id: int(n) for run_id, n in rows}
+        return {run_id: counted.get(run_id, 0) for run_id in run_ids}
+
+    def _n_points(self, run_id: str) -> int:
+        return sum(map(len, self.points(run_id).values()))
+
+    def points(self, run_id: str) -> dict[str, set[int]]:
+        """The steps at which a run has each of its metrics."""
+        metrics = self._client.get_run(run_id).data.metrics
+        return {
+            key: {point.step for point in self._client.get_metric_history(run_id, key)}
+            for key in metrics
+        }
+
+    def params(self, run_id: str) -> dict[str, str]:
+        return self._client.get_run(run_id).data.params
+
+    def picture_steps(self, run_id: str, key: str) -> set[int]:
+        """The steps of which the run's image slider has a picture."""
+        names = [Path(item.path).name for item in self._client.list_artifacts(run_id, "images")]
+        found = [re.match(rf"{re.escape(key)}\+step\+(\d+)\+", name) for name in names]
+        return {int(one[1]) for one in found if one is not None}
+
+    def has_run(self, run_id: str) -> bool:
+        """The run is there, in this experiment, and not deleted."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            info = self._client.get_run(run_id).info
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise  # the store is away: that says nothing about the run
+            return False
+        return info.experiment_id == self.experiment_id and info.lifecycle_stage == "active"
+
+    def is_empty(self) -> bool:
+        """The experiment has no run."""
+        return not self._client.search_runs([self.experiment_id], max_results=1)
+
+    def find_runs(self, identity: dict[str, str]) -> list[str]:
+        """The runs that carry these tags, the first one first."""
+        plain = {key: value for key, value in identity.items() if "'" not in value}
+        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in plain.items())
+        found = self._client.search_runs(
+            [self.experiment_id], query, order_by=["attributes.start_time", "attributes.run_id"]
+        )
+        return [run.info.run_id for run in found if identity.items() <= run.data.tags.items()]
+
+    def delete_run(self, run_id: str) -> None:
+        self._client.delete_run(run_id)
+
+    def create_run(self, name: str, start_time: float, tags: dict[str, str]) -> str:
+        run = self._client.create_run(self.experiment_id, int(start_time * 1000), tags, name)
+        if not run.info.run_id:
+            raise StoreError("the store's answer was cut off (connection aborted)")
+        return run.info.run_id
+
+    def log(
+        self,
+        run_id: str,
+        points: list[Point],
+        params: dict[str, Any] | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> None:
+        """Points, params and tags of a run, in as few requests as MLflow's limits allow."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [
+            Metric(key, value, int(moment * 1000), step) for key, value, moment, step in points
+        ]
+        param_list = [Param(key, as_text(value)) for key, value in (params or {}).items()]
+        tag_list = [RunTag(key, value) for key, value in (tags or {}).items()]
+        size = METRICS_PER_REQUEST - PARAMS_PER_REQUEST  # of all items together at most 1000
+        for start in range(0, max(len(metrics), 1), size):
+            self._client.log_batch(run_id, metrics[start : start + size], param_list, tag_list)
+            param_list, tag_list = [], []
+
+    def set_experiment_tags(self, tags: dict[str, str]) -> None:
+        """Tags that only the pages of MLflow read; a store that does not take them goes without."""
+        from mlflow.exceptions import MlflowException
+
+        present = self._client.get_experiment(self.experiment_id).tags
+        for key, value in tags.items():
+            if present.get(key) == value:
+                continue
+            try:
+                self._client.set_experiment_tag(self.experiment_id, key, value)
+            except MlflowException as error:
+                if error.error_code not in ("INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"):
+                    raise  # the store is away
+
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """Remove a tag if it is there."""
+        if key in self._client.get_run(run_id).data.tags:
+            self._client.delete_tag(run_id, key)
+
+    def log_text(self, run_id: str, text: str, name: str) -> None:
+        self._client.log_text(run_id, text, name)
+
+    def log_file(self, run_id: str, path: Path, folder: str) -> None:
+        self._client.log_artifact(run_id, str(path), folder)
+
+    def log_pictures(
+        self, run_id: str, pictures: list[tuple[Path, int, float]], key: str
+    ) -> list[Path]:
+        """Pictures (PNG file, step, seconds since 1970) of the run's image slider, all at once.
+
+        As MlflowClient.log_image does it, which encodes every picture anew and asks a store thrice
+        for each: files images/<key>+step+<s>+timestamp+<ms>+<id>.png and beside them a small one;
+        the run has the tag HAS_PICTURES. A picture that comes again has the same name, and so
+        stands there once. Returns those that are no pictures, which are left out.
+        """
+        from PIL import Image
+
+        broken = []
+        with TemporaryDirectory() as folder:
+            for path, step, moment in pictures:
+                identity = uuid5(NAMESPACE_OID, f"{run_id} {key} {step}")
+                name = f"{key}+step+{step}+timestamp+{int(moment * 1000)}+{identity}"
+                try:
+                    _save_small(path, Path(folder, f"{name}+compressed.webp"))
+                except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+                    broken.append(path)  # what Pillow raises of a file that is no sound picture
+                    continue
+                shutil.copyfile(path, Path(folder, f"{name}.png"))
+            if len(broken) < len(pictures):
+                self._client.log_artifacts(run_id, folder, "images")
+        return broken
+
+    def set_status(self, run_id: str, status: str, end_time: float | None = None) -> None:
+        if status == "RUNNING":
+            self._client.update_run(run_id, status)
+        else:
+            moment = None if end_time is None else int(end_time * 1000)
+            self._client.set_terminated(run_id, status, moment)
+
+
+def _save_small(path: Path, small: Path) -> None:
+    """What the pages show until a picture is opened."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        reduced = picture.reduce(math.ceil(max(picture.size) / SMALL_SIDE))
+    reduced.save(small, lossless=True, quality=0, method=0)  # large pixels: small and fast
+
+
+def _description(study: str, question: str) -> str:
+    """Of an experiment, in Markdown, which MLflow shows without any script in it."""
+    paragraphs = [f"**{note_text(question)}**"] if question else []
+    paragraphs += [
+        "A sweep is a parent run, with the question, the command and the answer in its note, and "
+        "the report among its artifacts; a trial is a child run. Under *Views*: trials, loss vs "
+        "steps, loss vs examples (seeds averaged), frontier (once there is a report).",
+        f"`python -m analysis study={study}` writes the report.",
+    ]
+    return "\n\n".join(paragraphs)
+
+
+def as_text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def artifact_location(uri: str, study: str) -> str | None:
+    """Where an experiment's artifacts lie: beside a SQLite file; servers decide themselves."""
+    if uri.startswith(("http://", "https://")):
+        return None
+    file = sqlite_path(uri)
+    folder = Path.cwd() if file is None else file.absolute().parent
+    return (folder / ARTIFACTS / study).as_uri()
+
+
+def bound_requests() -> None:
+    """MLflow's own retries repeat what may have been done, and go on for minutes: none of them."""
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # seconds
+
+
+def quiet_mlflow() -> None:
+    """No usage reports, no log lines about the making of tables, no address of every run."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # what fails is raised, too
+    logging.getLogger("alembic").setLevel(logging.WARNING)

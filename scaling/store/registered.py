@@ -1,0 +1,158 @@
+"""A trial's network as an MLflow model: weights are data, and MLflow runs two lines of code.
+
+What is registered holds the state_dict (read with weights_only=True), a JSON file that says which
+network it belongs to, and `pyfunc_model.py`, which MLflow runs when it loads the model; nothing is
+pickled. It needs this package where it is loaded, and a task of one's own its module.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import tempfile
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mlflow.pyfunc.model import PythonModel
+from torch import nn
+
+from scaling import schema
+from scaling.config import ColourizationConfig, ConfigError, OwnTaskConfig
+from scaling.models.config import ColourizationModelConfig
+from scaling.store.check import StoreError, store_message
+from scaling.store.read_back import ModelVersion, RunError, RunReader, StoredRun
+from scaling.tasks import make_task
+from scaling.tasks.custom import make_own_problem
+from scaling.tasks.supervised import SupervisedTask
+from scaling.trial import Trial
+
+KINDS = ("best", "last")
+FOLDER = "registered"  # of the run's artifacts
+N_EXAMPLES = 2  # of held-out inputs, kept with the model as its example
+SCRIPT = Path(__file__).with_name("pyfunc_model.py")
+
+
+with warnings.catch_warnings(record=True):  # MLflow asks for type hints; none say a shape
+
+    class Network(PythonModel):
+        """predict: inputs [N, ...] to the network's outputs [N, ...], arrays of its precision."""
+
+        def load_context(self, context: Any) -> None:
+            described = json.loads(Path(context.artifacts["network"]).read_text(encoding="utf-8"))
+            state = torch.load(context.artifacts["weights"], map_location="cpu", weights_only=True)
+            self._module = _module(described)
+            self._module.load_state_dict(state)
+            self._dtype = getattr(torch, described["dtype"])
+            self._module.to(self._dtype).eval()
+
+        def predict(self, context, model_input, params=None):  # MLflow checks type hints
+            inputs = torch.as_tensor(np.asarray(model_input))
+            if inputs.is_floating_point():
+                inputs = inputs.to(self._dtype)
+            with torch.no_grad():
+                return self._module(inputs).numpy()
+
+
+def _module(described: dict[str, Any]) -> nn.Module:
+    if described["task"] == "colourization":
+        from scaling.models.colourization import ColourizationNet
+
+        return ColourizationNet(ColourizationModelConfig(**described["model"]))
+    return make_own_problem(described["path"], described["options"]).model()
+
+
+def register_network(reader: RunReader, run: StoredRun, trial: Trial, kind: str, name: str) -> str:
+    """Register the run's `kind` (best, last) network as model `name`; its new version.
+
+    RunError where the run has no such network, StoreError for what the registry refuses.
+    """
+    described, examples = _described(run, trial)
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        try:
+            weights = reader.artifact(run.run_id, f"model/{kind}.pt", folder)
+        except RunError:
+            raise RunError(
+                f"run_id={run.run_id}: keeps no {kind} network; sweep with save_models=true "
+                "(record_dir=... of its own, or what is on record is not trained again)"
+            ) from None
+        (folder / "network.json").write_text(json.dumps(described), encoding="utf-8")
+        try:
+            _save(folder, weights, examples)
+            place = f"{FOLDER}/{name}-{kind}"
+            about = _about(run, kind)
+            return reader.add_model_version(run.run_id, folder / FOLDER, place, name, kind, about)
+        except RunError:
+            raise
+        except Exception as error:
+            raise StoreError(store_message(reader.uri, error)) from None
+
+
+def _described(run: StoredRun, trial: Trial) -> tuple[dict[str, Any], np.ndarray]:
+    """Which network it is, and some held-out inputs of it."""
+    config = trial.config
+    task = make_task(config)
+    if not isinstance(task, SupervisedTask):
+        raise RunError(f"run_id={run.run_id}: the task {config.task.name} has no network")
+    dtype = "float64" if config.precision == "float64" else "float32"
+    described: dict[str, Any] = {"task": config.task.name, "dtype": dtype}
+    if isinstance(config.task, ColourizationConfig):
+        described["model"] = asdict(task.problem.config)  # pyright: ignore
+    elif isinstance(config.task, OwnTaskConfig):
+        described |= {"path": config.task.path, "options": dict(config.task.options)}
+    inputs = task.held_out_inputs(N_EXAMPLES)
+    return described, inputs
+
+
+def _about(run: StoredRun, kind: str) -> ModelVersion:
+    """Which network it is: the trial that trained it, and how well it did."""
+    study = run.tags.get(schema.STUDY, "")
+    tags = {schema.STUDY: study, "network": kind, "trial": run.name}
+    tags |= {key: run.tags[key] for key in (schema.TRIAL_ID, "git_commit") if key in run.tags}
+    tags |= {key: run.params[key] for key in ("batch_size", "lr", "seed") if key in run.params}
+    tags |= {key: f"{run.metrics[key]:.6g}" for key in ("loss", "accuracy") if key in run.metrics}
+    measured = ", ".join(f"{key} {tags[key]}" for key in ("loss", "accuracy") if key in tags)
+    which = "at its best evaluation" if kind == "best" else "at its end"
+    trial, name = schema.note_text(run.name), schema.note_text(study)
+    description = f"The network of trial {trial} of the study {name}, {which}"
+    last = f"; last held-out {measured}" if measured else ""
+    return ModelVersion(tags, f"{description}{last}. Registered from run {run.run_id}.")
+
+
+def _save(folder: Path, weights: Path, examples: np.ndarray) -> None:
+    import mlflow
+    from mlflow.models import ModelSignature, infer_signature
+
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
+    artifacts = {"weights": str(weights), "network": str(folder / "network.json")}
+    network = Network()
+    try:
+        network.load_context(type("Context", (), {"artifacts": artifacts}))
+    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{weights.name}: is no state_dict of this network ({_line(error)})"
+        ) from None
+    signature: ModelSignature = infer_signature(examples, network.predict(None, examples))
+    mlflow.pyfunc.save_model(
+        str(folder / FOLDER),
+        python_model=str(SCRIPT),
+        artifacts=artifacts,
+        signature=signature,
+        input_example=examples,
+        pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "batch-scaling"],
+    )
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+
+
+def check_kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise ConfigError("kind", kind, f"must be one of {', '.join(KINDS)}")
+    return kind

@@ -1,0 +1,298 @@
+"""Between Hydra and the trials: what the plugins and the entry point call."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from omegaconf import DictConfig, OmegaConf
+
+from scaling.config import ConfigError
+from scaling.record.checkpoint import read_headers
+from scaling.record.plan import describe, plan, read_record
+from scaling.result import TrialResult
+from scaling.schema import CENSORED, DIVERGED, REACHED
+from scaling.trial import Trial
+from sweeps.compose.compose import Composer, hydra_config, task_part
+from sweeps.compose.folders import claim_sweep_directory, job_directory
+from sweeps.compose.job_callbacks import JobCallbacks
+from sweeps.compose.known_keys import refuse_other_keys
+from sweeps.messages import interruptible_between, one_line_errors
+from sweeps.run.executors import available_cores
+from sweeps.run.jobs import SweepResult, prepare_jobs, run_trials
+from sweeps.run.progress import Count, progress_display
+from sweeps.run.provenance import sweep_record
+from sweeps.run.slurm_options import slurm_options
+from sweeps.run.study_folder import refuse_if_alive, refuse_other_kinds
+from sweeps.run.training import Failure, LauncherOptions
+from sweeps.run.units import Job
+
+log = logging.getLogger(__name__)
+EXECUTORS = ("local", "slurm")
+OUTCOMES = (REACHED, CENSORED, DIVERGED)
+NOT_TRAINED = "not trained: the sweep stopped at its first failure (hydra.launcher.fail_fast)"
+
+
+def fail_after_all(returned: Sequence[Sequence[JobReturn]]) -> None:
+    """End with an exit code that says that jobs failed; what failed has been said."""
+    if any(job.status == JobStatus.FAILED for batch in returned for job in batch):
+        for job in itertools.chain(*returned):
+            if job.status == JobStatus.FAILED and not isinstance(job._return_value, TrialFailed):
+                raise job._return_value
+        raise SystemExit(1)
+
+
+def refuse_impossible(
+    loader: ConfigLoader, config: DictConfig, batch: Sequence[Sequence[str]]
+) -> None:
+    """Raise ConfigError, or Hydra's own error, for jobs that cannot be, before any starts."""
+    with one_line_errors():
+        prepare_jobs(compose_jobs(loader, config, batch, 0))
+
+
+def in_claimed_directory(config: DictConfig, jobs: Sequence[Job]) -> list[Job]:
+    """Claim the sweep's directory; the jobs, with directories inside of it."""
+    with hydra_config(config):
+        wanted = str(config.hydra.sweep.dir)
+    claim_sweep_directory(config)
+    claimed = Path(str(config.hydra.sweep.dir))
+    return [replace(job, directory=claimed / job.directory.relative_to(wanted)) for job in jobs]
+
+
+def launch(
+    loader: ConfigLoader,
+    config: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    first_number: int,
+    options: LauncherOptions,
+    callbacks: JobCallbacks | None = None,
+) -> list[JobReturn]:
+    """Compose, train and track the jobs of a multirun; a JobReturn each, in order."""
+    setup_globals()
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    with one_line_errors():
+        refuse_if_alive(Path(str(config.record_dir)), str(config.study.name))
+        jobs = compose_jobs(loader, config, job_overrides, first_number)
+        trials = prepare_jobs(jobs)
+        jobs = in_claimed_directory(config, jobs)
+        directory = Path(str(config.hydra.sweep.dir))
+        if (subdir := config.hydra.output_subdir) is not None:
+            job_directory(str(directory), str(subdir), "hydra.output_subdir")
+        for job in jobs:
+            job.directory.mkdir(parents=True, exist_ok=True)
+            if subdir is not None:
+                job.write_directory(str(subdir))
+        if callbacks is not None:
+            callbacks.started(jobs, first_number)
+        study = trials[0].config.study
+        sweep = sweep_record(study, directory, sys.argv[1:], [job.overrides for job in jobs])
+        of_search = trials[0].config.sweep.round is not None  # which says how many rounds it takes
+        if not of_search:
+            log.info("%s: %d trials in %s", study.name, len(trials), directory)
+        done = run_trials(jobs, trials, sweep, options)
+    _say_what_came_out(done, len(trials))
+    if not of_search:
+        refuse_stillborn(list(done.results.values()), len(trials))
+        say_report(study.name)
+    errors = {number: failure.error for failure in done.failures for number in failure.numbers}
+    returned = [
+        _job_return(job, done.results.get(number), errors.get(number, NOT_TRAINED))
+        for number, job in enumerate(jobs)
+    ]
+    if callbacks is not None:
+        callbacks.ended(jobs, first_number, returned)
+    return returned
+
+
+def launcher_options(
+    stack_size: int,
+    workers: Any,
+    trial_timeout_seconds: float | None,
+    retries: int,
+    fail_fast: bool,
+    executor: str,
+    slurm: Mapping[str, Any],
+) -> LauncherOptions:
+    """The launcher's configuration, checked."""
+    with one_line_errors():
+        if stack_size < 1:
+            raise ConfigError("hydra.launcher.stack_size", stack_size, "must be at least 1")
+        if retries < 0:
+            raise ConfigError("hydra.launcher.retries", retries, "must be at least 0")
+        if trial_timeout_seconds is not None and not trial_timeout_seconds > 0:
+            key = "hydra.launcher.trial_timeout_seconds"
+            raise ConfigError(key, trial_timeout_seconds, "must be above 0, or null for no limit")
+        n_workers = available_cores() if workers == "auto" else workers
+        if isinstance(n_workers, bool) or not isinstance(n_workers, int) or n_workers < 0:
+            allowed = "must be auto (one a core) or a whole number; 0: train in this process"
+            raise ConfigError("hydra.launcher.workers", workers, allowed)
+        if executor not in EXECUTORS:
+            allowed = f"must be one of {', '.join(EXECUTORS)}"
+            raise ConfigError("hydra.launcher.executor", executor, allowed)
+        if n_workers == 0 and trial_timeout_seconds is not None and executor == "local":
+            allowed = "needs workers, which can be ended; set hydra.launcher.workers=1, or leave it"
+            key = "hydra.launcher.trial_timeout_seconds"
+            raise ConfigError(key, trial_timeout_seconds, f"{allowed} null")
+        on = slurm_options(slurm) if executor == "slurm" else None
+    return LauncherOptions(stack_size, n_workers, trial_timeout_seconds, retries, fail_fast, on)
+
+
+def dry_run(
+    loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequence[str]]
+) -> None:
+    """Print what a multirun would do; create nothing."""
+    setup_globals()
+    with one_line_errors():
+        lines = _would_do(prepare_jobs(compose_jobs(loader, config, job_overrides, 0)))
+    print("\n".join(lines))
+
+
+def describe_single(content: dict[str, Any], overrides: list[str]) -> list[str]:
+    """What `python -m sweeps` without -m would do if it is only asked (sweep.dry_run), else
+    nothing; ConfigError for a trial that cannot be."""
+    trials = prepare_jobs([Job(content, overrides, Path())])
+    if trials[0].config.sweep.probe:
+        raise ConfigError("sweep.probe", "true", "is for multiruns: add -m")
+    return _would_do(trials) if trials[0].config.sweep.dry_run else []
+
+
+def _would_do(trials: Sequence[Trial]) -> list[str]:
+    folder = Path(trials[0].config.record_dir)
+    refuse_other_kinds(folder)
+    record = read_record(folder)
+    planned = plan(trials, record, read_headers(folder / "checkpoints", move=False)[0])
+    return describe(planned, trials, record)
+
+
+def compose_jobs(
+    loader: ConfigLoader,
+    config: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    first_number: int,
+) -> list[Job]:
+    """The jobs' configurations, equal to Hydra's own."""
+    composer = Composer(loader, config)
+    before = HydraConfig.instance().cfg
+    jobs = []
+    with hydra_config(config):
+        sweep = str(config.hydra.sweep.dir)
+    with progress_display() as display, interruptible_between() as check:
+        composed = Count("composing", len(job_overrides), display)
+        for number, overrides in enumerate(job_overrides, first_number):
+            check()
+            job_config = composer.compose(overrides, number)
+            folder = job_directory(sweep, str(job_config.hydra.sweep.subdir))
+            hydra = composer.hydra_node(job_config, overrides)
+            jobs.append(Job(task_part(job_config), list(overrides), folder, hydra))
+            if len(jobs) == 1:  # what is wrong in every job is said before all are composed
+                refuse_other_keys(jobs[0].content)
+            composed.add()
+    HydraConfig.instance().cfg = before
+    return jobs
+
+
+def run_single(config: DictConfig) -> float:
+    """Train the one trial of a Hydra job that is running: `python -m sweeps`, or a job of a
+    multirun under Hydra's basic launcher. Returns its main loss."""
+    hydra = HydraConfig.get()
+    directory = Path(hydra.runtime.output_dir)
+    in_multirun = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
+    whole = Path(str(hydra.sweep.dir)) if in_multirun else directory
+    with one_line_errors():
+        content = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(content, dict)
+        job = Job({str(k): v for k, v in content.items()}, list(hydra.overrides.task), directory)
+        trials = prepare_jobs([job])
+        study = trials[0].config.study
+        sweep = sweep_record(study, whole, sys.argv[1:], [] if in_multirun else [job.overrides])
+        done = run_trials([job], trials, sweep, LauncherOptions())
+    if done.failures:
+        _say_failures(done.failures)
+        raise SystemExit(1)
+    result = done.results[0]
+    if not in_multirun:  # else another sweeper hears of it
+        refuse_stillborn([result], 1)
+    log.info("%s: loss %.6g at step %d", result.outcome, result.last_loss, result.last_step)
+    return result.main_loss
+
+
+def refuse_stillborn(results: Sequence[TrialResult], n_trials: int) -> None:
+    """End with exit code 1 and one line if every trial diverged before or at its first update."""
+    if len(results) < n_trials or not all(_at_once(result) for result in results):
+        return
+    [(what, _)] = Counter(result.not_finite for result in results).most_common(1)
+    who = f"all {n_trials} trials" if n_trials > 1 else "the trial"
+    why = f"{what} is not finite" if what else "the held-out loss grew above divergence_factor"
+    line = f"{who} diverged at the first step ({why}): an error of the task, not a result; "
+    advice = "look at its data and its loss, and for an lr that is far too large"
+    print(f"error: {line}{advice}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def _at_once(result: TrialResult) -> bool:
+    return result.diverged_step is not None and result.diverged_step <= 1
+
+
+def say_report(study: str) -> None:
+    log.info("report: python -m analysis study=%s", study)
+
+
+def _say_what_came_out(done: SweepResult, n_trials: int) -> None:
+    counts = Counter(result.outcome for result in done.results.values())
+    ended = [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES]
+    n_failed = sum(len(failure.numbers) for failure in done.failures)
+    ended += [f"{n_failed} failed"] if n_failed else []
+    left = n_trials - len(done.results) - n_failed
+    ended += [f"{left} not trained"] if left else []
+    log.info("%d trials: %s (their hardest target)", n_trials, ", ".join(ended))
+    if done.failures:
+        _say_failures(done.failures)
+
+
+def _say_failures(failures: Sequence[Failure]) -> None:
+    lines = ["failed (the same command trains these again):"]
+    for failure in failures:
+        lines.append(f"  {failure.name}\n    {failure.error}\n    log: {failure.log}")
+    print("\n".join(lines), file=sys.stderr)
+
+
+class TrialFailed(RuntimeError):
+    """What a failed job returns: the first line of its error."""
+
+
+class Returned(JobReturn):
+    """A JobReturn that makes its configuration when it is asked for: few ask."""
+
+    def __init__(self, job: Job, status: JobStatus, value: Any) -> None:
+        self._content = job.content
+        super().__init__(
+            overrides=job.overrides,
+            working_dir=os.getcwd(),
+            task_name="sweeps",
+            status=status,
+        )
+        self.return_value = value
+
+    @property
+    def cfg(self) -> DictConfig:
+        return OmegaConf.create(self._content)
+
+    @cfg.setter
+    def cfg(self, value: object) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The dataclass sets its default."""
+
+
+def _job_return(job: Job, result: TrialResult | None, error: str) -> JobReturn:
+    if result is None:
+        return Returned(job, JobStatus.FAILED, TrialFailed(error))
+    return Returned(job, JobStatus.COMPLETED, result.main_loss)

@@ -1,0 +1,35 @@
+"""Registers the typed configuration of scaling.config as Hydra's schema."""
+
+from __future__ import annotations
+
+import re
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from scaling.config import OPTIMIZERS, TASKS, StudyConfig, TrialConfig
+from scaling.data.config import DATASETS
+from scaling.models.config import ColourizationModelConfig
+from sweeps.compose.study_files import DEFAULT_TASK
+
+DEFAULT_NAME = StudyConfig().name
+MOST_CHARACTERS = 100  # of a study's name
+
+
+def nameless(task: str, path: str | None) -> str:
+    """The name of a study that has none: of each task, and each task of the user's own, another."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", str(path or task))
+    return DEFAULT_NAME if task == DEFAULT_TASK else f"{DEFAULT_NAME}_{name}"[:MOST_CHARACTERS]
+
+
+def register() -> None:
+    OmegaConf.register_new_resolver("nameless", nameless, replace=True)
+    store = ConfigStore.instance()
+    store.store(group="schema", name="trial", node=TrialConfig)
+    for name, node in TASKS.items():
+        store.store(group="schema/task", name=name, node=node)
+    for name, node in OPTIMIZERS.items():
+        store.store(group="schema/optimizer", name=name, node=node)
+    for name, node in DATASETS.items():
+        store.store(group="schema/data", name=name, node=node)
+    store.store(group="schema/model", name="colourization", node=ColourizationModelConfig)

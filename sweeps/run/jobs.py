@@ -1,0 +1,153 @@
+"""Jobs of a multirun: configurations -> what is left to do -> units -> results by number."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from scaling.config import ConfigError, TrialConfig, trial_config
+from scaling.record.checkpoint import read_headers, tidy
+from scaling.record.plan import Plan, StudyRecord, differences, plan, read_record, saved_among
+from scaling.result import TrialResult
+from scaling.trial import Trial, prepare
+from scaling.validation import validate_names
+from sweeps.compose.folders import keep_folders
+from sweeps.compose.known_keys import refuse_other_keys
+from sweeps.run.progress import Count, progress_display
+from sweeps.run.provenance import sweep_files, sweep_record
+from sweeps.run.requests import new_requests, write_requests
+from sweeps.run.session import crew_for, new_executor
+from sweeps.run.slurm_queue import end_left_over
+from sweeps.run.study_folder import live_sweep
+from sweeps.run.training import Failure, LauncherOptions, Training, stop_requests
+from sweeps.run.units import Job, Unit, leaves_of, make_units
+from sweeps.run.worker import Place
+
+log = logging.getLogger(__name__)
+
+
+def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
+    """The trials of the jobs; ConfigError for a value that none can have, or not all the same."""
+    shapes = {frozenset(leaves_of(job.content)): job.content for job in jobs}
+    for content in shapes.values():
+        refuse_other_keys(content)
+    trials = prepare([trial_config(job.content) for job in jobs])
+    for content in shapes.values():
+        validate_names("params", leaves_of(content))
+    for key in ("study.name", "tracking.uri", "record_dir"):
+        values = {str(attrgetter(key)(trial.config)) for trial in trials}
+        if len(values) > 1:
+            allowed = "one sweep has one of these; start a sweep for each"
+            raise ConfigError(key, ",".join(sorted(values)), allowed)
+    return trials
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """results: by number of the job; a trial that is in neither was interrupted."""
+
+    results: dict[int, TrialResult]
+    failures: list[Failure]
+
+
+def run_trials(
+    jobs: Sequence[Job], trials: Sequence[Trial], sweep: dict[str, Any], options: LauncherOptions
+) -> SweepResult:
+    """The results of all trials: those on record, and the others trained and tracked.
+
+    Trials of equal shapes train as stacks. StoreError before anything is trained if the store
+    cannot be used; ConfigError if another sweep of the study is alive; SlurmError if Slurm refuses
+    the job; KeyboardInterrupt when it was told to stop and everything is saved.
+    """
+    config = trials[0].config
+    folder = Path(config.record_dir).absolute()
+    place = Place(folder, config.study.name, sweep, config.checkpoint.interval_seconds)
+    with live_sweep(folder, place.study):
+        end_left_over(folder)
+        headers, refused = read_headers(place.checkpoints)
+        tidy(place.checkpoints, headers)
+        record = read_record(folder)
+        planned = plan(trials, record, [h for h in headers if h.path.exists()])
+        _say(planned, trials, record, sweep["tags"], refused)
+        units = make_units(jobs, trials, planned, record, options.stack_size)
+        asked = new_requests(jobs, trials, planned, record)
+        return _run_units(units, asked, trials, planned, record, place, options)
+
+
+def _run_units(
+    units: Sequence[Unit],
+    asked: Mapping[int, dict[str, Any]],
+    trials: Sequence[Trial],
+    planned: Plan,
+    record: StudyRecord,
+    place: Place,
+    options: LauncherOptions,
+) -> SweepResult:
+    crew = crew_for(trials[0].config, place)
+    training = None
+    executor = None if crew.has_executor or not units else new_executor(len(units), place, options)
+    with crew.at_work(executor):
+        if units or asked:
+            crew.n_trials += len(planned.to_do) + len(asked)
+            keep_folders()
+            with progress_display() as display, place.new_journal() as journal:
+                write_requests(journal, asked, planned, record)
+                if units:
+                    journal.write("sweep", tags={}, files=sweep_files())
+                    count = Count("training", len(planned.to_do), display)
+                    executor, look_after = crew.executor, crew.look_after
+                    training = Training(place, options, journal, executor, count, look_after)
+                    training.n_skipped = len(planned.results)
+                    with stop_requests(training.stop):
+                        training.run(units)
+                    crew.status = training.status
+                journal.write("end", status=crew.status)
+    if training is None:
+        return SweepResult(planned.results, [])
+    if training.left and not training.failures:
+        done, left = len(training.results), training.left
+        log.info("interrupted: %d trials ended, %d are left to do", done, left)
+        raise KeyboardInterrupt
+    return SweepResult(planned.results | training.results, training.failures)
+
+
+def write_last_word(
+    config: TrialConfig, directory: Path, tags: dict[str, str], files: dict[str, str]
+) -> None:
+    """What a sweep says of itself at its end: tags and files (name: text) of its own run."""
+    folder = Path(config.record_dir).absolute()
+    sweep = sweep_record(config.study, directory, sys.argv[1:])
+    place = Place(folder, config.study.name, sweep, config.checkpoint.interval_seconds)
+    with live_sweep(folder, place.study):
+        with place.new_journal() as journal:
+            journal.write("sweep", tags=tags, files=files)
+            journal.write("end", status="FINISHED")
+        with crew_for(config, place).at_work(None):
+            pass
+
+
+def _say(
+    planned: Plan,
+    trials: Sequence[Trial],
+    record: StudyRecord,
+    tags: dict[str, str],
+    refused: Sequence[str],
+) -> None:
+    for line in [*refused, *record.troubles]:
+        log.warning("%s", line)
+    parts = {
+        "finished before": len(planned.results),
+        f"interrupted before ({saved_among(planned)})": len(planned.interrupted),
+        "failed before, done again": len(planned.failed),
+        "new": len(planned.to_do) - len(planned.failed) - len(planned.interrupted),
+    }
+    counts = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
+    if trials[0].config.sweep.round is None:  # a search goes on with what its caps interrupted
+        log.info("%d trials: %s", len(trials), counts)
+    for line in differences(trials, record, tags):
+        log.warning("%s", line)

@@ -1,0 +1,198 @@
+"""What works for a sweep: the process that writes to MLflow, and what trains.
+
+Starting them takes seconds, which a search would pay in every round: it keeps one crew to its end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from scaling import schema
+from scaling.config import TrialConfig
+from scaling.record.journal import RecordError
+from scaling.store.check import StoreError
+from scaling.store.writer import Destination, NoWriter, Writer
+from sweeps.messages import StoppedAtOnce
+from sweeps.run.executors import Executor, HereExecutor, WorkerExecutor
+from sweeps.run.progress import Count, progress_display
+from sweeps.run.slurm import SlurmExecutor
+from sweeps.run.training import LauncherOptions
+from sweeps.run.worker import Place
+
+log = logging.getLogger(__name__)
+MOST_SHOWN = 5  # lines of what the store does not have
+PATIENCE_WITHOUT_RECORD = 3.0  # seconds for the store when the record's disk is full
+
+
+class Crew:
+    """A writer and, while there is something to train, an executor.
+
+    status: how the sweep ends as it looks now. n_trials: that were trained.
+    """
+
+    def __init__(self, config: TrialConfig, place: Place, keep: bool) -> None:
+        self.keep = keep
+        self.status = "FINISHED"
+        self.n_trials = 0
+        self._folder = place.folder
+        self._writer = _writer(config, place)
+        self._executor: Executor | None = None
+        self._open = self._gone = False
+
+    @contextmanager
+    def at_work(self, executor: Executor | None) -> Iterator[None]:
+        """Inside, trials may train; the crew goes afterwards, unless it is kept, or if all fails.
+
+        executor: what they train in, if the crew has none. StoreError before anything if the store
+        cannot be used; StoppedAtOnce if interrupted inside.
+        """
+        try:
+            if self._executor is None and executor is not None:
+                self._executor = executor
+                executor.start()
+            if not self._open:
+                said = self._writer.wait_until_open()
+                self._open = True
+                if said:
+                    log.warning("%s", said)
+            yield
+            if not self.keep:
+                self.finish()
+        except KeyboardInterrupt:
+            self._leave()
+            raise StoppedAtOnce from None  # the writer ends by itself
+        except RecordError:
+            self._leave()
+            with suppress(StoreError):  # a full disk is often the store's too
+                self._writer.close("FAILED", patience_seconds=PATIENCE_WITHOUT_RECORD)
+            raise
+        except BaseException:
+            self.dismiss()
+            raise
+
+    @property
+    def executor(self) -> Executor:
+        assert self._executor is not None
+        return self._executor
+
+    @property
+    def has_executor(self) -> bool:
+        return self._executor is not None
+
+    def look_after(self) -> None:
+        """Pass on what the writer says, and start one that was killed again."""
+        self._writer.look_after()
+
+    def dismiss(self) -> None:
+        """At once; the writer writes what there is, and nobody waits for it."""
+        if not self._gone:
+            self._leave()
+            self._writer.abandon()  # it would wait for us, and we at our end for it
+
+    def _leave(self) -> None:
+        self._gone = True
+        if self._executor is not None:
+            self._executor.close(at_once=True)
+
+    def finish(self) -> None:
+        """Everything is written; StoreError if the store is away for longer than its patience,
+        StoppedAtOnce if interrupted."""
+        if self._gone:
+            return
+        self._gone = True
+        try:
+            if self._executor is not None:
+                self._executor.close()
+            if not isinstance(self._writer, NoWriter):
+                self._write_the_rest()
+        except KeyboardInterrupt:
+            raise StoppedAtOnce from None
+
+    def _write_the_rest(self) -> None:
+        patience = self._writer.patience_seconds
+        log.info("writing to MLflow what is not written yet; a store away is given %g s", patience)
+        with progress_display() as display:
+            written = Count("writing to MLflow", self.n_trials, display)
+            try:
+                left_out = self._writer.close(self.status, written.set_of)
+            except StoreError as error:
+                n_trials = max(written.total, self.n_trials)
+                raise StoreError(
+                    f"{error}. All that was trained is on record; {written.done} of the "
+                    f"{n_trials} trials to write are in the store; the rest: "
+                    f"python -m sweeps.sync {self._folder}"
+                ) from None
+        if left_out.n_refused:
+            raise StoreError(
+                f"not in the store: {in_a_line(left_out.lines)}. All that was trained is on "
+                f"record; to try again: python -m sweeps.sync {self._folder}"
+            )
+
+
+class _Kept:
+    """Whether a crew is kept, and which."""
+
+    wanted = False
+    crew: Crew | None = None
+
+
+def crew_for(config: TrialConfig, place: Place) -> Crew:
+    """The one that is kept, or a new one."""
+    if _Kept.crew is None:
+        crew = Crew(config, place, _Kept.wanted)
+        if not _Kept.wanted:
+            return crew
+        _Kept.crew = crew
+    return _Kept.crew
+
+
+@contextmanager
+def kept_crew() -> Iterator[None]:
+    """Everything that is launched inside has one crew, which goes at the end."""
+    _Kept.wanted = True
+    try:
+        yield
+        if _Kept.crew is not None:
+            _Kept.crew.finish()
+    except StoppedAtOnce:
+        raise
+    except KeyboardInterrupt:  # of trials that were told to stop, or between rounds
+        if _Kept.crew is not None:
+            _Kept.crew.finish()
+        raise
+    except BaseException:
+        if _Kept.crew is not None:
+            _Kept.crew.dismiss()
+        raise
+    finally:
+        _Kept.wanted, _Kept.crew = False, None
+
+
+def new_executor(n_units: int, place: Place, options: LauncherOptions) -> Executor:
+    """Where trials train; of a search, whose later rounds may have more units, in all workers."""
+    if options.slurm is not None:
+        seconds, size = options.trial_timeout_seconds, options.stack_size
+        return SlurmExecutor(place, options.slurm, size, seconds)
+    n_workers = options.workers if _Kept.wanted else min(options.workers, n_units)
+    if n_workers == 0:
+        return HereExecutor(place)
+    return WorkerExecutor(n_workers, place, options.trial_timeout_seconds)
+
+
+def _writer(config: TrialConfig, place: Place) -> Writer:
+    if config.tracking.uri == schema.NO_STORE:
+        log.info("tracking.uri=none: to write it later, python -m sweeps.sync %s", place.folder)
+        return NoWriter()
+    uri = schema.resolve_tracking_uri(config.tracking.uri)
+    question, sweep = config.study.question, place.sweep["name"]
+    patience = config.tracking.patience_seconds
+    destination = Destination(uri, place.study, question, place.folder, sweep, patience)
+    return Writer(destination, lambda line: log.warning("%s", line))
+
+
+def in_a_line(lines: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    shown = "; ".join(lines[:MOST_SHOWN])
+    return f"{shown}; and {len(lines) - MOST_SHOWN} more" if len(lines) > MOST_SHOWN else shown

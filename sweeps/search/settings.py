@@ -1,0 +1,127 @@
+"""What a user says of a search for the frontier, and the learning rates that it may choose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hydra.core.config_loader import ConfigLoader
+
+from scaling.config import ConfigError
+from sweeps.compose.grid import combinations, parse
+from sweeps.search.decide import SearchOptions
+
+DIGITS = 6  # of a learning rate
+WIDEST = 1e4  # the range of lr to either side of its base, where none is given
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Learning rates base * ratio^index."""
+
+    base: float
+    ratio: float
+
+    def lr(self, index: int) -> float:
+        return float(f"{self.base * self.ratio**index:.{DIGITS}g}")
+
+    def within(self, low: float, high: float) -> range:
+        """The indices whose lrs lie in [low, high]."""
+        first, last = (math.log(lr / self.base) / math.log(self.ratio) for lr in (low, high))
+        return range(math.ceil(first - 1e-9), math.floor(last + 1e-9) + 1)
+
+
+@dataclass(frozen=True)
+class FrontierSettings:
+    """The sweeper's configuration, see hydra_plugins.batch_scaling.FrontierConf."""
+
+    lr_base: float | None
+    lr_ratio: float
+    lr_range: Sequence[float] | None
+    stride: int
+    cap_factor: float
+    search_seeds: int
+    give_up_after: int
+    tune_for: str
+
+    def check(self) -> None:
+        """ConfigError for a value that no search can have."""
+        key = "hydra.sweeper."
+        rules = [
+            ("lr_base", self.lr_base is None or _positive(self.lr_base), "must be above 0"),
+            ("lr_ratio", _positive(self.lr_ratio) and self.lr_ratio > 1, "must be above 1"),
+            ("stride", self.stride >= 1, "must be a whole number >= 1, best a power of 2"),
+            ("cap_factor", self.cap_factor >= 1.5, "must be at least 1.5: the steps to a target"
+             " are read from curves that go on beyond it"),
+            ("search_seeds", self.search_seeds >= 1, "must be at least 1"),
+            ("give_up_after", self.give_up_after >= 1, "must be at least 1"),
+            ("tune_for", self.tune_for in ("all", "hardest"), "must be all or hardest (target)"),
+        ]  # fmt: skip
+        for name, is_right, allowed in rules:
+            if not is_right:
+                raise ConfigError(key + name, getattr(self, name), allowed)
+        if self.lr_range is not None:
+            self._check_range(list(self.lr_range))
+
+    def _check_range(self, given: list[float]) -> None:
+        key, shown = "hydra.sweeper.lr_range", str(given).replace(" ", "")
+        if len(given) != 2 or not all(map(_positive, given)):
+            raise ConfigError(key, shown, "give [lowest, highest], both above 0")
+        if given[0] >= given[1]:
+            what = "reversed" if given[0] > given[1] else "empty"
+            raise ConfigError(key, shown, f"the range is {what}; give [lowest, highest]")
+
+    def search(self, lattice: Lattice, seeds: tuple[int, ...]) -> SearchOptions:
+        base = lattice.base
+        low, high = self.lr_range or (base / WIDEST, base * WIDEST)
+        allowed = lattice.within(low, high)
+        if not allowed:
+            shown = f"[{low:g},{high:g}]"
+            why = f"no lr of the lattice {base:g} * {self.lr_ratio:g}^k lies in it; widen it"
+            raise ConfigError("hydra.sweeper.lr_range", shown, why)
+        return SearchOptions(
+            lowest=allowed[0],
+            highest=allowed[-1],
+            start=min(max(0, allowed[0]), allowed[-1]),
+            seeds=seeds,
+            n_search_seeds=min(self.search_seeds, len(seeds)),
+            cap_factor=self.cap_factor,
+            stride=self.stride,
+            give_up_after=self.give_up_after,
+        )
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value > 0
+
+
+@dataclass(frozen=True)
+class Swept:
+    """cells: overrides of each. seeds: all of them."""
+
+    cells: list[list[str]]
+    seeds: tuple[int, ...]
+
+
+def split_swept(given: Sequence[str], loader: ConfigLoader | None = None) -> Swept:
+    """What is swept, without lr and seed; ConfigError for an lr that is swept."""
+    overrides = {}
+    for override in parse(given, loader):
+        overrides[override.key_or_group] = override  # the command line's after the study's
+    lr, seed = overrides.get("lr"), overrides.pop("seed", None)
+    if lr is not None and lr.is_sweep_override():
+        allowed = (
+            "hydra/sweeper=frontier chooses lr: give one value to begin at, or "
+            "hydra.sweeper.lr_range=[lowest,highest]"
+        )
+        raise ConfigError("lr", str(lr.input_line).split("=", 1)[1], allowed)
+    overrides.pop("lr", None)
+    seeds = ["0"]
+    if seed is not None:
+        line = str(seed.input_line).split("=", 1)[1]
+        seeds = [one[0].partition("=")[2] for one in combinations([seed])]
+        if not seeds or not all(one.isdigit() for one in seeds):
+            raise ConfigError("seed", line, "give whole numbers, such as seed=range(0,8)")
+    unique = tuple(dict.fromkeys(int(one) for one in seeds))
+    return Swept(combinations(list(overrides.values())), unique)

@@ -1,0 +1,275 @@
+"""A sweep that finds its frontier: rounds of trials that frontier_search asks for, each one launch,
+read back from the journals. What a killed sweep had on record leads it the same way again."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig
+
+from scaling import schema
+from scaling.config import ConfigError
+from scaling.record.checkpoint import drop_checkpoints, read_headers
+from scaling.record.plan import RecordReader, StudyRecord, describe, finished, plan
+from scaling.result import TrialResult
+from scaling.trial import Trial
+from sweeps.compose.folders import claim_sweep_directory
+from sweeps.compose.launch import compose_jobs, fail_after_all, refuse_stillborn, say_report
+from sweeps.messages import one_line_errors
+from sweeps.probe import probe
+from sweeps.run.jobs import prepare_jobs, write_last_word
+from sweeps.run.progress import Display, progress_display
+from sweeps.run.session import kept_crew
+from sweeps.run.units import Job, leaves_of
+from sweeps.search.cells import ROW, Asked, Cell, found
+from sweeps.search.decide import Observed, decide
+from sweeps.search.readings import CellCurves
+from sweeps.search.settings import FrontierSettings, Lattice, Swept
+
+log = logging.getLogger(__name__)
+Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
+
+
+@dataclass
+class FrontierSweep:
+    """All cells of a study, searched together: rounds are the only points of decision."""
+
+    loader: ConfigLoader
+    config: DictConfig
+    swept: Swept
+    settings: FrontierSettings
+    lattice: Lattice = field(init=False)
+    cells: list[Cell] = field(init=False)
+    results: dict[str, TrialResult] = field(default_factory=dict)  # by trial id, as they come
+
+    def __post_init__(self) -> None:
+        """ConfigError for what cannot be searched; nothing is written yet."""
+        self.settings.check()
+        overrides = [[*cell, "sweep.round=0"] for cell in self.swept.cells]
+        jobs = compose_jobs(self.loader, self.config, overrides, 0)
+        trials = prepare_jobs(jobs)
+        self._refuse_followers(jobs, trials)
+        if not all(trial.targets for trial in trials):
+            raise ConfigError("targets", "[]", "a frontier needs a target: its steps are searched")
+        base = self.settings.lr_base
+        self.lattice = Lattice(
+            trials[0].config.lr if base is None else base, self.settings.lr_ratio
+        )
+        self.options = self.settings.search(self.lattice, self.swept.seeds)
+        shared = set.intersection(*map(set, self.swept.cells))
+        self.cells = [
+            Cell(_name(given, shared), given, trial, self._curves(trial))
+            for given, trial in zip(self.swept.cells, trials, strict=True)
+        ]
+        self.folder = Path(trials[0].config.record_dir).absolute()
+
+    def _refuse_followers(self, jobs: Sequence[Job], trials: Sequence[Trial]) -> None:
+        """ConfigError for a value that follows budget.max_steps, which every cap sets anew."""
+        capped = [
+            [*job.overrides, f"budget.max_steps={_another_budget(job, trial)}"]
+            for job, trial in zip(jobs, trials, strict=True)
+        ]
+        for job, other in zip(jobs, compose_jobs(self.loader, self.config, capped, 0), strict=True):
+            now = leaves_of(other.content)
+            for key, value in leaves_of(job.content).items():
+                if not key.startswith("budget.") and now.get(key) != value:
+                    allowed = (
+                        "follows budget.max_steps, which hydra/sweeper=frontier lowers and raises "
+                        "trial by trial: those of one cell would train different things; give a "
+                        "number, or sweep lr without hydra/sweeper=frontier"
+                    )
+                    raise ConfigError(key, value, allowed)
+
+    def _curves(self, trial: Trial) -> CellCurves:
+        targets = trial.targets if self.settings.tune_for == "all" else trial.targets[-1:]
+        return CellCurves(targets, trial.irreducible_loss, trial.max_steps)
+
+    def run(self, launch: Launch) -> list[Sequence[JobReturn]]:
+        """Rounds until every cell is done, or a trial fails."""
+        with kept_crew():
+            returned = self._rounds(launch)
+        if not _failed(returned):
+            refuse_stillborn(list(self.results.values()), len(self.results))
+            self._say_end()
+        return returned
+
+    def _rounds(self, launch: Launch) -> list[Sequence[JobReturn]]:
+        returned: list[Sequence[JobReturn]] = []
+        number = n_jobs = 0
+        trial_ids: set[str] = set()
+        with RecordReader(self.folder) as reader, progress_display() as display:
+            while asked := self._ask(number := number + 1):
+                trials = self._compose(asked)
+                trial_ids.update(trial.trial_id for trial in trials)
+                results = self._results(trials, reader.read())
+                if None in results:
+                    if not returned and number > 1:
+                        log.info("rounds 1 to %d are on record", number - 1)
+                    self._say_round(number, asked, display)
+                    returned.append(launch([one.overrides for one in asked], n_jobs))
+                    n_jobs += len(asked)
+                    if _failed(returned):
+                        return returned
+                    results = self._results(trials, reader.read())
+                self._take(asked, trials, results, reader.read())
+            if display is not None:
+                self._show("done", display)
+            self._write_end(number - 1)
+            drop_checkpoints(self.folder / "checkpoints", trial_ids)
+        return returned
+
+    def dry_run(self) -> list[str]:
+        """What the next round would do; what comes after depends on it."""
+        number = 0
+        with RecordReader(self.folder) as reader:
+            record = reader.read()
+            while asked := self._ask(number := number + 1):
+                trials = self._compose(asked)
+                results = self._results(trials, record)
+                if None in results:
+                    saved = read_headers(self.folder / "checkpoints", move=False)[0]
+                    lines = describe(plan(trials, record, saved), trials, record)
+                    return [f"round {number}; what comes after it depends on it", *lines]
+                self._take(asked, trials, results, record)
+        return [f"all {number - 1} rounds are on record, nothing to train"]
+
+    def _ask(self, number: int) -> list[Asked]:
+        """The trials of round `number`, of all cells."""
+        asked = []
+        for cell in self.cells:
+            before = cell.done
+            decision = decide(cell.curves.observations, self.options)
+            cell.states = decision.states
+            for (index, seed), cap in decision.trials.items():
+                asked.append(self._asked(cell, index, seed, cell.up_to_evaluation(cap), number))
+            if cell.done and not before:
+                for line in cell.describe(self.lattice):
+                    log.info("%s", line)
+        return asked
+
+    def _asked(self, cell: Cell, index: int, seed: int, cap: int, number: int) -> Asked:
+        values = [f"lr={self.lattice.lr(index)}", f"seed={seed}", f"sweep.round={number}"]
+        values.append(f"sweep.cell={QuotedString(cell.name, Quote.single).with_quotes()}")
+        if cap < cell.curves.budget:
+            values.append(f"budget.max_steps={cap}")
+        return Asked(cell, index, seed, cap, [*cell.overrides, *values])
+
+    def _compose(self, asked: Sequence[Asked]) -> list[Trial]:
+        overrides = [one.overrides for one in asked]
+        return prepare_jobs(compose_jobs(self.loader, self.config, overrides, 0))
+
+    def _results(self, trials: Sequence[Trial], record: StudyRecord) -> list[TrialResult | None]:
+        """What is on record of these trials, up to their caps."""
+        known = [(trial, record.trials.get(trial.trial_id)) for trial in trials]
+        return [None if one is None else finished(trial, one) for trial, one in known]
+
+    def _take(
+        self,
+        asked: Sequence[Asked],
+        trials: Sequence[Trial],
+        results: Sequence[TrialResult | None],
+        record: StudyRecord,
+    ) -> None:
+        for one, trial, result in zip(asked, trials, results, strict=True):
+            if result is None:
+                raise RuntimeError(f"no journal has the trial {' '.join(one.overrides)}")
+            self.results[trial.trial_id] = result
+            diverged = result.diverged_step is not None
+            observed = Observed(
+                last_step=result.last_step,
+                ended=diverged or result.last_step < one.cap or one.cap >= one.cell.curves.budget,
+                diverged=result.outcome == schema.DIVERGED,
+            )
+            curve = record.trials[trial.trial_id].curve_to(result.last_step)
+            one.cell.curves.take(one.index, one.seed, observed, curve)
+
+    def _say_round(self, number: int, asked: Sequence[Asked], display: Display | None) -> None:
+        """What is asked for, and the frontier as it forms: a table on a terminal, else a line."""
+        done = sum(cell.done for cell in self.cells)
+        log.info(
+            "round %d: %d trials in %d cells; %d of %d cells are done",
+            *(number, len(asked), len({id(one.cell) for one in asked}), done, len(self.cells)),
+        )
+        if display is not None:
+            self._show(f"round {number}", display)
+        elif number > 1:
+            log.info("so far, at %s: %s", self._hardest_target, "; ".join(self._so_far()))
+
+    @property
+    def _hardest_target(self) -> str:
+        return f"target {schema.target_label(self.cells[0].curves.targets[-1])}"
+
+    def _show(self, what: str, display: Display) -> None:
+        rows = [cell.as_row(self.lattice) for cell in self.cells]
+        display.show_table([f"{what}, {self._hardest_target}", *ROW], rows)
+
+    def _so_far(self) -> list[str]:
+        """The frontier as it forms, at the hardest target of each cell."""
+        return [
+            f"{cell.name} {found(state, self.lattice)}{'' if state.reason else ' (open)'}"
+            for cell, state in ((cell, cell.states[-1]) for cell in self.cells)
+        ]
+
+    def _write_end(self, rounds: int) -> None:
+        """The frontier and what it took, on the sweep's own run."""
+        whole = [cell for cell in self.cells if all(s.index is not None for s in cell.states)]
+        frontier = {
+            "format": 1,
+            "lr_base": self.lattice.base,
+            "lr_ratio": self.lattice.ratio,
+            "rounds": rounds,
+            "cells": [cell.as_json(self.lattice) for cell in self.cells],
+        }
+        tags = {schema.SEARCH_ROUNDS: str(rounds), schema.TUNED_CELLS: str(len(whole))}
+        files = {schema.FRONTIER_FILE: json.dumps(frontier, indent=1)}
+        directory = Path(str(self.config.hydra.sweep.dir))
+        write_last_word(self.cells[0].trial.config, directory, tags, files)
+
+    def _say_end(self) -> None:
+        trials = [trial for cell in self.cells for trial in cell.curves.trials.values()]
+        steps = sum(one.last_step for one in trials)
+        log.info("%d cells are done: %d trials, %d steps", len(self.cells), len(trials), steps)
+        say_report(self.cells[0].trial.config.study.name)
+
+
+def _another_budget(job: Job, trial: Trial) -> int:
+    return (job.content["budget"]["max_steps"] or trial.max_steps) + 1
+
+
+def _failed(returned: Sequence[Sequence[JobReturn]]) -> bool:
+    return any(job.status == JobStatus.FAILED for batch in returned for job in batch)
+
+
+def _name(overrides: Sequence[str], shared: set[str]) -> str:
+    return " ".join(one for one in overrides if one not in shared) or "the only cell"
+
+
+def sweep_frontier(
+    loader: ConfigLoader,
+    config: DictConfig,
+    swept: Callable[[], Swept],
+    settings: dict[str, Any],
+    launch: Launch,
+) -> list[Sequence[JobReturn]]:
+    """The body of the `frontier` sweeper."""
+    with one_line_errors():
+        if config.sweep.probe:
+            probe(loader, config, swept().cells)
+            return []
+        sweep = FrontierSweep(loader, config, swept(), FrontierSettings(**settings))
+        if config.sweep.dry_run:
+            print("\n".join(sweep.dry_run()))
+            return []
+    claim_sweep_directory(config)
+    with one_line_errors():
+        returned = sweep.run(launch)
+    fail_after_all(returned)
+    return returned
