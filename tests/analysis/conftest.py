@@ -10,8 +10,8 @@ import pytest
 
 from analysis.study import StudyResult, analyse
 from scaling.problem import RegressionProblem
+from tests.analysis.read.stored import FOREIGN, new_store, write_foreign, write_study
 from tests.analysis.simulated import simulate_study
-from tests.analysis.stored import FOREIGN, new_store, write_foreign, write_study
 
 Frames = tuple[pd.DataFrame, pd.DataFrame]
 STUDY_NAME = "small"

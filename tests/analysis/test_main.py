@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from analysis.__main__ import AnalysisConfig, FigureConfig, SourceConfig, report
 from analysis.errors import AnalysisError
 from tests.analysis.conftest import STUDY_NAME, Frames
-from tests.analysis.stored import new_store, write_study
+from tests.analysis.read.stored import new_store, write_study
 
 ROOT = Path(__file__).parents[2]
 
@@ -211,7 +211,7 @@ def test_curves_of_another_project_need_no_store(tmp_path: Path) -> None:
 
 
 def test_an_experiment_of_another_project(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from tests.analysis.stored import Foreign, write_foreign
+    from tests.analysis.read.stored import Foreign, write_foreign
 
     runs: list[Foreign] = []
     for size in (4, 16, 64, 256, 1024):

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from analysis.command_line import as_meant, free_port
-from tests.analysis.odd_tables import good
+from tests.analysis.read.odd_tables import good
 from tests.sweeps.in_process import command
 
 CSV = "source=curves_csv source.path=t.csv"

@@ -15,7 +15,7 @@ from scaling.config import ConfigError, EvaluationConfig, NoiseScaleConfig
 from scaling.stack import group_into_stacks
 from scaling.tasks import make_task
 from scaling.trial import prepare
-from tests.scaling.test_checkpoint import assert_same
+from tests.scaling.record.test_checkpoint import assert_same
 from tests.scaling.trials import own, trained
 
 DRAWING = ["dropout", "dropout_norm", "augmented", "always", "numpy", "python"]

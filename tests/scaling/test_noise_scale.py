@@ -30,8 +30,8 @@ from scaling.noise_scale import (
 from scaling.tasks import make_task
 from scaling.tasks.noise import NoiseTask, noise_task
 from scaling.trial import prepare
-from tests.scaling.test_checkpoint import go_on, stop_at
-from tests.scaling.test_supervised import blobs, run
+from tests.scaling.record.test_checkpoint import go_on, stop_at
+from tests.scaling.tasks.test_supervised import blobs, run
 from tests.scaling.trials import Memory, finite_task, regression_trial, trained
 
 NOISE = NoiseScaleConfig("both", interval_steps=1, parts=4, window_steps=16, examples=32)

@@ -14,7 +14,7 @@ from scaling.store.client import Store
 from scaling.store.sync import Sync
 from scaling.store.writer import Destination, Writer
 from tests.conftest import store_of
-from tests.scaling.test_tracking import new_journal, write_trial
+from tests.scaling.store.test_tracking import new_journal, write_trial
 from tests.stores.proxy import Loss, Proxy, proxy_to
 from tests.stores.rows import points_of, query, rename_study
 from tests.stores.servers import SERVERS, Postgres

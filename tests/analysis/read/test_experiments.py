@@ -19,7 +19,7 @@ from analysis.read.runs import read_curves, read_study
 from analysis.read.stores import Wanted, read_client, read_database
 from analysis.study import analyse
 from tests.analysis.conftest import STUDY_NAME, Frames
-from tests.analysis.stored import Foreign, new_store, write_foreign, write_study
+from tests.analysis.read.stored import Foreign, new_store, write_foreign, write_study
 
 NAMES = {"batch_size": "train.bs", "lr": "opt/lr", "loss": "eval/loss"}
 CURVE = [(1, 2.0), (2, 1.4), (4, 1.0), (8, 0.7)]

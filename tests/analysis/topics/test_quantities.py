@@ -16,7 +16,7 @@ from analysis.report.predictions import FAILS, HOLDS, NOT_MEASURED, check_predic
 from analysis.report.report import Provenance, render_page
 from analysis.study import StudyResult, analyse
 from scaling import schema
-from tests.analysis.test_predictions import STUDY
+from tests.analysis.report.test_predictions import STUDY
 
 
 @pytest.fixture

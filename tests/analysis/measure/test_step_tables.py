@@ -199,7 +199,15 @@ def test_the_objective_is_one_of_two():
 
 
 @pytest.mark.parametrize(
-    "name", ["best_lr", "fit_result", "fit_table", "fitting", "lr_rules", "readings"]
+    "name",
+    [
+        "measure.best_lr",
+        "fit.fit_result",
+        "fit_table",
+        "fit.fitting",
+        "topics.lr_rules",
+        "fit.readings",
+    ],
 )
 def test_examples_in_docstrings(name):
     found = doctest.testmod(importlib.import_module(f"analysis.{name}"))

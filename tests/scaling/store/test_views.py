@@ -12,7 +12,7 @@ from scaling import schema
 from scaling.store.client import Store
 from scaling.store.sync import Sync
 from scaling.store.views import TAG, varying, view_tags
-from tests.scaling.test_tracking import new_journal, replay, runs_of, write_trial
+from tests.scaling.store.test_tracking import new_journal, replay, runs_of, write_trial
 
 PARAMS = [
     {"batch_size": 4, "lr": 0.1, "seed": seed, "model.width": 8, "targets": [seed], "device": "cpu"}

@@ -23,7 +23,7 @@ from analysis.read.trials import OF_A_CURVE, OF_A_TRIAL
 from analysis.report.report import write_report
 from analysis.report.tables import tables
 from analysis.study import StudyResult
-from tests.analysis.stored import new_store, write_foreign
+from tests.analysis.read.stored import new_store, write_foreign
 
 CURVE_INPUTS = {*OF_A_TRIAL, *OF_A_CURVE, "step_seconds"} - {"model_size"}
 STEP_INPUTS = {*STEP_COLUMNS, "step_seconds", "flops_per_example"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from analysis.errors import AnalysisError
 from analysis.read.choice import Choice, analyse_source, read_source
-from tests.analysis.odd_tables import good, odd_files, write
+from tests.analysis.read.odd_tables import good, odd_files, write
 from tests.sweeps.in_process import command
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]

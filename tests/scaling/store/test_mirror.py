@@ -20,7 +20,7 @@ from scaling.store.note import Acknowledged, note_path
 from scaling.store.sync import Sync
 from scaling.store.writer import Destination, Writer
 from tests.conftest import store_of
-from tests.scaling.test_tracking import new_journal, runs_of
+from tests.scaling.store.test_tracking import new_journal, runs_of
 from tests.stores.rows import points_of, query
 
 PARAMS = {

@@ -13,7 +13,7 @@ from analysis.study import StudyResult, analyse
 from analysis.theory.streaming import stationary_risk
 from analysis.topics.noise_floor import noise_floor_frame
 from scaling.problem import RegressionProblem, drawn_examples
-from tests.analysis.test_predictions import study_of
+from tests.analysis.report.test_predictions import study_of
 
 STREAM = {
     "run_id": "a", "task.name": "linear_regression", "task.label_noise": 1.0, "batch_size": 4,

@@ -16,7 +16,7 @@ from analysis.study import StudyResult, analyse
 from analysis.theory.finite import FiniteProblem, best_one_step_lr
 from analysis.topics.one_step_lr import has_one_step, one_step_lr_frame, one_step_theory
 from scaling.problem import drawn_examples
-from tests.analysis.test_predictions import study_of
+from tests.analysis.report.test_predictions import study_of
 
 N, LRS, SIZES = 8, (0.1, 0.3, 0.6), (1, 4, 8)
 SAMPLINGS = ("with_replacement", "without_replacement")

@@ -18,7 +18,7 @@ from analysis.read.runs import read_study, tidy
 from analysis.read.stores import public_uri, read_client, read_database
 from scaling.schema import resolve_tracking_uri
 from tests.analysis.conftest import STUDY_NAME, Frames
-from tests.analysis.stored import Edit, new_store, write_study
+from tests.analysis.read.stored import Edit, new_store, write_study
 
 Store = Callable[..., str]
 

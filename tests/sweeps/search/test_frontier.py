@@ -247,7 +247,7 @@ def test_the_store_has_the_round_of_each_trial_and_the_tuning_budget(here: Path)
 
 
 def test_a_failed_trial_ends_the_search_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    shutil.copy(Path(__file__).parent / "fragile.py", tmp_path)
+    shutil.copy(Path(__file__).parents[1] / "fragile.py", tmp_path)
     command = ["-m", "hydra/sweeper=frontier", "task=own", "task.path=fragile.Fragile"]
     command += ["+task.options.trouble=mistake", "+task.options.times=1", "batch_size=8"]
     command += ["study.name=small", "tracking.uri=none", "relative_targets=[0.3]"]

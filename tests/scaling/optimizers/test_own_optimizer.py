@@ -24,10 +24,10 @@ from scaling.config import (
 )
 from scaling.store.read_back import RunError, StoredRun, trial_of
 from scaling.trial import prepare
-from tests.scaling.test_checkpoint import assert_same
+from tests.scaling.record.test_checkpoint import assert_same
 from tests.scaling.trials import finite_task, optimizer_config, regression_trial, trained
 
-MINE = "tests.scaling.test_own_optimizer"
+MINE = "tests.scaling.optimizers.test_own_optimizer"
 
 
 class Lines:

@@ -12,7 +12,7 @@ from analysis.figures.weight_decay import draw_weight_decay
 from analysis.report.predictions import FAILS, HOLDS, NOT_MEASURED, check_predictions
 from analysis.study import StudyResult
 from analysis.topics.weight_decay import EQUAL, WITH_MOMENTUM, weight_decay_gaps
-from tests.analysis.test_predictions import study_of
+from tests.analysis.report.test_predictions import study_of
 
 STEPS = [0, 1, 2, 4]
 

@@ -24,7 +24,7 @@ from scaling.tasks.flat import FlatModule
 from scaling.tasks.supervised import SupervisedTask
 from scaling.train import train
 from scaling.trial import Trial, prepare
-from tests.scaling.test_checkpoint import go_on, stop_at
+from tests.scaling.record.test_checkpoint import go_on, stop_at
 from tests.scaling.trials import Memory, optimizer_config
 
 
@@ -59,7 +59,7 @@ class Blobs:
 
 
 def blobs(optimizer: str = "adam", options: dict[str, Any] | None = None, **fields: Any):
-    task = OwnTaskConfig(path="tests.scaling.test_supervised.Blobs", options=options or {})
+    task = OwnTaskConfig(path="tests.scaling.tasks.test_supervised.Blobs", options=options or {})
     fields.setdefault("budget", BudgetConfig(max_steps=30))
     fields.setdefault("lr", 0.01)
     fields.setdefault("batch_size", 16)

@@ -43,7 +43,7 @@ TROUBLES = {
 
 def own_task(folder: Path) -> Path:
     """A folder with a user's task in it."""
-    shutil.copy(Path(__file__).parent / "fragile.py", folder)
+    shutil.copy(Path(__file__).parents[1] / "fragile.py", folder)
     return folder
 
 
@@ -252,7 +252,7 @@ def test_a_worker_ends_with_its_sweep(tmp_path: Path) -> None:
 
 def test_a_study_that_never_takes_a_step_is_an_error(tmp_path: Path) -> None:
     """Every trial diverges at once: exit code 1 and one line, also when nothing is left to do."""
-    shutil.copy(Path(__file__).parents[1] / "scaling" / "own_networks.py", tmp_path)
+    shutil.copy(Path(__file__).parents[2] / "scaling" / "own_networks.py", tmp_path)
     command = ["-m", "task=own", "task.path=own_networks.Own", "+task.options.kind=bad_gradient"]
     command += ["lr=0.01,0.1", "relative_targets=[]", "study.name=small", "budget.max_steps=9"]
     for _ in range(2):

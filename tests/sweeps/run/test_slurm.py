@@ -51,7 +51,7 @@ def slurm() -> Iterator[Cluster]:
 
 
 def folder_of_task(folder: Path) -> Path:
-    shutil.copy(Path(__file__).parent / "patient.py", folder)
+    shutil.copy(Path(__file__).parents[1] / "patient.py", folder)
     return folder
 
 

@@ -34,9 +34,9 @@ from analysis.study import StudyResult, analyse
 from analysis.topics.recommendations import RECOMMENDATION_COLUMNS
 from analysis.words import difference
 from tests.analysis.conftest import STUDY_NAME, Frames
-from tests.analysis.stored import new_store
+from tests.analysis.read.stored import new_store
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 EVIL = "<script>alert(1)</script>"
 
 

@@ -16,7 +16,7 @@ from analysis.report.predictions import check_predictions, predictions_of
 from analysis.report.published import compare_published, published_of
 from analysis.study import analyse
 from tests.analysis.conftest import STUDY_NAME, Frames
-from tests.analysis.stored import new_store, write_study
+from tests.analysis.read.stored import new_store, write_study
 from tests.sweeps.in_process import command
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]

@@ -14,7 +14,7 @@ from scaling.tasks import make_task
 from scaling.tasks.supervised import SupervisedTask
 from scaling.trial import prepare
 from tests.scaling.own_networks import Own, Shared
-from tests.scaling.test_checkpoint import assert_same
+from tests.scaling.record.test_checkpoint import assert_same
 from tests.scaling.trials import optimizer_config, own, trained
 
 MOVING = EvaluationConfig(recompute_statistics=False)

@@ -194,7 +194,7 @@ def steps_in(journal: Path, number: int) -> list[int]:
 @pytest.fixture
 def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("fragile", "patient"):
-        shutil.copy(Path(__file__).parent / f"{name}.py", tmp_path)
+        shutil.copy(Path(__file__).parents[1] / f"{name}.py", tmp_path)
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
