@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ORDER = (  # the plainest first
     *("sgd", "sgdw", "momentum", "momentumw", "nesterov", "rmsprop", "rmspropw"),
-    *("adam", "adamw", "preconditioned", "own"),
+    *("adam", "adamw", "preconditioned", "custom"),
 )
 _95 = 1.96
 
