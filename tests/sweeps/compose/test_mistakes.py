@@ -38,7 +38,7 @@ MISTAKES = {  # a line, and how what is said begins
     "optimizer.momentum=0.9": "optimizer.momentum=0.9: optimizer=sgd has no momentum; choose optim",
     "task.data_examples=9": "task.data_examples=9: task=linear_regression has no data_examples; ch",
     "optimizer.name=adam": "optimizer.name=adam: choose the group instead: optimizer=adam",
-    "task.name=custom": "task.name=own: choose the group instead: task=custom",
+    "task.name=custom": "task.name=custom: choose the group instead: task=custom",
     "lr@x=3": "Override lr@x=3 looks like a config group override, but config group 'lr' does not",
     # what is not a name
     "study=true": "study=true: is no name of a file in conf/study",
