@@ -28,18 +28,13 @@ from analysis.fit.fitting import (
     preferred_form,
 )
 from analysis.fit.identification import judge, log_interval, what_to_do
-from analysis.fit.intervals import (
-    FEWEST_SEEDS,
-    degrees_of_freedom,
-    residual_draws,
-    spread,
-    widening,
-)
 from analysis.fit.likelihood import LEAST_SIGMA, Observations
 from analysis.fit.measured_curve import FEWEST_FOR_KNEE, MeasuredCurve
 from analysis.fit.readings import half_elasticity, half_elasticity_interval
+from analysis.fit.residual_draws import degrees_of_freedom, residual_draws
 from analysis.measure.bootstrap import StepDraws
 from analysis.measure.frontier import lower_bounds, upper_bounds, usable
+from analysis.measure.intervals import FEWEST_SEEDS, spread, widening
 from scaling.schema import REACHED
 
 Floats = NDArray[np.float64]
@@ -67,7 +62,7 @@ def find_critical_batch_size(
     lower bounds, the left-censored ones and those at the edge of the tried lrs as upper bounds);
     draws: bootstrap steps in the order of the rows. objective: one of fitting.OBJECTIVES. Fewer
     than FEWEST_SEEDS seeds: intervals from the fit's residuals, approximate; else the bootstrap
-    with the correction of analysis.fit.intervals. What is identified: see
+    with the correction of analysis.measure.intervals. What is identified: see
     analysis.fit.identification.
     """
     points = usable(frontier)

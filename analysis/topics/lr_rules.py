@@ -31,7 +31,7 @@ from analysis.fit.fitting import aicc
 from analysis.fit.law_fit import law_reason
 from analysis.fit.power_law import fit_power
 from analysis.groups import listed
-from analysis.measure.bootstrap import percentile_interval
+from analysis.measure.intervals import percentile_interval
 
 Floats = NDArray[np.float64]
 
