@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_ndtr
 
-from analysis.fit.forms import hyperbola, log_steps_of
+from analysis.fit.forms import HYPERBOLA, hyperbola
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ def degrees_of_freedom(parameters: Floats, log_size: Floats, n_seeds: Floats) ->
 
     parameters [2] of the hyperbola; log_size, n_seeds [B], all n_seeds >= 2.
     """
-    _, jacobian = log_steps_of("hyperbola", parameters[None, :], log_size)
+    _, jacobian = HYPERBOLA.log_steps(parameters[None, :], log_size)
     sensitivity = np.linalg.pinv(jacobian[0])  # [2, B], d parameter / d log S
     sensitivity = np.vstack([sensitivity, sensitivity[1] - sensitivity[0]])
     part = sensitivity**2 / n_seeds
