@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.caveats import Caveat, fold, norm_caveats
+from analysis.early_stop import early_stop_caveats
 from analysis.errors import AnalysisError
 from analysis.fit.fitting import LIKELIHOOD, OBJECTIVES, FitResult
 from analysis.group_study import GroupResult, Settings, analyse_group, join, measure
 from analysis.groups import column_of, prefixed
 from analysis.measure.cells import Cell, read_cells
-from analysis.measure.targets import choose_targets, early_stop_caveats, targets_sentence
+from analysis.measure.targets import choose_targets, targets_sentence
 from analysis.model_size import Family, families, flops_per_example
 from analysis.read.selection import (
     finished_trials,

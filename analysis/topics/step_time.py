@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.measure.bootstrap import percentile_interval
+from analysis.measure.intervals import percentile_interval
 from scaling.schema import MODEL_SIZE, STEP_SECONDS
 
 Floats = NDArray[np.float64]

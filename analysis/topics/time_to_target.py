@@ -17,7 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.fit.fitting import FitResult, hyperbola
-from analysis.measure.bootstrap import FrontierDraws, percentile_interval
+from analysis.measure.bootstrap import FrontierDraws
+from analysis.measure.intervals import percentile_interval
 from analysis.topics.step_time import StepTime
 from scaling.schema import REACHED
 

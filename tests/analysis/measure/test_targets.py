@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.early_stop import early_stop_caveats
 from analysis.errors import AnalysisError
 from analysis.measure.cells import read_cells
-from analysis.measure.targets import choose_targets, early_stop_caveats
+from analysis.measure.targets import choose_targets
 from analysis.read.curves import tidy_curves
 from analysis.study import analyse
 

@@ -17,11 +17,11 @@ import pytest
 
 import analysis
 from analysis.figures import draw
-from analysis.read.choice import Choice, analyse_source, read_source
 from analysis.read.steps import STEP_COLUMNS
 from analysis.read.trials import OF_A_CURVE, OF_A_TRIAL
 from analysis.report.report import write_report
 from analysis.report.tables import tables
+from analysis.source import Choice, analyse_source, read_source
 from analysis.study import StudyResult
 from tests.analysis.read.stored import new_store, write_foreign
 
