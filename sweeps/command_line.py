@@ -6,7 +6,7 @@ import difflib
 import sys
 from collections.abc import Collection, Sequence
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 
 
 def key_values(

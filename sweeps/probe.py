@@ -18,7 +18,7 @@ from hydra.core.utils import configure_log, setup_globals
 from omegaconf import DictConfig
 
 from scaling import schema
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 from scaling.step_time import Block, time_steps
 from scaling.store.check import StoreError, store_message
 from scaling.store.client import Store

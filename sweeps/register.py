@@ -6,7 +6,8 @@ import os
 import warnings
 
 from scaling import schema
-from scaling.config import ConfigError, StudyConfig
+from scaling.config import StudyConfig
+from scaling.limits import ConfigError
 from scaling.store.read_back import RunReader, trial_of
 from scaling.validation import validate_study
 from sweeps.command_line import given, key_values

@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from analysis.report.tables import file_name
-from scaling.config import ConfigError, CustomTaskConfig, StudyConfig
+from scaling.config import StudyConfig
+from scaling.limits import ConfigError
 from scaling.record.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from scaling.record.journal import JournalError, JournalReader, inside, journal_path
 from scaling.schema import note_code, note_text
+from scaling.tasks.config import CustomTaskConfig
 from scaling.tasks.custom import make_custom_problem
 from scaling.train import TrainState
 from scaling.trial import prepare

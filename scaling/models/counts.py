@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 from scaling.models.colourization import ColourizationNet
 from scaling.models.config import LAYOUTS, ColourizationModelConfig, check_side, validate_model
 from scaling.one_line_parser import OneLineParser

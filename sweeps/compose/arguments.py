@@ -19,7 +19,7 @@ from hydra.core.override_parser.types import (
     ValueType,
 )
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 from sweeps.compose.grid import parse
 from sweeps.compose.known_keys import LISTS, OPTIONS, Refused, nearest
 

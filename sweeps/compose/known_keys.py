@@ -10,9 +10,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.conf import HydraConf
 
-from scaling.config import OPTIMIZERS, TASKS, ConfigError, TrialConfig
+from scaling.config import TrialConfig
 from scaling.data.config import DATASETS
+from scaling.limits import ConfigError
 from scaling.models.config import LAYOUTS, ColourizationModelConfig
+from scaling.optimizers.config import OPTIMIZERS
+from scaling.tasks.config import TASKS
 
 CHOICES: dict[str, Mapping[str, type]] = {
     "task": TASKS,

@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from omegaconf import DictConfig, OmegaConf
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 from scaling.record.checkpoint import read_headers
 from scaling.record.plan import describe, plan, read_record
 from scaling.result import TrialResult

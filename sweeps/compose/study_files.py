@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
-from scaling.config import TASKS, ColourizationConfig, ConfigError
+from scaling.limits import ConfigError
 from scaling.schema import current_name
+from scaling.tasks.config import TASKS, ColourizationConfig
 
 DEFAULT_TASK = "linear_regression"
 MOST_VALUES = 100_000  # of a file

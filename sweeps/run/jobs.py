@@ -10,7 +10,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from scaling.config import ConfigError, TrialConfig, trial_config
+from scaling.config import TrialConfig, trial_config
+from scaling.limits import ConfigError
 from scaling.record.checkpoint import read_headers, tidy
 from scaling.record.plan import Plan, StudyRecord, differences, plan, read_record, saved_among
 from scaling.result import TrialResult

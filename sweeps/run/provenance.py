@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from scaling import schema
-from scaling.config import ConfigError, StudyConfig
+from scaling.config import StudyConfig
+from scaling.limits import ConfigError
 from scaling.schema import without_password
 from sweeps.run.git_state import git_tags, uncommitted
 

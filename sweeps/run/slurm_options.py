@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 
 COMMANDS = ("sbatch", "squeue", "scancel", "srun")
 AT_LEAST_ONE = ("time_minutes", "cpus", "max_tasks", "grace_seconds")

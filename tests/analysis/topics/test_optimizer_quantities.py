@@ -16,7 +16,7 @@ from analysis.quantities.measured import restricted
 from analysis.report.tables import loss_curves
 from analysis.study import StudyResult, analyse
 from scaling import schema
-from scaling.config import OPTIMIZERS
+from scaling.optimizers.config import OPTIMIZERS
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 LRS = np.geomspace(0.001, 4.0, 48)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from scaling import schema
-from scaling.config import ConfigError, StudyConfig
+from scaling.config import StudyConfig
+from scaling.limits import ConfigError
 from scaling.tasks.finite_regression import drawn_data
 from scaling.trial import prepare
 from tests.scaling.trials import finite_task, optimizer_config, regression_trial, trained

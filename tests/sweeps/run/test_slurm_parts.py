@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from scaling.config import ConfigError, CustomTaskConfig, StudyConfig
+from scaling.config import StudyConfig
+from scaling.limits import ConfigError
 from scaling.record.journal import is_alive, this_process
 from scaling.record.plan import StudyRecord, plan, read_record
+from scaling.tasks.config import CustomTaskConfig
 from scaling.trial import prepare
 from sweeps.run.slurm import end_of_task, share_out
 from sweeps.run.slurm_options import SlurmOptions, slurm_options

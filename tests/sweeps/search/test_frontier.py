@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 from scaling.record.plan import StudyRecord, read_record
 from scaling.store.client import Store
 from scaling.store.sync import Sync

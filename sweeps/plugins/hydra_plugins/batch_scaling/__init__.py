@@ -131,7 +131,7 @@ class GridSweeper(BasicSweeper):
         assert self.hydra_context is not None
         with one_line_errors():
             if self.max_batch_size is not None and self.max_batch_size < 1:
-                from scaling.config import ConfigError
+                from scaling.limits import ConfigError
 
                 key = "hydra.sweeper.max_batch_size"
                 raise ConfigError(key, self.max_batch_size, "must be at least 1, or null")
