@@ -94,7 +94,7 @@ def test_a_quantity_that_the_task_cannot_have_is_refused(monkeypatch: pytest.Mon
     prepare([regression_trial(study=predicting(**OF_ALL))])
     facts = schema.QuantityFacts("of networks", ("colourization", "custom"))
     monkeypatch.setitem(schema.QUANTITIES, "critical_batch_size", facts)
-    message = "the task linear_regression does not have it; it needs colourization or own"
+    message = "the task linear_regression does not have it; it needs colourization or custom"
     with pytest.raises(ConfigError, match=message):
         prepare([regression_trial(study=predicting(**OF_ALL))])
 
