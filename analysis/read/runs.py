@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.read.store_database import read_store
 from analysis.read.stored_values import check_values
-from analysis.read.stores import CURVE_METRICS, StoredRuns, Wanted, read_store
+from analysis.read.stores import CURVE_METRICS, StoredRuns, Wanted
 from scaling import schema
 
 # A run that lacks one of these cannot be placed in the study's grid.
