@@ -24,12 +24,12 @@ from analysis.measure.bootstrap import FrontierDraws, draw_frontier, stack_draws
 from analysis.measure.cells import Cell, cell_frame, compared, read_one_by_one
 from analysis.measure.frontier import frontier_frame, hardest_reached, lr_draws, usable
 from analysis.measure.losses_at_examples import example_budgets, fixed_budget_frame
-from analysis.model_size import GroupCurves, flops_per_example, the_one
+from analysis.measure.model_sizes import GroupCurves, flops_per_example, the_one
 from analysis.read.selection import floor_of
 from analysis.theory.trials import exact_curves, exact_theory, stability_frame, theory_of
-from analysis.topics.lr_rules import lr_rule_frame
+from analysis.fit.lr_rules import lr_rule_frame
 from analysis.topics.recommendations import RECOMMENDATION_COLUMNS, recommend
-from analysis.topics.step_time import StepTime, of_group, read_step_time, step_time_caveats
+from analysis.measure.step_time import StepTime, of_group, read_step_time, step_time_caveats
 from analysis.topics.time_to_target import time_to_target_frames, timed_advice
 
 _THEORY_STEPS = 20_000  # at least this many steps of the recursion, whatever the trials' budget

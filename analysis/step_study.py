@@ -17,7 +17,7 @@ from analysis.measure.bootstrap import FrontierDraws
 from analysis.measure.step_tables import complete_table, draw_table, group_tables, table_cells
 from analysis.read.steps import NO_TARGET, tidy_steps
 from analysis.study import StudyResult, join_study, scaling_frames
-from analysis.topics.step_time import probe_frame, trial_step_seconds
+from analysis.measure.step_time import probe_frame, trial_step_seconds
 from scaling.schema import CENSORED, DIVERGED, REACHED, TARGETS
 
 UNTIMED = pd.DataFrame(

@@ -16,7 +16,7 @@ from analysis.group_study import GroupResult, Settings, analyse_group, join, mea
 from analysis.groups import column_of, prefixed
 from analysis.measure.cells import Cell, read_cells
 from analysis.measure.targets import choose_targets, early_stop_caveats, targets_sentence
-from analysis.model_size import Family, families, flops_per_example
+from analysis.measure.model_sizes import Family, families, flops_per_example
 from analysis.read.selection import (
     finished_trials,
     floor_of,
@@ -25,11 +25,11 @@ from analysis.read.selection import (
     one_trial_per_seed,
     targets_of,
 )
-from analysis.topics.compute_frontier import compute_frontier
-from analysis.topics.scaling_laws import law_caveats, law_frame
-from analysis.topics.step_time import probe_frame, step_time_frame, trial_step_seconds
+from analysis.fit.compute_frontier import compute_frontier
+from analysis.fit.scaling_laws import law_caveats, law_frame
+from analysis.measure.step_time import probe_frame, step_time_frame, trial_step_seconds
 from analysis.topics.time_to_target import halve_double_frame
-from analysis.topics.twice_the_compute import twice_the_compute
+from analysis.fit.twice_the_compute import twice_the_compute
 from scaling.schema import BATCH_SIZES, LOSSES, REPORT
 
 

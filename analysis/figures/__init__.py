@@ -30,7 +30,7 @@ from analysis.figures.weight_decay import draw_weight_decay
 from analysis.read.steps import NO_TARGET
 from analysis.report import tables
 from analysis.study import StudyResult
-from analysis.topics.lr_rules import rule_words
+from analysis.fit.lr_rules import rule_words
 from analysis.topics.noise_scale import KINDS
 from analysis.topics.one_batch_size import is_about_losses
 from analysis.topics.one_step_lr import has_one_step

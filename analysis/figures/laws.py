@@ -14,7 +14,7 @@ from analysis.figures import style
 from analysis.figures.series import look, ordered_look
 from analysis.fit.fitting import FitResult
 from analysis.fit.law_fit import predict
-from analysis.topics.scaling_laws import OWN_TARGETS
+from analysis.fit.scaling_laws import OWN_TARGETS
 
 _QUANTITIES = (
     ("critical_batch_size", "critical batch size"),

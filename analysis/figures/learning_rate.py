@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from analysis.figures import style
 from analysis.figures.series import bars_of
-from analysis.topics.lr_rules import predict_lr
+from analysis.fit.lr_rules import predict_lr
 from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
 
 NEAR_BEST = 1.2

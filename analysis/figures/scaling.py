@@ -17,10 +17,10 @@ from analysis.figures.laws import (
 from analysis.figures.overlaid import plot_overlaid_lr, plot_overlaid_steps
 from analysis.figures.time import plot_step_time, plot_time_to_target
 from analysis.figures.twice import plot_twice_the_compute
-from analysis.model_size import Family
+from analysis.measure.model_sizes import Family
 from analysis.report import tables
 from analysis.study import StudyResult
-from analysis.topics.twice_the_compute import way_curves
+from analysis.fit.twice_the_compute import way_curves
 from scaling.schema import target_label
 
 Tables = dict[str, pd.DataFrame]

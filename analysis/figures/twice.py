@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.figures.series import bars_of, look
-from analysis.topics.twice_the_compute import BASE, BATCH, MODEL, STEPS
+from analysis.fit.twice_the_compute import BASE, BATCH, MODEL, STEPS
 
 _APART = {STEPS: 0.985, BATCH: 1.015, MODEL: 1.0}  # equal compute, shown a little apart
 

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from analysis.groups import group_label
 from analysis.quantities.measured import Measured
-from analysis.topics.twice_the_compute import BATCH, STEPS
+from analysis.fit.twice_the_compute import BATCH, STEPS
 
 if TYPE_CHECKING:
     from analysis.study import StudyResult
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def loss_over_larger_model(result: StudyResult) -> Sequence[Measured]:
     """Of each group: loss after twice the steps, and with twice the batch, minus that of a model
-    about twice as large; see analysis.topics.twice_the_compute. AnalysisError where nothing is
+    about twice as large; see analysis.fit.twice_the_compute. AnalysisError where nothing is
     known."""
     frame = result.twice_the_compute
     if frame.empty:

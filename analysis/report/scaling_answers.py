@@ -14,7 +14,7 @@ from analysis.groups import listed
 from analysis.report.answers import between, rounded, size_words
 from analysis.report.tables import group_label, groups_of, select
 from analysis.study import StudyResult
-from analysis.topics.scaling_laws import OWN_TARGETS
+from analysis.fit.scaling_laws import OWN_TARGETS
 
 Row = dict[str, str]
 

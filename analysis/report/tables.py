@@ -18,7 +18,7 @@ from analysis.measure.frontier import hardest_reached
 from analysis.report.trust import tuning_budget
 from analysis.study import StudyResult
 from analysis.theory.epochs import examples_in_data
-from analysis.topics.lr_rules import predict_lr
+from analysis.fit.lr_rules import predict_lr
 from analysis.topics.noise_floor import noise_floor_frame
 from analysis.topics.noise_scale import noise_against_critical, noise_along_runs
 from analysis.topics.one_batch_size import final_loss, is_about_losses

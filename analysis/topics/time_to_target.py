@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from analysis.fit.fitting import FitResult, hyperbola
 from analysis.measure.bootstrap import FrontierDraws, percentile_interval
-from analysis.topics.step_time import StepTime
+from analysis.measure.step_time import StepTime
 from scaling.schema import REACHED
 
 Floats = NDArray[np.float64]

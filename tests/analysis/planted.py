@@ -10,7 +10,7 @@ import numpy as np
 from analysis.fit.fitting import FitResult
 from analysis.measure.bootstrap import FrontierDraws
 from analysis.measure.cells import Cell
-from analysis.model_size import GroupCurves
+from analysis.measure.model_sizes import GroupCurves
 
 
 def planted_fit(

@@ -14,7 +14,7 @@ from analysis.measure.losses_at_examples import BUDGET_COLUMNS
 from analysis.read.selection import varying_params
 from analysis.study import analyse
 from analysis.theory.trials import exact_theory
-from analysis.topics.compute_frontier import COMPUTE_COLUMNS
+from analysis.fit.compute_frontier import COMPUTE_COLUMNS
 from scaling.problem import RegressionProblem
 from tests.analysis.conftest import Frames
 from tests.analysis.simulated import simulate_study

@@ -12,7 +12,7 @@ import pytest
 
 from analysis.report import tables
 from analysis.study import StudyResult, analyse
-from analysis.topics.lr_rules import predict_lr
+from analysis.fit.lr_rules import predict_lr
 from scaling.problem import RegressionProblem
 from tests.analysis.conftest import Frames
 from tests.analysis.simulated import simulate_study

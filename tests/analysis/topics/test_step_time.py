@@ -13,7 +13,7 @@ from scipy.optimize import nnls
 
 from analysis.fit.fitting import FitResult
 from analysis.measure.bootstrap import FrontierDraws
-from analysis.topics.step_time import (
+from analysis.measure.step_time import (
     STEP_TIME_COLUMNS,
     StepTime,
     fit_step_time,

@@ -10,10 +10,10 @@ import pytest
 
 from analysis.errors import AnalysisError
 from analysis.figures.twice import plot_twice_the_compute
-from analysis.model_size import Family, families
+from analysis.measure.model_sizes import Family, families
 from analysis.quantities.loss_over_larger_model import loss_over_larger_model
 from analysis.study import StudyResult
-from analysis.topics.twice_the_compute import (
+from analysis.fit.twice_the_compute import (
     BASE,
     BATCH,
     MODEL,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.topics.lr_rules import FEWEST_FOR_VERDICT, lr_rule_frame, predict_lr, rule_words
+from analysis.fit.lr_rules import FEWEST_FOR_VERDICT, lr_rule_frame, predict_lr, rule_words
 from tests.benchmarks.rule_coverage import NOT_DECIDED, called
 
 SIZES = 2.0 ** np.arange(11)

@@ -13,8 +13,8 @@ from analysis.fit.fitting import FitResult
 from analysis.fit.law_fit import LAW_COLUMNS, Points, law_row, stack_draws
 from analysis.measure.bootstrap import FrontierDraws
 from analysis.measure.frontier import FRONTIER_COLUMNS
-from analysis.model_size import GroupCurves, families
-from analysis.topics.scaling_laws import OWN_TARGETS, law_caveats, law_frame
+from analysis.measure.model_sizes import GroupCurves, families
+from analysis.fit.scaling_laws import OWN_TARGETS, law_caveats, law_frame
 from tests.analysis.planted import group_curves, planted_cells, planted_fit
 
 NAME = "model.width"

@@ -34,7 +34,7 @@ from analysis.fit.law_fit import (
 from analysis.fit.power_law import FEWEST_WITH_OFFSET
 from analysis.measure.frontier import usable
 from analysis.measure.losses_at_examples import example_budgets, least_of, losses_at_examples
-from analysis.model_size import Family, GroupCurves
+from analysis.measure.model_sizes import Family, GroupCurves
 
 Floats = NDArray[np.float64]
 

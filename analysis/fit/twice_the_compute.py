@@ -20,7 +20,7 @@ from analysis.fit.fit_result import FitResult
 from analysis.fit.intervals import LEVEL, widening
 from analysis.measure.cells import Cell
 from analysis.measure.losses_at_examples import losses_at_examples
-from analysis.model_size import Family, GroupCurves
+from analysis.measure.model_sizes import Family, GroupCurves
 
 Floats = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.measure.losses_at_examples import LossesAtExamples, losses_at_examples
-from analysis.model_size import Family
+from analysis.measure.model_sizes import Family
 
 Floats = NDArray[np.float64]
 
