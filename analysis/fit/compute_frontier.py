@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from analysis.fit.critical_batch_size import FEWEST_SEEDS
 from analysis.fit.law_fit import Points, law_row
 from analysis.measure.bootstrap import percentile_interval
-from analysis.measure.model_sizes import Family
 from analysis.measure.compute_curves import ComputeCurves, read_compute_curves
+from analysis.measure.model_sizes import Family
 
 Floats = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ power law: for that see exponent_without_one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,13 @@ from analysis.fit.law_fit import (
     LAW_COLUMNS,
     Points,
     law_row,
+    predict,
     two_power_rows,
 )
 from analysis.fit.power_law import FEWEST_WITH_OFFSET
 from analysis.measure.frontier import usable
 from analysis.measure.losses_at_examples import example_budgets, least_of, losses_at_examples
-from analysis.measure.model_sizes import Family, GroupCurves
+from analysis.measure.model_sizes import Family, MeasuredGroup
 
 Floats = NDArray[np.float64]
 
@@ -46,7 +47,7 @@ Rows = list[dict[str, Any]]
 
 def law_frame(
     fits: Sequence[FitResult],
-    groups: Sequence[GroupCurves],
+    groups: Sequence[MeasuredGroup],
     families: Sequence[Family],
     frontier: pd.DataFrame,
     *,
@@ -87,6 +88,16 @@ def law_frame(
     return frame.astype(dict.fromkeys(names, object)), points_frame
 
 
+def law_curve(law: Mapping[Any, Any], x: np.ndarray) -> np.ndarray:
+    """y of a row of the laws at x; see scaling_laws.law_frame."""
+    parameters = np.array([np.log(law["coefficient"]), law["exponent"], law["offset"]])
+    if law["form"] != "power":
+        return predict(law["form"], parameters, x)
+    if law["x"] == "target_loss":
+        return predict("power", parameters, x - law["offset"])
+    return law["offset"] + predict("power", parameters, x)
+
+
 def law_caveats(families: Sequence[Family], laws: pd.DataFrame) -> list[str]:
     """Few sizes, and what could not enter."""
     found = []
@@ -116,7 +127,7 @@ def law_caveats(families: Sequence[Family], laws: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _laws_in_target(group: GroupCurves, fits: Sequence[FitResult]) -> Rows:
+def _laws_in_target(group: MeasuredGroup, fits: Sequence[FitResult]) -> Rows:
     """B_crit against the target: with the recorded irreducible loss, zero, and free."""
     known = [fit for fit in fits if fit.critical_batch_size is not None]
     if len(fits) < 2:

@@ -20,7 +20,7 @@ from analysis.fit.fit_result import FitResult
 from analysis.fit.intervals import LEVEL, widening
 from analysis.measure.cells import Cell
 from analysis.measure.losses_at_examples import losses_at_examples
-from analysis.measure.model_sizes import Family, GroupCurves
+from analysis.measure.model_sizes import Family, MeasuredGroup
 
 Floats = NDArray[np.float64]
 
@@ -67,13 +67,13 @@ def twice_the_compute(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _hardest_identified(member: GroupCurves, fits: Sequence[FitResult]) -> FitResult | None:
+def _hardest_identified(member: MeasuredGroup, fits: Sequence[FitResult]) -> FitResult | None:
     own = [fit for fit in fits if fit.group == member.group and fit.identified]
     own = [fit for fit in own if fit.critical_batch_size is not None]
     return min(own, key=lambda fit: fit.target_loss, default=None)
 
 
-def _about_twice(member: GroupCurves, family: Family) -> GroupCurves | None:
+def _about_twice(member: MeasuredGroup, family: Family) -> MeasuredGroup | None:
     """The model whose FLOPs are nearest to twice the member's, if they are about that."""
     flops = member.flops_per_example
     if flops is None:
@@ -87,11 +87,11 @@ def _about_twice(member: GroupCurves, family: Family) -> GroupCurves | None:
     return family.members[min(near)[1]] if near else None
 
 
-Way = tuple[str, GroupCurves, int, float]  # name, model, batch size, steps
+Way = tuple[str, MeasuredGroup, int, float]  # name, model, batch size, steps
 
 
 def _base(
-    member: GroupCurves, larger: GroupCurves, critical_batch_size: float
+    member: MeasuredGroup, larger: MeasuredGroup, critical_batch_size: float
 ) -> tuple[int, float] | None:
     """Batch size and steps to start from."""
     own, more = _trained_examples(member), _trained_examples(larger)
@@ -107,7 +107,7 @@ def _base(
     return (size, float(steps)) if steps >= 1 else None
 
 
-def _trained_examples(member: GroupCurves) -> dict[int, float]:
+def _trained_examples(member: MeasuredGroup) -> dict[int, float]:
     """Of each batch size, how far all of its lrs that did not diverge were trained."""
     read = losses_at_examples(member.cells, [], 0)
     known = np.isfinite(read.end_examples)
@@ -115,7 +115,7 @@ def _trained_examples(member: GroupCurves) -> dict[int, float]:
     return {int(size): float(end) for size, end in zip(sizes, ends, strict=True)}
 
 
-def _ways(member: GroupCurves, larger: GroupCurves, size: int, steps: float) -> list[Way]:
+def _ways(member: MeasuredGroup, larger: MeasuredGroup, size: int, steps: float) -> list[Way]:
     ratio = (larger.flops_per_example or np.nan) / (member.flops_per_example or np.nan)
     return [
         (BASE, member, size, steps),
@@ -186,7 +186,7 @@ def way_curves(found: Sequence[Family], rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
-def _matches(member: GroupCurves, family: Family, row: dict[Any, Any]) -> bool:
+def _matches(member: MeasuredGroup, family: Family, row: dict[Any, Any]) -> bool:
     same = all(row.get(name) == value for name, value in family.others.items())
     return same and member.model_size == row["model_size"]
 

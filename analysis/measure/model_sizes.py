@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from analysis.measure.bootstrap import FrontierDraws
 from analysis.measure.cells import Cell
+from analysis.measure.step_time import StepTime
+from analysis.words import short_number
 from scaling.schema import MODEL_SIZE
 
 # What an example costs forward, in multiply-adds, by the first of these that all trials have.
@@ -24,12 +26,13 @@ _COSTS = {
 
 
 @dataclass(frozen=True)
-class GroupCurves:
-    """What the laws need of one group beside its fits.
+class MeasuredGroup:
+    """What was measured of one group, as the topics need it beside the fits.
 
-    floor: irreducible loss; cells: all of its (batch size, lr); draws: of its frontier, by batch
-    size, K in the order of targets. model_size and flops_per_example are None where not known, or
-    not the same for all trials of the group.
+    floor: irreducible loss; cells: those (batch size, lr) that may be the best of their batch size;
+    draws: of its frontier, by batch size, K in the order of targets. model_size and
+    flops_per_example are None where not known, or not the same for all trials of the group; time is
+    None where no step was timed.
     """
 
     group: dict[str, Any]
@@ -39,6 +42,9 @@ class GroupCurves:
     draws: dict[int, FrontierDraws]
     model_size: float | None
     flops_per_example: float | None
+    frontier: pd.DataFrame = field(default_factory=pd.DataFrame)
+    optimizer: str = "sgd"
+    time: StepTime | None = None
 
     @property
     def n_seeds(self) -> int:
@@ -51,18 +57,24 @@ class Family:
     """Groups that differ in model size alone, by increasing size; `others`: what they share."""
 
     others: dict[str, Any]
-    members: list[GroupCurves]
+    members: list[MeasuredGroup]
 
     @property
     def sizes(self) -> NDArray[np.float64]:
         return np.array([member.model_size for member in self.members], float)
 
     @property
+    def labels(self) -> list[str]:
+        """Model sizes as they are read; "" where there is only one."""
+        several = len(self.members) > 1
+        return [short_number(member.model_size or 0) if several else "" for member in self.members]
+
+    @property
     def n_seeds(self) -> int:
         return min((member.n_seeds for member in self.members), default=0)
 
 
-def families(groups: Sequence[GroupCurves]) -> list[Family]:
+def families(groups: Sequence[MeasuredGroup]) -> list[Family]:
     """One family for each value of the params that are no measure of size.
 
     A param measures size if it is a number and changing it alone changes model_size. Where a
@@ -71,7 +83,7 @@ def families(groups: Sequence[GroupCurves]) -> list[Family]:
     names = list(groups[0].group) if groups else []
     sized = all(group.model_size is not None for group in groups)
     others = [name for name in names if not (sized and _measures_size(name, groups))]
-    found: dict[tuple[Any, ...], list[GroupCurves]] = {}
+    found: dict[tuple[Any, ...], list[MeasuredGroup]] = {}
     for group in groups:
         found.setdefault(tuple(group.group[name] for name in others), []).append(group)
     return [
@@ -104,7 +116,7 @@ def the_one(values: pd.Series) -> float | None:
     return float(distinct[0]) if single else None
 
 
-def _measures_size(name: str, groups: Sequence[GroupCurves]) -> bool:
+def _measures_size(name: str, groups: Sequence[MeasuredGroup]) -> bool:
     sizes: dict[tuple[Any, ...], set[float | None]] = {}
     for group in groups:
         if not _is_number(group.group[name]):

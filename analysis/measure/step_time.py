@@ -15,16 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.measure.bootstrap import percentile_interval
-from scaling.schema import MODEL_SIZE, STEP_SECONDS
+from scaling.schema import STEP_SECONDS
 
 Floats = NDArray[np.float64]
 
-STEP_TIME_COLUMNS = [
-    MODEL_SIZE, "batch_size", "step_seconds", "step_seconds_low", "step_seconds_high",
-    "examples_per_second", "n_trials", "fitted_seconds", "overhead_seconds",
-    "seconds_per_example", "misfit", "fits",
-]  # fmt: skip
 MISFIT = 0.2  # a fitted time further off than this share does not describe the device
 
 
@@ -147,39 +141,3 @@ def fit_step_time(batch_size: Floats, seconds: Floats) -> Floats:
         axis=1,
     )
     return found if np.ndim(seconds) == 2 else found[0]
-
-
-def step_time_frame(times: Sequence[StepTime], group_by: Sequence[str]) -> pd.DataFrame:
-    """A row a group and measured batch size: group.., STEP_TIME_COLUMNS. Times in seconds; _low and
-    _high: 95 % of the median over trials; misfit: fitted over measured, minus one; fits: whether
-    every batch size of the group lies within MISFIT of the fit."""
-    rows = []
-    for time in times:
-        low, high = percentile_interval(time.draws)
-        single = time.n_trials < 2
-        low, high = np.where(single, np.nan, low), np.where(single, np.nan, high)
-        fitted, misfit = time.fitted(time.batch_sizes), time.misfit
-        for i, size in enumerate(time.batch_sizes):
-            row = {
-                **time.group, MODEL_SIZE: time.model_size, "batch_size": int(size),
-                "step_seconds": time.seconds[i], "step_seconds_low": low[i],
-                "step_seconds_high": high[i], "examples_per_second": size / time.seconds[i],
-                "n_trials": int(time.n_trials[i]), "fitted_seconds": fitted[i],
-                "overhead_seconds": time.overhead, "seconds_per_example": time.per_example,
-                "misfit": misfit[i], "fits": time.fits,
-            }  # fmt: skip
-            rows.append(row)
-    named = [name for name in group_by if name != MODEL_SIZE]
-    return pd.DataFrame(rows, columns=[*named, *STEP_TIME_COLUMNS])
-
-
-def step_time_caveats(time: StepTime) -> list[str]:
-    """Where overhead and cost per example do not describe the device."""
-    if time.fits or np.isnan(time.overhead):
-        return []
-    worst = int(np.abs(time.misfit).argmax())
-    return [
-        "Seconds per step are not an overhead plus a cost per example: at batch size "
-        f"{time.batch_sizes[worst]:g} the fit is {100 * time.misfit[worst]:+.0f} % off, so times "
-        "between the measured batch sizes are not given."
-    ]

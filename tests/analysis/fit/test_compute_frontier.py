@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.measure.model_sizes import families, flops_per_example
 from analysis.fit.compute_frontier import COMPUTE_COLUMNS, LOSS_COLUMNS, compute_frontier, valley
+from analysis.measure.model_sizes import families, flops_per_example
 from tests.analysis.planted import group_curves, planted_cells
 
 NAME = "model.width"

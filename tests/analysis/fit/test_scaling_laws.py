@@ -11,23 +11,23 @@ import pytest
 
 from analysis.fit.fitting import FitResult
 from analysis.fit.law_fit import LAW_COLUMNS, Points, law_row, stack_draws
+from analysis.fit.scaling_laws import OWN_TARGETS, law_caveats, law_frame
 from analysis.measure.bootstrap import FrontierDraws
 from analysis.measure.frontier import FRONTIER_COLUMNS
-from analysis.measure.model_sizes import GroupCurves, families
-from analysis.fit.scaling_laws import OWN_TARGETS, law_caveats, law_frame
+from analysis.measure.model_sizes import MeasuredGroup, families
 from tests.analysis.planted import group_curves, planted_cells, planted_fit
 
 NAME = "model.width"
 
 
-def frontier_of(groups: list[GroupCurves], rows: Sequence[dict[str, Any]] = ()) -> pd.DataFrame:
+def frontier_of(groups: list[MeasuredGroup], rows: Sequence[dict[str, Any]] = ()) -> pd.DataFrame:
     names = list(groups[0].group)
     return pd.DataFrame(rows, columns=[*names, *FRONTIER_COLUMNS])
 
 
 def sized(
     sizes: Sequence[float], targets: list[float], noise: float = 0.0, seed: int = 0
-) -> tuple[list[GroupCurves], list[FitResult]]:
+) -> tuple[list[MeasuredGroup], list[FitResult]]:
     """S_min = 3 N^0.5 L^-1 and E_min = 40 N^0.8 L^-1.6, so B_crit ~ N^0.3 L^-0.6."""
     rng = np.random.default_rng(seed)
     groups = [group_curves({NAME: size}, size, targets=targets) for size in sizes]
@@ -39,7 +39,7 @@ def sized(
     return groups, fits
 
 
-def laws_of(groups: list[GroupCurves], fits: list[FitResult]) -> pd.DataFrame:
+def laws_of(groups: list[MeasuredGroup], fits: list[FitResult]) -> pd.DataFrame:
     return law_frame(fits, groups, families(groups), frontier_of(groups))[0]
 
 
@@ -151,7 +151,7 @@ def test_few_sizes_have_a_warning() -> None:
     assert law_caveats(families(groups), laws_of(groups, fits)) == []
 
 
-def own_targets(sizes: Sequence[float]) -> tuple[list[GroupCurves], list[FitResult]]:
+def own_targets(sizes: Sequence[float]) -> tuple[list[MeasuredGroup], list[FitResult]]:
     """Published tables: a target a size, the larger the lower; B_crit = 50 N^0.4."""
     groups = [group_curves({NAME: n}, n, targets=[4 * n**-0.1]) for n in sizes]
     rng = np.random.default_rng(0)

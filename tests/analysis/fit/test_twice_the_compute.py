@@ -8,11 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import StudyResult
 from analysis.errors import AnalysisError
-from analysis.figures.twice import plot_twice_the_compute
-from analysis.measure.model_sizes import Family, families
-from analysis.quantities.loss_over_larger_model import loss_over_larger_model
-from analysis.study import StudyResult
 from analysis.fit.twice_the_compute import (
     BASE,
     BATCH,
@@ -22,6 +19,8 @@ from analysis.fit.twice_the_compute import (
     twice_the_compute,
     way_curves,
 )
+from analysis.measure.model_sizes import Family, families
+from analysis.topics.twice_the_compute import loss_over_larger_model, plot_twice_the_compute
 from tests.analysis.planted import group_curves, planted_cells, planted_fit
 
 NAME = "model.width"
@@ -120,18 +119,19 @@ def test_standard_errors_are_those_of_the_seeds() -> None:
 
 def _result(small_result: StudyResult, found: list[Family], n_bootstrap: int = 50) -> StudyResult:
     frame = twice_the_compute(found, [FIT], n_bootstrap)
-    return dataclasses.replace(
-        small_result, families=found, group_by=[NAME], twice_the_compute=frame
-    )
+    result = dataclasses.replace(small_result, group_by=[NAME])
+    result.families = found
+    result.frames = {"twice_the_compute": frame}
+    return result
 
 
 def test_the_quantity_and_the_figure(small_result: StudyResult) -> None:
     found = planted({4.0: 6.0, 9.0: 15.0}, noise=0.02)
     result = _result(small_result, found)
-    steps, batch = loss_over_larger_model(result)
+    steps, batch = loss_over_larger_model(result, result.frames)
     assert steps.what == "width = 4, twice the steps"
     assert batch.what == "width = 4, twice the batch"
-    frame = result.twice_the_compute
+    frame = result.frames["twice_the_compute"]
     assert steps.value == row_of(frame, STEPS)["over_larger_model"]
     assert steps.standard_error
     assert steps.low is not None
@@ -149,9 +149,12 @@ def test_the_quantity_and_the_figure(small_result: StudyResult) -> None:
 
 def test_without_seeds_there_is_no_standard_error(small_result: StudyResult) -> None:
     result = _result(small_result, planted({4.0: 6.0, 9.0: 15.0}, n_seeds=1))
-    assert [one.standard_error for one in loss_over_larger_model(result)] == [None, None]
+    assert [one.standard_error for one in loss_over_larger_model(result, result.frames)] == [
+        None,
+        None,
+    ]
 
 
 def test_a_study_without_sizes_is_told_what_it_needs(small_result: StudyResult) -> None:
     with pytest.raises(AnalysisError, match=r"it needs a model of 1\.5 to 2\.7 times the FLOPs"):
-        loss_over_larger_model(small_result)
+        loss_over_larger_model(small_result, small_result.frames)

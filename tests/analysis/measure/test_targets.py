@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import analyse
 from analysis.errors import AnalysisError
 from analysis.measure.cells import read_cells
 from analysis.measure.targets import choose_targets, early_stop_caveats
 from analysis.read.curves import tidy_curves
-from analysis.study import analyse
 
 SIZES = [8, 32, 128, 512]
 

@@ -1,4 +1,4 @@
-"""One group of a study: its frontier, fits, rules, advice and times."""
+"""One group of a study: its frontier, fits and theory, and what a reader has to know of them."""
 
 from __future__ import annotations
 
@@ -11,33 +11,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.caveats import (
-    Caveat,
-    fit_caveats,
-    recommendation_caveats,
-    trial_caveats,
-    value_edge_caveats,
-)
+from analysis.caveats import Caveat, trial_caveats, value_edge_caveats
 from analysis.fit.critical_batch_size import exact_critical_batch_size, find_critical_batch_size
-from analysis.fit.fitting import LIKELIHOOD, FitResult
+from analysis.fit.fit_caveats import fit_caveats
+from analysis.fit.fitting import LIKELIHOOD
 from analysis.measure.bootstrap import FrontierDraws, draw_frontier, stack_draws
 from analysis.measure.cells import Cell, cell_frame, compared, read_one_by_one
-from analysis.measure.frontier import frontier_frame, hardest_reached, lr_draws, usable
-from analysis.measure.losses_at_examples import example_budgets, fixed_budget_frame
-from analysis.measure.model_sizes import GroupCurves, flops_per_example, the_one
+from analysis.measure.frontier import frontier_frame, hardest_reached
+from analysis.measure.model_sizes import MeasuredGroup, flops_per_example, the_one
+from analysis.measure.step_time import of_group, read_step_time
 from analysis.read.selection import floor_of
+from analysis.study import Statistics
 from analysis.theory.trials import exact_curves, exact_theory, stability_frame, theory_of
-from analysis.fit.lr_rules import lr_rule_frame
-from analysis.topics.recommendations import RECOMMENDATION_COLUMNS, recommend
-from analysis.measure.step_time import StepTime, of_group, read_step_time, step_time_caveats
-from analysis.topics.time_to_target import time_to_target_frames, timed_advice
 
 _THEORY_STEPS = 20_000  # at least this many steps of the recursion, whatever the trials' budget
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked of every group alike; the arguments of study.analyse."""
+    """What is asked of every group alike; the arguments of analysis.analyse."""
 
     n_bootstrap: int
     seed: int
@@ -45,26 +37,6 @@ class Settings:
     tuned: Sequence[str] = ("lr",)
     jointly: bool = False
     with_theory: bool = True
-
-
-@dataclass
-class GroupResult:
-    """StudyResult's frames for one group."""
-
-    cells: pd.DataFrame
-    frontier: pd.DataFrame
-    theory: pd.DataFrame
-    fits: list[FitResult]
-    lr_rules: pd.DataFrame
-    fixed_budget: pd.DataFrame
-    recommendations: pd.DataFrame
-    caveats: list[Caveat | str]
-    curves: GroupCurves
-    time: StepTime | None
-    time_to_target: pd.DataFrame
-    batch_size_choices: pd.DataFrame
-    stability: pd.DataFrame
-    exact_curves: pd.DataFrame
 
 
 @dataclass
@@ -113,7 +85,7 @@ def measured_frontier(
     return Measured(rows, draws, frontier, given)
 
 
-def analyse_group(
+def group_statistics(
     group: dict[str, Any],
     trials: pd.DataFrame,
     measured: Measured,
@@ -122,65 +94,65 @@ def analyse_group(
     rng: np.random.Generator,
     settings: Settings,
     probes: pd.DataFrame,
-) -> GroupResult:
-    """Fits, rules, advice and times of one group; cells are empty where a table was given."""
-    n_bootstrap, seed = settings.n_bootstrap, settings.seed
-    floor, names = floor_of(trials), list(group)
-    rows, draws, frontier = measured.rows, measured.draws, measured.frontier
+) -> Statistics:
+    """Theory, fits and caveats of one group; cells are empty where a table was given."""
+    frontier, names = measured.frontier, list(group)
     max_steps = max(_THEORY_STEPS, int(trials["last_step"].max()))
     known = trials if settings.with_theory else trials.iloc[:0]
     theory = exact_theory(known, targets, max_steps, _evaluations(cells))
     stability, exact = _beyond_targets(known, frontier, cells)
-    optimizer = str(trials["optimizer.name"].iloc[0]) if "optimizer.name" in trials else "sgd"
-    size = the_one(trials["model_size"])
-    timed = of_group(trials, probes, group)
-    time = read_step_time(timed, group, size, n_bootstrap, [seed])
-    fits, rules, advice = [], [], []
-    caveats = trial_caveats(rows[rows["target_loss"] == targets[0]], exact=len(theory) > 0)
+    first = measured.rows[measured.rows["target_loss"] == targets[0]]
+    caveats: list[Caveat | str] = [*trial_caveats(first, exact=len(theory) > 0)]
     caveats += value_edge_caveats(frontier)
+    fits = []
     for k, target in enumerate(targets):
         points = frontier[frontier["target_loss"] == target]
-        drawn = stack_draws(draws, points["batch_size"].tolist(), k)
         fit = find_critical_batch_size(
             points,
-            drawn,
+            stack_draws(measured.draws, points["batch_size"].tolist(), k),
             group=group,
             target_loss=target,
-            n_bootstrap=n_bootstrap,
+            n_bootstrap=settings.n_bootstrap,
             rng=rng,
             objective=settings.objective,
         )
         fit.exact = exact_critical_batch_size(theory[theory["target_loss"] == target], fit)
         fits.append(fit)
-        sound, lrs = usable(points), lr_draws(points, drawn)
-        if sound["lr"].isna().all():  # a table of steps without lrs
-            sound, lrs = sound.iloc[:0], None
-        rules.append(lr_rule_frame(sound, group, target, optimizer, lrs))
-        advice += recommend(fit, points)
         caveats += fit_caveats(fit, points)
-    caveats += step_time_caveats(time) if time is not None else []
-    in_minimum = compared(cells)
-    in_seconds, choices = time_to_target_frames(frontier, draws, targets, time, fits, group)
-    advice = timed_advice(advice, frontier, choices)
-    caveats += recommendation_caveats(advice, fits)
-    budgets = example_budgets(frontier)
-    return GroupResult(
-        cells=rows,
+    return Statistics(
+        cells=measured.rows,
         frontier=frontier,
         theory=theory.assign(**group)[[*names, *theory.columns]],
-        fits=fits,
-        lr_rules=join(rules),
-        fixed_budget=fixed_budget_frame(in_minimum, floor, budgets, group, n_bootstrap, [seed]),
-        recommendations=pd.DataFrame(advice, columns=pd.Index([*names, *RECOMMENDATION_COLUMNS])),
-        caveats=caveats,
-        curves=GroupCurves(
-            group, floor, targets, in_minimum, draws, size, the_one(flops_per_example(trials)[0])
-        ),
-        time=time,
-        time_to_target=in_seconds,
-        batch_size_choices=choices,
         stability=stability.assign(**group)[[*names, *stability.columns]],
         exact_curves=exact.assign(**group)[[*names, *exact.columns]],
+        fits=fits,
+        measured=[_measured_group(group, trials, measured, cells, targets, settings, probes)],
+        caveats=[(group, caveat) for caveat in caveats],
+    )
+
+
+def _measured_group(
+    group: dict[str, Any],
+    trials: pd.DataFrame,
+    measured: Measured,
+    cells: list[Cell],
+    targets: list[float],
+    settings: Settings,
+    probes: pd.DataFrame,
+) -> MeasuredGroup:
+    size = the_one(trials["model_size"])
+    timed = of_group(trials, probes, group)
+    return MeasuredGroup(
+        group=group,
+        floor=floor_of(trials),
+        targets=targets,
+        cells=compared(cells),
+        draws=measured.draws,
+        model_size=size,
+        flops_per_example=the_one(flops_per_example(trials)[0]),
+        frontier=measured.frontier,
+        optimizer=str(trials["optimizer.name"].iloc[0]) if "optimizer.name" in trials else "sgd",
+        time=read_step_time(timed, group, size, settings.n_bootstrap, [settings.seed]),
     )
 
 
@@ -223,9 +195,3 @@ def _draw(
         size: draw_frontier(tried, levels, settings.n_bootstrap, child, seeds, one_by_one)
         for (size, tried), child in zip(of_size.items(), children, strict=True)
     }
-
-
-def join(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """All rows; an empty frame with the columns if there are none."""
-    full = [frame for frame in frames if len(frame)]
-    return pd.concat(full, ignore_index=True) if full else frames[0]

@@ -1,18 +1,60 @@
-"""What studies of pencil-and-paper results measure: distances along runs, paths of weights."""
+"""How do the weights move? Paths and distances, where the answer is known on paper."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures import style
+from analysis.figures.drawing import Drawing
+from analysis.groups import group_label, select
+from analysis.topics.topic import Part, Topic
 
 Series = Sequence[tuple[str, pd.DataFrame]]
 _MOST_MARKERS = 12
+_DISTANCES = {
+    "minimum_norm_distance": "distance to the minimum-norm solution / its length",
+    "row_space_residual": "share of w outside the row space of X",
+}
+
+
+def drawings(part: Part) -> Iterator[Drawing]:
+    """What only tasks measure whose answer is known on paper; all batch sizes of a group."""
+    trials, curves = part.study.trials, part.study.curves
+    if not {"weight_1", *_DISTANCES} & set(curves):
+        return
+    series = []
+    for group in part.groups:
+        runs = select(trials, group)["run_id"]
+        name = group_label(group) or "all trials"
+        series.append((name, curves[curves["run_id"].isin(runs)]))
+    example = [f"task.{name}" for name in ("inputs", "labels")]
+    one_example = set(example) <= set(trials) and "weight_1" in curves
+    texts = trials[example].drop_duplicates().to_numpy() if one_example else []
+    if len(texts) == 1 and len(json.loads(texts[0][1])) == 1:
+        yield Drawing(
+            "weight_paths",
+            "Paths of the two weights",
+            "Each marker is a step, the first dozen of them. Every point of the solid line fits "
+            "the example; gradients are multiples of x, so what follows them stays on span(x).",
+            plot_weight_paths(series, *texts[0]),
+            "curves",
+            curves[["run_id", "step", "loss", "weight_1", "weight_2"]],
+        )
+    for metric, label in _DISTANCES.items():
+        if metric in curves and (curves[metric] > 0).any():
+            yield Drawing(
+                f"{metric}_against_steps",
+                f"{label[0].upper()}{label[1:]}",
+                "A line a trial, a colour a group; batch sizes of a group share its colour.",
+                plot_metric(series, metric, label),
+                "curves",
+                curves[["run_id", "step", metric]],
+            )
 
 
 def plot_metric(series: Series, metric: str, label: str) -> Figure:
@@ -64,3 +106,6 @@ def plot_weight_paths(series: Series, inputs: str, labels: str) -> Figure:
         ax.set(xlabel="$w_1$", ylabel="$w_2$", aspect="equal")
         style.legend_below(figure, ax, 3)
     return figure
+
+
+TOPIC = Topic("weight_paths", drawings=drawings)

@@ -1,19 +1,16 @@
-"""How far an optimizer moves the critical batch size, as a quantity of predictions."""
+"""How do optimizers compare? The ratio of their critical batch sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.errors import AnalysisError
 from analysis.fit.fit_result import FitResult
 from analysis.groups import group_label
-from analysis.quantities.measured import Measured
-
-if TYPE_CHECKING:
-    from analysis.study import StudyResult
+from analysis.study import Study
+from analysis.topics.topic import Finding, Frames, Topic
 
 ORDER = (  # the plainest first
     *("sgd", "sgdw", "momentum", "momentumw", "nesterov", "rmsprop", "rmspropw"),
@@ -22,7 +19,7 @@ ORDER = (  # the plainest first
 _95 = 1.96
 
 
-def critical_batch_size_ratio(result: StudyResult) -> Sequence[Measured]:
+def critical_batch_size_ratio(study: Study, frames: Frames) -> Sequence[Finding]:
     """B_crit of every other optimizer over that of the plainest one (ORDER; then those that others
     name, by their names), by target.
 
@@ -30,10 +27,10 @@ def critical_batch_size_ratio(result: StudyResult) -> Sequence[Measured]:
     predicted: the ratio of the exact frontiers, continuous lr. Raises AnalysisError where the
     trials are of one optimizer, or the plainest has several settings.
     """
-    targets = sorted({fit.target_loss for fit in result.fits}, reverse=True)
-    found: list[Measured] = []
+    targets = sorted({fit.target_loss for fit in study.fits}, reverse=True)
+    found: list[Finding] = []
     for target in targets:
-        fits = [fit for fit in result.fits if fit.target_loss == target]
+        fits = [fit for fit in study.fits if fit.target_loss == target]
         names = [_optimizer(fit) for fit in fits]
         least = min(names, key=_plainness) if names else ""
         if len(set(names)) < 2 or names.count(least) > 1:
@@ -55,7 +52,7 @@ def _optimizer(fit: FitResult) -> str:
     return str(fit.group.get("optimizer.name", ORDER[0]))
 
 
-def _ratio(fit: FitResult, reference: FitResult) -> Measured:
+def _ratio(fit: FitResult, reference: FitResult) -> Finding:
     what = f"{group_label(fit.group)} / {_optimizer(reference)}, target {fit.target_loss:.4g}"
     ours, theirs = fit.critical_batch_size, reference.critical_batch_size
     exact = [(one.exact or {}).get("continuous_lr") for one in (fit, reference)]
@@ -64,10 +61,10 @@ def _ratio(fit: FitResult, reference: FitResult) -> Measured:
         unknown = fit if ours is None else reference
         reason = f"{group_label(unknown.group)}: not identified, {unknown.reason}"
         low = fit.at_least / theirs if theirs and fit.at_least else None
-        return Measured(what, None, low=low, predicted=predicted, reason=reason)
+        return Finding(what, None, low=low, predicted=predicted, reason=reason)
     spread = float(np.sqrt(_log_variance(fit) + _log_variance(reference)))
     value = ours / theirs
-    return Measured(
+    return Finding(
         what=what,
         value=value,
         standard_error=value * spread,
@@ -83,3 +80,6 @@ def _log_variance(fit: FitResult) -> float:
     ends = [end for end in fit.ci95.get("critical_batch_size", (None, None)) if end]
     widths = [abs(np.log(end / fit.critical_batch_size)) for end in ends]
     return float(np.mean(widths) / _95) ** 2 if widths else float("inf")
+
+
+TOPIC = Topic("optimizers", quantities={"critical_batch_size_ratio": critical_batch_size_ratio})

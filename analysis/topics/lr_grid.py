@@ -1,8 +1,8 @@
-"""Steps to target over the lr x batch size grid, and the best lr against batch size."""
+"""What did every learning rate and batch size give? Steps, divergence, and the stability limit."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from analysis.figures import style
-from analysis.figures.series import bars_of
-from analysis.fit.lr_rules import predict_lr
-from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
+from analysis.figures.drawing import Drawing
+from analysis.topics.topic import Part, Topic
+from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED, target_label
 
 NEAR_BEST = 1.2
 _NO_STEPS = {  # colour, hatch and words of the cells without a crossing
@@ -24,14 +24,30 @@ _NO_STEPS = {  # colour, hatch and words of the cells without a crossing
     CENSORED: ("#f2f2f2", "////", "not reached in its budget"),
     LEFT_CENSORED: ("#ffffff", "....", "met at the first evaluation"),
 }
-_RULE_NAMES = {
-    "constant": ("constant", (0, (3, 1.5, 1, 1.5, 1, 1.5))),
-    "power": ("free power, lr ∝ $B^k$", (0, (8, 1.5))),
-    "linear": ("linear, lr ∝ B", (0, (1, 1.4))),
-    "square_root": ("square root, lr ∝ √B", (0, (5, 2))),
-    "saturating": (r"saturating, $\mathrm{lr_{max}}/(1 + B_*/B)^a$", "-"),
-    "surge": ("surge, rises then falls", (0, (6, 2, 1, 2))),
-}
+_STABILITY = (
+    " Red: the largest stable learning rate by the exact theory; above it the expected loss grows "
+    "without bound (single runs may still be lucky for a while)."
+)
+
+
+def drawings(part: Part) -> Iterator[Drawing]:
+    cells = part.frames["steps_by_lr"].dropna(subset="lr")
+    known = len(part.frames["stability"]) > 0
+    for i, target in enumerate(part.targets if cells["lr"].notna().any() else []):
+        yield Drawing(
+            "steps_by_lr_and_batch_size" + (f"_{target_label(target)}" if i else ""),
+            f"Steps to target {target:.3g} by learning rate and batch size",
+            "Bright is fast. Hatched cells never got there: their training diverged, or its budget "
+            "ran out first; blank ones were not tried." + (_STABILITY if known else ""),
+            plot_lr_heat_map(
+                cells[cells["target_loss"] == target],
+                part.frames["steps_by_batch_size"].query("target_loss == @target"),
+                part.frames["stability"],
+            ),
+            "steps_by_lr",
+            cells[cells["target_loss"] == target].reset_index(drop=True),
+            folded=i > 0,
+        )
 
 
 def plot_lr_heat_map(
@@ -131,49 +147,13 @@ def _heat_map_legend(outcomes: Collection[str]) -> list[Any]:
     ]
 
 
-def plot_best_lr(
-    best_lr: pd.DataFrame, lr_rules: pd.DataFrame, theory: pd.DataFrame, target: float
-) -> Figure:
-    """Best lr against batch size for one target, with the rules fitted to it.
-
-    Hollow points lie at the edge of the tried grid and are left out of the rules.
-    """
-    with style.house_style():
-        figure, ax = style.new_axes(5.2)
-        own = best_lr[(best_lr["target_loss"] == target) & best_lr["lr"].notna()]
-        own = own[own["outcome"] == REACHED]
-        edge = own["lr_at_edge"].astype(bool)
-        color = style.target_colors(1)[0]
-        ax.errorbar(own["batch_size"], own["lr"], bars_of(own, "lr"), ls="", color=color, lw=1.2)
-        for where, fill, label in ((~edge, color, "best lr"), (edge, "white", "at grid edge")):
-            if where.any():
-                points = own.loc[where]
-                ax.plot(
-                    points["batch_size"], points["lr"], ls="", marker="o", color=color, mfc=fill,
-                    label=label, zorder=4,
-                )  # fmt: skip
-        exact = theory[(theory["target_loss"] == target) & (theory["lr_choice"] == "continuous_lr")]
-        if len(exact):
-            ax.plot(
-                exact["batch_size"], exact["lr"], ls="", marker="+", ms=10, color=style.INK,
-                label="exact theory, continuous lr", zorder=3,
-            )  # fmt: skip
-        _plot_rules(ax, own, lr_rules[lr_rules["target_loss"] == target])
-        style.batch_size_axis(ax, own["batch_size"])
-        style.log_axis(ax, "y", "best learning rate")
-        if len(own):
-            ax.set_ylim(own["lr"].min() / 2.5, own["lr"].max() * 2.5)
-        style.legend_below(figure, ax)
-    return figure
-
-
-def _plot_rules(ax: Axes, own: pd.DataFrame, rules: pd.DataFrame) -> None:
-    if own.empty:
-        return
-    dense = np.geomspace(own["batch_size"].min(), own["batch_size"].max(), 200)
-    colors = style.target_colors(len(_RULE_NAMES) + 1)[1:]
-    for i, rule in enumerate(rules[rules["shown"].astype(bool)].to_dict("records")):
-        name, line = _RULE_NAMES.get(rule["rule"], (rule["rule"], "-"))
-        label, width = (f"{name} (preferred)", 2.2) if rule["preferred"] else (name, 1.1)
-        shown = {"color": colors[i % len(colors)], "ls": line, "lw": width, "label": label}
-        ax.plot(dense, predict_lr(rule, dense), **shown, zorder=2)
+TOPIC = Topic(
+    "lr_grid",
+    scope="group",
+    frames=lambda study, _: {
+        "steps_by_lr": study.cells,
+        "theory": study.theory,
+        "stability": study.stability,
+    },
+    drawings=drawings,
+)

@@ -1,20 +1,57 @@
-"""The compute frontier: the loss that a budget buys, and what to spend it on."""
+"""What should a compute budget be spent on? Model size, batch size and steps of the lowest loss."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures import style
-from analysis.figures.laws import exponent_words, law_curve
+from analysis.figures.drawing import Drawing
 from analysis.figures.series import bars, ordered_look
+from analysis.fit.compute_frontier import compute_frontier
+from analysis.fit.scaling_laws import law_curve
+from analysis.study import Study
+from analysis.topics.topic import Frames, Part, Topic
+from analysis.words import law_interval
 
 _SPENT_ON = (
     ("model_size", "model size"),
     ("batch_size", "batch size"),
     ("steps", "steps"),
 )
+
+
+def drawings(part: Part) -> Iterator[Drawing]:
+    frontier = part.frames["compute_frontier"]
+    if len(frontier) < 2:
+        return
+    losses = part.frames["loss_by_compute"]
+    laws = part.frames["laws"]
+    in_compute = laws[laws["x"] == "compute"]
+    counted = f"Compute is FLOPs of an example x batch size x steps, {part.study.flops_counted}."
+    yield Drawing(
+        "loss_against_compute",
+        "Held-out loss against compute",
+        "What a budget buys: the lowest mean loss of each model size over batch sizes and learning "
+        f"rates, and the lowest of all. {counted} Budgets at which a trial that had stopped might "
+        "have been lower are left out.",
+        plot_loss_against_compute(losses, frontier),
+        "loss_by_compute",
+        losses,
+    )
+    yield Drawing(
+        "compute_allocation",
+        "What to spend compute on",
+        "The best model size, batch size and number of steps at each budget (between the sampled "
+        "ones by a parabola). Hollow: the best lies at the edge of what was trained, so it may lie "
+        "beyond; left out of the power laws.",
+        plot_compute_allocation(frontier, in_compute),
+        "compute_frontier",
+        frontier,
+    )
 
 
 def plot_loss_against_compute(loss_by_compute: pd.DataFrame, frontier: pd.DataFrame) -> Figure:
@@ -76,8 +113,23 @@ def plot_compute_allocation(frontier: pd.DataFrame, laws: pd.DataFrame) -> Figur
                 span = own["compute"][~edge]
                 dense = np.geomspace(span.min(), span.max(), 50)
                 line = {"color": color, "ls": style.LINES[1], "lw": 1.2}
-                ax.plot(dense, law_curve(row, dense), **line, label=exponent_words(row))
+                ax.plot(dense, law_curve(row, dense), **line, label=f"exponent {law_interval(row)}")
             style.log_axis(ax, "y", label)
             style.legend_right(ax)
         style.log_axis(axes[-1], "x", "training compute C (FLOPs)")
     return figure
+
+
+def _frames(study: Study, earlier: Frames) -> dict[str, pd.DataFrame]:
+    """Its laws in compute are further rows of the table of laws."""
+    found = compute_frontier(study.families, n_bootstrap=study.n_bootstrap, seed=study.seed)
+    frames = {"compute_frontier": found.frontier, "loss_by_compute": found.losses}
+    laws = earlier["laws"]
+    if found.laws:
+        in_compute = pd.DataFrame(found.laws, columns=laws.columns)
+        in_compute = in_compute.astype(laws.dtypes[study.group_by])
+        frames["laws"] = pd.concat([laws, in_compute], ignore_index=True)
+    return frames
+
+
+TOPIC = Topic("compute", scope="family", frames=_frames, drawings=drawings)

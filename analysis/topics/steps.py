@@ -1,8 +1,8 @@
-"""Steps against batch size with its three regimes, and the steps-versus-examples Pareto front."""
+"""How many steps does each batch size need? S(B) with its regimes, steps against examples."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,62 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import style
+from analysis.figures.drawing import Drawing
 from analysis.figures.series import Look, bars_of, look
 from analysis.fit.fit_result import FitResult, headline
+from analysis.groups import select
+from analysis.study import Study
+from analysis.topics.topic import Part, Topic
 from scaling.schema import LEFT_CENSORED
 
 # The knee: from 20 % more examples than the minimum (B_crit/5) to 20 % more steps (5 B_crit).
 KNEE = 5.0
+
+
+def steps_by_batch_size(study: Study) -> pd.DataFrame:
+    """The frontier, with what the fit and the exact theory say at the same batch sizes."""
+    frames = []
+    for fit in study.fits:
+        own = select(study.frontier, fit.group)
+        own = own[own["target_loss"] == fit.target_loss].copy()
+        own["fitted_steps"] = fit.predict(own["batch_size"].to_numpy())
+        own["fitted_steps_low"], own["fitted_steps_high"] = fit.predict_interval(
+            own["batch_size"].to_numpy()
+        )
+        theory = select(study.theory, fit.group)
+        theory = theory[theory["target_loss"] == fit.target_loss]
+        for choice in ("same_grid", "continuous_lr"):
+            exact = theory[theory["lr_choice"] == choice].set_index("batch_size")
+            own[f"exact_steps_{choice}"] = own["batch_size"].map(exact["steps"]).astype(float)
+            own[f"exact_lr_{choice}"] = own["batch_size"].map(exact["lr"]).astype(float)
+        frames.append(own)
+    return pd.concat(frames, ignore_index=True) if frames else study.frontier
+
+
+def drawings(part: Part) -> Iterator[Drawing]:
+    fits = part.fits
+    steps = part.frames["steps_by_batch_size"]
+    if steps["steps"].notna().any():
+        yield Drawing(
+            "steps_against_batch_size",
+            "Steps to target against batch size",
+            "Each point is the fewest steps over all learning rates. In A (noise dominated) a "
+            "batch twice as large halves the steps; in B (curvature dominated) it hardly saves "
+            "any; C is the knee, around the critical batch size. Regimes and the dotted line of "
+            "perfect scaling belong to the target that the answer speaks of.",
+            plot_steps_against_batch_size(steps, fits),
+            "steps_by_batch_size",
+            steps,
+        )
+        yield Drawing(
+            "pareto_front",
+            "Steps against examples",
+            "What a target costs in time (steps) and in compute (examples); numbers are batch "
+            "sizes, the crosses mark the fewest of both, which no batch size reaches together.",
+            plot_pareto_front(steps, fits),
+            "steps_by_batch_size",
+            steps,
+        )
 
 
 def plot_steps_against_batch_size(
@@ -172,3 +222,11 @@ def _label_points(ax: Axes, own: pd.DataFrame, fit: FitResult, color: Any) -> li
         ax.annotate(text, xy, xytext=(6, 0), textcoords="offset points", fontsize=7.5, color=color)
         for text, xy in places
     ]
+
+
+TOPIC = Topic(
+    "steps",
+    scope="group",
+    frames=lambda study, _: {"steps_by_batch_size": steps_by_batch_size(study)},
+    drawings=drawings,
+)
