@@ -15,7 +15,7 @@ test: .venv/installed
 	$(BIN)/python -m pytest -m "not long" -n auto --dist loadfile
 
 test-long: .venv/installed
-	$(BIN)/python -m pytest -m long -n auto --dist loadfile
+	$(BIN)/python -m pytest -m long -n auto --dist loadfile --durations=30
 
 lint: .venv/installed
 	$(BIN)/ruff check .

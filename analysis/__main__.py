@@ -192,8 +192,8 @@ def _analysed(
     config: AnalysisConfig, study: str, uri: str, say: Callable
 ) -> tuple[pd.DataFrame, StudyResult]:
     """The trials of a study as they were read, and what they say."""
-    from analysis.read.choice import Choice, analyse_source, read_source
     from analysis.read.stores import public_uri
+    from analysis.source import Choice, analyse_source, read_source
 
     columns = flat_names(config.source.columns)
     choice = Choice(

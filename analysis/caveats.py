@@ -21,7 +21,6 @@ _SAME_SPACING = 1.02  # of lrs, as a ratio of ratios
 # Order in which sentences are shown: what the answer lacks, then what may have bent it.
 _TOPICS = (
     "answer",
-    "stopped",
     "edges",
     "censored",
     "diverged",
@@ -39,6 +38,7 @@ class Caveat:
     sentence: str
     where: str = ""
     topic: str = "other"
+    is_late: bool = False  # said of a group after all else
 
 
 def fold(found: Iterable[tuple[Mapping[str, Any], Caveat | str]], n_groups: int) -> list[str]:

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from analysis.caveats import norm_caveats
+from analysis.early_stop import early_stop_caveats
 from analysis.errors import AnalysisError
 from analysis.fit.fitting import LIKELIHOOD, OBJECTIVES
 from analysis.group_statistics import Settings, group_statistics, measure
 from analysis.groups import column_of, prefixed
 from analysis.measure.cells import Cell, read_cells
 from analysis.measure.step_time import probe_frame, trial_step_seconds
-from analysis.measure.targets import choose_targets, early_stop_caveats, targets_sentence
+from analysis.measure.targets import choose_targets, targets_sentence
 from analysis.read.selection import (
     finished_trials,
     floor_of,

@@ -12,7 +12,7 @@ Group = Mapping[str, Any]
 # What another project calls its columns and params stands in frames under this prefix, as in
 # MLflow's own tables: whatever its name, it can be no column of ours.
 PARAMS = "params."
-OWN_PATH = "optimizer.path"  # of optimizer.name=own: its class, by which it is called
+OPTIMIZER_PATH = "optimizer.path"  # of optimizer.name=own: its class, by which it is called
 
 
 def group_label(group: Group) -> str:
@@ -29,7 +29,7 @@ def group_label(group: Group) -> str:
         for name, value in group.items()
         if not (named and value == "none" and name.startswith("optimizer."))
     }
-    if OWN_PATH in parts:
+    if OPTIMIZER_PATH in parts:
         parts.pop("optimizer.name", None)
     return ", ".join(_part(name, value) for name, value in parts.items())
 
@@ -88,7 +88,7 @@ def _part(name: str, value: Any) -> str:
     last = name.rsplit(".", 1)[-1]
     if last == "name":
         return str(value)
-    if name == OWN_PATH:
+    if name == OPTIMIZER_PATH:
         return str(value).rsplit(".", 1)[-1]
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     return f"{last} = {value:,g}" if number else f"{last} = {value}"

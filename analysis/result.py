@@ -51,7 +51,13 @@ class StudyResult(Study):
 
     def _folded(self, caveats: list[tuple[Group, Caveat | str]]) -> list[str]:
         order = {tuple(group.items()): i for i, group in enumerate(self.groups)}
-        caveats.sort(key=lambda entry: order.get(tuple(entry[0].items()), len(order)))
+
+        def place(entry: tuple[Group, Caveat | str]) -> tuple[int, bool]:
+            group, caveat = entry
+            late = isinstance(caveat, Caveat) and caveat.is_late
+            return order.get(tuple(group.items()), len(order)), late
+
+        caveats.sort(key=place)
         return fold(caveats, len(self.groups))
 
     def __repr__(self) -> str:

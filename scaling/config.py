@@ -6,8 +6,12 @@ are checked by scaling.validation.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
+
+from scaling.schema import current_name
 
 MISSING = "???"  # Hydra's sign for a value that must be given
 
@@ -72,11 +76,11 @@ class FiniteRegressionConfig(TaskConfig):
 
 
 @dataclass
-class OwnTaskConfig(TaskConfig):
+class CustomTaskConfig(TaskConfig):
     """A task of the user's own (scaling.tasks.custom). path: module.Class; options: its
     arguments."""
 
-    name: str = "own"
+    name: str = "custom"
     path: str = MISSING
     options: dict[str, Any] = field(default_factory=dict)
     sampling: str = "with_replacement"
@@ -97,11 +101,11 @@ class OptimizerConfig:
 
 
 @dataclass
-class OwnOptimizerConfig(OptimizerConfig):
+class CustomOptimizerConfig(OptimizerConfig):
     """Any torch.optim.Optimizer (scaling.optimizers.custom). path: module.Class; options: its
     arguments but for the parameters and lr."""
 
-    name: str = "own"
+    name: str = "custom"
     path: str = MISSING
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -298,7 +302,7 @@ TASKS: dict[str, type[TaskConfig]] = {
     "linear_regression": LinearRegressionConfig,
     "finite_regression": FiniteRegressionConfig,
     "colourization": ColourizationConfig,
-    "own": OwnTaskConfig,
+    "custom": CustomTaskConfig,
 }
 OPTIMIZERS: dict[str, type[OptimizerConfig]] = {
     "sgd": SgdConfig,
@@ -311,7 +315,7 @@ OPTIMIZERS: dict[str, type[OptimizerConfig]] = {
     "rmspropw": RmspropwConfig,
     "adamw": AdamwConfig,
     "preconditioned": PreconditionedConfig,
-    "own": OwnOptimizerConfig,
+    "custom": CustomOptimizerConfig,
 }
 SCHEDULES = ("constant", "warmup", "cosine")
 PRECISIONS = ("float32", "float64", "bf16")
@@ -337,10 +341,27 @@ def _group_config(group: str, given: dict[str, Any] | None) -> Any:
     return known[name](**given)
 
 
+def use_current_names(content: dict[str, Any]) -> None:
+    """Replace names of earlier versions in place; a warning says each."""
+    for group in ("task", "optimizer"):
+        name = content[group].get("name")
+        current = current_name(f"{group}.name", name)
+        if current != name:
+            say_renamed(f"{group}={name} is now called {group}={current}")
+            content[group]["name"] = current
+
+
+@cache
+def say_renamed(line: str) -> None:
+    """Once in each process."""
+    warnings.warn(line, FutureWarning, stacklevel=3)
+
+
 def trial_config(content: dict[str, Any]) -> TrialConfig:
     """Build the typed configuration from plain containers whose types have been checked."""
-    task = {**content["task"]}
-    optimizer = {**content["optimizer"]}
+    content = content | {group: {**content[group]} for group in ("task", "optimizer")}
+    use_current_names(content)
+    task, optimizer = content["task"], content["optimizer"]
     for key, given, known in (("task", task, TASKS), ("optimizer", optimizer, OPTIMIZERS)):
         name = given["name"]
         if name not in known:

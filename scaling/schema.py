@@ -11,7 +11,7 @@ import html
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 # Derived params of a trial, known before its first step.
@@ -21,6 +21,8 @@ INITIAL_LOSS = "initial_loss"  # held-out loss at step 0
 TRAIN_EXAMPLES = "train_examples"  # in a fixed data set, whether drawn or given; not of a stream
 TASK_CONTENT = "task_content"  # digest of a user's own code and data; absent for our own tasks
 TARGETS = "targets"  # absolute held-out losses, a JSON list, easiest (largest) first
+# Values that had another name in records and configurations of earlier versions.
+RENAMED = {("task.name", "own"): "custom", ("optimizer.name", "own"): "custom"}
 # What is asked of a trial and may be asked again otherwise: tags of its run, those of the newest
 # request. (Params cannot be changed; records before had these as params.)
 REQUESTED = (
@@ -182,6 +184,16 @@ REPORTS = (BATCH_SIZES, LOSSES) = ("batch_sizes", "losses")
 
 REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
 LEFT_CENSORED = "left_censored"  # of a cell: met at or before its first evaluation
+
+
+def current_name(param: str, value: Any) -> Any:
+    """A param's value under its present name."""
+    return RENAMED.get((param, value), value) if isinstance(value, str) else value
+
+
+def recorded_name(param: str, value: str) -> str:
+    """The name that stands in the identity of trials: the first one that it had."""
+    return next((old for (key, old), new in RENAMED.items() if (key, new) == (param, value)), value)
 
 
 def target_label(target_loss: float) -> str:

@@ -13,15 +13,16 @@ from typing import Any
 from scaling import schema
 from scaling.config import (
     ConfigError,
+    CustomOptimizerConfig,
+    CustomTaskConfig,
     OptimizerConfig,
-    OwnOptimizerConfig,
-    OwnTaskConfig,
     TrialConfig,
 )
 from scaling.custom_code import first_line
 from scaling.draws import EVALUATION, drawing
 from scaling.optimizers.custom import optimizer_content
 from scaling.optimizers.stack import check_optimizer
+from scaling.schema import recorded_name
 from scaling.tasks import Params, Task, make_task
 from scaling.tasks.custom import content_hash
 from scaling.tasks.noise import noise_task
@@ -132,7 +133,7 @@ def _start(config: TrialConfig) -> _Start:
     validate_names("files", task.files)
     if not math.isfinite(initial_loss):
         raise ConfigError("task.name", config.task.name, "its initial loss is not finite")
-    own = isinstance(config.task, OwnTaskConfig)
+    own = isinstance(config.task, CustomTaskConfig)
     content = content_hash(config.task, task) if own else str(task.facts.get("data_hash", ""))
     return _Start(task, initial_loss, params, content, frozenset(measured), draws)
 
@@ -173,7 +174,7 @@ def _users_errors(config: TrialConfig) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:
-        if not isinstance(config.task, OwnTaskConfig):
+        if not isinstance(config.task, CustomTaskConfig):
             raise
         raise ConfigError("task.path", config.task.path, f"raised {first_line(error)}") from None
 
@@ -183,10 +184,11 @@ def _plain(value: Any) -> Any:
 
 
 def _trial(config: TrialConfig, start: _Start) -> Trial:
+    optimizer = recorded_name("optimizer.name", config.optimizer.name)
     identity = {
         "format": TRIAL_FORMAT,
-        "task": asdict(config.task),
-        "optimizer": asdict(config.optimizer),
+        "task": asdict(config.task) | {"name": recorded_name("task.name", config.task.name)},
+        "optimizer": asdict(config.optimizer) | {"name": optimizer},
         "schedule": asdict(config.schedule),
         "batch_size": config.batch_size,
         "lr": config.lr,
@@ -206,8 +208,7 @@ def _trial(config: TrialConfig, start: _Start) -> Trial:
         identity["draws"] = DRAWS_FORMAT
     if getattr(start.task, "frozen", False) and _moves_without_gradient(config.optimizer):
         identity["frozen"] = True  # before, such optimizers moved parameters that are frozen
-    optimizer = config.optimizer.name
-    if isinstance(config.optimizer, OwnOptimizerConfig):
+    if isinstance(config.optimizer, CustomOptimizerConfig):
         optimizer += f" {config.optimizer.path}"
         if content := optimizer_content(config.optimizer):
             identity["optimizer_content"] = content
@@ -220,7 +221,7 @@ def _trial(config: TrialConfig, start: _Start) -> Trial:
         model_size=start.task.model_size,
         initial_loss=start.initial_loss,
         irreducible_loss=start.task.irreducible_loss,
-        task_content=start.content if isinstance(config.task, OwnTaskConfig) else "",
+        task_content=start.content if isinstance(config.task, CustomTaskConfig) else "",
         facts=start.task.facts,
         files=start.task.files,
         most_rows=start.task.most_rows,
@@ -229,7 +230,7 @@ def _trial(config: TrialConfig, start: _Start) -> Trial:
 
 def _moves_without_gradient(optimizer: OptimizerConfig) -> bool:
     """It may change a parameter whose gradient is zero."""
-    return isinstance(optimizer, OwnOptimizerConfig) or bool(
+    return isinstance(optimizer, CustomOptimizerConfig) or bool(
         getattr(optimizer, "weight_decay", 0.0)
     )
 

@@ -22,11 +22,11 @@ from scaling.config import (
     BudgetConfig,
     ColourizationConfig,
     ConfigError,
+    CustomTaskConfig,
     FiniteRegressionConfig,
     LinearRegressionConfig,
     NoiseScaleConfig,
     OptimizerConfig,
-    OwnTaskConfig,
     ScheduleConfig,
     StudyConfig,
     TaskConfig,
@@ -198,7 +198,7 @@ def _validate_groups(config: TrialConfig) -> None:
             if given is not None:
                 allowed = f"the task {config.task.name} takes none; leave {key} out"
                 raise ConfigError(key, given.name, allowed)
-    if isinstance(config.task, ColourizationConfig | OwnTaskConfig):
+    if isinstance(config.task, ColourizationConfig | CustomTaskConfig):
         _member("task.sampling", config.task.sampling, NETWORK_SAMPLINGS)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from scaling.schema import one_line, without_password
+from scaling.schema import without_password
 from sweeps.compose import schema as config_schema
-from sweeps.messages import one_line_errors, one_line_interruption
+from sweeps.messages import one_line_errors, one_line_interruption, one_line_warning
 
 config_schema.register()
 
@@ -29,7 +29,7 @@ def job(config: DictConfig) -> float:
 def main() -> None:
     """The console script."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself, in many lines
-    warnings.showwarning = _show_warning
+    warnings.showwarning = one_line_warning
     logging.setLogRecordFactory(_record_without_passwords)
     with one_line_interruption():
         from sweeps.compose.folders import unmade_if_refused
@@ -52,10 +52,6 @@ def _record_without_passwords(*args: Any, **kwargs: Any) -> logging.LogRecord:
     if "://" in message:
         record.msg, record.args = without_password(message), ()
     return record
-
-
-def _show_warning(message: Any, *_: Any, **__: Any) -> None:
-    print(f"warning: {one_line(str(message))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

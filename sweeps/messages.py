@@ -27,6 +27,11 @@ OF_A_FILE = (
 )
 
 
+def one_line_warning(message: Any, *_: Any, **__: Any) -> None:
+    """In place of warnings.showwarning."""
+    print(f"warning: {one_line(str(message))}", file=sys.stderr)
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 from scaling import schema
 from scaling.config import ConfigError, StudyConfig
 from scaling.store.read_back import RunReader, trial_of
 from scaling.validation import validate_study
 from sweeps.command_line import given, key_values
-from sweeps.messages import one_line_errors
+from sweeps.messages import one_line_errors, one_line_warning
 
 USAGE = """python -m sweeps.register study=<name> [batch_size=<B> lr=<lr> <param>=<value> ..]
 Registers the network of a cell's best trial (least last held-out loss) as an MLflow model.
@@ -72,6 +73,7 @@ def _check_name(name: str) -> None:
 def main() -> None:
     """The command."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    warnings.showwarning = one_line_warning
     with one_line_errors():
         print(register(key_values(given(), KEYS, USAGE, others=True)))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from scaling.store.read_back import History, RunError, RunReader, StoredRun, tri
 from scaling.train import Evaluation, TrainState, train
 from scaling.trial import Trial
 from sweeps.command_line import given, key_values
-from sweeps.messages import one_line_errors
+from sweeps.messages import one_line_errors, one_line_warning
 from sweeps.run.provenance import sweep_record
 
 USAGE = """python -m sweeps.repeat run_id=<id> [tracking.uri=<store>] [task.path=<module.Class>]
@@ -175,6 +176,7 @@ def surroundings(tags: dict[str, str]) -> list[str]:
 def main() -> None:
     """The command; its exit code says what came of it."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    warnings.showwarning = one_line_warning
     with one_line_errors():
         arguments = key_values(given(), KEYS, USAGE)
         if "run_id" not in arguments:

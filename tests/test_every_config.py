@@ -27,13 +27,14 @@ SEARCH = ["hydra.sweeper.lr_ratio=2", "hydra.sweeper.stride=1", "hydra.sweeper.l
 CIFAR = [*PIXELS, "data=cifar10", "data.path=batches", "data.classes=[horse]"]
 
 GROUPS = {
-    "optimizers": [*LINES, "optimizer=" + ",".join(n for n in OPTIMIZERS if n != "own")],
+    "optimizers": [*LINES, "optimizer=" + ",".join(n for n in OPTIMIZERS if n != "custom")],
     "optimizer_files": [*LINES, "optimizer=preconditioned_root,rmsprop_textbook"],
-    "optimizer_own": [*LINES, "optimizer=own", "optimizer.path=torch.optim.Adagrad"],
+    "optimizer_custom": [*LINES, "optimizer=custom", "optimizer.path=torch.optim.Adagrad"],
     "optimizer_soap": ["task=colourization", "optimizer=soap", "lr=0.01", "batch_size=4,8", *NET],
     "schedules": [*LINES, "schedule=" + ",".join(SCHEDULES)],
     "finite_regression": [*LINES, "task=finite_regression"],
-    "own": [*FEW, "task=own", "task.path=own_networks.Own", "+task.options.kind=dropout"],
+    "custom": [*FEW, "task=custom", "task.path=custom_networks.Custom",
+               "+task.options.kind=dropout"],
     "models": ["task=colourization", "optimizer=adam", "model=" + ",".join(LAYOUTS), *NET],
     "npz": ["task=colourization", "data=npz", "data.path=images.npz", *NET[:4], *NET[7:]],
     "cifar10": ["task=colourization", *CIFAR, *NET[7:]],
@@ -79,8 +80,8 @@ def test_nothing_of_conf_is_left_out() -> None:
 
 def prepare(folder: Path) -> None:
     """A user's own module, and small images in each of the forms that are read."""
-    source = Path(__file__).parent / "scaling" / "own_networks.py"
-    (folder / "own_networks.py").write_text(source.read_text())
+    source = Path(__file__).parent / "scaling" / "custom_networks.py"
+    (folder / "custom_networks.py").write_text(source.read_text())
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
     np.savez(folder / "images.npz", images=images)

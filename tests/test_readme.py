@@ -1,36 +1,271 @@
-"""What the README shows is what runs: its own text, in an empty folder."""
+"""What the READMEs show is what runs: their own commands, files and links."""
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from analysis.read.runs import read_study
 from tests.command_line import run
+from tests.scaling.data.archives import batches, write_folder
+from tests.sweeps.in_process import command as in_process
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+READMES = [
+    "README.md",
+    *(f"{room}/README.md" for room in ("conf", "scaling", "sweeps", "analysis", "tests")),
+    "tests/benchmarks/README.md",
+]
+MODULES = {
+    "sweep": "sweeps",
+    "report": "analysis",
+    "register": "sweeps.register",
+    "repeat": "sweeps.repeat",
+    "sync": "sweeps.sync",
+    "all": "sweeps.all",
+    "counts": "scaling.models.counts",
+}
+ELSEWHERE = {  # what is not run here, and where it is
+    "make": "the other tests and .ci/run are what it does",
+    "pip": "test_quickstart installs a wheel",
+    "mlflow": "test_browsing starts it",
+    "export": "tests/stores use the stores",
+    "python": "what it starts takes long; its module is looked up here",
+}
+DIAGRAM = ("conf ──", "what ", "to ask ")
+# What is made smaller before it is run: by the command's beginning, and what is said differently.
+SMALLER = {
+    "sweep -m study=colourization_small": "seed=0 batch_size=8,32 lr=0.01 data.side=8"
+    " data.train_images=60 data.held_out_images=30 data.num_colours=4 budget.max_steps=20",
+    "sweep -m study=pool_vs_transpose": "data.path=batches data.palette=palette.csv"
+    " model=unet budget.max_steps=8 model.num_filters=2",
+    "sweep -m study=linear_regression sweep.probe": "batch_size=1,64",
+    "sweep -m study=linear_regression hydra.launcher.executor=slurm": "sweep.dry_run=true",
+    "report study=colours": "n_bootstrap=10",
+    "report study=pool_vs_transpose": "n_bootstrap=10",
+    "report source.experiment=theirs": "targets=[0.5]",
+    "register study=colours": "batch_size=8",
+}
+UNANSWERED = ("linear_regression", "colours", "pool_vs_transpose")  # made smaller: no critical one
+SMALL = "batch_size=1,4,16,64 seed=range(0,2) hydra.sweeper.stride=2 hydra.sweeper.lr_ratio=1.5"
+BEFORE = {  # what a README takes for done
+    "sweeps/README.md": [
+        "sweep -m study=colourization_small save_models=true study.name=colours",
+        f"sweep -m study=linear_regression relative_targets=[0.3] {SMALL}",
+    ],
+    "analysis/README.md": [
+        f"sweep -m study=linear_regression relative_targets=[0.3] {SMALL}",
+        *(
+            f"sweep -m hydra/sweeper=frontier optimizer={optimizer} relative_targets=[0.1] {SMALL}"
+            f" study.name={name}"
+            for name, optimizer in (("found", "sgd"), ("nadam", "nesterov"))
+        ),
+    ],
+}
+
+
+def text_of(readme: str) -> str:
+    return (ROOT / readme).read_text()
+
+
+def blocks(readme: str) -> Iterator[tuple[str, str, str]]:
+    """Fenced blocks: the name of a file that stands before it, its language, its text."""
+    pattern = r"(?:`([\w/]+\.\w+)`[^`]*)?\n```(\w+)\n(.*?)```"
+    yield from re.findall(pattern, text_of(readme), re.DOTALL)
+
+
+def shown(readme: str) -> list[list[str]]:
+    """The commands of the indented lines, without the name of the project's own."""
+    text = re.sub(r"```.*?```", "", text_of(readme), flags=re.DOTALL)
+    lines = re.findall(r"^ {4}(\w.*)$", text, re.MULTILINE)
+    words = [
+        shlex.split(line, comments=True)
+        for line in lines
+        if "what" not in line and "──" not in line
+    ]
+    return [line[1:] if line[0] == "batch-scaling" else line for line in words]
+
+
+def changed(words: list[str]) -> list[str]:
+    """The command as it is run: smaller, and with values that only a run can know."""
+    line = " ".join(words)
+    changes = " ".join(text for begin, text in SMALLER.items() if line.startswith(begin))
+    new = {change.split("=")[0]: change for change in changes.split()}
+    kept = [new.pop(word.split("=")[0], word) for word in words]
+    return [*kept, *new.values()]
+
+
+def commands(readme: str) -> list[list[str]]:
+    return [words for words in shown(readme) if words[0] in MODULES]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What the READMEs' commands read: their own files, and a user's data."""
+    for readme in READMES:
+        for name, _, text in blocks(readme):
+            if name and not (tmp_path / name).exists():
+                (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / name).write_text(text)
+    write_folder(tmp_path / "batches", batches())
+    with (tmp_path / "palette.csv").open("w", newline="") as file:
+        rows = np.random.default_rng(0).uniform(size=(24, 3)).round(3).tolist()
+        csv.writer(file).writerows([["r", "g", "b"], *rows])
+    with (tmp_path / "mine.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["bs", "lr", "seed", "step", "val_loss"], *curves()])
+    return tmp_path
+
+
+def curves() -> list[list[float]]:
+    """Of a user: S(B) = 20 + 1000/B at the target 0.5, at the best of three lrs."""
+    noise = np.random.default_rng(1)
+    rows: list[list[float]] = []
+    for size in (4, 8, 16, 32, 64, 128, 256, 512):
+        for lr in (0.09, 0.1, 0.11):
+            for seed in range(3):
+                steps = (20 + 1000 / size) * (1 + 10 * abs(lr - 0.1)) * noise.uniform(0.97, 1.03)
+                at = np.unique(np.geomspace(1, 4 * steps, 40).round())
+                losses = 2 / (1 + 3 * at / steps)
+                rows += [
+                    [size, lr, seed, step, loss] for step, loss in zip(at, losses, strict=True)
+                ]
+    return rows
+
+
+def log_theirs(folder: Path) -> None:
+    """The same curves as another project's experiment in MLflow."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.create_experiment("theirs")
+    runs: dict[tuple[float, ...], list[list[float]]] = {}
+    for size, lr, seed, step, loss in curves():
+        if seed == 0:
+            runs.setdefault((size, lr), []).append([step, loss])
+    for (size, lr), points in runs.items():
+        run_id = client.create_run(experiment).info.run_id
+        params = [Param("train.bs", f"{size:g}"), Param("lr", str(lr))]
+        metrics = [Metric("eval/loss", loss, 0, int(step)) for step, loss in points]
+        client.log_batch(run_id, metrics, params)
+        client.set_terminated(run_id)
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_every_shown_line_is_a_command_that_exists(readme: str) -> None:
+    for words in shown(readme):
+        assert words[0] in MODULES or words[0] in ELSEWHERE, words
+    for module in re.findall(r"python\s-m\s([\w.]+)", text_of(readme)):
+        path = ROOT / module.replace(".", "/")
+        is_module = path.with_suffix(".py").exists() or (path / "__main__.py").exists()
+        assert is_module or module == "pytest", module
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_links_lead_somewhere(readme: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", text_of(readme)):
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        page = (ROOT / readme).parent / path if path else ROOT / readme
+        assert page.exists(), target
+        assert not anchor or anchor in anchors(page), target
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+SWEEPS = [words for readme in READMES for words in commands(readme) if words[0] == "sweep"]
+
+
+@pytest.mark.parametrize("words", SWEEPS, ids=[str(number) for number in range(len(SWEEPS))])
+def test_sweeps_would_start(words: list[str], folder: Path) -> None:
+    """As it is shown, but that it trains nothing."""
+    arguments = [word.replace("/data/cifar-10-batches-py", "batches") for word in words[1:]]
+    arguments = [word.replace("/data/horse_palette_24.csv", "palette.csv") for word in arguments]
+    local = [word for word in arguments if not word.startswith("hydra.launcher.")]
+    done = in_process([*local, "sweep.dry_run=true"], folder)
+    assert done.code == 0, done.stderr
+    assert "to do" in done.stdout
+
+
+@pytest.mark.parametrize("source", ["curves_csv", "steps_csv", "theirs"])
+def test_existing_runs_are_answered(
+    source: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
+    if source == "theirs":
+        log_theirs(folder)
+    [words] = [words for words in commands("README.md") if source in " ".join(words)]
+    done = in_process([*words[1:], "n_bootstrap=100"], folder, "analysis", limit_seconds=60)
+    assert done.code == 0, done.stderr
+    assert "balanced:" in done.stdout
+
+
+def test_in_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
+    monkeypatch.chdir(folder)
+    [code] = [text for _, language, text in blocks("analysis/README.md") if language == "python"]
+    names: dict = {}
+    exec(code, names)
+    [fit] = names["result"].fits
+    assert fit.critical_batch_size == pytest.approx(50, rel=0.1)
+    assert (folder / "reports/mine/report.html").exists()
+
+
+def start(words: list[str], folder: Path) -> str:
+    done = run(MODULES[words[0]], *changed(words)[1:], cwd=folder)
+    assert done.returncode == 0, (words, done.stdout[-2000:], done.stderr)
+    assert "Traceback" not in done.stderr
+    return done.stdout
 
 
 @pytest.mark.long
-def test_the_task_of_ones_own(tmp_path: Path) -> None:
-    section = README.read_text().split("### Train a task of your own")[1].split("\n### ")[0]
-    [code] = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    assert len(code.splitlines()) < 40
-    (tmp_path / "digits.py").write_text(code)
-    commands = re.findall(r"^    python -m (.*)$", section, re.MULTILINE)
-    assert len(commands) == 2
-    for command in commands:
-        module, *arguments = shlex.split(command)
-        done = run(module, *arguments, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert "Traceback" not in done.stderr
-    trials, curves = read_study("digits", f"sqlite:///{tmp_path}/mlflow.db")
-    assert len(trials) == 7 * 7 * 3
-    assert (trials.outcome == "reached").sum() > 50
-    assert set(trials.model_size) == {16}
-    assert trials.task_content.nunique() == 1
-    assert (tmp_path / "reports/digits/report.html").stat().st_size > 100_000
-    assert curves.loss.notna().all()
+@pytest.mark.parametrize("readme", [readme for readme in READMES if commands(readme)])
+def test_commands_run_and_answer(readme: str, folder: Path) -> None:
+    log_theirs(folder)
+    for line in BEFORE.get(readme, []):
+        start(shlex.split(line), folder)
+    for words in commands(readme):
+        if words == ["all"] or (readme == "README.md" and "study=linear_regression" in words):
+            continue  # 25 minutes; a dry run is above
+        words = [word.replace("<id>", a_run(folder)) for word in words]
+        printed = start(words, folder)
+        study = " ".join(words).partition(" study=")[2].split(" ")[0]
+        if words[0] == "report" and "all=" not in words[1] and study not in UNANSWERED:
+            assert "No batch size can be recommended" not in printed, words
+            assert "compare" in words[1] or "critical batch size" in printed, words
+
+
+def a_run(folder: Path) -> str:
+    """The id of a finished trial, as MLflow's pages show it."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    found = client.get_experiment_by_name("found")
+    if found is None:
+        return ""
+    wanted = "tags.kind = 'trial' and attributes.status = 'FINISHED'"
+    return client.search_runs([found.experiment_id], wanted, max_results=1)[0].info.run_id
+
+
+@pytest.mark.long
+def test_the_answer_is_what_is_printed(folder: Path) -> None:
+    """The search of the README's own network, in full; bits differ between processors."""
+    search, report = commands("README.md")[:2]
+    start(search, folder)
+    printed = start(report, folder)
+    [answer] = [text for _, language, text in blocks("README.md") if language == "text"]
+    (number,) = re.findall(r"loss of 0\.5: ([\d.]+)", printed)
+    (expected,) = re.findall(r"loss of 0\.5: ([\d.]+)", answer)
+    assert float(number) == pytest.approx(float(expected), rel=0.3)
+    assert [line.split()[0] for line in answer.splitlines()[:3]] == [
+        line.split()[0] for line in printed.splitlines()[:3]
+    ]

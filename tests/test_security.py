@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from analysis.report.files import file_name
-from scaling.config import ConfigError, OwnTaskConfig, StudyConfig
+from scaling.config import ConfigError, CustomTaskConfig, StudyConfig
 from scaling.record.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from scaling.record.journal import JournalError, JournalReader, inside, journal_path
 from scaling.schema import note_code, note_text
-from scaling.tasks.custom import make_own_problem
+from scaling.tasks.custom import make_custom_problem
 from scaling.train import TrainState
 from scaling.trial import prepare
 from scaling.validation import validate_names, validate_study
@@ -195,7 +195,7 @@ def test_a_task_of_ones_own_names_no_other_place(
         "    loss = lambda self, outputs, targets: functional.mse_loss(outputs, targets)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    config = regression_trial(task=OwnTaskConfig(path=f"names_{what}.Net"), batch_size=2)
+    config = regression_trial(task=CustomTaskConfig(path=f"names_{what}.Net"), batch_size=2)
     with pytest.raises(ConfigError, match=f"^{what}='.*is no name for MLflow"):
         prepare([config])
 
@@ -205,9 +205,9 @@ def test_a_task_of_ones_own_names_no_other_place(
 )
 def test_a_dotted_path_is_none_but_a_module(path: str) -> None:
     with pytest.raises(ConfigError, match=r"^task\.path="):
-        prepare([regression_trial(task=OwnTaskConfig(path=path))])
+        prepare([regression_trial(task=CustomTaskConfig(path=path))])
     with pytest.raises(ConfigError, match=r"^task\.path="):
-        make_own_problem(path, {})
+        make_custom_problem(path, {})
 
 
 def test_notes_hold_text() -> None:

@@ -19,10 +19,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.fit.critical_batch_size import FEWEST_SEEDS
 from analysis.fit.law_fit import Points, law_row
-from analysis.measure.bootstrap import percentile_interval
 from analysis.measure.compute_curves import ComputeCurves, read_compute_curves
+from analysis.measure.intervals import FEWEST_SEEDS, percentile_interval
 from analysis.measure.model_sizes import Family
 
 Floats = NDArray[np.float64]

@@ -10,34 +10,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.fit.fit_result import FitResult
 from analysis.fit.fitting import (
     LIKELIHOOD,
-    FitResult,
     compare_forms,
+    counted_cells,
     fit_frontier,
     fit_hyperbola,
-    fit_knee,
-    hyperbola,
     preferred_form,
 )
+from analysis.fit.forms import KNEE
 from analysis.fit.identification import judge, log_interval, what_to_do
-from analysis.fit.intervals import (
-    FEWEST_SEEDS,
-    degrees_of_freedom,
-    residual_draws,
-    spread,
-    widening,
-)
-from analysis.fit.likelihood import LEAST_SIGMA, Observations
+from analysis.fit.likelihood import maximise
 from analysis.fit.measured_curve import FEWEST_FOR_KNEE, MeasuredCurve
+from analysis.fit.observations import LEAST_SIGMA, Observations
 from analysis.fit.readings import half_elasticity, half_elasticity_interval
+from analysis.fit.resamples import fitted_resamples, log_step_draws, residuals_of
+from analysis.fit.residual_draws import residual_draws
 from analysis.measure.bootstrap import StepDraws
 from analysis.measure.frontier import lower_bounds, upper_bounds, usable
 from scaling.schema import REACHED
@@ -46,9 +41,6 @@ Floats = NDArray[np.float64]
 
 FEWEST_BATCH_SIZES = 3  # two parameters are fitted
 _OBSERVED = ("batch_size", "steps", "steps_lower", "steps_upper")
-_WORTH_SAYING = 0.01  # of log S: a smaller misfit changes nothing
-_EXPLAINED = 4.0  # so many times the variance of the resamples may be theirs
-_FAILED = 0.05  # share of resamples without a fit from which the bootstrap is not used
 
 
 def find_critical_batch_size(
@@ -65,9 +57,9 @@ def find_critical_batch_size(
 
     frontier: its rows (all; the usable ones are fitted, and by likelihood the censored ones as
     lower bounds, the left-censored ones and those at the edge of the tried lrs as upper bounds);
-    draws: bootstrap steps in the order of the rows. objective: one of fitting.OBJECTIVES. Fewer
-    than FEWEST_SEEDS seeds: intervals from the fit's residuals, approximate; else the bootstrap
-    with the correction of analysis.fit.intervals. What is identified: see
+    draws: bootstrap steps in the order of the rows. objective: one of fitting.OBJECTIVES. With
+    fewer than FEWEST_SEEDS seeds intervals come from the fit's residuals and are approximate, else
+    from the bootstrap with the correction of analysis.measure.intervals. What is identified: see
     analysis.fit.identification.
     """
     points = usable(frontier)
@@ -84,84 +76,22 @@ def find_critical_batch_size(
         bounded_batch_sizes=_sizes(lower),
         upper_bounded_batch_sizes=_sizes(upper),
     )
-    sizes, steps = points["batch_size"].to_numpy(float), points["steps"].to_numpy(float)
     if len(points) < FEWEST_BATCH_SIZES:
-        return _too_few(result, sizes, steps, frontier)
+        return _too_few(result, points, frontier)
     rows = _fitted_rows(frontier, points, lower, upper)
+    seen = Observations.of(*(rows[name].to_numpy(float) for name in _OBSERVED))
+    _fit(result, seen)
     used = frontier.index.isin(rows.index)
-    seen = _observations(rows)
-    found, converged = fit_frontier(seen, objective)
-    result.log_parameters = (float(found[0, 0]), float(found[0, 1]))
-    if not converged[0]:
-        result.notes.append("the likelihood did not converge; the fit is its best point so far")
-    resampled = _resampled(rows, draws, used, found[0], rng)
-    if resampled is not None:
-        resampled = _with_misfit(result, seen, resampled, rng)
-    resampled = _fit_draws(result, resampled)
+    own_draws = None if draws is None else StepDraws(*(part[:, used] for part in draws))
+    resampled = fitted_resamples(result, rows, seen, own_draws, rng)
     if resampled is None:
-        result.approximate_ci = True
-        result.draws = residual_draws(
-            rows["batch_size"],
-            rows["steps"],
-            n_bootstrap,
-            rng,
-            np.exp(seen.log_lower[0]),
-            np.exp(seen.log_upper[0]),
-            float(seen.least_sigma()[0]),
-        )
-    knees = _compare(result, seen, resampled)
-    drawn = _log_step_draws(result, sizes, steps, resampled, rng)
-    result.curve = _measured_curve(result, seen, drawn, knees)
+        _draw_from_residuals(result, rows, seen, n_bootstrap, rng)
+    _compare_forms(result, seen)
+    log_draws = log_step_draws(result, points, resampled, rng)
+    result.curve = _measured_curve(result, seen, log_draws, resampled)
     judge(result, frontier)
-    _read_half_elasticity(result, sizes, steps, drawn, resampled is not None)
+    _read_half_elasticity(result, points, log_draws, resampled is not None)
     return result
-
-
-def _sizes(rows: pd.DataFrame) -> tuple[int, ...]:
-    return tuple(int(size) for size in rows["batch_size"])
-
-
-def _fitted_rows(
-    frontier: pd.DataFrame, points: pd.DataFrame, lower: pd.DataFrame, upper: pd.DataFrame
-) -> pd.DataFrame:
-    """The rows that the fit sees, in order; of an upper bound only steps_upper is known."""
-    at_most = upper.assign(steps=np.nan, steps_lower=np.nan)
-    fitted = pd.concat([rows for rows in (points, lower, at_most) if len(rows)]).sort_index()
-    return fitted.assign(**{n: np.nan for n in ("steps_lower", "steps_upper") if n not in fitted})
-
-
-def _too_few(result: FitResult, sizes: Floats, steps: Floats, frontier: pd.DataFrame) -> FitResult:
-    """No fit: what half elasticity says, and why."""
-    half = half_elasticity(sizes, steps)
-    result.critical_batch_size_half_elasticity = half.value
-    result.reason = (
-        f"only {len(sizes)} of {len(frontier)} batch sizes have a usable point, "
-        f"the fit needs {FEWEST_BATCH_SIZES}"
-    )
-    advice = what_to_do(frontier)
-    if advice:
-        result.reason += f": {advice}"
-        result.next_step = advice
-        return result
-    result.at_least, result.at_most = half.at_least, half.at_most
-    result.ci95["critical_batch_size"] = (half.at_least, half.at_most)
-    return result
-
-
-def _fit_draws(result: FitResult, resampled: Observations | None) -> Observations | None:
-    """Fit the resamples; None where there are none or too many of them cannot be fitted."""
-    if resampled is None:
-        return None
-    kept, _ = fit_frontier(resampled, result.objective)
-    failed = np.isnan(kept).any(axis=1)
-    if failed.mean() > _FAILED:
-        result.notes.append(
-            f"{100 * failed.mean():.0f} % of the resamples have too few batch sizes for a fit, "
-            "so intervals come from its residuals"
-        )
-        return None
-    result.draws = kept[~failed]
-    return resampled.rows(np.flatnonzero(~failed))
 
 
 def exact_critical_batch_size(
@@ -186,135 +116,110 @@ def exact_critical_batch_size(
     return exact
 
 
-def _observations(rows: pd.DataFrame) -> Observations:
-    return Observations.of(*(rows[name].to_numpy(float) for name in _OBSERVED))
+def _sizes(rows: pd.DataFrame) -> tuple[int, ...]:
+    return tuple(int(size) for size in rows["batch_size"])
 
 
-def _resampled(
-    rows: pd.DataFrame,
-    draws: StepDraws | None,
-    used: NDArray,
-    fit: Floats,
-    rng: np.random.Generator,
-) -> Observations | None:
-    """The resamples of the fitted rows, widened for few seeds; None where seeds are too few.
-
-    Bounds move with their crossings, and each crossing to a place drawn from its own: what
-    interpolation leaves open is uncertain as well.
-    """
-    points = rows[rows["steps"].notna()]
-    seeds = points["n_seeds"].to_numpy(float)
-    if draws is None or not len(draws.steps) or seeds.min() < FEWEST_SEEDS:
-        return None
-    nu = degrees_of_freedom(fit, np.log(points["batch_size"].to_numpy(float)), seeds)
-    factor = widening(np.maximum(rows["n_seeds"].to_numpy(float), 2), nu)
-    # what a row is known by: its crossing, or the end of its budget or what it took at most
-    by = draws.steps[:, used], draws.steps_lower[:, used], draws.steps_upper[:, used]
-    steps, lower, upper = by
-    known = np.where(np.isnan(steps), np.where(np.isnan(upper), lower, upper), steps)
-    with np.errstate(divide="ignore"):
-        moved = np.exp(spread(np.log(known), factor)) / known
-    moved = np.where(np.isnan(steps), 1.0, moved)
-    steps, lower, upper = (part * moved for part in by)
-    at_most = rows["steps"].isna().to_numpy() & rows["steps_upper"].notna().to_numpy()
-    upper[:, at_most] = np.where(np.isnan(upper), steps, np.fmin(steps, upper))[:, at_most]
-    steps[:, at_most] = lower[:, at_most] = np.nan
-    return Observations.of(rows["batch_size"], steps, lower, upper).imputed(rng)
+def _fitted_rows(
+    frontier: pd.DataFrame, points: pd.DataFrame, lower: pd.DataFrame, upper: pd.DataFrame
+) -> pd.DataFrame:
+    """The rows that the fit sees, in order; of an upper bound only steps_upper is known."""
+    at_most = upper.assign(steps=np.nan, steps_lower=np.nan)
+    fitted = pd.concat([rows for rows in (points, lower, at_most) if len(rows)]).sort_index()
+    return fitted.assign(**{n: np.nan for n in ("steps_lower", "steps_upper") if n not in fitted})
 
 
-def _with_misfit(
-    result: FitResult, seen: Observations, resampled: Observations, rng: np.random.Generator
-) -> Observations:
-    """Resamples that scatter by the misfit as well, where seeds do not explain it.
-
-    With the residuals' variance s^2 = RSS/(n - 2) and that of the resamples v, the excess
-    max(s^2 - _EXPLAINED v, 0) is what the points are off by for another reason (an lr that was not
-    tuned, another shape): it would stay if there were any number of seeds.
-    """
-    assert result.log_parameters is not None
-    fitted = np.log(hyperbola(np.exp(seen.log_size), *result.log_parameters))
-    residuals = (seen.log_steps[0] - fitted)[seen.reached[0]]
-    of_seeds = float(np.nanvar(resampled.log_steps[:, seen.reached[0]], axis=0).mean())
-    off = float((residuals**2).sum()) / max(len(residuals) - 2, 1)
-    excess = off - _EXPLAINED * of_seeds
-    if excess < _WORTH_SAYING**2 or len(residuals) <= FEWEST_BATCH_SIZES:
-        return resampled
-    result.notes.append(
-        f"the points miss the fitted curve by {100 * np.sqrt(off):.0f} %, which their seeds "
-        f"({100 * np.sqrt(of_seeds):.0f} %) do not explain: the intervals hold it"
+def _too_few(result: FitResult, points: pd.DataFrame, frontier: pd.DataFrame) -> FitResult:
+    """No fit: what half elasticity says, and why."""
+    half = half_elasticity(points["batch_size"].to_numpy(float), points["steps"].to_numpy(float))
+    result.critical_batch_size_half_elasticity = half.value
+    result.reason = (
+        f"only {len(points)} of {len(frontier)} batch sizes have a usable point, "
+        f"the fit needs {FEWEST_BATCH_SIZES}"
     )
-    moved = np.sqrt(excess) * rng.standard_normal(resampled.log_steps.shape)
-    return replace(resampled, log_steps=resampled.log_steps + moved)
+    advice = what_to_do(frontier)
+    if advice:
+        result.reason += f": {advice}"
+        result.next_step = advice
+        return result
+    result.at_least, result.at_most = half.at_least, half.at_most
+    result.ci95["critical_batch_size"] = (half.at_least, half.at_most)
+    return result
 
 
-def _compare(
-    result: FitResult, seen: Observations, resampled: Observations | None
-) -> Floats | None:
-    """The other shapes on the same cells; returns the knees of the resamples, if there are any."""
-    assert result.log_parameters is not None
-    mean = np.log(hyperbola(np.exp(seen.log_size), *result.log_parameters))
-    residuals = (seen.log_steps[0] - mean)[seen.reached[0]]
-    result.rmse_log_steps = float(np.sqrt(np.mean(residuals**2)))
+def _fit(result: FitResult, seen: Observations) -> None:
+    """The hyperbola, and how far the points lie from it."""
+    parameters, converged = fit_frontier(seen, result.objective)
+    result.log_parameters = (float(parameters[0, 0]), float(parameters[0, 1]))
+    if not converged[0]:
+        result.notes.append("the likelihood did not converge; the fit is its best point so far")
+    result.rmse_log_steps = float(np.sqrt(np.mean(residuals_of(result, seen) ** 2)))
+
+
+def _draw_from_residuals(
+    result: FitResult,
+    rows: pd.DataFrame,
+    seen: Observations,
+    n_draws: int,
+    rng: np.random.Generator,
+) -> None:
+    result.approximate_ci = True
+    result.draws = residual_draws(
+        rows["batch_size"],
+        rows["steps"],
+        n_draws,
+        rng,
+        np.exp(seen.log_lower[0]),
+        np.exp(seen.log_upper[0]),
+        float(seen.least_sigma()[0]),
+    )
+
+
+def _compare_forms(result: FitResult, seen: Observations) -> None:
     result.forms = compare_forms(seen, result.objective)
     result.preferred_form = preferred_form(result.forms)
-    knee = next(form for form in result.forms if form["form"] == "knee")
-    if resampled is None:
-        return None
-    knees = _knee_draws(result, resampled)
-    knee["ci95"] = log_interval(knees[:, 1] - knees[:, 0])
-    return knees
-
-
-def _knee_draws(result: FitResult, seen: Observations) -> Floats:
-    """Knees [n, 3] of curves that result.draws has the hyperbolas of."""
-    knee = next(form for form in result.forms if form["form"] == "knee")
-    start = np.column_stack([result.draws, np.full(len(result.draws), np.log(knee["knee"]))])
-    return fit_knee(seen, start, result.objective).parameters
-
-
-def _log_step_draws(
-    result: FitResult,
-    sizes: Floats,
-    steps: Floats,
-    resampled: Observations | None,
-    rng: np.random.Generator,
-) -> Floats:
-    """log S [n_draws, B] of the reached points: their resamples, or scattered by residuals."""
-    if resampled is not None:
-        return resampled.log_steps[:, np.isin(resampled.log_size, np.log(sizes))]
-    n_draws, n_free = len(result.draws), max(len(steps) - 2, 1)
-    sigma = (result.rmse_log_steps or 0.0) * np.sqrt(len(steps) / n_free)
-    wide = np.sqrt(n_free / rng.chisquare(n_free, size=(n_draws, 1)))
-    return np.log(steps) + sigma * wide * rng.standard_normal((n_draws, len(steps)))
 
 
 def _measured_curve(
-    result: FitResult, seen: Observations, drawn: Floats, knees: Floats | None
+    result: FitResult, seen: Observations, log_draws: Floats, resampled: Observations | None
 ) -> MeasuredCurve:
     """See analysis.fit.measured_curve; with few points its knee is the hyperbola."""
     assert result.log_parameters is not None
+    knee = next(form for form in result.forms if form["form"] == KNEE.name)
+    drawn_knees = None if resampled is None else _knee_draws(result, resampled, knee)
+    if drawn_knees is not None:
+        knee["ci95"] = log_interval(drawn_knees[:, 1] - drawn_knees[:, 0])
     points = seen.reached[0]
     log_size, log_steps = seen.log_size[points], seen.log_steps[:, points]
-    form = next(form for form in result.forms if form["form"] == "knee")
     if len(log_size) < FEWEST_FOR_KNEE:
-        own = [*result.log_parameters, 0.0]
-        knees = np.column_stack([result.draws, np.zeros(len(result.draws))])
+        fit = [*result.log_parameters, 0.0]
+        drawn_knees = np.column_stack([result.draws, np.zeros(len(result.draws))])
     else:
-        own = np.log([form["min_steps"], form["min_examples"], form["knee"]])
-        if knees is None:  # the draws are of the points alone
-            nothing = np.full(drawn.shape, np.nan)
-            knees = _knee_draws(result, Observations(log_size, drawn, nothing, nothing))
+        fit = np.log([knee["min_steps"], knee["min_examples"], knee["knee"]])
+        if drawn_knees is None:  # the draws are of the points alone
+            nothing = np.full(log_draws.shape, np.nan)
+            only_points = Observations(log_size, log_draws, nothing, nothing)
+            drawn_knees = _knee_draws(result, only_points, knee)
     return MeasuredCurve(
-        log_size, np.vstack([own, knees]), np.vstack([log_steps, drawn[: len(knees)]])
+        log_size,
+        np.vstack([fit, drawn_knees]),
+        np.vstack([log_steps, log_draws[: len(drawn_knees)]]),
     )
 
 
+def _knee_draws(result: FitResult, resampled: Observations, knee: Mapping[str, Any]) -> Floats:
+    """Knees [n, 3] of the resamples that result.draws has the hyperbolas of."""
+    start = np.column_stack([result.draws, np.full(len(result.draws), np.log(knee["knee"]))])
+    return maximise(KNEE, start, counted_cells(resampled, result.objective)).parameters
+
+
 def _read_half_elasticity(
-    result: FitResult, sizes: Floats, steps: Floats, drawn: Floats, of_seeds: bool
+    result: FitResult, points: pd.DataFrame, log_draws: Floats, of_seeds: bool
 ) -> None:
     """Definition 3, with the points' own precision as weights and an interval from their draws."""
-    variance = np.nanvar(drawn, axis=0) + LEAST_SIGMA**2 if of_seeds else None
+    sizes, steps = points["batch_size"].to_numpy(float), points["steps"].to_numpy(float)
+    variance = np.nanvar(log_draws, axis=0) + LEAST_SIGMA**2 if of_seeds else None
     result.critical_batch_size_half_elasticity = half_elasticity(sizes, steps, variance).value
-    if len(drawn):
-        interval = half_elasticity_interval(sizes, drawn, variance)
+    if len(log_draws):
+        interval = half_elasticity_interval(sizes, log_draws, variance)
         result.ci95["critical_batch_size_half_elasticity"] = interval

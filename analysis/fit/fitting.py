@@ -1,9 +1,9 @@
-"""Fit of the frontier S(B): the hyperbola in log S, and the shapes it is compared with.
+"""Fit of the frontier S(B): the hyperbola in log S, and the forms that it is compared with.
 
 Two objectives:
     log_steps    least squares on residuals of log S, reached cells only (what most papers use)
     likelihood   maximum likelihood, Gaussian in log S, with interval- and right-censored cells
-The shapes are in analysis.fit.forms, the likelihood in analysis.fit.likelihood. Without censored
+The forms are in analysis.fit.forms, the likelihood in analysis.fit.likelihood. Without censored
 cells and with intervals far narrower than the scatter both give the same.
 Axes: n curves (the frontier, or its bootstrap resamples), B batch sizes.
 """
@@ -16,33 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.fit.fit_result import FitResult, Interval
-from analysis.fit.forms import N_PARAMETERS, OPEN, hyperbola, log_steps_of
-from analysis.fit.likelihood import LEAST_SIGMA, Maximum, Observations, maximise
-
-__all__ = [
-    "LIKELIHOOD",
-    "LOG_STEPS",
-    "OBJECTIVES",
-    "FitResult",
-    "Interval",
-    "aicc",
-    "compare_forms",
-    "fit_frontier",
-    "fit_hyperbola",
-    "fit_knee",
-    "hyperbola",
-    "preferred_form",
-]  # fmt: skip
+from analysis.fit.fit_result import FitResult as FitResult
+from analysis.fit.forms import FORMS, HYPERBOLA, OPEN, Form
+from analysis.fit.forms import hyperbola as hyperbola
+from analysis.fit.likelihood import Maximum, maximise
+from analysis.fit.observations import LEAST_SIGMA, Observations
+from analysis.fit.solve import golden_section
 
 Floats = NDArray[np.float64]
 
 LOG_STEPS, LIKELIHOOD = "log_steps", "likelihood"
 OBJECTIVES = (LIKELIHOOD, LOG_STEPS)
 MARGIN = 4.0  # of AICc, before another form is preferred to the hyperbola
-_N_GRID, _N_GOLDEN = 120, 40  # points of the first search over u, halvings by the golden section
-_GOLDEN = (np.sqrt(5) - 1) / 2
-_KNEE_STARTS = (-0.7, 0.0, 0.7)  # of log g
+_N_GRID, _N_GOLDEN = 120, 40  # points of the first search over u, steps of the golden section
 
 
 def fit_hyperbola(batch_size: ArrayLike, steps: ArrayLike) -> Floats:
@@ -59,20 +45,11 @@ def fit_hyperbola(batch_size: ArrayLike, steps: ArrayLike) -> Floats:
     sizes, values = np.asarray(batch_size, float), np.atleast_2d(np.asarray(steps, float))
     grid = np.linspace(np.log(sizes.min() / OPEN), np.log(sizes.max() * OPEN), _N_GRID)
     log_steps, known = np.log(values), ~np.isnan(values)
-    misfit = np.stack([_profile(u, sizes, log_steps, known)[0] for u in grid])
-    best = np.argmin(misfit, axis=0)
-    low, high = grid[np.maximum(best - 1, 0)], grid[np.minimum(best + 1, _N_GRID - 1)]
-    for _ in range(_N_GOLDEN):
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        smaller = (
-            _profile(left, sizes, log_steps, known)[0] < _profile(right, sizes, log_steps, known)[0]
-        )
-        low, high = np.where(smaller, low, left), np.where(smaller, right, high)
-    u = (low + high) / 2
+    u = golden_section(lambda at: _profile(at, sizes, log_steps, known)[0], grid, _N_GOLDEN)
     _, log_min_steps = _profile(u, sizes, log_steps, known)
-    found = np.stack([log_min_steps, log_min_steps + u], axis=1)
-    found[known.sum(axis=1) < 2] = np.nan
-    return found if np.ndim(steps) == 2 else found[0]
+    parameters = np.stack([log_min_steps, log_min_steps + u], axis=1)
+    parameters[known.sum(axis=1) < 2] = np.nan
+    return parameters if np.ndim(steps) == 2 else parameters[0]
 
 
 def fit_frontier(seen: Observations, objective: str) -> tuple[Floats, NDArray[np.bool_]]:
@@ -80,48 +57,33 @@ def fit_frontier(seen: Observations, objective: str) -> tuple[Floats, NDArray[np
 
     NaN for a curve with fewer than two reached cells. Censored cells count by likelihood only.
     """
-    found = fit_hyperbola(np.exp(seen.log_size), np.exp(seen.log_steps))
-    converged = np.ones(len(found), bool)
+    parameters = fit_hyperbola(np.exp(seen.log_size), np.exp(seen.log_steps))
+    converged = np.ones(len(parameters), bool)
     if objective == LIKELIHOOD:
-        known = np.flatnonzero(~np.isnan(found[:, 0]))
-        best = maximise("hyperbola", found[known], seen.rows(known))
-        found[known], converged[known] = best.parameters, best.converged
-    return found, converged
-
-
-def fit_knee(seen: Observations, start: Floats, objective: str) -> Maximum:
-    """The knee of each curve, parameters [n, 3], from several sharpnesses; start [n, 2] or [n, 3].
-
-    Rows of `start` must not be NaN.
-    """
-    used = seen if objective == LIKELIHOOD else seen.exactly()
-    if start.shape[1] == 3:
-        return maximise("knee", start, used)
-    tries = [
-        maximise("knee", np.column_stack([start, np.full(len(start), log_g)]), used)
-        for log_g in _KNEE_STARTS
-    ]
-    best = np.argmax([one.log_likelihood for one in tries], axis=0)
-    rows = np.arange(len(start))
-    return Maximum(*(np.stack(part)[best, rows] for part in zip(*tries, strict=True)))
+        known = np.flatnonzero(~np.isnan(parameters[:, 0]))
+        best = maximise(HYPERBOLA, parameters[known], seen.rows(known))
+        parameters[known], converged[known] = best.parameters, best.converged
+    return parameters, converged
 
 
 def compare_forms(seen: Observations, objective: str = LOG_STEPS) -> list[dict[str, Any]]:
-    """Hyperbola, free knee and power law on the same cells (one curve), with their AICc.
+    """All FORMS on the same cells (one curve), with their AICc.
 
     A dict each: form, critical_batch_size (None for the power law), knee (g; 1 for the hyperbola),
     min_steps, min_examples (None for the power law), rmse_log_steps (reached cells), aicc (None
     where there are too few cells; comparable between the forms, not between objectives).
     """
-    used = seen if objective == LIKELIHOOD else seen.exactly()
-    curve, start = used.reached[0], fit_frontier(used, LOG_STEPS)[0]
-    slope, level = np.polyfit(used.log_size[curve], used.log_steps[0, curve], 1)
-    fits = {
-        "hyperbola": maximise("hyperbola", start, used),
-        "knee": fit_knee(used, start, LIKELIHOOD),
-        "power": maximise("power", np.array([[level, -slope]]), used),
-    }
-    return [_form(name, best, used) for name, best in fits.items()]
+    cells = counted_cells(seen, objective)
+    fit = fit_frontier(cells, LOG_STEPS)[0]
+    return [
+        _summary(form, _best(form, form.starts(fit, cells.log_size, cells.log_steps), cells), cells)
+        for form in FORMS
+    ]
+
+
+def counted_cells(seen: Observations, objective: str) -> Observations:
+    """What the objective sees of the cells."""
+    return seen if objective == LIKELIHOOD else seen.exactly()
 
 
 def aicc(residuals: NDArray, n_parameters: int) -> float | None:
@@ -143,11 +105,19 @@ def preferred_form(forms: Sequence[dict[str, Any]], margin: float = MARGIN) -> s
     return best if known["hyperbola"] - known[best] > margin else "hyperbola"
 
 
+def _best(form: Form, starts: Sequence[Floats], seen: Observations) -> Maximum:
+    """The likeliest of the maxima from several starts, for each curve."""
+    maxima = [maximise(form, start, seen) for start in starts]
+    best = np.argmax([maximum.log_likelihood for maximum in maxima], axis=0)
+    rows = np.arange(len(best))
+    return Maximum(*(np.stack(part)[best, rows] for part in zip(*maxima, strict=True)))
+
+
 def _profile(
-    u: float | Floats, sizes: Floats, log_steps: Floats, known: NDArray
+    u: Floats, sizes: Floats, log_steps: Floats, known: NDArray[np.bool_]
 ) -> tuple[Floats, Floats]:
-    """Mean squared residual and log S_min, both [n], at u = log B_crit (one, or one per curve)."""
-    bend = np.log1p(np.exp(np.subtract.outer(u, np.log(sizes))))  # [B] or [n, B]
+    """Mean squared residual and log S_min, both [n], at u = log B_crit, [n] or [1]."""
+    bend = np.log1p(np.exp(np.subtract.outer(u, np.log(sizes))))
     level = np.where(known, log_steps - bend, 0.0)
     count = np.maximum(known.sum(axis=1), 1)
     mean = level.sum(axis=1) / count
@@ -161,18 +131,22 @@ def _aicc(minus_two_log_likelihood: float, n: int, k: int) -> float | None:
     return minus_two_log_likelihood + 2 * k + 2 * k * (k + 1) / (n - k - 1)
 
 
-def _form(name: str, best: Maximum, seen: Observations) -> dict[str, Any]:
+def _summary(form: Form, best: Maximum, seen: Observations) -> dict[str, Any]:
     parameters = best.parameters[0]
-    bends = name != "power"
-    mean, _ = log_steps_of(name, best.parameters, seen.log_size)
+    min_steps = min_examples = critical = sharpness = None
+    if form.sharpness is not None:
+        min_steps, min_examples = (float(np.exp(value)) for value in parameters[:2])
+        critical = float(np.exp(parameters[1] - parameters[0]))
+        sharpness = form.sharpness(parameters)
+    mean, _ = form.log_steps(best.parameters, seen.log_size)
     residuals = (seen.log_steps - mean)[seen.reached]
     n = int((seen.reached | seen.right_censored | seen.left_censored).sum())
     return {
-        "form": name,
-        "critical_batch_size": float(np.exp(parameters[1] - parameters[0])) if bends else None,
-        "knee": {"knee": float(np.exp(parameters[-1])), "hyperbola": 1.0}.get(name),
-        "min_steps": float(np.exp(parameters[0])) if bends else None,
-        "min_examples": float(np.exp(parameters[1])) if bends else None,
+        "form": form.name,
+        "critical_batch_size": critical,
+        "knee": sharpness,
+        "min_steps": min_steps,
+        "min_examples": min_examples,
         "rmse_log_steps": float(np.sqrt(np.mean(residuals**2))),
-        "aicc": _aicc(-2 * float(best.log_likelihood[0]), n, N_PARAMETERS[name] + 1),
+        "aicc": _aicc(-2 * float(best.log_likelihood[0]), n, form.n_parameters + 1),
     }

@@ -9,117 +9,28 @@ distance in sigmas, a cell adds
     left-censored       log Phi(z_upper)                     steps <= steps_upper
 
 Source: Tobin 1958, Econometrica 26 (right-censored); Turnbull 1976, JRSS B 38 (intervals).
-All n curves (the frontier, or its bootstrap resamples) are fitted at once, by Newton's method with
-Levenberg-Marquardt damping; the curvature of the form itself is left out (Gauss-Newton).
+All n curves (the frontier, or its bootstrap resamples) are fitted at once. The curvature of the
+form itself is left out (Gauss-Newton).
 Axes: n curves, B batch sizes, P parameters of the form.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
-from analysis.fit.forms import log_steps_of, within_bounds
+from analysis.fit.forms import Form
+from analysis.fit.observations import LEAST_SIGMA, Observations
+from analysis.fit.solve import Attempt, Damping, Local, damped_newton
 
 Floats = NDArray[np.float64]
 
-LEAST_SIGMA = 1e-6  # residuals below this are arithmetic, not evidence for a shape
-_EXACT = 1e-9  # bounds on log S closer than this are one value
 _NARROW = 0.1  # intervals below this many sigmas: series around their middle
 _LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
-_N_STEPS, _LONGEST_STEP, _TOLERANCE = 80, 1.0, 1e-9
-
-
-@dataclass(frozen=True)
-class Observations:
-    """What is known of log S. log_size [B]; log_steps, log_lower, log_upper [n, B].
-
-    With log_steps a cell is interval-censored where both bounds are known, else observed; without,
-    right-censored where log_lower is known, left-censored where log_upper is; where nothing is
-    known (NaN) it does not count.
-    """
-
-    log_size: Floats
-    log_steps: Floats
-    log_lower: Floats
-    log_upper: Floats
-
-    @classmethod
-    def of(
-        cls,
-        batch_size: ArrayLike,
-        steps: ArrayLike,
-        steps_lower: ArrayLike | None = None,
-        steps_upper: ArrayLike | None = None,
-    ) -> Observations:
-        """batch_size [B]; steps, steps_lower, steps_upper [n, B] or [B], NaN where not known."""
-        value = np.log(np.atleast_2d(np.asarray(steps, float)))
-        nothing = np.full(value.shape, np.nan)
-        lower = nothing if steps_lower is None else _log(steps_lower)
-        upper = nothing if steps_upper is None else _log(steps_upper)
-        reached = ~np.isnan(value)
-        between = reached & (upper - lower > _EXACT)  # both are known, in order and apart
-        return cls(
-            np.log(np.asarray(batch_size, float)),
-            value,
-            np.where(reached & ~between, np.nan, lower),
-            np.where((reached & ~between) | (~reached & ~np.isnan(lower)), np.nan, upper),
-        )
-
-    @property
-    def reached(self) -> NDArray[np.bool_]:
-        return ~np.isnan(self.log_steps)
-
-    @property
-    def right_censored(self) -> NDArray[np.bool_]:
-        return ~self.reached & ~np.isnan(self.log_lower)
-
-    @property
-    def left_censored(self) -> NDArray[np.bool_]:
-        return ~self.reached & ~np.isnan(self.log_upper)
-
-    def exactly(self) -> Observations:
-        """Only the reached cells, each at its interpolated crossing: what least squares sees."""
-        nothing = np.full(self.log_steps.shape, np.nan)
-        return Observations(self.log_size, self.log_steps, nothing, nothing)
-
-    def imputed(self, rng: np.random.Generator) -> Observations:
-        """Interval-censored cells observed at a place drawn evenly from their interval.
-
-        Resamples of the seeds move an interval and its middle, but never say where in it the
-        crossing lies: without this all resamples of sparse evaluations agree, whatever the truth.
-        """
-        between = self.reached & ~np.isnan(self.log_upper)
-        share = rng.uniform(size=between.shape)
-        place = self.log_lower + share * (self.log_upper - self.log_lower)
-        return Observations(
-            self.log_size,
-            np.where(between, place, self.log_steps),
-            np.where(between, np.nan, self.log_lower),
-            np.where(between, np.nan, self.log_upper),
-        )
-
-    def least_sigma(self) -> Floats:
-        """[n]: the smallest sigma that is searched.
-
-        Where all curves through the intervals are equally likely (sigma -> 0), evaluations do not
-        resolve the noise: sigma stays at the scatter of a crossing that is uniform in its interval,
-        width/sqrt(12), which makes the maximum unique (log-concave in log S) and finite.
-        """
-        square = (self.log_upper - self.log_lower) ** 2 / 12
-        known = ~np.isnan(square) & self.reached
-        total = np.where(known, square, 0.0).sum(axis=1)
-        return np.maximum(np.sqrt(total / np.maximum(self.reached.sum(axis=1), 1)), LEAST_SIGMA)
-
-    def rows(self, keep: NDArray) -> Observations:
-        """Of some of the n curves."""
-        return Observations(
-            self.log_size, self.log_steps[keep], self.log_lower[keep], self.log_upper[keep]
-        )
+_TOLERANCE = 1e-9
 
 
 class Maximum(NamedTuple):
@@ -131,58 +42,68 @@ class Maximum(NamedTuple):
     converged: NDArray[np.bool_]
 
 
-def maximise(form: str, start: Floats, seen: Observations) -> Maximum:
+def maximise(form: Form, start: Floats, seen: Observations) -> Maximum:
     """Maximum likelihood of each curve, from `start` [n, P]; sigma >= seen.least_sigma().
 
-    Damped Newton: a step that does not raise the likelihood is tried again shorter, so the result
-    is never worse than the start. converged: the last step was below 1e-9 of likelihood.
+    Never worse than the start. converged: the last step gained less than 1e-9 of likelihood.
     """
     floor = np.log(seen.least_sigma())
-    parameters = within_bounds(form, start, seen.log_size)
+
+    def bounded(points: Floats, curves: NDArray[np.intp]) -> Floats:
+        parameters = form.within_bounds(points[:, :-1], seen.log_size)
+        return np.column_stack([parameters, np.maximum(points[:, -1], floor[curves])])
+
+    def evaluate(points: Floats, curves: NDArray[np.intp]) -> Local:
+        log_sigma = points[:, -1].copy()
+        local = derivatives(form, points[:, :-1].copy(), log_sigma, seen.rows(curves))
+        # sigma is held where the likelihood would have it below its least
+        held = (log_sigma <= floor[curves]) & (local.gradient[:, -1] < 0)
+        local.gradient[held, -1] = 0.0
+        local.curvature[held, -1, :-1] = local.curvature[held, :-1, -1] = 0.0
+        return local
+
+    parameters = form.within_bounds(start, seen.log_size)
     log_sigma = np.maximum(_log_scatter(form, parameters, seen), floor)
-    value, gradient, hessian = _derivatives(form, parameters, log_sigma, seen)
-    damping, done = np.full(len(start), 1e-3), np.zeros(len(start), bool)
-    for _ in range(_N_STEPS):
-        at = np.flatnonzero(~done)
-        if not len(at):
-            break
-        held = (log_sigma[at] <= floor[at]) & (gradient[at, -1] < 0)
-        step = _damped_step(*_without_sigma(gradient[at], hessian[at], held), damping[at])
-        tried = within_bounds(form, parameters[at] + step[:, :-1], seen.log_size)
-        tried_sigma = np.maximum(log_sigma[at] + step[:, -1], floor[at])
-        new = _derivatives(form, tried, tried_sigma, seen.rows(at))
-        gain = new[0] - value[at]
-        better = gain >= 0
-        up = at[better]
-        parameters[up], log_sigma[up] = tried[better], tried_sigma[better]
-        value[up], gradient[up], hessian[up] = (part[better] for part in new)
-        damping[at] = np.clip(damping[at] * np.where(better, 0.1, 10.0), 1e-9, 1e12)
-        small = np.abs(step).max(axis=1) < 1e-6
-        done[at] = (better & (gain < _TOLERANCE) & (damping[at] < 1.0)) | small
-    return Maximum(parameters, log_sigma, value, done)
+    best = damped_newton(evaluate, np.column_stack([parameters, log_sigma]), _RULES, bounded)
+    return Maximum(best.parameters[:, :-1], best.parameters[:, -1], best.value, best.done)
 
 
-def log_likelihood(form: str, parameters: Floats, log_sigma: Floats, seen: Observations) -> Floats:
+def _lift(diagonal: Floats, damping: Floats) -> Floats:
+    size = np.abs(diagonal)
+    return damping[:, None] * np.maximum(size, 1e-8 * size.max(axis=1, keepdims=True) + 1e-300)
+
+
+def _adapt(damping: Floats, better: NDArray[np.bool_]) -> Floats:
+    return np.clip(damping * np.where(better, 0.1, 10.0), 1e-9, 1e12)
+
+
+def _is_done(attempt: Attempt) -> NDArray[np.bool_]:
+    small = np.abs(attempt.step).max(axis=1) < 1e-6
+    return (attempt.better & (attempt.gain < _TOLERANCE) & (attempt.damping < 1.0)) | small
+
+
+_RULES = Damping(1e-3, _lift, _adapt, _is_done, n_steps=80, longest_step=1.0, takes_equal=True)
+
+
+def log_likelihood(form: Form, parameters: Floats, log_sigma: Floats, seen: Observations) -> Floats:
     """[n], for parameters [n, P] and log_sigma [n]."""
-    mean, _ = log_steps_of(form, parameters, seen.log_size)
+    mean, _ = form.log_steps(parameters, seen.log_size)
     return _cells(mean, log_sigma, seen)[0].sum(axis=1)
 
 
-def _derivatives(
-    form: str, parameters: Floats, log_sigma: Floats, seen: Observations
-) -> tuple[Floats, Floats, Floats]:
+def derivatives(form: Form, parameters: Floats, log_sigma: Floats, seen: Observations) -> Local:
     """Log-likelihood [n], its gradient [n, P+1] and minus its Gauss-Newton Hessian."""
-    mean, jacobian = log_steps_of(form, parameters, seen.log_size)
+    mean, jacobian = form.log_steps(parameters, seen.log_size)
     value, by_mean, by_sigma, two_mean, both, two_sigma = _cells(mean, log_sigma, seen)
     n, p = parameters.shape
     gradient = np.empty((n, p + 1))
     gradient[:, :p] = np.einsum("nb,nbp->np", by_mean, jacobian)
     gradient[:, p] = by_sigma.sum(axis=1)
-    hessian = np.empty((n, p + 1, p + 1))
-    hessian[:, :p, :p] = -np.einsum("nb,nbp,nbq->npq", two_mean, jacobian, jacobian)
-    hessian[:, :p, p] = hessian[:, p, :p] = -np.einsum("nb,nbp->np", both, jacobian)
-    hessian[:, p, p] = -two_sigma.sum(axis=1)
-    return value.sum(axis=1), gradient, hessian
+    curvature = np.empty((n, p + 1, p + 1))
+    curvature[:, :p, :p] = -np.einsum("nb,nbp,nbq->npq", two_mean, jacobian, jacobian)
+    curvature[:, :p, p] = curvature[:, p, :p] = -np.einsum("nb,nbp->np", both, jacobian)
+    curvature[:, p, p] = -two_sigma.sum(axis=1)
+    return Local(value.sum(axis=1), gradient, curvature)
 
 
 def _cells(mean: Floats, log_sigma: Floats, seen: Observations) -> Floats:
@@ -276,35 +197,9 @@ def _wide(low: Floats, high: Floats, mean: Floats, sigma: Floats) -> Floats:
     )
 
 
-def _without_sigma(
-    gradient: Floats, hessian: Floats, held: NDArray[np.bool_]
-) -> tuple[Floats, Floats]:
-    """Gradient and Hessian of the other parameters alone, where sigma is held at its least."""
-    gradient, hessian = gradient.copy(), hessian.copy()
-    gradient[held, -1] = 0.0
-    hessian[held, -1, :-1] = hessian[held, :-1, -1] = 0.0
-    return gradient, hessian
-
-
-def _damped_step(gradient: Floats, hessian: Floats, damping: Floats) -> Floats:
-    """(H + d diag|H|)^-1 g, no longer than _LONGEST_STEP in any parameter. [n, P+1]"""
-    size = np.abs(np.diagonal(hessian, axis1=1, axis2=2))
-    size = np.maximum(size, 1e-8 * size.max(axis=1, keepdims=True) + 1e-300)
-    damped = hessian + (damping[:, None] * size)[:, :, None] * np.eye(size.shape[1])
-    step = np.linalg.solve(damped, gradient[:, :, None])[:, :, 0]
-    longest = np.abs(step).max(axis=1, keepdims=True)
-    return step * np.minimum(1.0, _LONGEST_STEP / np.maximum(longest, 1e-300))
-
-
-def _log_scatter(form: str, parameters: Floats, seen: Observations) -> Floats:
+def _log_scatter(form: Form, parameters: Floats, seen: Observations) -> Floats:
     """log rms residual [n] of the reached cells."""
-    mean, _ = log_steps_of(form, parameters, seen.log_size)
+    mean, _ = form.log_steps(parameters, seen.log_size)
     square = np.where(seen.reached, (seen.log_steps - mean) ** 2, 0.0)
     rms = np.sqrt(square.sum(axis=1) / np.maximum(seen.reached.sum(axis=1), 1))
     return np.log(np.maximum(rms, LEAST_SIGMA))
-
-
-def _log(steps: ArrayLike) -> Floats:
-    values = np.atleast_2d(np.asarray(steps, float))
-    # a crossing before the first step has no lower bound in log S
-    return np.log(np.where(values > 0, values, np.nan))

@@ -30,8 +30,9 @@ from numpy.typing import ArrayLike, NDArray
 from analysis.fit.fitting import aicc
 from analysis.fit.law_fit import law_reason
 from analysis.fit.power_law import fit_power
+from analysis.fit.solve import golden_section
 from analysis.groups import listed
-from analysis.measure.bootstrap import percentile_interval
+from analysis.measure.intervals import percentile_interval
 
 Floats = NDArray[np.float64]
 
@@ -50,7 +51,7 @@ _FEWEST_POINTS = 2
 _ADAPTIVE = ("adam", "adamw", "rmsprop", "rmspropw")
 _BEYOND = 1e3  # B_* is searched this far beyond the sampled batch sizes
 _EXPONENTS = np.geomspace(0.25, 2.0, 25)  # of the first search over a
-_N_GRID, _N_GOLDEN, _GOLDEN = 40, 30, (np.sqrt(5) - 1) / 2
+_N_GRID, _N_GOLDEN = 40, 30
 
 
 def lr_rule_frame(
@@ -215,13 +216,7 @@ def _search(
         return (y - shape(scale, x)).var(axis=1)
 
     grid = np.linspace(x.min() - np.log(_BEYOND), x.max() + np.log(_BEYOND), _N_GRID)
-    best = np.argmin(np.stack([misfit(np.full(len(y), one)) for one in grid]), axis=0)
-    low, high = grid[np.maximum(best - 1, 0)], grid[np.minimum(best + 1, _N_GRID - 1)]
-    for _ in range(_N_GOLDEN):
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        smaller = misfit(left) < misfit(right)
-        low, high = np.where(smaller, low, left), np.where(smaller, right, high)
-    scale = (low + high) / 2
+    scale = golden_section(misfit, grid, _N_GOLDEN)
     return (y - shape(scale, x)).mean(axis=1), scale
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.fit.forms import log_steps_of
+from analysis.fit.forms import KNEE
 
 Floats = NDArray[np.float64]
 
@@ -39,7 +39,7 @@ class MeasuredCurve:
         """log S(B) [n, ...] of the fit and its draws; batch_size of any shape."""
         sizes = np.asarray(batch_size, float)
         at = np.log(sizes).ravel()
-        found = log_steps_of("knee", self.parameters, at)[0] + self._beyond_the_knee(at)
+        found = KNEE.log_steps(self.parameters, at)[0] + self._beyond_the_knee(at)
         return found.reshape(len(self.parameters), *sizes.shape)
 
     def misfit_at(self, batch_size: float) -> float:
@@ -70,7 +70,7 @@ class MeasuredCurve:
 
     def _beyond_the_knee(self, at: Floats) -> Floats:
         """r [n, len(at)] at these log batch sizes."""
-        knee, _ = log_steps_of("knee", self.parameters, self.log_size)
+        knee, _ = KNEE.log_steps(self.parameters, self.log_size)
         inside = np.clip(at, self.log_size[0], self.log_size[-1])
         return self._smooth(self.log_steps - knee, inside)
 

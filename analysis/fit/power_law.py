@@ -18,6 +18,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from analysis.fit.solve import Attempt, Damping, Local, Solution, damped_newton
+
 Floats = NDArray[np.float64]
 # parameters [m, p] and x of each data set -> log y [m, n] and its derivatives [m, n, p]
 Model = Callable[[Floats, Floats], tuple[Floats, Floats]]
@@ -25,7 +27,6 @@ Model = Callable[[Floats, Floats], tuple[Floats, Floats]]
 HUBER = 0.05  # residuals of log y up to here count squared, larger ones linearly
 FEWEST_WITH_OFFSET, FEWEST_TWO_POWERS = 4, 5  # points: one more than free offsets need
 _ITERATIONS = 150
-_LARGEST_DAMPING = 1e12
 _LEAST_GAIN, _MOST_IDLE = 1e-9, 8  # done after so many steps without such a share of the loss
 _SPAN = 12.0  # of the logit of x0's place below the least x: e^-12 is as good as the edge
 _EXPONENTS = (0.1, 0.3, 0.7, 1.5)  # starts
@@ -135,52 +136,51 @@ def _fit(model: Model, x: Floats, log_y: Floats, starts: Floats) -> Floats:
 
     x [n] or [m, n]; log_y [m, n]; starts [k, p].
     """
-    per_set = x.ndim == 2
-    first = x[:1] if per_set else x
-    n_starts = len(starts)
-    tried, cost = _huber(
-        model, np.repeat(first, n_starts, 0) if per_set else x,
-        np.repeat(log_y[:1], n_starts, 0), starts,
-    )  # fmt: skip
-    order = np.argsort(cost, kind="stable")
-    best, least = None, np.full(len(log_y), np.inf)
-    for start in tried[order[:2]]:  # a draw may prefer the second best valley
-        found, cost = _huber(model, x, log_y, np.tile(start, (len(log_y), 1)))
-        best = found if best is None else np.where((cost < least)[:, None], found, best)
-        least = np.minimum(least, cost)
-    assert best is not None
-    return best
+    first = np.zeros(len(starts), int)
+    tried = _huber(model, x[first] if x.ndim == 2 else x, log_y[first], starts)
+    order = np.argsort(-tried.value, kind="stable")
+    # a draw may prefer the second best valley
+    one, other = (
+        _huber(model, x, log_y, np.tile(start, (len(log_y), 1)))
+        for start in tried.parameters[order[:2]]
+    )
+    return np.where((other.value > one.value)[:, None], other.parameters, one.parameters)
 
 
-def _huber(model: Model, x: Floats, log_y: Floats, start: Floats) -> tuple[Floats, Floats]:
-    """Levenberg-Marquardt with Huber's weights, all data sets at once. Parameters and cost [m]."""
-    p = start.astype(float).copy()
-    damping = np.full(len(p), 1e-2)
-    predicted, slopes = model(p, x)
-    residual = predicted - log_y
-    cost, idle = huber_loss(residual), 0
-    for _ in range(_ITERATIONS):
-        weight = np.minimum(1.0, HUBER / np.maximum(np.abs(residual), 1e-300))
-        normal = np.einsum("mni,mn,mnj->mij", slopes, weight, slopes)
-        gradient = np.einsum("mni,mn->mi", slopes, weight * residual)
-        diagonal = np.einsum("mii->mi", normal)
-        lift = damping[:, None] * np.maximum(diagonal, 1e-9) + 1e-14
-        step = np.linalg.solve(
-            normal + np.einsum("mi,ij->mij", lift, np.eye(p.shape[1])), gradient[:, :, None]
-        )[:, :, 0]
-        tried = p - step
+def _huber(model: Model, x: Floats, log_y: Floats, start: Floats) -> Solution:
+    """Least Huber loss (minus the value) of all data sets at once."""
+
+    def evaluate(parameters: Floats, sets: NDArray[np.intp]) -> Local:
         with np.errstate(over="ignore", invalid="ignore"):
-            new_predicted, new_slopes = model(tried, x)
-            new_cost = huber_loss(new_predicted - log_y)
-        better = new_cost < cost
-        idle = 0 if (cost - new_cost > _LEAST_GAIN * cost).any() else idle + 1
-        p[better], cost[better] = tried[better], new_cost[better]
-        residual[better] = (new_predicted - log_y)[better]
-        slopes[better] = new_slopes[better]
-        damping = np.clip(np.where(better, damping / 3, damping * 4), 1e-12, _LARGEST_DAMPING)
-        if idle == _MOST_IDLE:
-            break
-    return p, cost
+            predicted, slopes = model(parameters, x[sets] if x.ndim == 2 else x)
+            residual = predicted - log_y[sets]
+            weight = np.minimum(1.0, HUBER / np.maximum(np.abs(residual), 1e-300))
+            gradient = np.einsum("mni,mn->mi", slopes, weight * residual)
+            normal = np.einsum("mni,mn,mnj->mij", slopes, weight, slopes)
+            return Local(-huber_loss(residual), -gradient, normal)
+
+    rules = Damping(1e-2, _lift, _adapt, _Patience().is_over, _ITERATIONS)
+    return damped_newton(evaluate, start.astype(float), rules)
+
+
+def _lift(diagonal: Floats, damping: Floats) -> Floats:
+    return damping[:, None] * np.maximum(diagonal, 1e-9) + 1e-14
+
+
+def _adapt(damping: Floats, better: NDArray[np.bool_]) -> Floats:
+    return np.clip(np.where(better, damping / 3, damping * 4), 1e-12, 1e12)
+
+
+class _Patience:
+    """Over for all data sets after _MOST_IDLE steps that gained hardly anything in any."""
+
+    def __init__(self) -> None:
+        self._idle = 0
+
+    def is_over(self, attempt: Attempt) -> NDArray[np.bool_]:
+        useful = attempt.gain > _LEAST_GAIN * -attempt.value
+        self._idle = 0 if useful.any() else self._idle + 1
+        return np.full(len(useful), self._idle == _MOST_IDLE)
 
 
 def huber_loss(residual: Floats) -> Floats:

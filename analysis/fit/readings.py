@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from analysis.measure.bootstrap import percentile_interval
+from analysis.measure.intervals import percentile_interval
 
 Floats = NDArray[np.float64]
 Interval = tuple[float | None, float | None]

@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.fit.critical_batch_size import FEWEST_SEEDS
 from analysis.fit.fitting import FitResult
 from analysis.fit.law_fit import (
     FEWEST_FOR_CLAIM,
@@ -34,6 +33,7 @@ from analysis.fit.law_fit import (
 )
 from analysis.fit.power_law import FEWEST_WITH_OFFSET
 from analysis.measure.frontier import usable
+from analysis.measure.intervals import FEWEST_SEEDS
 from analysis.measure.losses_at_examples import example_budgets, least_of, losses_at_examples
 from analysis.measure.model_sizes import Family, MeasuredGroup
 

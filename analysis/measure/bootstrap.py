@@ -142,17 +142,3 @@ def stack_draws(draws: Mapping[int, FrontierDraws], sizes: Sequence[int], k: int
         return np.stack([nothing if one is None else one[k] for one in found], axis=1)
 
     return StepDraws(stack("steps"), stack("steps_lower"), stack("steps_upper"), stack("lr"))
-
-
-def percentile_interval(draws: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Percentile interval over axis 0 of draws [n_boot, ...]; NaN draws count as +infinity.
-
-    An end that falls on an infinite draw is returned as NaN: that side is open. No draws: both NaN.
-    """
-    if not len(draws):
-        nothing = np.full(draws.shape[1:], np.nan)
-        return nothing, nothing
-    tail = 50 * (1 - level)
-    filled = np.where(np.isnan(draws), np.inf, draws)
-    low, high = np.percentile(filled, [tail, 100 - tail], axis=0, method="closest_observation")
-    return np.where(np.isinf(low), np.nan, low), np.where(np.isinf(high), np.nan, high)

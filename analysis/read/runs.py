@@ -60,7 +60,7 @@ def read_study(
 
 def tidy(stored: StoredRuns, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Long form in, the two frames of `read_study` out; everything that both stores share."""
-    stored = replace(stored, params=_with_requests(stored))
+    stored = replace(stored, params=_with_current_names(_with_requests(stored)))
     tags = _wide(stored.tags, stored.runs["run_id"])
     for key in (schema.KIND, schema.TRIAL_ID, schema.SWEEP, schema.OUTCOME, schema.SECONDS):
         if key not in tags:
@@ -95,6 +95,11 @@ def _with_requests(stored: StoredRuns) -> pd.DataFrame:
     asked = stored.tags[stored.tags["key"].isin(schema.REQUESTED)]
     both = pd.concat([stored.params, asked], ignore_index=True)
     return both.drop_duplicates(["run_id", "key"], keep="last", ignore_index=True)
+
+
+def _with_current_names(params: pd.DataFrame) -> pd.DataFrame:
+    named = [schema.current_name(*row) for row in zip(params["key"], params["value"], strict=True)]
+    return params.assign(value=named)
 
 
 def _countable(

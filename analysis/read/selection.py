@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.groups import OWN_PATH, PARAMS, own_name, prefixed
+from analysis.groups import OPTIMIZER_PATH, PARAMS, own_name, prefixed
 from scaling.schema import DIVERGED
 
 NONE = "none"  # the value of a param in groups whose trials do not have it
@@ -34,8 +34,9 @@ def varying_params(trials: pd.DataFrame) -> list[str]:
     candidates = [name for name in question_params(trials) if trials[name].map(str).nunique() > 1]
     candidates.sort(key=lambda name: (not name.endswith(".name"), "." not in name))
     kept = splitting(trials, candidates)
-    if "optimizer.name" in kept and OWN_PATH in set(candidates) - set(kept):
-        kept.insert(kept.index("optimizer.name") + 1, OWN_PATH)  # "own" alone says too little
+    if "optimizer.name" in kept and OPTIMIZER_PATH in set(candidates) - set(kept):
+        # "custom" alone says too little
+        kept.insert(kept.index("optimizer.name") + 1, OPTIMIZER_PATH)
     return kept
 
 

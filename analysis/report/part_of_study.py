@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from analysis.read.selection import NONE
 from analysis.study import Study
 from analysis.topics.topic import Frames
+from scaling.schema import current_name
 
 
 def chosen(trials: pd.DataFrame, where: Mapping[str, Any] | None) -> NDArray[np.bool_]:
@@ -23,7 +24,8 @@ def chosen(trials: pd.DataFrame, where: Mapping[str, Any] | None) -> NDArray[np.
     """
     found = np.ones(len(trials), dtype=bool)
     for param, wanted in (where or {}).items():
-        allowed = [_plain(value) for value in (wanted if isinstance(wanted, list) else [wanted])]
+        values = wanted if isinstance(wanted, list) else [wanted]
+        allowed = [_plain(current_name(param, value)) for value in values]
         known = trials[param].map(_plain) if param in trials else pd.Series(NONE, trials.index)
         found &= known.isin(allowed).to_numpy()
     return found

@@ -14,7 +14,7 @@ from analysis.topics.topic import Finding, Frames, Topic
 
 ORDER = (  # the plainest first
     *("sgd", "sgdw", "momentum", "momentumw", "nesterov", "rmsprop", "rmspropw"),
-    *("adam", "adamw", "preconditioned", "own"),
+    *("adam", "adamw", "preconditioned", "custom"),
 )
 _95 = 1.96
 

@@ -19,7 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from scaling.config import ConfigError, OwnOptimizerConfig
+from scaling.config import ConfigError, CustomOptimizerConfig
 from scaling.custom_code import digest_of_sources, first_line, module_of
 
 Leaves = dict[str, Tensor]
@@ -29,7 +29,7 @@ KEY = "optimizer.path"
 PROBED_STEPS = 12  # before and after saving: methods that renew something every 10 steps do so
 
 
-class OwnOptimizers:
+class CustomOptimizers:
     """The optimizers of a stack's rows; rows that compute the same trial share one.
 
     options [R] and lrs [R]: of each row; members [R]: the trial that a row computes.
@@ -37,7 +37,7 @@ class OwnOptimizers:
 
     def __init__(
         self,
-        configs: Sequence[OwnOptimizerConfig],
+        configs: Sequence[CustomOptimizerConfig],
         lrs: Sequence[float],
         members: Sequence[int],
         params: Leaves,
@@ -93,7 +93,7 @@ class OwnOptimizers:
 class _One:
     """The optimizer of one trial and the parameters that it owns: contiguous, each in its shape."""
 
-    def __init__(self, config: OwnOptimizerConfig, lr: float, leaves: Leaves) -> None:
+    def __init__(self, config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> None:
         self._lr = lr
         self._params = {key: nn.Parameter(_whole(leaf)) for key, leaf in leaves.items()}
         make = cast(Callable[..., torch.optim.Optimizer], optimizer_class(config))
@@ -145,7 +145,7 @@ def _on_cpu(value: Any) -> Any:
     return copy.deepcopy(value)
 
 
-def optimizer_class(config: OwnOptimizerConfig) -> type[torch.optim.Optimizer]:
+def optimizer_class(config: CustomOptimizerConfig) -> type[torch.optim.Optimizer]:
     """The class that `config.path` names, with options that it takes; ConfigError otherwise."""
     path, name = config.path, config.path.rpartition(".")[2]
     found = getattr(module_of(KEY, path), name, None)
@@ -181,7 +181,7 @@ def _arguments(kind: type) -> set[str]:
     return names - {"self"}
 
 
-def check_own_optimizer(config: OwnOptimizerConfig, lr: float, leaves: Leaves) -> None:
+def check_custom_optimizer(config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> None:
     """Make some steps on copies of one trial's shaped parameters; ConfigError for what fails.
 
     The steps are saved, as a checkpoint is, and gone on with: an optimizer whose state_dict does
@@ -203,7 +203,7 @@ def check_own_optimizer(config: OwnOptimizerConfig, lr: float, leaves: Leaves) -
         raise ConfigError(KEY, config.path, refusal)
 
 
-def _probe(config: OwnOptimizerConfig, lr: float, leaves: Leaves) -> str | None:
+def _probe(config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> str | None:
     """Why the optimizer cannot be gone on with after it is saved, if so."""
     generator = torch.Generator().manual_seed(0)
     draws = torch.default_generator.get_state()
@@ -242,7 +242,7 @@ def _clone(leaves: Leaves) -> Leaves:
     return {key: leaf.clone() for key, leaf in leaves.items()}
 
 
-def optimizer_content(config: OwnOptimizerConfig) -> str:
+def optimizer_content(config: CustomOptimizerConfig) -> str:
     """Digest of its code, a part of its trials' identity; empty for torch's own.
 
     The user's files and what they import from beside them; of an installed package the file alone

@@ -9,9 +9,9 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from scaling.config import ConfigError, OwnOptimizerConfig, PreconditionedConfig, TrialConfig
+from scaling.config import ConfigError, CustomOptimizerConfig, PreconditionedConfig, TrialConfig
 from scaling.optimizers import builtin as optimizers
-from scaling.optimizers.custom import OwnOptimizers, Shaped, check_own_optimizer
+from scaling.optimizers.custom import CustomOptimizers, Shaped, check_custom_optimizer
 from scaling.tasks import Params, Task, optimized
 
 
@@ -77,9 +77,9 @@ def start_optimizer(
 ) -> StackOptimizer:
     """Before the first update. rows [R]: the trial that each row computes; members: its number."""
     first = rows[0].optimizer
-    if isinstance(first, OwnOptimizerConfig):
-        return OwnOptimizers(
-            [cast(OwnOptimizerConfig, config.optimizer) for config in rows],
+    if isinstance(first, CustomOptimizerConfig):
+        return CustomOptimizers(
+            [cast(CustomOptimizerConfig, config.optimizer) for config in rows],
             [config.lr for config in rows],
             members,
             params,
@@ -98,9 +98,9 @@ def start_optimizer(
 def check_optimizer(config: TrialConfig, task: Task, params: Params) -> None:
     """ConfigError where the task and the optimizer do not fit; params: leaves [R, ...] at start."""
     optimizer = config.optimizer
-    if isinstance(optimizer, OwnOptimizerConfig):
+    if isinstance(optimizer, CustomOptimizerConfig):
         leaves = {key: params[key][0] for key in optimized(params)}
-        check_own_optimizer(optimizer, config.lr, _shaped(task)(leaves))
+        check_custom_optimizer(optimizer, config.lr, _shaped(task)(leaves))
     elif isinstance(optimizer, PreconditionedConfig):
         if not hasattr(task, "curvature"):
             allowed = f"needs a task that knows its curvature, which {config.task.name} does not: "

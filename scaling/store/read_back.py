@@ -15,8 +15,8 @@ import yaml
 from scaling import schema
 from scaling.config import (
     ConfigError,
-    OwnOptimizerConfig,
-    OwnTaskConfig,
+    CustomOptimizerConfig,
+    CustomTaskConfig,
     TrialConfig,
     trial_config,
 )
@@ -172,7 +172,8 @@ def _finished_trial(run: Any) -> tuple[Any, ...]:
 def _all_params(data: Any) -> dict[str, str]:
     """With what was asked of it last, which stands in tags."""
     asked = {key: data.tags[key] for key in schema.REQUESTED if key in data.tags}
-    return {**data.params, **asked}
+    params = {key: schema.current_name(key, value) for key, value in data.params.items()}
+    return {**params, **asked}
 
 
 def _matches(given: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
@@ -180,6 +181,7 @@ def _matches(given: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     for key, value in wanted.items():
         if key not in given:
             return False
+        value = schema.current_name(key, value)
         try:
             if float(given[key]) != float(value):
                 return False
@@ -202,12 +204,12 @@ def trial_of(
     nothing is written where the record says.
     """
     config = _config_of(run)
-    if isinstance(config.task, OwnTaskConfig) and config.task.path != task_path:
+    if isinstance(config.task, CustomTaskConfig) and config.task.path != task_path:
         raise RunError(
             f"run_id={run.run_id}: trains a task of somebody's own code, {config.task.path}; "
             f"if you trust that code in this folder, add task.path={config.task.path}"
         )
-    if isinstance(config.optimizer, OwnOptimizerConfig):
+    if isinstance(config.optimizer, CustomOptimizerConfig):
         path = config.optimizer.path
         if path != optimizer_path and not re.fullmatch(r"torch\.optim\.[A-Za-z]+", path):
             raise RunError(

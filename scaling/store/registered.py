@@ -22,12 +22,12 @@ from mlflow.pyfunc.model import PythonModel
 from torch import nn
 
 from scaling import schema
-from scaling.config import ColourizationConfig, ConfigError, OwnTaskConfig
+from scaling.config import ColourizationConfig, ConfigError, CustomTaskConfig
 from scaling.models.config import ColourizationModelConfig
 from scaling.store.check import StoreError, store_message
 from scaling.store.read_back import ModelVersion, RunError, RunReader, StoredRun
 from scaling.tasks import make_task
-from scaling.tasks.custom import make_own_problem
+from scaling.tasks.custom import make_custom_problem
 from scaling.tasks.supervised import SupervisedTask
 from scaling.trial import Trial
 
@@ -63,7 +63,7 @@ def _module(described: dict[str, Any]) -> nn.Module:
         from scaling.models.colourization import ColourizationNet
 
         return ColourizationNet(ColourizationModelConfig(**described["model"]))
-    return make_own_problem(described["path"], described["options"]).model()
+    return make_custom_problem(described["path"], described["options"]).model()
 
 
 def register_network(reader: RunReader, run: StoredRun, trial: Trial, kind: str, name: str) -> str:
@@ -103,7 +103,7 @@ def _described(run: StoredRun, trial: Trial) -> tuple[dict[str, Any], np.ndarray
     described: dict[str, Any] = {"task": config.task.name, "dtype": dtype}
     if isinstance(config.task, ColourizationConfig):
         described["model"] = asdict(task.problem.config)  # pyright: ignore
-    elif isinstance(config.task, OwnTaskConfig):
+    elif isinstance(config.task, CustomTaskConfig):
         described |= {"path": config.task.path, "options": dict(config.task.options)}
     inputs = task.held_out_inputs(N_EXAMPLES)
     return described, inputs

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from scaling.config import (
     ColourizationConfig,
+    CustomTaskConfig,
     FiniteRegressionConfig,
     LinearRegressionConfig,
-    OwnTaskConfig,
     TrialConfig,
 )
 from scaling.tasks.streams import Batch, Streams
@@ -106,7 +106,7 @@ class StackedTask:
 
 def make_task(config: TrialConfig) -> Task:
     """The task that `config` describes; ConfigError where its values do not fit together."""
-    from scaling.tasks.custom import make_own_task
+    from scaling.tasks.custom import make_custom_task
     from scaling.tasks.finite_regression import FiniteRegression
     from scaling.tasks.linear_regression import LinearRegression
 
@@ -115,8 +115,8 @@ def make_task(config: TrialConfig) -> Task:
         return LinearRegression(task, getattr(torch, config.precision))
     if isinstance(task, FiniteRegressionConfig):
         return FiniteRegression(task, getattr(torch, config.precision))
-    if isinstance(task, OwnTaskConfig):
-        return make_own_task(task, config)
+    if isinstance(task, CustomTaskConfig):
+        return make_custom_task(task, config)
     if isinstance(task, ColourizationConfig):
         from scaling.tasks.colourization import Colourization
         from scaling.tasks.supervised import SupervisedTask

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from scaling.config import ConfigError, OwnTaskConfig, TaskConfig, TrialConfig
+from scaling.config import ConfigError, CustomTaskConfig, TaskConfig, TrialConfig
 from scaling.custom_code import digest_of_sources, first_line, module_of
 from scaling.draws import CONSTRUCTION, drawing
 from scaling.tasks import Task
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scaling.tasks.supervised import Problem
 
 
-def make_own_task(config: OwnTaskConfig, whole: TrialConfig) -> Task:
+def make_custom_task(config: CustomTaskConfig, whole: TrialConfig) -> Task:
     """`config.path` called with the options; ConfigError for whatever it raises.
 
     It makes a Problem (scaling.tasks.supervised), or a whole Task, which is also given `dtype`.
@@ -39,8 +39,8 @@ def make_own_task(config: OwnTaskConfig, whole: TrialConfig) -> Task:
         raise ConfigError("task.path", config.path, f"raised {first_line(error)}") from None
 
 
-def make_own_problem(path: str, options: dict[str, object]) -> Problem:
-    """The Problem that a path makes; ConfigError as from `make_own_task`."""
+def make_custom_problem(path: str, options: dict[str, object]) -> Problem:
+    """The Problem that a path makes; ConfigError as from `make_custom_task`."""
     from scaling.tasks.supervised import as_problem, is_problem
 
     make = getattr(module_of("task.path", path), path.rpartition(".")[2], None)
@@ -54,7 +54,7 @@ def make_own_problem(path: str, options: dict[str, object]) -> Problem:
 _problems: dict[str, object] = {}  # data is read once a process, however many trials use it
 
 
-def _as_task(made: object, config: OwnTaskConfig, whole: TrialConfig, key: str) -> Task:
+def _as_task(made: object, config: CustomTaskConfig, whole: TrialConfig, key: str) -> Task:
     from scaling.tasks.problem_check import check_data, check_network
     from scaling.tasks.supervised import SupervisedTask, as_problem, is_problem
 
@@ -79,7 +79,7 @@ def _as_task(made: object, config: OwnTaskConfig, whole: TrialConfig, key: str) 
 
 def content_hash(config: TaskConfig, task: Task) -> str:
     """Digest of an own task's source files, and of its data where it says `data_hash`."""
-    assert isinstance(config, OwnTaskConfig)
+    assert isinstance(config, CustomTaskConfig)
     digest = digest_of_sources(module_of("task.path", config.path))
     digest.update(str(getattr(task, "data_hash", "")).encode())
     return digest.hexdigest()[:16]

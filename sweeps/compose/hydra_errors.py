@@ -17,6 +17,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from scaling.schema import RENAMED
 from sweeps.compose.known_keys import nearest, unknown_key
 from sweeps.compose.study_files import command_of
 
@@ -89,7 +90,8 @@ def _missing_file(error: MissingConfigException) -> str:
     group, _, choice = wanted.rpartition("/")
     if not group:
         return f"{_first(error)}; leave --config-name out, or name a file of --config-dir"
-    options = sorted(error.options or [])
+    former = {old for (param, old) in RENAMED if param == f"{group}.name"}
+    options = sorted(set(error.options or []) - former)
     if group == "study" and (command := command_of(choice)):
         return (
             f"study={choice}: is no file of conf/study but the name of a study that is on record; "

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from scaling.config import OPTIMIZERS, TASKS, StudyConfig, TrialConfig
 from scaling.data.config import DATASETS
 from scaling.models.config import ColourizationModelConfig
+from scaling.schema import RENAMED
 from sweeps.compose.study_files import DEFAULT_TASK
 
 DEFAULT_NAME = StudyConfig().name
@@ -30,6 +31,11 @@ def register() -> None:
         store.store(group="schema/task", name=name, node=node)
     for name, node in OPTIMIZERS.items():
         store.store(group="schema/optimizer", name=name, node=node)
+    for (param, former), current in RENAMED.items():  # as the choice of a group, and in its files
+        group = param.removesuffix(".name")
+        node = {"defaults": [current, "_self_"], "name": former}
+        store.store(group=group, name=former, node=node)
+        store.store(group=f"schema/{group}", name=former, node=node)
     for name, node in DATASETS.items():
         store.store(group="schema/data", name=name, node=node)
     store.store(group="schema/model", name="colourization", node=ColourizationModelConfig)

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from scaling.config import TASKS, ColourizationConfig, ConfigError
+from scaling.schema import current_name
 
 DEFAULT_TASK = "linear_regression"
 MOST_VALUES = 100_000  # of a file
@@ -112,7 +113,7 @@ def refuse_other_task(arguments: Sequence[str]) -> None:
     if given.get("study") not in known:
         return
     study, content = given["study"], study_content(known[given["study"]])
-    for task in given["task"].split(","):
+    for task in [current_name("task.name", task) for task in given["task"].split(",")]:
         if task in TASKS and (lacking := _lacking(content, task)):
             needed = _task_of(content)
             allowed = f"study={study} needs task={needed}: it sets {lacking}, which {task} has not"
@@ -131,7 +132,7 @@ def _config_dir(arguments: Sequence[str]) -> str | None:
 def _task_of(content: dict[str, Any]) -> str:
     chosen = [entry for entry in content.get("defaults") or [] if isinstance(entry, dict)]
     found = [task for entry in chosen for key, task in entry.items() if key.endswith("/task")]
-    return str(found[0]) if found else DEFAULT_TASK
+    return str(current_name("task.name", found[0])) if found else DEFAULT_TASK
 
 
 def _lacking(content: dict[str, Any], task: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from scaling import schema
+from scaling.config import use_current_names
 from scaling.outcome import Curve
 from scaling.record.checkpoint import Header, read_headers
 from scaling.record.plan import Plan, StudyRecord, plan, read_record
@@ -51,6 +52,9 @@ class Job:
     overrides: list[str]
     directory: Path
     hydra: HydraNode | None = None
+
+    def __post_init__(self) -> None:
+        use_current_names(self.content)
 
     @property
     def yaml(self) -> str:

@@ -16,7 +16,7 @@ from scaling.stack import group_into_stacks
 from scaling.tasks import make_task
 from scaling.trial import prepare
 from tests.scaling.record.test_checkpoint import assert_same
-from tests.scaling.trials import own, trained
+from tests.scaling.trials import custom, trained
 
 DRAWING = ["dropout", "dropout_norm", "augmented", "always", "numpy", "python"]
 
@@ -30,10 +30,10 @@ def disturb() -> None:
 
 @pytest.mark.parametrize("kind", DRAWING)
 def test_the_same_bits_whatever_was_drawn_before(kind: str) -> None:
-    config = own(kind)
+    config = custom(kind)
     first, _ = trained(config)
     disturb()
-    trained(own("dropout", seed=5))
+    trained(custom("dropout", seed=5))
     before = draws.position()
     again, _ = trained(config)
     assert again.curves == first.curves
@@ -45,15 +45,15 @@ def test_the_same_bits_whatever_was_drawn_before(kind: str) -> None:
 @pytest.mark.parametrize("step", [1, 13])
 def test_stopped_and_gone_on_with(kind: str, step: int, tmp_path: Path) -> None:
     disturb()
-    assert_same(prepare([own(kind, "adam")]), step, tmp_path)
+    assert_same(prepare([custom(kind, "adam")]), step, tmp_path)
 
 
 @pytest.mark.parametrize("kind", DRAWING)
 def test_asked_to_stack_it_trains_alone(kind: str) -> None:
-    configs = [own(kind, stack_networks="true", lr=lr) for lr in (0.01, 0.1, 0.2)]
+    configs = [custom(kind, stack_networks="true", lr=lr) for lr in (0.01, 0.1, 0.2)]
     assert len(group_into_stacks(prepare(configs), 1024)) == 3
-    assert trained(configs[1])[0].curves == trained(own(kind, lr=0.1))[0].curves
-    others = [replace(config, task=own("mask").task) for config in configs]
+    assert trained(configs[1])[0].curves == trained(custom(kind, lr=0.1))[0].curves
+    others = [replace(config, task=custom("mask").task) for config in configs]
     assert len(group_into_stacks(prepare(others), 1024)) == 1
 
 
@@ -61,7 +61,8 @@ def test_asked_to_stack_it_trains_alone(kind: str) -> None:
 def test_evaluating_does_not_disturb_training(kind: str) -> None:
     """With batch norm's statistics recomputed too, which draws in training mode."""
     often, seldom = (
-        own(kind, evaluation=EvaluationConfig(every, ratio)) for every, ratio in ((30, 2), (1, 30))
+        custom(kind, evaluation=EvaluationConfig(every, ratio))
+        for every, ratio in ((30, 2), (1, 30))
     )
     ends = [trained(config)[0].curves[0][-1][1] for config in (often, seldom)]
     assert ends[0] == ends[1]
@@ -71,7 +72,7 @@ def test_evaluating_does_not_disturb_training(kind: str) -> None:
 
 def test_measuring_repeats() -> None:
     measure = NoiseScaleConfig("both", interval_steps=3, window_steps=2, examples=8)
-    config = own("dropout", noise_scale=measure)
+    config = custom("dropout", noise_scale=measure)
     first = trained(config)[0].metrics
     disturb()
     assert trained(config)[0].metrics == first
@@ -80,13 +81,13 @@ def test_measuring_repeats() -> None:
 
 def test_an_evaluation_that_draws_draws_the_same_every_time() -> None:
     """At lr next to nothing the curve is flat, although every input is scaled at random."""
-    losses = [row[1] for row in trained(own("always", lr=1e-30))[0].curves[0]]
+    losses = [row[1] for row in trained(custom("always", lr=1e-30))[0].curves[0]]
     assert len(set(losses)) == 1
 
 
 def test_dropout_is_dropout() -> None:
     """Masks differ between steps, and are those of torch."""
-    task = make_task(own("dropout"))
+    task = make_task(custom("dropout"))
     params, batch = task.initial_params([0]), (torch.arange(8)[None],)
     losses = []
     for step in range(200):
@@ -101,7 +102,7 @@ def test_dropout_is_dropout() -> None:
 
 
 def test_a_loss_that_draws() -> None:
-    config = own("plain", options={"noisy_loss": True})
+    config = custom("plain", options={"noisy_loss": True})
     first = trained(config)[0].curves
     disturb()
     assert trained(config)[0].curves == first
@@ -110,25 +111,25 @@ def test_a_loss_that_draws() -> None:
 def test_data_drawn_when_the_task_is_made_are_the_same_in_every_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    [first] = prepare([own(problem="Drawn")])
+    [first] = prepare([custom(problem="Drawn")])
     monkeypatch.setattr("scaling.tasks.custom._problems", {})  # as in another process
     disturb()
-    [second] = prepare([own(problem="Drawn")])
+    [second] = prepare([custom(problem="Drawn")])
     assert first.trial_id == second.trial_id
 
 
 def test_identity_tells_what_drew_without_a_seed_from_what_never_drew() -> None:
-    plain, dropout = (prepare([own(kind)])[0] for kind in ("plain", "dropout"))
+    plain, dropout = (prepare([custom(kind)])[0] for kind in ("plain", "dropout"))
     assert plain.most_rows == dropout.most_rows == 1
     task = make_task(plain.config)
     assert not task.seen_to_draw  # pyright: ignore[reportAttributeAccessIssue]
     assert make_task(dropout.config).seen_to_draw  # pyright: ignore[reportAttributeAccessIssue]
 
 
-@pytest.mark.parametrize("kind", ["own_generator", "counter"])
+@pytest.mark.parametrize("kind", ["generator", "counter"])
 def test_what_no_seed_repeats_is_refused(kind: str) -> None:
     with pytest.raises(ConfigError, match="Net: gives another gradient for the same") as caught:
-        prepare([own(kind)])
+        prepare([custom(kind)])
     assert "\n" not in str(caught.value)
 
 

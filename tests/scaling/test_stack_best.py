@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scaling.config import BudgetConfig, OwnTaskConfig, TrialConfig
+from scaling.config import BudgetConfig, CustomTaskConfig, TrialConfig
 from scaling.schedules import next_evaluation
 from scaling.train import train
 from scaling.trial import prepare
@@ -38,7 +38,7 @@ class Line:
 def test_the_best_network_is_of_an_evaluation_of_its_own() -> None:
     """A neighbour's end has the whole stack evaluated, between two evaluations of the others."""
     config = TrialConfig(
-        task=OwnTaskConfig(path="tests.scaling.test_stack_best.Line"),
+        task=CustomTaskConfig(path="tests.scaling.test_stack_best.Line"),
         optimizer=optimizer_config("sgd"),
         batch_size=1,
         lr=0.15,

@@ -11,10 +11,10 @@ import torch
 from scaling.config import (
     OPTIMIZERS,
     BudgetConfig,
+    CustomTaskConfig,
     FiniteRegressionConfig,
     LinearRegressionConfig,
     OptimizerConfig,
-    OwnTaskConfig,
     TrialConfig,
 )
 from scaling.result import TrialResult
@@ -29,10 +29,12 @@ def regression_trial(optimizer: str = "sgd", max_steps: int = 60, **fields: Any)
     return TrialConfig(optimizer=OPTIMIZERS[optimizer](), **fields)
 
 
-def own(kind: str = "", optimizer: str = "sgd", problem: str = "Own", **fields: Any) -> TrialConfig:
-    """A trial of a network in own_networks.py; options: further ones of its problem."""
+def custom(
+    kind: str = "", optimizer: str = "sgd", problem: str = "Custom", **fields: Any
+) -> TrialConfig:
+    """A trial of a network in custom_networks.py; options: further ones of its problem."""
     options = ({"kind": kind} if kind else {}) | fields.pop("options", {})
-    task = OwnTaskConfig(path=f"tests.scaling.own_networks.{problem}", options=options)
+    task = CustomTaskConfig(path=f"tests.scaling.custom_networks.{problem}", options=options)
     fields = {"budget": BudgetConfig(max_steps=30), "lr": 0.05, "batch_size": 8} | fields
     return TrialConfig(task=task, optimizer=optimizer_config(optimizer), **fields)
 

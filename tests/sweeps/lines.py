@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from sweeps.compose.known_keys import known_keys
 
 GROUPS = {
-    "task": ["linear_regression", "finite_regression", "own"],
-    "optimizer": ["sgd", "adam", "momentum", "preconditioned", "own", "soap"],
+    "task": ["linear_regression", "finite_regression", "custom"],
+    "optimizer": ["sgd", "adam", "momentum", "preconditioned", "custom", "soap"],
     "schedule": ["constant", "warmup", "cosine"],
     "study": ["scratch", "linear_regression", "minimum_norm_example", "optimizers", "weight_decay"],
     "hydra/sweeper": ["grid", "frontier"],

@@ -65,7 +65,10 @@ def test_studies_are_found_by_their_choice(tmp_path: Path) -> None:
             "study=minimum_norm task=colourization",
             "needs task=finite_regression: it sets",
         ),
-        ("-m study=minimum_norm task=finite_regression,own", "task=own: study=minimum_norm needs"),
+        (
+            "-m study=minimum_norm task=finite_regression,custom",
+            "task=custom: study=minimum_norm",
+        ),
         ("study=model_size task=linear_regression", "it sets model.norm, which linear_regression"),
     ],
 )

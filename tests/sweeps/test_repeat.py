@@ -13,7 +13,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from scaling.config import BudgetConfig, OwnTaskConfig, ScheduleConfig, StudyConfig
+from scaling.config import BudgetConfig, CustomTaskConfig, ScheduleConfig, StudyConfig
 from scaling.store.read_back import RunReader
 from sweeps import register, repeat
 from tests.scaling.trials import regression_trial
@@ -35,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         networks = [
             regression_trial(
-                task=OwnTaskConfig(path="recorded_net.Net"),
+                task=CustomTaskConfig(path="recorded_net.Net"),
                 budget=BudgetConfig(max_steps=30),
                 study=StudyConfig("nets"),
                 lr=lr,

@@ -18,7 +18,7 @@ from analysis.fit.fitting import (
     preferred_form,
 )
 from analysis.fit.forms import OPEN
-from analysis.fit.likelihood import Observations
+from analysis.fit.observations import Observations
 from analysis.theory.exact_frontier import continuous_lr_frontier
 from scaling.problem import RegressionProblem
 

@@ -8,14 +8,9 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 
 from analysis.fit.fitting import LIKELIHOOD, LOG_STEPS, compare_forms, fit_frontier, fit_hyperbola
-from analysis.fit.forms import KNEES, hyperbola, log_steps_of, within_bounds
-from analysis.fit.likelihood import (
-    LEAST_SIGMA,
-    Observations,
-    _derivatives,
-    log_likelihood,
-    maximise,
-)
+from analysis.fit.forms import FORMS, HYPERBOLA, KNEE, KNEES, POWER, hyperbola
+from analysis.fit.likelihood import derivatives, log_likelihood, maximise
+from analysis.fit.observations import LEAST_SIGMA, Observations
 
 SIZES = 2.0 ** np.arange(13)
 PLANTED = np.log([40.0, 3360.0])
@@ -40,21 +35,21 @@ def test_a_cell_adds_its_probability():
     z = (np.log([800.0, 480, 510, 300]) - at[[0, 1, 1, 2]]) / sigma
     expected = norm.logpdf(z[0]) - np.log(sigma)
     expected += np.log(norm.cdf(z[2]) - norm.cdf(z[1])) + norm.logsf(z[3])
-    found = log_likelihood("hyperbola", PLANTED[None], np.log([sigma]), seen)
+    found = log_likelihood(HYPERBOLA, PLANTED[None], np.log([sigma]), seen)
     assert found[0] == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("form", START)
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
 def test_derivatives_are_those_of_finite_differences(form):
     seen = mixed()
-    parameters, sigma = np.tile(START[form], (3, 1)), np.full(3, np.log(0.06))
-    _, gradient, hessian = _derivatives(form, parameters, sigma, seen)
+    parameters, sigma = np.tile(START[form.name], (3, 1)), np.full(3, np.log(0.06))
+    _, gradient, hessian = derivatives(form, parameters, sigma, seen)
     eps = 1e-5
     shifts = eps * np.eye(parameters.shape[1] + 1)
     up, down = [], []
     for k, shift in enumerate(shifts):
         up, down = (
-            _derivatives(form, parameters + sign * shift[:-1], sigma + sign * shift[-1], seen)
+            derivatives(form, parameters + sign * shift[:-1], sigma + sign * shift[-1], seen)
             for sign in (1, -1)
         )
         np.testing.assert_allclose((up[0] - down[0]) / (2 * eps), gradient[:, k], rtol=1e-5)
@@ -65,10 +60,10 @@ def test_derivatives_are_those_of_finite_differences(form):
 def test_curvature_is_exact_where_the_form_is_linear():
     seen = mixed()
     parameters, sigma = np.tile(START["power"], (3, 1)), np.full(3, np.log(0.5))
-    _, _, hessian = _derivatives("power", parameters, sigma, seen)
+    _, _, hessian = derivatives(POWER, parameters, sigma, seen)
     for k, shift in enumerate(1e-5 * np.eye(3)):
         up, down = (
-            _derivatives("power", parameters + sign * shift[:2], sigma + sign * shift[2], seen)[1]
+            derivatives(POWER, parameters + sign * shift[:2], sigma + sign * shift[2], seen)[1]
             for sign in (1, -1)
         )
         np.testing.assert_allclose((down - up) / 2e-5, hessian[:, k], rtol=1e-4, atol=0.05)
@@ -76,10 +71,10 @@ def test_curvature_is_exact_where_the_form_is_linear():
 
 def test_maximum_is_that_of_a_simplex_search():
     seen = mixed(n=1, seed=3)
-    best = maximise("hyperbola", np.array([START["hyperbola"]]), seen)
+    best = maximise(HYPERBOLA, np.array([START["hyperbola"]]), seen)
 
     def loss(p):
-        return -log_likelihood("hyperbola", np.array([p[:2]]), np.array([p[2]]), seen)[0]
+        return -log_likelihood(HYPERBOLA, np.array([p[:2]]), np.array([p[2]]), seen)[0]
 
     options = {"xatol": 1e-9, "fatol": 1e-10, "maxiter": 5000, "maxfev": 5000}
     expected = minimize(loss, [3.6, 8.2, -3.0], method="Nelder-Mead", options=options)
@@ -108,7 +103,7 @@ def test_narrow_and_wide_intervals_meet():
     for width in (0.0999, 0.1001):
         low = np.exp(np.log(600.0) + np.array([0.0, width * 0.05]))
         seen = Observations.of([8.0], [low.mean()], low[:1], low[1:])
-        cells = _derivatives("hyperbola", PLANTED[None], np.log([0.05]), seen)
+        cells = derivatives(HYPERBOLA, PLANTED[None], np.log([0.05]), seen)
         values.append([cells[0][0] - np.log(width), *cells[1][0]])
     np.testing.assert_allclose(values[0], values[1], rtol=2e-3, atol=2e-3)
 
@@ -116,7 +111,7 @@ def test_narrow_and_wide_intervals_meet():
 def test_far_tails_stay_finite():
     steps, lower = [1e-3, np.nan, 1e9], [5e-4, 1e12, 5e8]
     seen = Observations.of([4.0, 8, 16], steps, lower, [2e-3, 1, 2e9])
-    for part in _derivatives("hyperbola", PLANTED[None], np.log([0.05]), seen):
+    for part in derivatives(HYPERBOLA, PLANTED[None], np.log([0.05]), seen):
         assert np.isfinite(part).all()
 
 
@@ -124,7 +119,7 @@ def test_residuals_inside_all_intervals_do_not_break_the_fit():
     """Any curve through the intervals is equally likely as sigma -> 0: sigma stays resolvable."""
     steps = hyperbola(SIZES, *PLANTED)
     seen = Observations.of(SIZES, steps, steps * 0.9, steps / 0.9)
-    best = maximise("hyperbola", np.array([START["hyperbola"]]), seen)
+    best = maximise(HYPERBOLA, np.array([START["hyperbola"]]), seen)
     width = 2 * np.log(1 / 0.9)
     assert np.exp(best.log_sigma[0]) == pytest.approx(width / np.sqrt(12))
     assert best.converged.all()
@@ -133,7 +128,7 @@ def test_residuals_inside_all_intervals_do_not_break_the_fit():
 
 def test_a_perfect_fit_has_the_least_sigma():
     steps = hyperbola(SIZES, *PLANTED)
-    best = maximise("hyperbola", np.array([START["hyperbola"]]), Observations.of(SIZES, steps))
+    best = maximise(HYPERBOLA, np.array([START["hyperbola"]]), Observations.of(SIZES, steps))
     np.testing.assert_allclose(best.parameters[0], PLANTED, atol=1e-5)
     assert np.exp(best.log_sigma[0]) < 10 * LEAST_SIGMA
 
@@ -177,10 +172,10 @@ def test_curves_without_two_reached_cells_have_no_fit():
 def test_bounds_keep_the_asymptote_that_is_seen():
     log_size = np.log([1.0, 100.0])
     wild = np.array([[-50.0, 5.0, 9.0], [5.0, -50.0, -9.0]])
-    bound = within_bounds("knee", wild, log_size)
+    bound = KNEE.within_bounds(wild, log_size)
     assert bound[0, 1] == 5
     assert bound[1, 0] == 5
     assert np.exp(bound[0, 1] - bound[0, 0]) == pytest.approx(1e5)
     assert np.exp(bound[1, 1] - bound[1, 0]) == pytest.approx(1e-3)
     np.testing.assert_allclose(np.exp(bound[:, 2]), KNEES[::-1])
-    assert log_steps_of("knee", bound, log_size)[0].shape == (2, 2)
+    assert KNEE.log_steps(bound, log_size)[0].shape == (2, 2)

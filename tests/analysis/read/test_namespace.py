@@ -17,11 +17,11 @@ import pytest
 
 import analysis
 from analysis import StudyResult
-from analysis.read.choice import Choice, analyse_source, read_source
 from analysis.read.steps import STEP_COLUMNS
 from analysis.read.trials import OF_A_CURVE, OF_A_TRIAL
 from analysis.report.drawings import draw
 from analysis.report.report import write_report
+from analysis.source import Choice, analyse_source, read_source
 from tests.analysis.read.stored import new_store, write_foreign
 
 CURVE_INPUTS = {*OF_A_TRIAL, *OF_A_CURVE, "step_seconds"} - {"model_size"}

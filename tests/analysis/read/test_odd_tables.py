@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.errors import AnalysisError
-from analysis.read.choice import Choice, analyse_source, read_source
+from analysis.source import Choice, analyse_source, read_source
 from tests.analysis.read.odd_tables import good, odd_files, write
 from tests.sweeps.in_process import command
 

@@ -8,7 +8,7 @@ import pytest
 
 from analysis.fit.critical_batch_size import half_elasticity
 from analysis.fit.fitting import compare_forms, fit_hyperbola, hyperbola
-from analysis.fit.likelihood import Observations
+from analysis.fit.observations import Observations
 from analysis.theory.exact_frontier import (
     EVERY_STEP,
     CurveReading,

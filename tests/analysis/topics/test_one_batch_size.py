@@ -33,7 +33,7 @@ def networks(small_study: Frames) -> StudyResult:
     found = []
     for i, name in enumerate(NETS):
         ids = own["run_id"] + name
-        rows = own.assign(run_id=ids, trial_id=ids, **{"model.name": name, "task.name": "own"})
+        rows = own.assign(run_id=ids, trial_id=ids, **{"model.name": name, "task.name": "custom"})
         points = curves[curves["run_id"].isin(own["run_id"])]
         points = points.assign(run_id=points["run_id"] + name, loss=points["loss"] * 2**i)
         found.append((rows, points.assign(accuracy=1 / (1 + points["loss"]))))

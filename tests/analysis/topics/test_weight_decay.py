@@ -62,7 +62,7 @@ def test_momentum_is_paired_with_and_without_the_factor() -> None:
         run("sgdw", 0.1, 1.0, lr=0.2),
         run("sgdw", 0.2, 1.0),
         run("adamw", 0.1, 1.0),
-        run("sgdw", 0.1, 1.0, **{"task.name": "own"}),
+        run("sgdw", 0.1, 1.0, **{"task.name": "custom"}),
     ],
 )
 def test_what_differs_otherwise_is_no_pair(other: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.config import BudgetConfig, OwnTaskConfig, TrialConfig
+from scaling.config import BudgetConfig, CustomTaskConfig, TrialConfig
 from scaling.record.checkpoint import Header
 from scaling.record.journal import Journal
 from scaling.record.plan import (
@@ -167,7 +167,7 @@ def test_commits_and_changed_tasks_are_said() -> None:
     [trial] = prepare([CONFIG])
     own = replace(
         trial,
-        config=replace(CONFIG, task=OwnTaskConfig(path="mine.Task")),
+        config=replace(CONFIG, task=CustomTaskConfig(path="mine.Task")),
         task_content="new",
     )
     here = {"git_commit": "a" * 40, "code_git_commit": "c" * 40}

@@ -91,7 +91,7 @@ def test_a_task_that_cannot_have_it_says_what_is_needed() -> None:
 
 def test_a_quantity_that_the_task_cannot_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare([regression_trial(study=predicting(**OF_ALL))])
-    facts = schema.QuantityFacts("of networks", ("colourization", "own"))
+    facts = schema.QuantityFacts("of networks", ("colourization", "custom"))
     monkeypatch.setitem(schema.QUANTITIES, "critical_batch_size", facts)
     message = "the task linear_regression does not have it; it needs colourization or own"
     with pytest.raises(ConfigError, match=message):

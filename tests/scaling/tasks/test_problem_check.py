@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from scaling.config import ConfigError, OwnTaskConfig, TrialConfig
+from scaling.config import ConfigError, CustomTaskConfig, TrialConfig
 from scaling.draws import seed_draws
 from scaling.tasks import Task, make_task
 from scaling.tasks.problem_check import check_network
@@ -84,7 +84,7 @@ class Odd(Good):
 
 
 def task_of(name: str, precision: Any = "float32") -> Task:
-    task = OwnTaskConfig(path=f"{__name__}.Odd", options={"name": name})
+    task = CustomTaskConfig(path=f"{__name__}.Odd", options={"name": name})
     return make_task(TrialConfig(task=task, batch_size=4, precision=precision))
 
 

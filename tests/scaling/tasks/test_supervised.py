@@ -16,8 +16,8 @@ from torch.nn import functional
 from scaling.config import (
     BudgetConfig,
     ConfigError,
+    CustomTaskConfig,
     EvaluationConfig,
-    OwnTaskConfig,
     TrialConfig,
 )
 from scaling.tasks.flat import FlatModule
@@ -59,7 +59,7 @@ class Blobs:
 
 
 def blobs(optimizer: str = "adam", options: dict[str, Any] | None = None, **fields: Any):
-    task = OwnTaskConfig(path="tests.scaling.tasks.test_supervised.Blobs", options=options or {})
+    task = CustomTaskConfig(path="tests.scaling.tasks.test_supervised.Blobs", options=options or {})
     fields.setdefault("budget", BudgetConfig(max_steps=30))
     fields.setdefault("lr", 0.01)
     fields.setdefault("batch_size", 16)

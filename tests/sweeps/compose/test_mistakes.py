@@ -38,7 +38,7 @@ MISTAKES = {  # a line, and how what is said begins
     "optimizer.momentum=0.9": "optimizer.momentum=0.9: optimizer=sgd has no momentum; choose optim",
     "task.data_examples=9": "task.data_examples=9: task=linear_regression has no data_examples; ch",
     "optimizer.name=adam": "optimizer.name=adam: choose the group instead: optimizer=adam",
-    "task.name=own": "task.name=own: choose the group instead: task=own",
+    "task.name=custom": "task.name=custom: choose the group instead: task=custom",
     "lr@x=3": "Override lr@x=3 looks like a config group override, but config group 'lr' does not",
     # what is not a name
     "study=true": "study=true: is no name of a file in conf/study",
@@ -109,9 +109,9 @@ MISTAKES = {  # a line, and how what is said begins
     "precision=bf16": "precision=bf16: linear_regression trains in float32 or float64",
     "task.spectrum_exponent=-300": "task.spectrum_exponent=-300.0: must be",
     "study.report=all": "study.report=all: must be one of batch_sizes, losses",
-    "task=own": "task.path=???: must be module.Class, the module in the working directory or ins",
-    "task=own task.path=nope.Nope": "task.path=nope.Nope: raised ModuleNotFoundError",
-    "optimizer=own optimizer.path=torch.optim.Nope": "optimizer.path=torch.optim.Nope: has no such",
+    "task=custom": "task.path=???: must be module.Class, the module in the working directory or",
+    "task=custom task.path=nope.Nope": "task.path=nope.Nope: raised ModuleNotFoundError",
+    "optimizer=custom optimizer.path=torch.optim.Nope": "optimizer.path=torch.optim.Nope: has no",
     "-m study=minimum_norm task=colourization": "task=colourization: study=minimum_norm needs task",
     # what refers to something
     "lr=${oc.env:NOPE}": "lr: the environment variable NOPE is not set; set it, or leave it out",
@@ -177,8 +177,8 @@ def test_what_can_be_meant_in_one_way_only_is_taken(line: str, tmp_path: Path) -
 
 
 def test_options_of_a_task_of_ones_own_need_no_plus(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(OWN)
-    line = ["task=own", "task.path=mine.Mine", "relative_targets=[0.9]", "sweep.dry_run=true"]
+    (tmp_path / "mine.py").write_text(CUSTOM)
+    line = ["task=custom", "task.path=mine.Mine", "relative_targets=[0.9]", "sweep.dry_run=true"]
     done = command([*line, "task.options.width=5"], tmp_path)
     assert done.code == 0, done.stderr
     done = command(["-m", *line, "task.options.width=5,6"], tmp_path)
@@ -186,7 +186,7 @@ def test_options_of_a_task_of_ones_own_need_no_plus(tmp_path: Path) -> None:
     assert "2 trials" in done.stdout
 
 
-OWN = """
+CUSTOM = """
 import numpy as np
 from torch import nn
 class Mine:
@@ -257,9 +257,9 @@ def test_a_study_that_is_on_record_is_no_file(tmp_path: Path) -> None:
     [
         ([], "scratch"),
         (["task=finite_regression"], "scratch_finite_regression"),
-        (["task=own", "task.path=digits.Digits"], "scratch_digits.Digits"),
-        (["task=own", "task.path='a/b c'"], "scratch_a_b_c"),
-        (["task=own", "task.path=digits.Digits", "study.name=mine"], "mine"),
+        (["task=custom", "task.path=digits.Digits"], "scratch_digits.Digits"),
+        (["task=custom", "task.path='a/b c'"], "scratch_a_b_c"),
+        (["task=custom", "task.path=digits.Digits", "study.name=mine"], "mine"),
         (["study=weight_decay"], "weight_decay"),
     ],
 )

@@ -29,7 +29,7 @@ SLURM = [
 ]
 SLOW = [
     "-m",
-    "task=own",
+    "task=custom",
     "task.path=patient.Patient",
     "batch_size=4,8",
     "lr=0.05,0.1",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.config import ConfigError, OwnTaskConfig, StudyConfig
+from scaling.config import ConfigError, CustomTaskConfig, StudyConfig
 from scaling.record.journal import is_alive, this_process
 from scaling.record.plan import StudyRecord, plan, read_record
 from scaling.trial import prepare
@@ -166,7 +166,7 @@ def test_an_executor_that_there_is_not(tmp_path: Path) -> None:
 
 def work_of(folder: Path, task: dict, timeout_seconds: float | None) -> Work:
     """Two trials of a user's own task, as a task of an array gets them."""
-    changes = {"task": OwnTaskConfig(**task), "relative_targets": []}
+    changes = {"task": CustomTaskConfig(**task), "relative_targets": []}
     base = regression_trial(max_steps=60, **changes)
     configs = [replace(base, study=StudyConfig(name="small"), lr=lr) for lr in (0.05, 0.1)]
     jobs = [Job(asdict(config), [], folder / str(config.lr)) for config in configs]

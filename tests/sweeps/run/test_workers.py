@@ -20,9 +20,9 @@ from analysis.read.runs import read_study
 from tests.command_line import run, sweeps
 from tests.sweeps.kills import processes, wait_for_writer
 
-OWN = [
+CUSTOM = [
     "-m",
-    "task=own",
+    "task=custom",
     "task.path=fragile.Fragile",
     "batch_size=4",
     "budget.max_steps=300",
@@ -41,7 +41,7 @@ TROUBLES = {
 }
 
 
-def own_task(folder: Path) -> Path:
+def custom_task(folder: Path) -> Path:
     """A folder with a user's task in it."""
     shutil.copy(Path(__file__).parents[1] / "fragile.py", folder)
     return folder
@@ -71,10 +71,10 @@ def curve_of(folder: Path, trouble: str) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def troubled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
-    folder = own_task(tmp_path_factory.mktemp("troubled"))
+    folder = custom_task(tmp_path_factory.mktemp("troubled"))
     swept = "+task.options.trouble=none," + ",".join(TROUBLES)
     limits = ["hydra.launcher.retries=0", "hydra.launcher.trial_timeout_seconds=2"]
-    return folder, sweeps(*OWN, swept, *limits, cwd=folder)
+    return folder, sweeps(*CUSTOM, swept, *limits, cwd=folder)
 
 
 def test_what_fails_is_said_and_the_rest_is_done(troubled) -> None:
@@ -115,7 +115,7 @@ def test_failed_ones_are_done_again(troubled) -> None:
         (folder / f"{trouble}.txt").write_text("x" * 99)  # it had its trouble
     swept = "+task.options.trouble=none," + ",".join(TROUBLES)
     n = 1 + len(TROUBLES)
-    done = sweeps(*OWN, swept, cwd=folder)
+    done = sweeps(*CUSTOM, swept, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert f"{n} trials: 1 finished before, {n - 1} failed before, done again" in done.stdout
     runs = runs_of(folder)
@@ -129,10 +129,10 @@ def test_failed_ones_are_done_again(troubled) -> None:
 
 @pytest.fixture(scope="module")
 def retried(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
-    folder = own_task(tmp_path_factory.mktemp("retried"))
+    folder = custom_task(tmp_path_factory.mktemp("retried"))
     swept = ["+task.options.trouble=none,kill,memory,hang,mistake", "+task.options.times=1"]
     limits = ["hydra.launcher.trial_timeout_seconds=4", "checkpoint.interval_seconds=0"]
-    return folder, sweeps(*OWN, *swept, *limits, cwd=folder)
+    return folder, sweeps(*CUSTOM, *swept, *limits, cwd=folder)
 
 
 def test_lost_workers_are_replaced_and_their_trials_go_on(retried) -> None:
@@ -160,10 +160,10 @@ def test_what_is_tried_again_goes_on_from_its_checkpoint(retried) -> None:
 
 
 def test_fail_fast_stops_at_the_first(tmp_path: Path) -> None:
-    own_task(tmp_path)
+    custom_task(tmp_path)
     swept = ["+task.options.trouble=mistake,none", "lr=0.1,0.01,0.001"]
     options = ["hydra.launcher.fail_fast=true", "hydra.launcher.workers=1"]
-    done = sweeps(*OWN, *swept, *options, cwd=tmp_path)
+    done = sweeps(*CUSTOM, *swept, *options, cwd=tmp_path)
     assert done.returncode == 1
     assert "0 censored, 0 diverged, 1 failed, 5 not trained" in done.stdout
     assert done.stderr.count("log:") == 1
@@ -171,13 +171,13 @@ def test_fail_fast_stops_at_the_first(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_changed_task_is_another_one(tmp_path: Path) -> None:
-    own_task(tmp_path)
-    assert sweeps(*OWN, cwd=tmp_path).returncode == 0
+    custom_task(tmp_path)
+    assert sweeps(*CUSTOM, cwd=tmp_path).returncode == 0
     with (tmp_path / "fragile.py").open("a") as file:
         file.write("# another version\n")
-    dry = sweeps(*OWN, "sweep.dry_run=true", cwd=tmp_path)
+    dry = sweeps(*CUSTOM, "sweep.dry_run=true", cwd=tmp_path)
     assert "to do             1 trials" in dry.stdout
-    done = sweeps(*OWN, cwd=tmp_path)
+    done = sweeps(*CUSTOM, cwd=tmp_path)
     assert "1 trials: 1 new" in done.stdout
     assert "task.path=fragile.Fragile: its code or data changed since" in done.stdout
     trials, _ = read_study("small", f"sqlite:///{tmp_path}/mlflow.db")
@@ -195,8 +195,8 @@ def test_a_changed_task_is_another_one(tmp_path: Path) -> None:
     ],
 )
 def test_a_task_that_is_none_is_one_line(arguments, line: str, tmp_path: Path) -> None:
-    own_task(tmp_path)
-    done = sweeps(*OWN, *arguments, cwd=tmp_path)
+    custom_task(tmp_path)
+    done = sweeps(*CUSTOM, *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {line}")
     assert done.stderr.count("\n") == 1
@@ -204,8 +204,8 @@ def test_a_task_that_is_none_is_one_line(arguments, line: str, tmp_path: Path) -
 
 def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
     """A worker that does not listen (it hangs) keeps the first one waiting, not the second."""
-    own_task(tmp_path)
-    command = [sys.executable, "-m", "sweeps", *OWN, "+task.options.trouble=hang"]
+    custom_task(tmp_path)
+    command = [sys.executable, "-m", "sweeps", *CUSTOM, "+task.options.trouble=hang"]
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
@@ -229,7 +229,7 @@ def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
     wait_for_writer(tmp_path)
     assert set(runs_of(tmp_path).status) == {"KILLED"}
     (tmp_path / "hang.txt").write_text("x" * 99)
-    done = sweeps(*OWN, "+task.options.trouble=hang", cwd=tmp_path)
+    done = sweeps(*CUSTOM, "+task.options.trouble=hang", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "1 interrupted before" in done.stdout
     assert set(runs_of(tmp_path).status) == {"FINISHED", "KILLED"}
@@ -238,8 +238,8 @@ def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_a_worker_ends_with_its_sweep(tmp_path: Path) -> None:
     """An orphan that went on would train what the next sweep trains."""
-    own_task(tmp_path)
-    command = [sys.executable, "-m", "sweeps", *OWN, "+task.options.trouble=hang"]
+    custom_task(tmp_path)
+    command = [sys.executable, "-m", "sweeps", *CUSTOM, "+task.options.trouble=hang"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
         wait_for(tmp_path / "hang.txt")
         [worker] = processes(tmp_path, process.pid, set())
@@ -252,8 +252,13 @@ def test_a_worker_ends_with_its_sweep(tmp_path: Path) -> None:
 
 def test_a_study_that_never_takes_a_step_is_an_error(tmp_path: Path) -> None:
     """Every trial diverges at once: exit code 1 and one line, also when nothing is left to do."""
-    shutil.copy(Path(__file__).parents[2] / "scaling" / "own_networks.py", tmp_path)
-    command = ["-m", "task=own", "task.path=own_networks.Own", "+task.options.kind=bad_gradient"]
+    shutil.copy(Path(__file__).parents[2] / "scaling" / "custom_networks.py", tmp_path)
+    command = [
+        "-m",
+        "task=custom",
+        "task.path=custom_networks.Custom",
+        "+task.options.kind=bad_gradient",
+    ]
     command += ["lr=0.01,0.1", "relative_targets=[]", "study.name=small", "budget.max_steps=9"]
     for _ in range(2):
         done = sweeps(*command, cwd=tmp_path)
@@ -310,8 +315,8 @@ def test_another_commit_is_said_and_tagged(tmp_path: Path) -> None:
 
 
 def test_a_copied_record_of_a_live_sweep_closes_nothing(tmp_path: Path) -> None:
-    own_task(tmp_path)
-    command = [sys.executable, "-m", "sweeps", *OWN, "+task.options.trouble=hang"]
+    custom_task(tmp_path)
+    command = [sys.executable, "-m", "sweeps", *CUSTOM, "+task.options.trouble=hang"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
         wait_for(tmp_path / "hang.txt")
         refused = run("sweeps.sync", "runs/small", cwd=tmp_path)

@@ -248,7 +248,7 @@ def test_the_store_has_the_round_of_each_trial_and_the_tuning_budget(here: Path)
 
 def test_a_failed_trial_ends_the_search_and_the_same_command_goes_on(tmp_path: Path) -> None:
     shutil.copy(Path(__file__).parents[1] / "fragile.py", tmp_path)
-    command = ["-m", "hydra/sweeper=frontier", "task=own", "task.path=fragile.Fragile"]
+    command = ["-m", "hydra/sweeper=frontier", "task=custom", "task.path=fragile.Fragile"]
     command += ["+task.options.trouble=mistake", "+task.options.times=1", "batch_size=8"]
     command += ["study.name=small", "tracking.uri=none", "relative_targets=[0.3]"]
     command += ["hydra.launcher.workers=0", "hydra.sweeper.lr_ratio=2", "hydra.sweeper.stride=1"]
@@ -349,15 +349,15 @@ def test_a_schedule_that_follows_the_caps_is_refused(
     frontier("schedule=cosine", "schedule.total_steps=600", swept=["batch_size=8"])
 
 
-OWN = ["task=own", "budget.max_steps=20", "relative_targets=[0.9]", "study.name=small"]
-OWN += ["tracking.uri=none", "task.path=tests.scaling.own_networks.Own"]
+CUSTOM = ["task=custom", "budget.max_steps=20", "relative_targets=[0.9]", "study.name=small"]
+CUSTOM += ["tracking.uri=none", "task.path=tests.scaling.custom_networks.Custom"]
 
 
 def test_a_search_in_which_nothing_takes_a_step_is_an_error(
     here: Path, capsys: pytest.CaptureFixture
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        frontier("+task.options.kind=bad_loss", swept=["batch_size=8"], study=OWN)
+        frontier("+task.options.kind=bad_loss", swept=["batch_size=8"], study=CUSTOM)
     assert caught.value.code == 1
     told = capsys.readouterr().err.splitlines()
     [line] = [line for line in told if line.startswith("error: ")]
@@ -367,7 +367,7 @@ def test_a_search_in_which_nothing_takes_a_step_is_an_error(
 
 def test_trials_without_a_finite_evaluation_are_searched_and_described(here: Path) -> None:
     """Some seeds begin at infinity: they have diverged, and no curve."""
-    unlucky = [*OWN, "+task.options.kind=unlucky"]
+    unlucky = [*CUSTOM, "+task.options.kind=unlucky"]
     found = frontier(swept=["batch_size=8", "seed=range(0,6)"], study=unlucky)
     record = read_record(here / "runs/small")
     assert any(not one.steps for one in record.trials.values())

@@ -48,7 +48,7 @@ class Net(nn.Module):
             self.register_buffer("mean", torch.zeros(8))
         if kind == "unlucky" and float(torch.rand(())) < 0.5:
             nn.init.constant_(self.last.bias, torch.inf)
-        if kind == "own_generator":
+        if kind == "generator":
             self.generator = np.random.default_rng(0)
         if kind == "counter":
             self.calls = 0
@@ -67,7 +67,7 @@ class Net(nn.Module):
                 return inputs + 0.3 * float(np.random.normal())  # noqa: NPY002
             case "python":
                 return inputs if random.random() < 0.5 else -inputs
-            case "own_generator":
+            case "generator":
                 return inputs * float(self.generator.random())
             case "counter":
                 self.calls += 1
@@ -98,7 +98,7 @@ class Net(nn.Module):
         return hidden
 
 
-class Own:
+class Custom:
     """Three classes of four numbers."""
 
     def __init__(self, kind: str, noisy_loss: bool = False) -> None:
@@ -117,7 +117,7 @@ class Own:
         return functional.cross_entropy(outputs, labels) * (1 + noise)
 
 
-class Shared(Own):
+class Shared(Custom):
     """Every network has the one backbone that was loaded at the start."""
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ class Shared(Own):
         return nn.Sequential(self.backbone, nn.ReLU(), self.head)
 
 
-class Drawn(Own):
+class Drawn(Custom):
     """Its data are drawn when it is made."""
 
     def __init__(self) -> None:

@@ -9,24 +9,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from scaling.config import OPTIMIZERS, ConfigError, EvaluationConfig, OwnOptimizerConfig
+from scaling.config import OPTIMIZERS, ConfigError, CustomOptimizerConfig, EvaluationConfig
 from scaling.tasks import make_task
 from scaling.tasks.supervised import SupervisedTask
 from scaling.trial import prepare
-from tests.scaling.own_networks import Own, Shared
+from tests.scaling.custom_networks import Custom, Shared
 from tests.scaling.record.test_checkpoint import assert_same
-from tests.scaling.trials import optimizer_config, own, trained
+from tests.scaling.trials import custom, optimizer_config, trained
 
 MOVING = EvaluationConfig(recompute_statistics=False)
-OWN = ["torch.optim.AdamW", "torch.optim.Adagrad"]
-BUILT_IN = [name for name in OPTIMIZERS if name not in ("own", "preconditioned")]
+CUSTOM = ["torch.optim.AdamW", "torch.optim.Adagrad"]
+BUILT_IN = [name for name in OPTIMIZERS if name not in ("custom", "preconditioned")]
 KINDS = ["frozen", "tied", "idle", "complex", "mask", "integers", "replaced", "norm"]
 ALONE = {"replaced", "norm"}  # and its momentum=None, which reads a number out of a tensor
 
 
 def initial(kind: str, seed: int = 0) -> dict[str, Tensor]:
     torch.manual_seed(seed)
-    return Own(kind).model().state_dict()
+    return Custom(kind).model().state_dict()
 
 
 def final(config) -> dict[str, Tensor]:
@@ -47,9 +47,9 @@ def plain_pytorch(problem, config, optimizer: torch.optim.Optimizer, model, n_st
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_a_plain_pytorch_loop(kind: str) -> None:
-    config = own(kind, "momentum", evaluation=MOVING, lr=0.02)
+    config = custom(kind, "momentum", evaluation=MOVING, lr=0.02)
     torch.manual_seed(0)
-    problem = Own(kind)
+    problem = Custom(kind)
     model = problem.model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
     plain_pytorch(problem, config, optimizer, model, 30)
@@ -63,7 +63,7 @@ def test_equals_a_plain_pytorch_loop(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_stacked_as_alone(kind: str) -> None:
-    configs = [own(kind, "adam", lr=lr, evaluation=MOVING) for lr in (0.01, 0.05)]
+    configs = [custom(kind, "adam", lr=lr, evaluation=MOVING) for lr in (0.01, 0.05)]
     together = [replace(config, stack_networks="true", save_models=True) for config in configs]
     if kind in ALONE:
         assert [trial.most_rows for trial in prepare(together)] == [1, 1]
@@ -79,20 +79,20 @@ def test_stacked_as_alone(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_stopped_and_gone_on_with(kind: str, tmp_path: Path) -> None:
-    assert_same(prepare([own(kind, "adamw", evaluation=MOVING)]), 11, tmp_path)
+    assert_same(prepare([custom(kind, "adamw", evaluation=MOVING)]), 11, tmp_path)
     if kind not in ALONE:
-        pair = [own(kind, lr=lr, stack_networks="true", evaluation=MOVING) for lr in (0.01, 0.1)]
+        pair = [custom(kind, lr=lr, stack_networks="true", evaluation=MOVING) for lr in (0.01, 0.1)]
         assert_same(prepare(pair), 11, tmp_path)
 
 
-@pytest.mark.parametrize("name", [*BUILT_IN, *OWN])
+@pytest.mark.parametrize("name", [*BUILT_IN, *CUSTOM])
 def test_frozen_parameters_stay_frozen(name: str) -> None:
     """To the bit, under a decay that would halve them, alone and in a stack."""
-    if name in OWN:
-        optimizer = OwnOptimizerConfig(path=name, options={"weight_decay": 0.5})
+    if name in CUSTOM:
+        optimizer = CustomOptimizerConfig(path=name, options={"weight_decay": 0.5})
     else:
         optimizer = optimizer_config(name, weight_decay=0.5)
-    config = replace(own("frozen"), optimizer=optimizer, save_models=True)
+    config = replace(custom("frozen"), optimizer=optimizer, save_models=True)
     weight = initial("frozen")["first.weight"]
     assert torch.equal(final(config)["first.weight"], weight)
     stacked, _ = trained(*[replace(config, lr=lr, stack_networks="true") for lr in (0.05, 0.1)])
@@ -106,10 +106,10 @@ def test_frozen_parameters_stay_frozen(name: str) -> None:
 def test_parameters_without_gradient_stay_as_in_torch(name: str) -> None:
     """No decay either, alone and in a stack."""
     if "." in name:
-        optimizer = OwnOptimizerConfig(path=name, options={"weight_decay": 0.5})
+        optimizer = CustomOptimizerConfig(path=name, options={"weight_decay": 0.5})
     else:
         optimizer = optimizer_config(name, weight_decay=0.5)
-    config = replace(own("idle"), optimizer=optimizer, save_models=True)
+    config = replace(custom("idle"), optimizer=optimizer, save_models=True)
     stacked, _ = trained(*[replace(config, lr=lr, stack_networks="true") for lr in (0.05, 0.1)])
     for state in (final(config), stacked.models[1, "last"]):
         assert torch.equal(state["idle.weight"], initial("idle")["idle.weight"])
@@ -117,7 +117,7 @@ def test_parameters_without_gradient_stay_as_in_torch(name: str) -> None:
 
 
 def test_frozen_parameters_are_counted_as_such() -> None:
-    frozen, plain = prepare([own("frozen"), own("plain")])
+    frozen, plain = prepare([custom("frozen"), custom("plain")])
     total = 4 * 8 + 8 + 8 * 3 + 3
     assert plain.facts == {"parameters": total}
     assert plain.model_size == total
@@ -128,7 +128,7 @@ def test_frozen_parameters_are_counted_as_such() -> None:
 def test_identity_changes_only_where_frozen_parameters_moved() -> None:
     ids = {}
     for decay in (0.0, 0.1):
-        config = replace(own("frozen"), optimizer=optimizer_config("adamw", weight_decay=decay))
+        config = replace(custom("frozen"), optimizer=optimizer_config("adamw", weight_decay=decay))
         task = make_task(config)
         assert task.frozen  # pyright: ignore[reportAttributeAccessIssue]
         ids[decay] = prepare([config])[0]
@@ -136,28 +136,28 @@ def test_identity_changes_only_where_frozen_parameters_moved() -> None:
 
 
 def test_nothing_to_train_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Own.model
-    monkeypatch.setattr(Own, "model", lambda self: model(self).requires_grad_(False))
+    model = Custom.model
+    monkeypatch.setattr(Custom, "model", lambda self: model(self).requires_grad_(False))
     with pytest.raises(ConfigError, match="Net: has no parameter that requires a gradient"):
-        prepare([own("plain")])
+        prepare([custom("plain")])
 
 
 def test_a_tied_weight_is_one_weight() -> None:
-    [trial] = prepare([own("tied")])
+    [trial] = prepare([custom("tied")])
     assert trial.facts["parameters"] == 4 * 8 + 8 + 64 + 8 + 8 + 24 + 3
-    state = final(own("tied", "adam"))
+    state = final(custom("tied", "adam"))
     assert torch.equal(state["middle.weight"], state["again.weight"])
 
 
 def test_a_mask_of_minus_infinity_trains() -> None:
-    memory, [result] = trained(own("mask"))
+    memory, [result] = trained(custom("mask"))
     assert result.diverged_step is None
     assert memory.curves[0][-1][1] < 0.9 * memory.curves[0][0][1]
 
 
 def test_integers_are_exact() -> None:
     """2^24 + 1 is no float32; the counter goes on from it, alone, stacked and gone on with."""
-    state = final(own("integers"))
+    state = final(custom("integers"))
     assert state["large"].dtype == torch.int64
     assert state["large"] > 2**24 + 30
     assert state["used"].dtype == torch.bool
@@ -166,24 +166,24 @@ def test_integers_are_exact() -> None:
 
 def test_batch_norm_counts_its_batches() -> None:
     """With momentum=None the running mean is that of all batches: the counter decides it."""
-    state = final(own("norm", evaluation=MOVING))
+    state = final(custom("norm", evaluation=MOVING))
     assert state["norm.num_batches_tracked"] == 30
     assert state["norm.num_batches_tracked"].dtype == torch.int64
 
 
 @pytest.mark.parametrize("precision", ["float64", "bf16"])
 def test_complex_numbers_keep_their_kind(precision: str) -> None:
-    task = make_task(own("complex", precision=precision))
+    task = make_task(custom("complex", precision=precision))
     params = task.initial_params([0])
     kind = {"float64": torch.complex128, "bf16": torch.complex64}[precision]
     assert task.shaped(params | {"weights": params["weights"][0]})["wave"].dtype == kind  # pyright: ignore
     assert any(leaf.dtype == kind for leaf in params.values())
-    assert trained(own("complex", precision=precision, lr=0.02))[1][0].diverged_step is None
+    assert trained(custom("complex", precision=precision, lr=0.02))[1][0].diverged_step is None
 
 
 def test_one_backbone_for_all_networks() -> None:
     """Trials start from it as it was loaded, whatever trials before have trained."""
-    config = own(problem="Shared", lr=0.1)
+    config = custom(problem="Shared", lr=0.1)
     first = trained(config)[0].curves[0]
     assert first[-1][1] < first[0][1]
     assert trained(replace(config, seed=1))[0].curves[0][0] == first[0]
@@ -196,14 +196,14 @@ def test_one_backbone_for_all_networks() -> None:
     [("bad_loss", "training loss"), ("bad_gradient", "gradient of first.weight")],
 )
 def test_what_is_not_finite_is_named(kind: str, what: str) -> None:
-    memory, [result] = trained(own(kind))
+    memory, [result] = trained(custom(kind))
     assert result.diverged_step == 1
     assert result.not_finite == what
     assert memory.outcomes[0].not_finite == what
 
 
 def test_a_parameter_that_is_not_finite_is_named() -> None:
-    config = own("plain", lr=1e38, divergence_factor=1e300)
+    config = custom("plain", lr=1e38, divergence_factor=1e300)
     _, [result] = trained(config)
     assert result.not_finite in ("first.weight", "training loss", "held-out loss")
-    assert trained(own("plain"))[1][0].not_finite is None
+    assert trained(custom("plain"))[1][0].not_finite is None

@@ -1,15 +1,9 @@
-"""Intervals from few seeds: the small-sample correction of the bootstrap, and draws without seeds.
+"""Draws of a fit without seeds, from its residuals; and the degrees of freedom of a fit with seeds.
 
-Bootstrap: resampling n seeds gives the mean a variance of (n-1)/n of the unbiased one, and its
-percentiles are those of a normal where a Student t is due (Efron and Tibshirani 1993, An
-Introduction to the Bootstrap, chapter 12.5; Hesterberg 2015, The American Statistician 69). So the
-resampled log S of each batch size are spread about their median by sqrt(n/(n-1)) and by the ratio
-of t to normal quantiles before the fit, which carries the correction through the whole chain. The
-degrees of freedom are Welch and Satterthwaite's for the fitted parameter that has the fewest of
-them (Satterthwaite 1946, Biometrics Bulletin 2): nu = (sum a^2 v)^2 / sum(a^4 v^2/(n-1)), with
-a = d parameter/d log S of a batch size and v its variance, sigma^2/n with one sigma.
-
-Without seeds: draws from the likelihood of the fit's residuals. Axes: B batch sizes.
+The degrees of freedom are Welch and Satterthwaite's, for the fitted parameter that has the fewest
+(Satterthwaite 1946, Biometrics Bulletin 2): nu = (sum a^2 v)^2 / sum(a^4 v^2/(n-1)), with a =
+d parameter/d log S of a batch size and v its variance, sigma^2/n with one sigma. Axes: B batch
+sizes.
 """
 
 from __future__ import annotations
@@ -17,37 +11,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_ndtr
-from scipy.stats import norm, t
 
-from analysis.fit.forms import hyperbola, log_steps_of
+from analysis.fit.forms import HYPERBOLA, hyperbola
 
 Floats = NDArray[np.float64]
 
-LEVEL = 0.95
-FEWEST_SEEDS = 3  # below, a bootstrap over seeds says nothing: intervals from the fit's residuals
 _N_GRID, _N_ZOOMS, _NEGLIGIBLE = 1500, 2, 25.0  # a log weight that much below is left out
 _FAR = 30.0  # B_crit is drawn this far beyond the sampled batch sizes: there nothing tells it apart
 _PROPOSALS = 10  # draws of the reached cells for each one kept in the light of the censored ones
-
-
-def widening(n_seeds: ArrayLike, degrees_of_freedom: ArrayLike, level: float = LEVEL) -> Floats:
-    """sqrt(n/(n-1)) t/z: how much wider than the plain bootstrap. n_seeds >= 2, broadcast."""
-    n = np.asarray(n_seeds, float)
-    tail = 0.5 + level / 2
-    return np.sqrt(n / (n - 1)) * t.ppf(tail, degrees_of_freedom) / norm.ppf(tail)
-
-
-def spread(log_draws: Floats, factor: ArrayLike) -> Floats:
-    """log_draws [n_boot, B] spread about their median (of what is known) by factor [B] or one."""
-    known = ~np.isnan(log_draws)
-    filled = np.where(known, log_draws, np.inf)
-    count = known.sum(axis=0)
-    ordered = np.sort(filled, axis=0)
-    last = np.maximum(count - 1, 0)
-    columns = np.arange(log_draws.shape[1])
-    median = (ordered[last // 2, columns] + ordered[(last + 1) // 2, columns]) / 2
-    median = np.where(count > 0, median, 0.0)
-    return median + np.asarray(factor) * (log_draws - median)
 
 
 def degrees_of_freedom(parameters: Floats, log_size: Floats, n_seeds: Floats) -> float:
@@ -55,7 +26,7 @@ def degrees_of_freedom(parameters: Floats, log_size: Floats, n_seeds: Floats) ->
 
     parameters [2] of the hyperbola; log_size, n_seeds [B], all n_seeds >= 2.
     """
-    _, jacobian = log_steps_of("hyperbola", parameters[None, :], log_size)
+    _, jacobian = HYPERBOLA.log_steps(parameters[None, :], log_size)
     sensitivity = np.linalg.pinv(jacobian[0])  # [2, B], d parameter / d log S
     sensitivity = np.vstack([sensitivity, sensitivity[1] - sensitivity[0]])
     part = sensitivity**2 / n_seeds

@@ -16,9 +16,9 @@ from scaling import schema
 from scaling.config import (
     BudgetConfig,
     ConfigError,
+    CustomOptimizerConfig,
+    CustomTaskConfig,
     LinearRegressionConfig,
-    OwnOptimizerConfig,
-    OwnTaskConfig,
     ScheduleConfig,
     TrialConfig,
 )
@@ -27,7 +27,7 @@ from scaling.trial import prepare
 from tests.scaling.record.test_checkpoint import assert_same
 from tests.scaling.trials import finite_task, optimizer_config, regression_trial, trained
 
-MINE = "tests.scaling.optimizers.test_own_optimizer"
+MINE = "tests.scaling.optimizers.test_custom_optimizer"
 
 
 class Lines:
@@ -105,17 +105,19 @@ class Halved(torch.optim.SGD):
             param.data.sub_(param.grad * (group["factor"] * group["lr"]))
 
 
-def own(path: str, **options: Any) -> OwnOptimizerConfig:
-    return OwnOptimizerConfig(path=path, options=options)
+def custom(path: str, **options: Any) -> CustomOptimizerConfig:
+    return CustomOptimizerConfig(path=path, options=options)
 
 
-def own_trial(path: str, problem: str = "", max_steps: int = 25, **options: Any) -> TrialConfig:
+def custom_trial(path: str, problem: str = "", max_steps: int = 25, **options: Any) -> TrialConfig:
     task = (
-        OwnTaskConfig(path=f"{MINE}.{problem}") if problem else LinearRegressionConfig(dimension=16)
+        CustomTaskConfig(path=f"{MINE}.{problem}")
+        if problem
+        else LinearRegressionConfig(dimension=16)
     )
     return TrialConfig(
         task=task,
-        optimizer=own(path, **options),
+        optimizer=custom(path, **options),
         lr=0.01,
         batch_size=8,
         budget=BudgetConfig(max_steps=max_steps),
@@ -141,7 +143,7 @@ def test_torch_by_path_is_the_built_in(
     base = regression_trial(max_steps=40, batch_size=8, precision="float64")
     base = replace(base, lr=0.03, schedule=ScheduleConfig(schedule, warmup_steps=9))
     built_in, _ = trained(replace(base, optimizer=optimizer_config(name, **fields)))
-    by_path, _ = trained(replace(base, optimizer=own(f"torch.optim.{path}", **options)))
+    by_path, _ = trained(replace(base, optimizer=custom(f"torch.optim.{path}", **options)))
     assert len(by_path.curves[0]) > 20
     for expected, found in zip(built_in.curves[0], by_path.curves[0], strict=True):
         assert found[0] == expected[0]
@@ -150,7 +152,7 @@ def test_torch_by_path_is_the_built_in(
 
 def test_built_in_on_kernels() -> None:
     """Views of one vector, channels last: equal parameters whatever their layout."""
-    config = own_trial("torch.optim.Adam", "Kernels")
+    config = custom_trial("torch.optim.Adam", "Kernels")
     by_path, _ = trained(replace(config, save_models=True))
     built_in, _ = trained(replace(config, save_models=True, optimizer=optimizer_config("adam")))
     for key, value in built_in.models[0, "last"].items():
@@ -167,7 +169,7 @@ def test_classes_of_torch_train(name: str, problem: str, tmp_path: Path) -> None
     """They lower the loss; stacked = alone, and interrupted = not, bit for bit."""
     if not hasattr(torch.optim, name):
         pytest.skip(f"torch {torch.__version__} has no {name}")
-    config = own_trial(f"torch.optim.{name}", problem)
+    config = custom_trial(f"torch.optim.{name}", problem)
     config.lr = 0.5 if name == "Adadelta" else 0.02
     alone, _ = trained(config)
     assert alone.curves[0][-1][1] < alone.curves[0][0][1]
@@ -181,18 +183,18 @@ def test_classes_of_torch_train(name: str, problem: str, tmp_path: Path) -> None
 
 
 def test_options_differ_within_a_stack() -> None:
-    one, two = (own_trial("torch.optim.SGD", momentum=mu) for mu in (0.5, 0.9))
+    one, two = (custom_trial("torch.optim.SGD", momentum=mu) for mu in (0.5, 0.9))
     assert prepare([one])[0].stack_key == prepare([two])[0].stack_key
     assert prepare([one])[0].trial_id != prepare([two])[0].trial_id
     both, _ = trained(one, two)
     assert both.curves[0] == trained(one)[0].curves[0]
     assert both.curves[1] == trained(two)[0].curves[0]
-    other = prepare([own_trial("torch.optim.Adagrad")])[0]
+    other = prepare([custom_trial("torch.optim.Adagrad")])[0]
     assert other.stack_key != prepare([one])[0].stack_key
 
 
 def test_a_diverging_trial_leaves_its_neighbours_alone(tmp_path: Path) -> None:
-    grid = [own_trial("torch.optim.SGD", momentum=0.9) for _ in range(3)]
+    grid = [custom_trial("torch.optim.SGD", momentum=0.9) for _ in range(3)]
     for seed, lr in enumerate((0.01, 1e4, 0.02)):
         grid[seed].lr, grid[seed].seed = lr, seed
     memory, results = trained(*grid)
@@ -204,33 +206,33 @@ def test_a_diverging_trial_leaves_its_neighbours_alone(tmp_path: Path) -> None:
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)  # as where it is not installed
     with pytest.raises(ConfigError, match=r"pip install 'batch-scaling\[optimizers\]'"):
-        prepare([own_trial("pytorch_optimizer.SOAP")])
+        prepare([custom_trial("pytorch_optimizer.SOAP")])
 
 
 def test_muon_takes_matrices() -> None:
     if not hasattr(torch.optim, "Muon"):
         pytest.skip(f"torch {torch.__version__} has no Muon")
-    memory, _ = trained(own_trial("torch.optim.Muon", "Lines"))
+    memory, _ = trained(custom_trial("torch.optim.Muon", "Lines"))
     assert memory.curves[0][-1][1] < memory.curves[0][0][1]
     with pytest.raises(ConfigError, match=r"optim.Muon: raised ValueError.*2D"):
-        prepare([own_trial("torch.optim.Muon", "Kernels")])
+        prepare([custom_trial("torch.optim.Muon", "Kernels")])
 
 
 def test_soap_preconditions_kernels(tmp_path: Path) -> None:
     pytest.importorskip("pytorch_optimizer", reason="the extra `optimizers` is not installed")
     options = {"merge_dims": False, "weight_decay": 0.0, "precondition_frequency": 3}
-    config = own_trial("pytorch_optimizer.SOAP", "Kernels", **options)
+    config = custom_trial("pytorch_optimizer.SOAP", "Kernels", **options)
     memory, _ = trained(config)
     assert memory.curves[0][-1][1] < 0.9 * memory.curves[0][0][1]
     assert_same(prepare([config]), 13, tmp_path)
 
 
 def test_a_class_of_ones_own() -> None:
-    base = own_trial(f"{MINE}.Halved", factor=0.25)
+    base = custom_trial(f"{MINE}.Halved", factor=0.25)
     plain = trained(replace(base, optimizer=optimizer_config("sgd"), lr=base.lr / 4))[0].curves[0]
     for expected, found in zip(plain, trained(base)[0].curves[0], strict=True):
         assert found[1] == pytest.approx(expected[1], rel=1e-5)
-    given = own_trial(f"{MINE}.Halved", factor=0.25, momentum=0.5)  # the parent's argument
+    given = custom_trial(f"{MINE}.Halved", factor=0.25, momentum=0.5)  # the parent's argument
     assert prepare([given])[0].trial_id != prepare([base])[0].trial_id
 
 
@@ -258,7 +260,7 @@ REFUSED = [
 @pytest.mark.parametrize(("path", "options", "said"), REFUSED)
 def test_refused_before_training(path: str, options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said) as raised:
-        prepare([own_trial(path, **options)])
+        prepare([custom_trial(path, **options)])
     assert "\n" not in str(raised.value)
     assert str(raised.value).startswith("optimizer.")
 
@@ -286,8 +288,8 @@ def test_preconditioned_stacked_is_alone_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_curvature_that_is_not_there() -> None:
-    config = own_trial("torch.optim.SGD", "Kernels")
-    with pytest.raises(ConfigError, match="needs a task that knows its curvature, which own"):
+    config = custom_trial("torch.optim.SGD", "Kernels")
+    with pytest.raises(ConfigError, match="needs a task that knows its curvature, which custom"):
         prepare([replace(config, optimizer=optimizer_config("preconditioned"))])
     fewer = regression_trial("preconditioned", task=finite_task(data_examples=4), batch_size=4)
     with pytest.raises(ConfigError, match="must be > 0: the curvature is singular"):
@@ -303,10 +305,10 @@ def test_what_a_store_names_is_imported_only_by_name() -> None:
         text = yaml.safe_dump(asdict(config))
         return StoredRun("1", "a", {schema.TRIAL_ID: trial.trial_id}, {}, {}, text)
 
-    mine = stored(own_trial(f"{MINE}.Halved"))
+    mine = stored(custom_trial(f"{MINE}.Halved"))
     for wrong in (None, "another.Class"):
         with pytest.raises(RunError, match=r"if you trust that code .* optimizer.path=tests.scal"):
             trial_of(mine, None, None, wrong)
     assert trial_of(mine, None, None, f"{MINE}.Halved").trial_id == mine.tags[schema.TRIAL_ID]
-    torchs = stored(own_trial("torch.optim.Adagrad"))
+    torchs = stored(custom_trial("torch.optim.Adagrad"))
     assert trial_of(torchs, None, None).trial_id == torchs.tags[schema.TRIAL_ID]
