@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analysis.curve_study import analyse as analyse
     from analysis.errors import AnalysisError as AnalysisError
     from analysis.fit_table import fit_critical_batch_size as fit_critical_batch_size
     from analysis.fit_table import fit_critical_batch_sizes as fit_critical_batch_sizes
@@ -25,15 +26,14 @@ if TYPE_CHECKING:
     from analysis.read.steps import read_steps_csv as read_steps_csv
     from analysis.read.steps import tidy_steps as tidy_steps
     from analysis.report.report import write_report as write_report
+    from analysis.result import StudyResult as StudyResult
     from analysis.step_study import analyse_steps as analyse_steps
-    from analysis.study import StudyResult as StudyResult
-    from analysis.study import analyse as analyse
 
 # name -> module that holds it, imported when it is first asked for
 _PUBLIC = {
     "AnalysisError": "analysis.errors",
-    "StudyResult": "analysis.study",
-    "analyse": "analysis.study",
+    "StudyResult": "analysis.result",
+    "analyse": "analysis.curve_study",
     "analyse_steps": "analysis.step_study",
     "fit_critical_batch_size": "analysis.fit_table",
     "fit_critical_batch_sizes": "analysis.fit_table",

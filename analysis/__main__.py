@@ -28,7 +28,7 @@ from scaling.schema import one_line
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.study import StudyResult
+    from analysis.result import StudyResult
 
 
 @dataclass
@@ -109,13 +109,13 @@ def report(config: AnalysisConfig, overrides: list[str]) -> Path:
 
 
 def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -> Path:
-    from analysis.figures.drawn import left_out_words
     from analysis.read.pictures import read_pictures
     from analysis.read.stores import public_uri
-    from analysis.report.answers import answer_lines, markdown
-    from analysis.report.predictions import verdict
-    from analysis.report.report import Provenance, caveats, predictions, write_report
-    from analysis.report.tables import file_name
+    from analysis.report.answers import answer_lines
+    from analysis.report.drawings import left_out_words
+    from analysis.report.files import file_name
+    from analysis.report.note import markdown
+    from analysis.report.report import Provenance, Report
     from scaling.schema import resolve_tracking_uri
 
     uri = resolve_tracking_uri(config.tracking_uri)
@@ -131,15 +131,16 @@ def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -
     provenance = Provenance(commands, origin, sweeps, left_out, pictures)
     folder = Path(config.output_dir or Path("reports") / file_name(config.study))
     most_groups = config.figures.most_groups
-    page = write_report(result, folder, provenance, most_groups)
+    written = Report(result, provenance, most_groups)
+    page = written.write(folder)
     if not_drawn := left_out_words(result, most_groups):
         say(not_drawn)
     if config.attach and sweeps:
-        note = markdown(result, caveats(result, provenance), sweeps[0])
+        note = markdown(result, written.caveats, sweeps[0])
         say(_attach(uri, sweeps[0]["run_id"], folder, note, result))
-    found = verdict(predictions(result, provenance))
-    warned = [f"warning: {text}" for text in caveats(result, provenance)]
-    print("\n".join([*([found.sentence] if found else []), *answer_lines(result), *warned]))
+    verdict = [written.verdict.sentence] if written.verdict else []
+    warned = [f"warning: {text}" for text in written.caveats]
+    print("\n".join([*verdict, *answer_lines(result), *warned]))
     print(f"report: {page.resolve()}")
     if from_mlflow:
         port = free_port(PORT)
@@ -152,7 +153,7 @@ def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -
 def _report_comparison(config: AnalysisConfig, overrides: list[str], say: Callable) -> Path:
     from analysis.report.compare import compare_studies
     from analysis.report.compare_report import comparison_lead, write_comparison
-    from analysis.report.tables import file_name
+    from analysis.report.files import file_name
     from scaling.schema import resolve_tracking_uri
 
     names = list(config.compare or ())

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.fit.fitting import FitResult
 from analysis.groups import group_label, listed, own_name
-from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
 
 _FINE_RATIO = 1.25  # in simulation, lr grids up to this ratio cost B_crit less than 5 %
 NO_NORM = "Networks were not normalised."
@@ -20,9 +18,17 @@ ONE_LR = (
     "a critical batch size may be that lr"
 )
 _SAME_SPACING = 1.02  # of lrs, as a ratio of ratios
-_SAME_VALUE = 1.1  # critical batch sizes by two forms within this ratio are taken as equal
 # Order in which sentences are shown: what the answer lacks, then what may have bent it.
-_TOPICS = ("answer", "edges", "censored", "diverged", "seeds", "tuning", "shape", "other")
+_TOPICS = (
+    "answer",
+    "edges",
+    "censored",
+    "diverged",
+    "seeds",
+    "tuning",
+    "shape",
+    "other",
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Caveat:
     sentence: str
     where: str = ""
     topic: str = "other"
+    is_late: bool = False  # said of a group after all else
 
 
 def fold(found: Iterable[tuple[Mapping[str, Any], Caveat | str]], n_groups: int) -> list[str]:
@@ -119,7 +126,7 @@ def value_edge_caveats(frontier: pd.DataFrame) -> list[Caveat]:
         rows = frontier[frontier[column].astype(bool)].drop_duplicates("batch_size")
         if len(rows):
             text = f"The best {own_name(name)} is the smallest or largest that was tried"
-            found.append(Caveat(text, _sizes(rows), "edges"))
+            found.append(Caveat(text, size_list(rows), "edges"))
     return found
 
 
@@ -144,106 +151,6 @@ def norm_caveats(trials: pd.DataFrame) -> list[str]:
     return found
 
 
-def fit_caveats(fit: FitResult, frontier: pd.DataFrame) -> list[Caveat]:
-    """Points left out, what is not identified and what the fit hides; frontier rows of the fit."""
-    at = f"at target loss {fit.target_loss:.4g}"
-    several = frontier["batch_size"].nunique() > 1
-    left_out = ", so the point is left out of the fit" if several else ""
-    found = []
-    for outcome, topic, why in (
-        (CENSORED, "censored", "The target was not reached within the trials' budget"),
-        (DIVERGED, "diverged", "Every lr diverged"),
-        (LEFT_CENSORED, "censored", "The target was met at or before the first evaluation"),
-    ):
-        failed = frontier[frontier["outcome"] == outcome]
-        bounds = fit.bounded_batch_sizes + fit.upper_bounded_batch_sizes
-        counted = failed["batch_size"].isin(bounds)
-        side = "n upper" if outcome == LEFT_CENSORED else " lower"
-        bound = f", so the point is in the fit as a{side} bound" if several else ""
-        for rows, then in ((failed[counted], bound), (failed[~counted], left_out)):
-            if len(rows):
-                found.append(Caveat(why + then, f"{_sizes(rows)} {at}", topic))
-    if not several:
-        return found
-    rows = frontier[frontier["lr_at_edge"].astype(bool) & (frontier["outcome"] == REACHED)]
-    counted = rows["batch_size"].isin(fit.upper_bounded_batch_sizes)
-    for own, then in (
-        (rows[counted], "in the fit as an upper bound"),
-        (rows[~counted], "left out"),
-    ):
-        if len(own):
-            text = (
-                "The best lr is the smallest or largest that was tried, so the point is marked and "
-                f"{then} (extend the lrs there)"
-            )
-            found.append(Caveat(text, f"{_sizes(own)} {at}", "edges"))
-    if not fit.identified:
-        text = "The critical batch size is not identified"
-        found.append(Caveat(text, f"{_known(fit)}{at}, as {fit.reason}", "answer"))
-    found += [Caveat(_capitalised(note), at, "shape") for note in fit.notes]
-    return found + _form_caveats(fit, at)
-
-
-def _known(fit: FitResult) -> str:
-    for bound, words in ((fit.at_least, "at least"), (fit.at_most, "at most")):
-        if bound is not None:
-            return f"{words} {bound:,.0f} "
-    return ""
-
-
-def _form_caveats(fit: FitResult, at: str) -> list[Caveat]:
-    """The shape of the curve that the data prefer, and whether the answer depends on it."""
-    found = _knee_caveats(fit, at) if fit.identified else []
-    if fit.preferred_form in (None, "hyperbola"):
-        return found
-    form = next(form for form in fit.forms if form["form"] == fit.preferred_form)
-    value = form["critical_batch_size"]
-    says = "which has no critical batch size" if value is None else f"B_crit {value:.3g} there"
-    text = "The data prefer another shape than the hyperbola (AICc)"
-    return [*found, Caveat(text, f"{fit.preferred_form} {at} ({says})", "shape")]
-
-
-def _knee_caveats(fit: FitResult, at: str) -> list[Caveat]:
-    """Whether the critical batch size depends on the form, by the knee whose sharpness is free."""
-    knee = next(form for form in fit.forms if form["form"] == "knee")
-    low, high = fit.ci95["critical_batch_size"]
-    value, ours = knee["critical_batch_size"], fit.critical_batch_size
-    if ours is None or value is None or knee["aicc"] is None:
-        return []
-    outside = (low is not None and value < low) or (high is not None and value > high)
-    if not outside or max(value / ours, ours / value) < _SAME_VALUE:
-        return []
-    text = "The critical batch size depends on the form of the fit"
-    by = f"{ours:.3g} by the hyperbola, {value:.3g} by a knee of free sharpness"
-    return [Caveat(text, f"{by} (g = {knee['knee']:.2g}) {at}", "shape")]
-
-
-def _capitalised(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def recommendation_caveats(
-    rows: Iterable[Mapping[str, Any]], fits: Sequence[FitResult]
-) -> list[Caveat]:
-    """Recommended batch sizes beyond those that the fit could use; fits: of the same group."""
-    text = (
-        "Outside the batch sizes that the fit could use, so that steps are extrapolated and the lr "
-        "is that of the nearest one"
-    )
-    used = {fit.target_loss: fit.batch_sizes for fit in fits}
-    return [
-        Caveat(
-            text,
-            f"the {row['name'].replace('_', ' ')} batch size {row['batch_size']:,} "
-            f"at target loss {row['target_loss']:.4g} "
-            f"({min(used[row['target_loss']]):,} to {max(used[row['target_loss']]):,} were used)",
-            "answer",
-        )
-        for row in rows
-        if row["extrapolated"]
-    ]
-
-
 def _spacing_at_best(cells: pd.DataFrame) -> float | None:
     """Ratio of the best lr of a batch size to its nearest compared neighbours, the larger one.
 
@@ -266,6 +173,6 @@ def _alike(spacing: Sequence[float | None]) -> bool:
     return len(known) == len(spacing) and max(known) < _SAME_SPACING * min(known)
 
 
-def _sizes(rows: pd.DataFrame) -> str:
+def size_list(rows: pd.DataFrame) -> str:
     sizes = ", ".join(f"{size:,}" for size in rows["batch_size"])
     return f"batch size {sizes}" if len(rows) == 1 else f"batch sizes {sizes}"

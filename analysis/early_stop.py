@@ -47,7 +47,9 @@ def early_stop_caveats(
         early = last.reindex(touch.index) < SHORTEST_TAIL * touch
         at = f"at target loss {target:.4g}"
         if target in one_by_one:
-            found.append(Caveat(_ONE_BY_ONE + then, at, "answer"))
+            found.append(Caveat(_ONE_BY_ONE + then, at, "answer", is_late=True))
         elif len(touch) and early.mean() >= _WORTH_SAYING:
-            found.append(Caveat(_STOPPED + then, f"{100 * early.mean():.0f} % {at}", "answer"))
+            found.append(
+                Caveat(_STOPPED + then, f"{100 * early.mean():.0f} % {at}", "answer", is_late=True)
+            )
     return found[::-1]  # the easiest first

@@ -63,6 +63,15 @@ def with_own_names(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.rename(columns=lambda name: name if own_name(name) in there else own_name(name))
 
 
+def select(frame: pd.DataFrame, group: Group) -> pd.DataFrame:
+    """The rows of one group; columns that the frame does not have are not asked for."""
+    keep = np.ones(len(frame), dtype=bool)
+    for column, value in group.items():
+        if column in frame:
+            keep &= (frame[column] == value).to_numpy()
+    return frame[keep].reset_index(drop=True)
+
+
 def prefixed(group: Group, text: str) -> str:
     """text, with the group it speaks of in front."""
     return f"{group_label(group)}: {text}" if group else text

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.read.curves import read_curves_csv
 from analysis.read.steps import read_steps_csv
 from analysis.read.stores import NoExperiment
-from analysis.study import StudyResult
+from analysis.result import StudyResult
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def read_source(choice: Choice) -> Read:
 
 def analyse_source(read: Read, choice: Choice, **options: Any) -> StudyResult:
     """What the frames say. options: of the statistics, as of analysis.analyse (n_bootstrap, ..)."""
+    from analysis.curve_study import analyse
     from analysis.step_study import analyse_steps
-    from analysis.study import analyse
 
     if read.table is not None:
         return analyse_steps(

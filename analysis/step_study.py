@@ -8,16 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis.caveats import fold
 from analysis.errors import AnalysisError
 from analysis.fit.fitting import LIKELIHOOD
-from analysis.group_study import Settings, analyse_group, measured_frontier
+from analysis.group_statistics import Settings, group_statistics, measured_frontier
 from analysis.groups import column_of
 from analysis.measure.bootstrap import FrontierDraws
 from analysis.measure.step_tables import complete_table, draw_table, group_tables, table_cells
+from analysis.measure.step_time import probe_frame, trial_step_seconds
 from analysis.read.steps import NO_TARGET, tidy_steps
-from analysis.study import StudyResult, join_study, scaling_frames
-from analysis.topics.step_time import probe_frame, trial_step_seconds
+from analysis.result import StudyResult, study_result
 from scaling.schema import CENSORED, DIVERGED, REACHED, TARGETS
 
 UNTIMED = pd.DataFrame(
@@ -54,7 +53,7 @@ def analyse_steps(
     tuned = [column_of(table, name) for name in tuned]
     wanted_groups = table.attrs["group_by"] if group_by is None else group_by
     names = [column_of(table, name) for name in wanted_groups]
-    said = [] if (table["target_loss"] != NO_TARGET).any() else [_NO_TARGET_NAMED]
+    notes = [] if (table["target_loss"] != NO_TARGET).any() else [_NO_TARGET_NAMED]
     table, wanted = _of_targets(table, targets)
     if (table["outcome"] != REACHED).all():
         states = table["outcome"].value_counts()
@@ -64,8 +63,8 @@ def analyse_steps(
         )
     others = [name for name in tuned if name != "lr" and name in table]
     coded, settings = _coded(table, others)
-    asked = Settings(n_bootstrap, seed, fit_objective, tuple(tuned), jointly, with_theory=False)
-    parts, caveats = [], []
+    asked = Settings(n_bootstrap, seed, fit_objective, ("lr", *others), jointly, with_theory=False)
+    parts = []
     for index, (group, own) in enumerate(group_tables(complete_table(coded), names)):
         of_group = [target for target in wanted if target in set(own["target_loss"])]
         rng = np.random.default_rng([seed, index])
@@ -77,16 +76,13 @@ def analyse_steps(
         trials = _trials(own, study or str(table.attrs.get("study", "steps")))
         trials = trials.assign(step_seconds=trial_step_seconds(trials, UNTIMED))
         parts.append(
-            analyse_group(dict(group), trials, measured, [], of_group, rng, asked, probe_frame(()))
+            group_statistics(
+                dict(group), trials, measured, [], of_group, rng, asked, probe_frame(())
+            )
         )
-        caveats += [(group, caveat) for caveat in parts[-1].caveats]
     everything = _trials(_decoded(complete_table(coded), settings), study or table.attrs["study"])
     everything.attrs["left_out"] = table.attrs.get("left_out", [])
-    scaling = scaling_frames(parts, everything, n_bootstrap, seed)
-    said += fold(caveats, len(parts)) + scaling.pop("caveats")
-    return join_study(
-        str(everything["study"].iloc[0]), everything, UNTIMED, names, parts, said, others, scaling
-    )
+    return study_result(parts, everything, everything, UNTIMED, names, asked, notes=notes)
 
 
 _NO_TARGET_NAMED = (

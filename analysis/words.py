@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import pandas as pd
+import math
+from collections.abc import Mapping
+from typing import Any
 
-from analysis.fit.fitting import FitResult
+import pandas as pd
 
 
 def rounded(x: float | None) -> str:
@@ -18,6 +20,14 @@ def size_words(batch_size: float | None) -> str:
     """A batch size: whole from 100 on (1,024 is not 1,020), else three digits."""
     big = batch_size is not None and batch_size >= 100
     return f"{batch_size:,.0f}" if big else rounded(batch_size)
+
+
+def short_number(x: float) -> str:
+    """A short number for labels: 1,024; 25 k; 1.5 M; 0.047."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if abs(x) >= size:
+            return f"{x / (1e3 if unit == ' k' else size):.3g}{unit}"
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
 
 
 def between(low: float | None, high: float | None) -> str:
@@ -37,24 +47,26 @@ def bracketed(interval: str) -> str:
     return f" ({interval})" if interval else ""
 
 
-def critical_words(fit: FitResult) -> str:
-    """B_crit with its interval, or what is known instead."""
-    if fit.critical_batch_size is not None:
-        interval = between(*fit.ci95.get("critical_batch_size", (None, None)))
-        approximate = ", approximate" if fit.approximate_ci and interval else ""
-        return size_words(fit.critical_batch_size) + (
-            f" (95 % interval {interval}{approximate})" if interval else ""
-        )
-    if fit.at_least is not None:
-        return f"at least {size_words(fit.at_least)}"
-    if fit.at_most is not None:
-        return f"at most {size_words(fit.at_most)}"
-    return "not known"
-
-
 def difference(estimate: float | None, exact: float | None) -> str:
     """ "+3 %": how far the estimate lies above the exact value."""
     if estimate is None or not exact:
         return ""
     percent = round(100 * (estimate / exact - 1))
     return f"{percent:+d}\N{NO-BREAK SPACE}%" if percent else "0\N{NO-BREAK SPACE}%"
+
+
+def law_interval(law: Mapping[Any, Any]) -> str:
+    """ "0.52 (0.40 to 0.63)": the exponent of a row of the laws."""
+    digits = 2 if abs(law["exponent"]) >= 0.1 else 3
+    low, high = law["exponent_low"], law["exponent_high"]
+    text = f"{law['exponent']:.{digits}f}"
+    if math.isfinite(low) and math.isfinite(high):
+        text += f" ({low:.{digits}f} to {high:.{digits}f})"
+    return text
+
+
+def percent(value: float) -> str:
+    """ "+12 %", "-3.4 %"; empty if not known."""
+    if not math.isfinite(value):
+        return ""
+    return f"{value:+.{0 if abs(value) >= 10 else 1}f}\N{NO-BREAK SPACE}%"

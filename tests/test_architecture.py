@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,33 @@ BANNED = {
 SHARED = {"scaling.schema", "scaling.problem", "scaling.curves", "scaling"}
 
 
+# The order of the rooms (files at the top of a package too): each may import those below it. Rooms
+# of one line do not know each other.
+FLOORS: dict[str, tuple[str, ...]] = {
+    "analysis": (
+        "__main__",
+        "__init__ source",
+        "report",
+        "step_study curve_study",
+        "result",
+        "topics",
+        "group_statistics",
+        "study",
+        "fit_table",
+        "fit early_stop",
+        "measure",
+        "read theory",
+        "figures caveats",
+        "groups words errors command_line",
+    ),
+}
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
 def imports_of(path: Path) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -31,6 +59,55 @@ def imports_of(path: Path) -> set[str]:
 
 def files_of(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def own_imports(package: str) -> dict[str, set[str]]:
+    """Module -> modules of the same package that it imports, wherever in the file."""
+    known = {module_of(path) for path in files_of(package)}
+    found: dict[str, set[str]] = {}
+    for path in files_of(package):
+        names = found.setdefault(module_of(path), set())
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names if alias.name in known}
+            if isinstance(node, ast.ImportFrom) and node.module in known:
+                full = {f"{node.module}.{alias.name}" for alias in node.names}
+                names |= (full & known) or {node.module}
+    return found
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_rooms_import_downwards_only(package: str) -> None:
+    floor = {room: i for i, line in enumerate(FLOORS[package]) for room in line.split()}
+    imports = own_imports(package)
+    assert {room_of(module) for module in imports} == set(floor)
+    upwards = [
+        f"{module} imports {name}"
+        for module, names in imports.items()
+        for name in names
+        if room_of(name) != room_of(module) and floor[room_of(name)] <= floor[room_of(module)]
+    ]
+    assert not upwards
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_no_circle(package: str) -> None:
+    imports = own_imports(package)
+    order = graphlib.TopologicalSorter(imports)
+    assert len(list(order.static_order())) >= len(imports)
+
+
+def test_a_topic_knows_no_other_topic() -> None:
+    """But topics.topic, which says what a topic is."""
+    for module, names in own_imports("analysis").items():
+        if module.startswith("analysis.topics."):
+            others = {name for name in names if name.startswith("analysis.topics")}
+            assert others <= {"analysis.topics.topic"}, module
 
 
 @pytest.mark.parametrize("package", BANNED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,23 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.figures.series import Look, look, ordered_look, plot_points
-from analysis.fit.fitting import FitResult
 from scaling.schema import REACHED
 
 
+class Fitted(Protocol):
+    """What is drawn of a fit."""
+
+    log_parameters: tuple[float, float] | None
+    identified: bool
+    critical_batch_size: float | None
+
+    def predict(self, batch_size: Any) -> np.ndarray: ...
+
+    def predict_interval(self, batch_size: Any) -> tuple[np.ndarray, np.ndarray]: ...
+
+
 def plot_overlaid_steps(
-    series: Sequence[tuple[str, pd.DataFrame, FitResult]], ordered_by: str = ""
+    series: Sequence[tuple[str, pd.DataFrame, Fitted]], ordered_by: str = ""
 ) -> Figure:
     """Steps to target against batch size, a colour a series, with its fit and 95 % band.
 

@@ -18,6 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from matplotlib.transforms import Bbox
 
 from analysis.figures import looks
+from analysis.words import short_number as number
 
 FORMATS = ("png", "svg", "pdf")
 WIDTH, HEIGHT = looks.SCREEN_WIDTH, 4.6  # inches, on the screen
@@ -107,14 +108,6 @@ def target_colors(n: int) -> list[Any]:
 def ordered_colors(n: int) -> list[Any]:
     """Colours of an ordered quantity, dark to light also in grey (viridis, not its pale end)."""
     return [mpl.colormaps["viridis"](x) for x in np.linspace(0.0, 0.88, max(n, 2))[:n]]
-
-
-def number(x: float) -> str:
-    """A short number for labels: 1,024; 25 k; 1.5 M; 0.047."""
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
-        if abs(x) >= size:
-            return f"{x / (1e3 if unit == ' k' else size):.3g}{unit}"
-    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
 
 
 class PlainTicks(LogLocator):

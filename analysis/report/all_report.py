@@ -17,10 +17,10 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.figures.dark import for_page
+from analysis.report.files import MIME, csv_bytes, data_uri, file_errors, file_name, write_file
+from analysis.report.page import environment
 from analysis.report.prediction_table import Block, blocks
 from analysis.report.predictions import COLUMNS, HOLDS
-from analysis.report.report import MIME, csv_bytes, data_uri, environment, file_errors, write_file
-from analysis.report.tables import file_name
 
 PAGE, TABLE = "all.html", "all.csv"
 _NUMBERS = ("predicted", "tolerance", "measured", "standard_error", "low", "high")

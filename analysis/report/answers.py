@@ -1,24 +1,23 @@
-"""The study's answer in plain words: for the terminal, the MLflow note and the report."""
+"""The study's answer in plain words, for the terminal and the head of the report."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from analysis.fit.fit_result import FitResult, headline
-from analysis.groups import group_label, listed
+from analysis.fit.fit_result import FitResult
+from analysis.groups import group_label, listed, select
 from analysis.measure.frontier import usable
 from analysis.read.steps import NO_TARGET
-from analysis.report.tables import groups_of, select
-from analysis.study import StudyResult
-from analysis.topics.one_batch_size import is_about_losses, outcome_lead, outcome_rows
-from analysis.topics.time_to_target import FAST, FEWEST_STEPS
-from analysis.words import between, bracketed, critical_words, rounded, size_words, span_words
-from scaling import schema
+from analysis.result import StudyResult
+from analysis.topics.critical_batch_size import critical_words
+from analysis.topics.final_loss import outcome_lead
+from analysis.topics.recommendations import FAST, FEWEST_STEPS
+from analysis.topics.twice_the_compute import twice_lines
+from analysis.words import between, bracketed, rounded, size_words, span_words
 
 MEANING = {
     "economical": "20 % more examples than the fewest possible (a fifth of the critical batch "
@@ -33,8 +32,6 @@ MEANING = {
 }
 _MOST_NAMED = 6  # groups in one sentence
 TITLES = {FEWEST_STEPS: "fewest steps"}
-PART_LENGTH = 800  # of a question, a command or a grid in a note
-NOTE_LENGTH = 7500  # MLflow cuts tags at 8000 characters without a word
 
 
 @dataclass
@@ -71,15 +68,16 @@ class Answer:
 def answers(result: StudyResult) -> list[Answer]:
     """An answer for each group and target: a group's headline first, then its hardest target."""
     found = []
-    for group in groups_of(result):
+    for group in result.groups:
         trials = select(result.trials, group)
-        own = [fit for fit in result.fits if fit.group == group]
-        first = headline(own)
-        for fit in sorted(own, key=lambda fit: (fit is not first, fit.target_loss)):
+        first = result.headline(group)
+        for fit in sorted(
+            result.fits_of(group), key=lambda fit: (fit is not first, fit.target_loss)
+        ):
             where = group | {"target_loss": fit.target_loss}
-            rows = select(result.recommendations, where)
+            rows = select(result.frames["recommendations"], where)
             sizes = select(result.frontier, where)["batch_size"]
-            clock = select(result.batch_size_choices, where)
+            clock = select(result.frames["batch_size_choices"], where)
             found.append(
                 Answer(
                     group=group_label(group),
@@ -123,14 +121,11 @@ def not_identified(fit: FitResult) -> str:
 def overview(result: StudyResult) -> list[dict[str, str]]:
     """A row a group, as text: its headline's target, B_crit, S_min, E_min and best lr."""
     rows = []
-    for group in groups_of(result):
-        own = [fit for fit in result.fits if fit.group == group]
-        if not own:
-            continue
-        fit = headline(own)
-        assert fit is not None
-        frontier = select(result.frontier, group | {"target_loss": fit.target_loss})
-        rows.append({"label": group_label(group)} | overview_row(fit, frontier))
+    for group in result.groups:
+        fit = result.headline(group)
+        if fit is not None:
+            row = overview_row(fit, result.frontier_of(fit))
+            rows.append({"label": group_label(group)} | row)
     return rows
 
 
@@ -190,13 +185,13 @@ def answer_lines(result: StudyResult) -> list[str]:
     """Lines for a terminal, what the report's head says: the critical batch size and the named
     batch sizes of the headline's target, or a line a group."""
     found = answers(result)
-    if is_about_losses(result):
+    if result.is_about_losses:
         return [outcome_lead(result)]
     if not found:
         return ["no target was reached often enough to say anything"]
     first = found[0]
     if len({answer.group for answer in found}) > 1:
-        return twice_lines(result) + [
+        return twice_lines(result, result.frames) + [
             f"{row['label']}: critical batch size {row['critical']} for "
             f"{goal(row['target'], result)}"
             for row in overview(result)
@@ -212,98 +207,6 @@ def answer_lines(result: StudyResult) -> list[str]:
         f"{bracketed(option.examples_range)}{' (extrapolated)' if option.extrapolated else ''}"
         for option in first.options
     ]
-
-
-def twice_lines(result: StudyResult) -> list[str]:
-    """A sentence a group: what twice the compute buys by each way of spending it."""
-    lines = []
-    for group in groups_of(result):
-        rows = select(result.twice_the_compute, group).to_dict("records")
-        if rows:
-            base, *ways = rows
-            said = listed([f"{row['loss']:.3g} with {row['way']}" for row in ways])
-            lines.append(
-                f"{group_label(group)}: from the loss {base['loss']:.3g} at batch size "
-                f"{size_words(base['batch_size'])}, twice the compute leads to {said}"
-            )
-    return lines
-
-
-def markdown(
-    result: StudyResult, warnings: list[str], sweep: Mapping[str, str] | None = None
-) -> str:
-    """Question, command, grid and answer as Markdown, for the note of the sweep's run in MLflow.
-
-    sweep: its tags. Markup in names is made harmless; (REPORT) stands for the report's address.
-    """
-    sweep = sweep or {}
-    question = sweep.get(schema.QUESTION) or f"{result.study}: how large a batch is worth it?"
-    lines = [f"**{schema.note_text(question[:PART_LENGTH])}**", ""]
-    if is_about_losses(result):
-        lines += _outcome_lines(result)
-    else:
-        for answer in answers(result):
-            lines += _answer_markdown(answer)
-    lines += [
-        "",
-        "Intervals are 95 %. [The whole report](REPORT) is the artifact "
-        "`report/report.html` of this run; figures and tables lie beside it.",
-    ]
-    if warnings:
-        lines += ["", "**How far to trust it**", ""]
-        lines += [f"- {html.escape(warning, quote=False)}" for warning in warnings]
-    text = "\n".join([*lines, *_asked(sweep)])
-    return text if len(text) <= NOTE_LENGTH else text[: NOTE_LENGTH - 2].rsplit("\n", 1)[0] + "\n…"
-
-
-def _asked(sweep: Mapping[str, str]) -> list[str]:
-    """With which command the sweep was started, and what it tried."""
-    lines = []
-    if "command" in sweep:
-        lines += ["", schema.note_code(sweep["command"][:PART_LENGTH]), ""]
-    if schema.GRID in sweep:
-        grid = sweep[schema.GRID]
-        shown = grid if len(grid) <= PART_LENGTH else f"{grid[:PART_LENGTH]}…"
-        lines += [f"- {_cell(part)}" for part in shown.split("; ")]
-    return lines
-
-
-def _answer_markdown(answer: Answer) -> list[str]:
-    where = f"{_cell(answer.group)}, " if answer.group else ""
-    share = f" ({answer.share})" if answer.share else ""
-    lines = [f"**{where}target loss {answer.target}**{share}: "]
-    lines += [f"critical batch size {answer.critical}", ""]
-    if not answer.options:
-        return [*lines, html.escape(not_identified(answer.fit)), ""]
-    lines += ["| | batch size | lr | steps | examples |", "|---|---|---|---|---|"]
-    return [
-        *lines,
-        *(
-            f"| {o.title}{' (extrapolated)' if o.extrapolated else ''} | {o.batch_size}"
-            f" | {o.lr}{bracketed(o.lr_range)}"
-            f" | {o.steps}{bracketed(o.steps_range)}"
-            f" | {o.examples}{bracketed(o.examples_range)} |"
-            for o in answer.options
-        ),
-        "",
-    ]
-
-
-def _outcome_lines(result: StudyResult) -> list[str]:
-    lines = [html.escape(outcome_lead(result), quote=False), ""]
-    targets = [f"steps to {rounded(target)}" for target in result.targets]
-    head = ["trials", "lr", "held-out loss", "accuracy", *targets]
-    lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for row in outcome_rows(result):
-        loss = f"{row['loss']}{bracketed(row['loss_range'])}"
-        cells = [_cell(row["label"]), row["lr"], loss, row["accuracy"], *row["steps"]]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def _cell(text: str) -> str:
-    """A name inside Markdown: no markup of its own, no new column."""
-    return html.escape(text, quote=False).replace("|", "\\|")
 
 
 def option_of(row: dict[Any, Any], fit: FitResult, tried: pd.Series, clock: pd.DataFrame) -> Option:

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.groups import group_label
-from analysis.report.tables import groups_of, select
-from analysis.study import StudyResult
+from analysis.groups import group_label, select
+from analysis.result import StudyResult
 from analysis.words import rounded
 from scaling import schema
 
@@ -154,7 +153,7 @@ def _log_frontiers(client: Any, experiment: str, parent: str, result: StudyResul
         else:  # of a report that was killed while it wrote it
             client.delete_run(run.info.run_id)
     wanted = {}
-    for group in groups_of(result):
+    for group in result.groups:
         own = select(result.frontier, group)
         for target in sorted(own["target_loss"].unique())[:MOST_FRONTIERS]:
             points = frontier_points(own[own["target_loss"] == target])

@@ -14,8 +14,7 @@ from analysis.fit.fitting import FitResult
 from analysis.groups import group_label
 from analysis.report.answers import best_lr_words
 from analysis.report.differences import comparison_caveats, differing_params, value_text
-from analysis.report.tables import select
-from analysis.study import StudyResult
+from analysis.result import StudyResult
 from scaling.schema import target_label
 
 QUANTITIES = ("critical_batch_size", "min_steps", "min_examples")
@@ -95,7 +94,7 @@ def compare_studies(results: Sequence[StudyResult]) -> Comparison:
             group_label(fit.group),
             {name: _place(result, fit, name) for name in grouped},
             fit,
-            _frontier_of(result, fit),
+            result.frontier_of(fit),
         )
         for result in results
         for fit in result.fits
@@ -184,7 +183,3 @@ def _frontier(entries: Sequence[Entry]) -> pd.DataFrame:
         if len(entry.frontier)
     ]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=LR_COLUMNS)
-
-
-def _frontier_of(result: StudyResult, fit: FitResult) -> pd.DataFrame:
-    return select(result.frontier, fit.group | {"target_loss": fit.target_loss})

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.figures import Drawing, style
+from analysis.figures import style
+from analysis.figures.drawing import Drawing
 from analysis.figures.overlaid import plot_overlaid_lr, plot_overlaid_steps
 from analysis.groups import listed
 from analysis.report.answers import overview_row
 from analysis.report.compare import Comparison, Entry
 from analysis.report.differences import questions
+from analysis.report.files import csv_bytes, file_errors, write_file
 from analysis.report.latex import FIT_HEAD, escape, fit_cells, table, with_interval
-from analysis.report.report import csv_bytes, environment, file_errors, fold, show, write_file
-from analysis.report.tables import SUMMARY_FORMAT, plain
+from analysis.report.page import environment, fold, show
+from analysis.report.summary import SUMMARY_FORMAT, plain
 from analysis.words import between, bracketed, rounded
 from scaling.schema import target_label
 

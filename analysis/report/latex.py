@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.fit.fitting import FitResult
 from analysis.groups import group_label
-from analysis.study import StudyResult
+from analysis.result import StudyResult
 from analysis.words import rounded
 from scaling.schema import REACHED
 
@@ -28,7 +28,7 @@ _SPECIAL = {
 def latex_tables(result: StudyResult) -> dict[str, str]:
     """Name -> LaTeX of the fits, the frontier and the recommendations of a study."""
     found = {"fits": _fits(result), "frontier": _frontier(result)}
-    if len(result.recommendations):
+    if len(result.frames["recommendations"]):
         found["recommendations"] = _recommendations(result)
     return found
 
@@ -127,7 +127,7 @@ def _frontier(result: StudyResult) -> str:
 def _recommendations(result: StudyResult) -> str:
     head, align = _grouped(result, ["target loss", "", "batch size", "steps", "examples", "lr"])
     rows = []
-    for row in result.recommendations.to_dict("records"):
+    for row in result.frames["recommendations"].to_dict("records"):
         cells = [
             with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
             for name in ("steps", "examples", "lr")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.study import StudyResult
+from analysis.study import Study
 from analysis.theory.epochs import examples_in_data
 from scaling.schema import DIVERGED, REACHED
 
@@ -15,7 +15,7 @@ _FEW_OF_MANY = 0.05  # share of the data in a batch below which sampling hardly 
 _ADVICE = "expect no streaming result, a critical batch size among them, to hold as it stands"
 
 
-def limits(result: StudyResult) -> list[str]:
+def limits(result: Study) -> list[str]:
     """What of theory does not hold here and why; nothing where all of it does."""
     trials = result.trials
     if "task.name" not in trials:
@@ -56,7 +56,7 @@ def _interpolation(trials: pd.DataFrame) -> str:
     )
 
 
-def _instability(result: StudyResult) -> str:
+def _instability(result: Study) -> str:
     """Cells above the largest stable lr, and what became of them."""
     if result.stability.empty or result.cells.empty:
         return ""

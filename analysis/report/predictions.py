@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.quantities import QUANTITIES
-from analysis.quantities.measured import Measured, chosen, restricted
 from analysis.read.stored_values import is_number, listed, wrong_tag
+from analysis.report.part_of_study import chosen, restricted
+from analysis.result import StudyResult
+from analysis.topics import QUANTITIES
+from analysis.topics.topic import Finding
 from scaling import schema
-
-if TYPE_CHECKING:
-    from analysis.study import StudyResult
 
 COLUMNS = (
     "says", "source", "note", "metric", "at", "quantity", "what", "relation", "predicted",
@@ -110,34 +109,34 @@ def _check(result: StudyResult, prediction: Mapping[str, Any]) -> list[dict[str,
 def _of_metric(result: StudyResult, prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
     values = _values(result.trials, result.curves, prediction)
     if not len(values):
-        nothing = Measured("", None, reason="the study has no such trial")
+        nothing = Finding("", None, reason="the study has no such trial")
         return [_row(prediction, nothing, 0)]
     if np.isnan(values).any():
         without = int(np.isnan(values).sum())
         reason = f"{without} of {len(values)} trials have no such value: they ended before it"
-        return [_row(prediction, Measured("", None, reason=reason), len(values)) | {"holds": FAILS}]
-    rows = [_row(prediction, Measured("", float(value)), len(values)) for value in values]
+        return [_row(prediction, Finding("", None, reason=reason), len(values)) | {"holds": FAILS}]
+    rows = [_row(prediction, Finding("", float(value)), len(values)) for value in values]
     return [max(rows, key=lambda row: row["excess"])]
 
 
 def _of_quantity(result: StudyResult, prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
-    part = restricted(result, prediction.get("where"))
+    part, frames = restricted(result, result.frames, prediction.get("where"))
     n = len(part.trials)
     name = prediction["quantity"]
     if not n:
-        found = [Measured("", None, reason="the study has no such trial")]
+        found = [Finding("", None, reason="the study has no such trial")]
     elif name not in QUANTITIES:
-        found = [Measured("", None, reason="this version knows no such quantity")]
+        found = [Finding("", None, reason="this version knows no such quantity")]
     else:
         try:
-            found = QUANTITIES[name](part)
+            found = QUANTITIES[name](part, frames)
         except AnalysisError as error:
-            found = [Measured("", None, reason=str(error))]
-    found = found or [Measured("", None, reason="these trials do not have it")]
+            found = [Finding("", None, reason=str(error))]
+    found = found or [Finding("", None, reason="these trials do not have it")]
     return [_row(prediction, one, n) for one in found]
 
 
-def _row(prediction: Mapping[str, Any], found: Measured, n: int) -> dict[str, Any]:
+def _row(prediction: Mapping[str, Any], found: Finding, n: int) -> dict[str, Any]:
     """One line of the table; excess: how far the value is beyond what is allowed, if positive."""
     relation = next(kind for kind in schema.PREDICTED if kind in prediction)
     wanted = prediction[relation]
@@ -194,7 +193,7 @@ def _tolerance(
     return 0.0, ""
 
 
-def _reason(found: Measured, predicted: float, relation: str) -> str:
+def _reason(found: Finding, predicted: float, relation: str) -> str:
     """By how much, in the unit that tells whether it matters."""
     gap = (found.value or 0.0) - predicted
     side = "above" if gap > 0 else "below"

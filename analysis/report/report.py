@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
-import platform
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import jinja2
 import pandas as pd
 
-from analysis import words
 from analysis.caveats import norm_caveats
-from analysis.errors import AnalysisError
-from analysis.figures import Drawing, draw, style
-from analysis.figures.dark import for_page
-from analysis.figures.drawn import MOST_GROUPS, left_out_words
-from analysis.groups import with_own_names
+from analysis.figures import style
 from analysis.read.pictures import Picture
-from analysis.report import answers, latex, tables
+from analysis.report import answers, latex
+from analysis.report.drawings import MOST_GROUPS, draw, left_out_words
+from analysis.report.files import csv_bytes, data_uri, file_errors, write_file
 from analysis.report.limits import limits
+from analysis.report.page import Shown, environment, fold, show, table_html
 from analysis.report.prediction_table import blocks
-from analysis.report.predictions import check_predictions, predictions_of, verdict
+from analysis.report.predictions import Verdict, check_predictions, predictions_of, verdict
 from analysis.report.published import compare_published, published_of
-from analysis.report.scaling_answers import scaling_answers
-from analysis.report.trust import trust_facts, tuning_budget
-from analysis.study import StudyResult
-from analysis.topics.noise_scale import noise_rows
-from analysis.topics.one_batch_size import is_about_losses, outcome_lead, outcome_rows
+from analysis.report.summary import plain, summary
+from analysis.report.trust import trust_facts
+from analysis.result import StudyResult
+from analysis.topics import TOPICS
+from analysis.topics.final_loss import outcome_lead, outcome_rows
+from analysis.topics.topic import Section
+from analysis.topics.twice_the_compute import twice_lines
+from analysis.words import span_words
 from scaling.schema import LOSSES, QUESTION
 
-MIME = {"svg": "image/svg+xml", "pdf": "application/pdf", "csv": "text/csv"}
-MOST_ROWS = 60  # of a table in the page; the CSV has them all
-PACKAGES = ("batch-scaling", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "mlflow")
 _HIDDEN_TAGS = ("mlflow.", "run_id", "status", "kind", "study", "host", "published", "predictions")
 
 
@@ -53,18 +46,6 @@ class Provenance:
     pictures: Sequence[Picture] = ()
 
 
-@dataclass
-class Shown:
-    """A drawing as the page shows it."""
-
-    drawing: Drawing
-    image: str
-    downloads: dict[str, str]  # format -> data URI
-    table: str
-    n_rows: int
-    folded: list[Shown] = field(default_factory=list)
-
-
 def write_report(
     result: StudyResult,
     output_dir: str | Path,
@@ -73,8 +54,8 @@ def write_report(
 ) -> Path:
     """Write report.html, summary.json, figures/*.{png,svg,pdf}, tables/*.csv; the page's path.
 
-    most_groups: how many groups have figures; see figures.drawn. Every file appears
-    whole or not at all. Raises AnalysisError if output_dir cannot be written.
+    most_groups: how many groups have figures; see report.drawings. Every file appears whole or not
+    at all. Raises AnalysisError if output_dir cannot be written.
 
     >>> from analysis import analyse_steps
     >>> table = pd.DataFrame({"batch_size": [8, 32, 128, 512, 2048],
@@ -84,144 +65,139 @@ def write_report(
     """
     if provenance is None:
         provenance = Provenance(left_out=result.trials.attrs.get("left_out", ()))
-    folder = Path(output_dir)
-    with file_errors(output_dir):
-        shown, drawn = [], []
-        for drawing in draw(result, most_groups):
-            drawn.append({name: getattr(drawing, name) for name in ("name", "title", "caption")})
+    return Report(result, provenance, most_groups).write(output_dir)
+
+
+@dataclass
+class Report:
+    """A study's result with where it comes from; everything is computed once."""
+
+    result: StudyResult
+    provenance: Provenance = field(default_factory=Provenance)
+    most_groups: int = MOST_GROUPS
+
+    @property
+    def caveats(self) -> list[str]:
+        return [*self.result.warnings, *self.provenance.left_out]
+
+    @cached_property
+    def published(self) -> pd.DataFrame:
+        """Published values beside the measured ones."""
+        claims = published_of(self.provenance.sweeps)
+        return compare_published(self.result.trials, self.result.curves, claims)
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """What the study predicted of its trials, and whether it holds."""
+        return check_predictions(self.result, predictions_of(self.provenance.sweeps))
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return verdict(self.predictions)
+
+    @property
+    def question(self) -> str:
+        """The question of the newest sweep that has one."""
+        tags = self.provenance.sweeps
+        return next((sweep[QUESTION] for sweep in tags if sweep.get(QUESTION)), "")
+
+    @cached_property
+    def sections(self) -> list[Section]:
+        """What the topics say."""
+        every = (topic.section(self.result, self.result.frames) for topic in TOPICS)
+        return [section for section in every if section is not None]
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Name -> frame of all that is written as CSV; what the figures show is among them."""
+        more = {"published": self.published, "predictions": self.predictions}
+        return self.result.frames | {name: frame for name, frame in more.items() if len(frame)}
+
+    def write(self, output_dir: str | Path) -> Path:
+        folder = Path(output_dir)
+        with file_errors(output_dir):
+            shown = self._write_figures(folder / "figures")
+            for name, table in self.tables().items():
+                write_file(folder / "tables" / f"{name}.csv", csv_bytes(table))
+            for name, text in latex.latex_tables(self.result).items():
+                write_file(folder / "tables" / f"{name}.tex", text.encode())
+            content = self.summary([item.drawing for item in shown])
+            text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+            write_file(folder / "summary.json", text.encode())
+            page = self.page(shown, left_out_words(self.result, self.most_groups))
+            write_file(folder / "report.html", page.encode())
+        return folder / "report.html"
+
+    def _write_figures(self, folder: Path) -> list[Shown]:
+        shown = []
+        for drawing in draw(self.result, self.most_groups):
             images = {kind: style.render(drawing.figure, kind) for kind in style.FORMATS}
             for kind, content in images.items():
-                write_file(folder / "figures" / f"{drawing.name}.{kind}", content)
+                write_file(folder / f"{drawing.name}.{kind}", content)
             shown.append(show(drawing, images))
-        every = tables.tables(result)
-        claims = published(result, provenance)
-        if len(claims):
-            every["published"] = claims
-        predicted = predictions(result, provenance)
-        if len(predicted):
-            every["predictions"] = predicted
-        for name, table in every.items():
-            write_file(folder / "tables" / f"{name}.csv", csv_bytes(table))
-        for name, text in latex.latex_tables(result).items():
-            write_file(folder / "tables" / f"{name}.tex", text.encode())
-        summary = tables.summary(result)
-        summary["warnings"] = caveats(result, provenance)
-        summary["limits"] = limits(result)
-        if len(predicted):
-            summary["predictions"] = tables.plain(predicted.to_dict("records"))
-        summary |= _said(result, provenance, predicted) | {"figures": drawn}
-        text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-        write_file(folder / "summary.json", text.encode())
-        page = folder / "report.html"
-        text = render_page(result, shown, provenance, left_out_words(result, most_groups))
-        write_file(page, text.encode())
-    return page
+        return shown
 
+    def summary(self, drawings: Sequence[Any] = ()) -> dict[str, Any]:
+        """summary.json, with what was predicted and the answer in words."""
+        content = summary(self.result)
+        content |= {"warnings": self.caveats, "limits": limits(self.result)}
+        if len(self.predictions):
+            content["predictions"] = plain(self.predictions.to_dict("records"))
+        content["question"] = self.question
+        content["verdict"] = self.verdict.sentence if self.verdict else ""
+        content["answer"] = answers.answer_lines(self.result)
+        content["figures"] = [
+            {name: getattr(drawing, name) for name in ("name", "title", "caption")}
+            for drawing in drawings
+        ]
+        return content
 
-def _said(
-    result: StudyResult, provenance: Provenance, predicted: pd.DataFrame
-) -> dict[str, str | list[str]]:
-    """The question, what came of the predictions, and the answer, in words."""
-    found = verdict(predicted)
-    said = found.sentence if found else ""
-    answer = answers.answer_lines(result)
-    return {"question": asked(provenance), "verdict": said, "answer": answer}
-
-
-def asked(provenance: Provenance) -> str:
-    """The question of the newest sweep that has one."""
-    return next((tags[QUESTION] for tags in provenance.sweeps if tags.get(QUESTION)), "")
-
-
-@contextmanager
-def file_errors(output_dir: str | Path) -> Iterator[None]:
-    """What the disk refuses is a mistake in output_dir, in one line."""
-    try:
-        yield
-    except OSError as error:
-        raise AnalysisError(
-            f"output_dir={output_dir}: cannot be written ({error.strerror or error}); "
-            "choose another with output_dir=..."
-        ) from None
-
-
-def caveats(result: StudyResult, provenance: Provenance) -> list[str]:
-    return [*result.warnings, *provenance.left_out]
-
-
-def published(result: StudyResult, provenance: Provenance) -> pd.DataFrame:
-    """Published values beside the measured ones."""
-    return compare_published(result.trials, result.curves, published_of(provenance.sweeps))
-
-
-def predictions(result: StudyResult, provenance: Provenance) -> pd.DataFrame:
-    """What the study predicted of its trials, and whether it holds."""
-    claims = predictions_of(provenance.sweeps)
-    return check_predictions(result, claims)
-
-
-def environment() -> jinja2.Environment:
-    """Of the templates; Jinja2 escapes every text that comes from a study."""
-    found = jinja2.Environment(
-        loader=jinja2.PackageLoader("analysis", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.globals |= {
-        name: getattr(words, name)
-        for name in ("rounded", "size_words", "between", "difference", "critical_words")
-    }
-    found.globals["known"] = pd.notna
-    found.globals |= {"most_rows": MOST_ROWS, "versions": _versions(), "slug": tables.file_name}
-    return found
-
-
-def render_page(
-    result: StudyResult, shown: Sequence[Shown], provenance: Provenance, not_drawn: str = ""
-) -> str:
-    """The page of one study; not_drawn: what stands above its figures."""
-    found = answers.answers(result)
-    predicted = predictions(result, provenance)
-    about_losses = is_about_losses(result)
-    norms = norm_caveats(result.trials)
-    facts = trust_facts(result) | ({"Normalisation": " ".join(norms)} if norms else {})
-    facts |= {"Where theory ends": " ".join(ends)} if (ends := limits(result)) else {}
-    return (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            result=result,
-            answers=found,
-            groups=list(dict.fromkeys(answer.group for answer in found)),
-            overview=answers.overview(result),
-            lead=outcome_lead(result) if about_losses else answers.overview_lead(result),
-            outcomes=outcome_rows(result) if about_losses else [],
-            about_losses=about_losses,
-            question=asked(provenance) if result.about == LOSSES else "",
-            not_identified=answers.not_identified,
-            harder_words=answers.harder_words,
-            trust=facts,
-            caveats=[text for text in caveats(result, provenance) if text not in norms],
-            scaling=scaling_answers(result),
-            twice=answers.twice_lines(result),
-            noise=noise_rows(result),
-            predictions=blocks(tables.plain(predicted.to_dict("records"))),
-            verdict=verdict(predicted),
-            tuning=_html(tuning_budget(result)),
-            figures=fold(shown),
-            not_drawn=not_drawn,
-            provenance=provenance,
-            published=published(result, provenance).to_dict("records"),
-            pictures=[(p.caption, data_uri(p.png, "image/png")) for p in provenance.pictures],
-            sweeps=[
-                {k: v for k, v in sweep.items() if not k.startswith(_HIDDEN_TAGS)}
-                for sweep in provenance.sweeps
-            ],
-            facts=_facts(result),
+    def page(self, shown: Sequence[Shown] = (), not_drawn: str = "") -> str:
+        """The page; not_drawn: what stands above its figures."""
+        result = self.result
+        about_losses = result.is_about_losses
+        entries = answers.answers(result)
+        norms = norm_caveats(result.trials)
+        return (
+            environment()
+            .get_template("report.html.j2")
+            .render(
+                result=result,
+                answers=entries,
+                groups=list(dict.fromkeys(answer.group for answer in entries)),
+                overview=answers.overview(result),
+                lead=outcome_lead(result) if about_losses else answers.overview_lead(result),
+                outcomes=outcome_rows(result) if about_losses else [],
+                about_losses=about_losses,
+                question=self.question if result.about == LOSSES else "",
+                not_identified=answers.not_identified,
+                harder_words=answers.harder_words,
+                trust=self._trust(norms),
+                caveats=[text for text in self.caveats if text not in norms],
+                topics=self.sections,
+                twice=twice_lines(result, result.frames),
+                predictions=blocks(plain(self.predictions.to_dict("records"))),
+                verdict=self.verdict,
+                tuning=table_html(result.frames["tuning_budget"]),
+                figures=fold(shown),
+                not_drawn=not_drawn,
+                provenance=self.provenance,
+                published=self.published.to_dict("records"),
+                pictures=[
+                    (picture.caption, data_uri(picture.png, "image/png"))
+                    for picture in self.provenance.pictures
+                ],
+                sweeps=[
+                    {k: v for k, v in sweep.items() if not k.startswith(_HIDDEN_TAGS)}
+                    for sweep in self.provenance.sweeps
+                ],
+                facts=_facts(result),
+            )
         )
-    )
+
+    def _trust(self, norms: Sequence[str]) -> dict[str, str]:
+        facts = trust_facts(self.result)
+        more = {"Normalisation": norms, "Where theory ends": limits(self.result)}
+        return facts | {name: " ".join(said) for name, said in more.items() if said}
 
 
 def _facts(result: StudyResult) -> dict[str, str]:
@@ -237,76 +213,5 @@ def _facts(result: StudyResult) -> dict[str, str]:
         if column in trials and trials[column].notna().any():
             counts = trials.groupby("batch_size")[column].nunique()
             of = " a batch size" if column == "lr" and least != most else ""
-            facts[name] = words.span_words(counts.min(), counts.max()) + of
+            facts[name] = span_words(counts.min(), counts.max()) + of
     return facts
-
-
-def show(drawing: Drawing, images: Mapping[str, bytes]) -> Shown:
-    """The drawing with its rendered images (format -> bytes; svg is needed) for a page."""
-    head = with_own_names(drawing.table.head(MOST_ROWS))
-    text = head.map(_cell)
-    kinds = {kind: data_uri(images[kind], MIME[kind]) for kind in ("svg", "pdf") if kind in images}
-    return Shown(
-        drawing,
-        image=data_uri(for_page(images["svg"]), MIME["svg"]),
-        downloads=kinds | {"csv": data_uri(csv_bytes(drawing.table), MIME["csv"])},
-        table=text.where(head.notna(), "").to_html(index=False, border=0, escape=True),
-        n_rows=len(drawing.table),
-    )
-
-
-def _html(table: pd.DataFrame) -> str:
-    """A whole table, its empty columns left out; "" if there are no rows."""
-    shown = with_own_names(table.dropna(axis="columns", how="all"))
-    text = shown.map(_cell).where(shown.notna(), "")
-    return text.to_html(index=False, border=0, escape=True) if len(table) else ""
-
-
-def _cell(value: object) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:.5g}"
-
-
-def fold(shown: Sequence[Shown]) -> list[Shown]:
-    """Put further figures of a kind under the first of it."""
-    top: list[Shown] = []
-    for item in shown:
-        if item.drawing.folded and top:
-            top[-1].folded.append(item)
-        else:
-            item.folded = []
-            top.append(item)
-    return top
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # our own, in a source tree that is not installed
-            continue
-    return found
-
-
-def csv_bytes(table: pd.DataFrame) -> bytes:
-    return with_own_names(table).to_csv(index=False, lineterminator="\n").encode()
-
-
-def data_uri(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write through a temporary file beside it: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)  # mkstemp's own mode is for secrets
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -2,36 +2,10 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from analysis.groups import listed
-from analysis.study import StudyResult
+from analysis.result import StudyResult
 from analysis.words import span_words
 from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, LOSSES
-
-
-def tuning_budget(result: StudyResult) -> pd.DataFrame:
-    """What was spent on each batch size, a row a group and batch size.
-
-    Columns: group.., batch_size, n_lrs, n_seeds, n_trials, n_diverged, steps and examples (sums
-    over the trials), seconds (of training, where every trial has them). The least of more trials
-    is lower: each batch size should have the same number. No rows where trials are not known.
-    """
-    trials = result.trials
-    columns = [*result.group_by, "batch_size", "n_lrs", "n_seeds", "n_trials", "n_diverged"]
-    columns += ["steps", "examples", "seconds"]
-    if trials.empty or not {"batch_size", "last_step", "outcome"} <= set(trials):
-        return pd.DataFrame(columns=columns)
-    known = trials.assign(
-        **{name: None for name in ("lr", "seed", "seconds") if name not in trials}
-    )
-    spent = known.groupby([*result.group_by, "batch_size"], as_index=False, dropna=False).agg(
-        n_lrs=("lr", "nunique"), n_seeds=("seed", "nunique"), n_trials=("outcome", "size"),
-        n_diverged=("outcome", lambda of: int((of == DIVERGED).sum())), steps=("last_step", "sum"),
-        seconds=("seconds", lambda of: pd.to_numeric(of).sum(skipna=False)),
-    )  # fmt: skip
-    spent["examples"] = spent["steps"] * spent["batch_size"]
-    return spent[columns]
 
 
 def trust_facts(result: StudyResult) -> dict[str, str]:
@@ -79,7 +53,7 @@ def _seeds(result: StudyResult) -> str:
 
 
 def _tuning(result: StudyResult) -> str:
-    spent = tuning_budget(result)
+    spent = result.frames["tuning_budget"]
     if spent.empty or spent["n_lrs"].max() == 0:  # a table without lrs does not say
         return ""
     lrs = span_words(spent["n_lrs"].min(), spent["n_lrs"].max())

@@ -1,34 +1,46 @@
-"""The noise scale of the gradients along the runs, and beside the critical batch size measured.
+"""What does the gradients' noise predict? The noise scale beside the critical batch size.
 
-Of a record only tr Sigma and |G|^2 are read (the same of B_noise: tr(H Sigma) and G'HG): they are
-averaged over trials apart and only then divided. Records: the parts of training batches, or single
-examples (schema.NOISE_ESTIMATORS). The noise scale predicts, the critical batch size is measured;
-McCandlish et al. 2018 (arXiv:1812.06162) expect them near each other, and they often differ.
+The noise scale predicts, the critical batch size is measured; McCandlish et al. 2018
+(arXiv:1812.06162) expect them near each other, and they often differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.stats import t as student
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
+from analysis.errors import AnalysisError
+from analysis.figures import style
+from analysis.figures.drawing import Drawing
+from analysis.figures.series import bars
 from analysis.groups import group_label
 from analysis.measure.frontier import hardest_reached
+from analysis.measure.noise_records import KINDS, placed_records, pooled
+from analysis.study import Study
+from analysis.topics.topic import (
+    Cell,
+    Finding,
+    Frames,
+    Part,
+    Section,
+    Table,
+    Topic,
+    group_cells,
+    group_head,
+)
 from analysis.words import between, rounded, size_words
-from scaling import schema
-from scaling.schema import REACHED
+from scaling.schema import DIVERGED, REACHED
 
-if TYPE_CHECKING:
-    from analysis.study import StudyResult
-
-Floats = NDArray[np.float64]
-
-KINDS = {"simple": "B_simple", "noise": "B_noise"}
 ESTIMATORS = {"parts": "parts of batches", "examples": "single examples"}
+_RECORDS = {"examples": "single examples", "parts": "parts of training batches"}
 RUN_COLUMNS = [
     "estimator", "kind", "batch_size", "lr", "step", "loss", "noise_scale", "low", "high",
     "at_least", "exact", "n_records",
@@ -41,89 +53,30 @@ CRITICAL_COLUMNS = [
 # A record this many times later or earlier than the crossing is not at that loss, nor is one of
 # training batches whose first step is so much earlier than its last.
 _NEAR = 1.5
+_SUMS = ["trace", "square", "exact_trace", "exact_square"]
+MOST_LINES = 8
+_DASHED: dict[str, Any] = {"color": style.INK, "lw": 0.7, "ls": (0, (3, 2))}
 
 
-class Ratio(NamedTuple):
-    """Ratio of means with its 95 % interval; NaN: not known. Unbounded above: at_least."""
-
-    value: float
-    low: float = np.nan
-    high: float = np.nan
-    at_least: float = np.nan
-
-
-def ratio_of_means(numerator: Floats, denominator: Floats) -> Ratio:
-    """mean N / mean D of T independent records, with Fieller's interval (Fieller 1954).
-
-    The r with (mean N - r mean D)^2 <= t^2 (S_NN - 2 r S_ND + r^2 S_DD), S the covariance of the
-    means, t the 97.5 % quantile of T - 1 degrees of freedom. Where mean D is not told from 0 the
-    set has no upper end, and the lower one is all that is known (or nothing is).
-
-    >>> ratio_of_means(np.array([2.0, 2.2, 1.8]), np.array([1.0, 1.0, 1.0]))._asdict()["value"]
-    2.0
-    """
-    top, bottom, n = float(numerator.mean()), float(denominator.mean()), len(numerator)
-    value = top / bottom if bottom else np.nan
-    if n < 2:
-        return Ratio(value)
-    (nn, nd), (_, dd) = np.cov(numerator, denominator) / n * student.ppf(0.975, n - 1) ** 2
-    a, b, c = bottom**2 - dd, top * bottom - nd, top**2 - nn
-    inside = b**2 - a * c
-    if inside < 0:
-        return Ratio(value)
-    ends = np.sort([(b - np.sqrt(inside)) / a, (b + np.sqrt(inside)) / a])
-    if a > 0:
-        return Ratio(value, float(ends[0]), float(ends[1]))
-    return Ratio(value, at_least=float(ends[1])) if c > 0 else Ratio(value)
-
-
-def noise_records(trials: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """A row a record: run_id, step, loss, estimator, kind; trace, square and the same of the closed
-    form as exact_trace, exact_square; since: the step of the record before (0: the first).
-
-    loss: held out at that step. Empty where the noise scale was not measured.
-    """
-    frames = []
-    for estimator in schema.NOISE_ESTIMATORS:
-        for kind in KINDS:
-            names = {
-                f"{prefix}{part}": schema.noise_metric(estimator, f"{prefix}{kind}_{part}")
-                for prefix in ("", "exact_")
-                for part in ("trace", "square")
-            }
-            if names["trace"] not in curves:
-                continue
-            own = curves.dropna(subset=[names["trace"], names["square"]])
-            found = {short: own.get(name, np.nan) for short, name in names.items()}
-            frame = own[["run_id", "step", "loss"]].assign(estimator=estimator, kind=kind, **found)
-            frame["since"] = frame.groupby("run_id")["step"].shift(fill_value=0)
-            frames.append(frame)
-    if not frames:
-        columns = ["run_id", "step", "loss", "estimator", "kind", "trace", "square"]
-        return pd.DataFrame(columns=[*columns, "exact_trace", "exact_square", "since"])
-    records = pd.concat(frames, ignore_index=True)
-    return records[records["run_id"].isin(trials["run_id"])].reset_index(drop=True)
-
-
-def noise_along_runs(result: StudyResult) -> pd.DataFrame:
+def noise_along_runs(study: Study) -> pd.DataFrame:
     """At each record of each batch size's best lr for the hardest target that it reached.
 
     Columns: group.., RUN_COLUMNS; pooled over the seeds, negative values as they came.
     """
-    records = placed_records(result)
-    names = [*result.group_by, "batch_size", "lr"]
+    records = placed_records(study.trials, study.curves, study.group_by)
+    names = [*study.group_by, "batch_size", "lr"]
     if records.empty:
-        return pd.DataFrame(columns=[*result.group_by, *RUN_COLUMNS])
-    best = hardest_reached(result.frontier, names[:-1])[names]
+        return pd.DataFrame(columns=[*study.group_by, *RUN_COLUMNS])
+    best = hardest_reached(study.frontier, names[:-1])[names]
     rows = []
-    keys = [*result.group_by, "estimator", "kind", "batch_size", "lr", "step"]
+    keys = [*study.group_by, "estimator", "kind", "batch_size", "lr", "step"]
     for key, own in records.merge(best, on=names).groupby(keys, sort=True):
         where = dict(zip(keys, key, strict=True))
-        rows.append(where | {"loss": own["loss"].mean()} | _pooled(own))
-    return pd.DataFrame(rows, columns=[*result.group_by, *RUN_COLUMNS])
+        rows.append(where | {"loss": own["loss"].mean()} | pooled(own))
+    return pd.DataFrame(rows, columns=[*study.group_by, *RUN_COLUMNS])
 
 
-def noise_against_critical(result: StudyResult) -> pd.DataFrame:
+def noise_against_critical(study: Study) -> pd.DataFrame:
     """Noise scale and critical batch size at the same losses, and the ratio of the first to it.
 
     Of every batch size that reached the target, at its best lr, the record of each seed nearest to
@@ -132,12 +85,12 @@ def noise_against_critical(result: StudyResult) -> pd.DataFrame:
     interval joins both intervals on the logarithmic scale (the method of variance estimates
     recovery, Zou & Donner 2008). Columns: group.., CRITICAL_COLUMNS.
     """
-    records = placed_records(result)
+    records = placed_records(study.trials, study.curves, study.group_by)
     rows: list[dict[str, Any]] = []
-    for fit in result.fits if len(records) else ():
-        at = _at_target(result, records, fit.group, fit.target_loss)
+    for fit in study.fits if len(records) else ():
+        at = _at_target(study, records, fit.group, fit.target_loss)
         for (estimator, kind), own in at.groupby(["estimator", "kind"], sort=False):
-            found = _pooled(own)
+            found = pooled(own)
             low, high = fit.ci95.get("critical_batch_size", (None, None))
             critical = (fit.critical_batch_size, low, high)
             row = {**fit.group, "target_loss": fit.target_loss, "estimator": estimator}
@@ -147,23 +100,14 @@ def noise_against_critical(result: StudyResult) -> pd.DataFrame:
             row |= dict(zip(names, numbers, strict=True))
             scale = (found["noise_scale"], found["low"], found["high"])
             rows.append(row | _ratio(scale, (numbers[0], numbers[1], numbers[2])))
-    return pd.DataFrame(rows, columns=[*result.group_by, *CRITICAL_COLUMNS])
-
-
-def placed_records(result: StudyResult) -> pd.DataFrame:
-    """All records with their trial's group, batch size and lr; empty for tables of steps."""
-    names = ["run_id", *result.group_by, "batch_size", "lr"]
-    if result.curves.empty or not set(names) <= set(result.trials):
-        return noise_records(pd.DataFrame({"run_id": []}), pd.DataFrame({"run_id": []}))
-    records = noise_records(result.trials, result.curves)
-    return records.merge(result.trials[names], on="run_id") if len(records) else records
+    return pd.DataFrame(rows, columns=[*study.group_by, *CRITICAL_COLUMNS])
 
 
 def _at_target(
-    result: StudyResult, records: pd.DataFrame, group: dict[str, Any], target: float
+    study: Study, records: pd.DataFrame, group: dict[str, Any], target: float
 ) -> pd.DataFrame:
-    points = result.frontier[
-        (result.frontier["target_loss"] == target) & (result.frontier["outcome"] == REACHED)
+    points = study.frontier[
+        (study.frontier["target_loss"] == target) & (study.frontier["outcome"] == REACHED)
     ]
     names = [*group, "batch_size", "lr"]
     for key, value in group.items():
@@ -173,21 +117,6 @@ def _at_target(
     short = (own["estimator"] != "parts") | (own["step"] <= _NEAR * own["since"])
     own = own[short & (own["far"] <= np.log(_NEAR))].sort_values("far", kind="stable")
     return own.drop_duplicates(["run_id", "estimator", "kind"])
-
-
-def _pooled(own: pd.DataFrame) -> dict[str, Any]:
-    """Over the records of one estimator."""
-    of_batches = own["estimator"].iloc[0] == "parts"
-    weights = own["batch_size"].to_numpy(float) if of_batches else np.ones(len(own))
-    trace, square = (own[name].to_numpy(float) * weights for name in ("trace", "square"))
-    exact_trace, exact_square = (
-        float((own[f"exact_{name}"].to_numpy(float) * weights).sum())
-        for name in ("trace", "square")
-    )
-    ratio = ratio_of_means(trace, square)
-    found = {"noise_scale": ratio.value, "low": ratio.low, "high": ratio.high}
-    exact = exact_trace / exact_square if exact_square else np.nan
-    return found | {"at_least": ratio.at_least, "exact": exact, "n_records": len(own)}
 
 
 def _ratio(scale: Sequence[float], critical: Sequence[float]) -> dict[str, float]:
@@ -204,33 +133,190 @@ def _ratio(scale: Sequence[float], critical: Sequence[float]) -> dict[str, float
     return {key: float(np.exp(end)) if np.isfinite(end) else np.nan for key, end in ends.items()}
 
 
-def noise_rows(result: StudyResult) -> list[dict[str, str]]:
-    """noise_against_critical as rows of text for the page, hardest target first."""
-    table = noise_against_critical(result)
-    rows = []
-    for row in table.sort_values("target_loss", kind="stable").to_dict("records"):
-        value, at_least = row["noise_scale"], row["at_least"]
-        weak = f"at least {size_words(at_least)}" if at_least == at_least else "not known"
-        interval = between(_known(row["low"]), _known(row["high"])) or weak
-        rows.append(
-            {
-                "group": group_label({key: row[key] for key in result.group_by}),
-                "target": rounded(row["target_loss"]),
-                "name": KINDS[row["kind"]],
-                "estimator": ESTIMATORS[row["estimator"]],
-                "noise_scale": size_words(value) if value > 0 else f"{value:.3g}",
-                "interval": interval,
-                "exact": size_words(_known(row["exact"])),
-                "critical": size_words(_known(row["critical_batch_size"])),
-                "ratio": rounded(_known(row["ratio"])),
-                "ratio_interval": between(
-                    *(_known(row[f"ratio_{end}"]) for end in ("low", "high"))
-                ),
-                "n": str(row["n_records"]),
-            }
-        )
-    return rows
+def drawings(part: Part) -> Iterator[Drawing]:
+    along = part.frames["noise_scale"]
+    first = True
+    for estimator, records in _RECORDS.items():
+        for kind, name in KINDS.items():
+            found = along[(along["estimator"] == estimator) & (along["kind"] == kind)]
+            negative = int((found["noise_scale"] <= 0).sum())
+            if not (found["noise_scale"] > 0).any():
+                continue
+            left_out = f" Estimates that are negative, left out: {negative}." if negative else ""
+            yield Drawing(
+                f"{kind}_noise_scale_from_{estimator}",
+                f"Noise scale {name} along the run, from {records}",
+                f"At each batch size's best learning rate, pooled over the seeds; stars are the "
+                f"measured critical batch sizes at their targets.{left_out}",
+                plot_noise_scale(found, part.frames["critical_batch_size"], kind, name),
+                "noise_scale",
+                found.reset_index(drop=True),
+                folded=not first,
+            )
+            first = False
 
 
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def plot_noise_scale(along: pd.DataFrame, critical: pd.DataFrame, kind: str, name: str) -> Figure:
+    """Noise scale against held-out loss (falling to the right), a marker a batch size.
+
+    along: rows of noise_scale.noise_along_runs of one group and estimator; critical: of the
+    critical batch sizes (analysis.report.tables.critical_batch_size) of that group. Dashed: the
+    closed form. What is not positive is left out.
+    """
+    with style.house_style():
+        figure, ax = style.new_axes(5.2)
+        own = along[(along["kind"] == kind) & (along["noise_scale"] > 0)]
+        sizes = style.thinned(sorted(own["batch_size"].unique()), MOST_LINES)
+        colors = style.ordered_colors(len(sizes))
+        for i, size in enumerate(sizes):
+            of_size = own[own["batch_size"] == size].sort_values("step")
+            ax.plot(
+                of_size["loss"], of_size["noise_scale"], ls="", ms=4.5, label=f"B = {size:,.0f}",
+                color=colors[i], marker=style.MARKERS[i % len(style.MARKERS)],
+            )  # fmt: skip
+            exact = of_size.dropna(subset="exact").sort_values("loss")
+            ax.plot(
+                exact["loss"], exact["exact"], color=style.INK, lw=0.9, ls=(0, (3, 2)), zorder=4
+            )
+        if own["exact"].notna().any():
+            ax.plot([], [], color=style.INK, lw=0.9, ls=(0, (3, 2)), label=f"{name}, closed form")
+        _plot_critical(ax, critical)
+        label = "held-out loss (falling to the right)"
+        on_log = style.value_axis(ax, "x", label, [own["loss"]])
+        style.log_axis(ax, "y", f"{name} and critical batch size (examples)")
+        if not on_log:
+            ax.xaxis.set_inverted(True)
+        elif len(own):
+            most, least = own["loss"].max() * 1.15, own["loss"].min() / 1.15
+            ax.xaxis.set_major_locator(FixedLocator(style.PlainTicks().tick_values(least, most)))
+            ax.set_xlim(most, least)
+        style.legend_below(figure, ax, 4)
+    return figure
+
+
+def _plot_critical(ax: Axes, critical: pd.DataFrame) -> None:
+    known = critical.dropna(subset="min_examples/min_steps")
+    if len(known):
+        values = known["min_examples/min_steps"]
+        error = bars(values, known["low"], known["high"])
+        ax.errorbar(
+            known["target_loss"], values, error, ls="", marker="*", ms=13,
+            mfc="white", mec=style.INK, ecolor=style.INK, elinewidth=1.5, capsize=3, zorder=6,
+            label="critical batch size, measured",
+        )  # fmt: skip
+
+
+def section(study: Study, frames: Frames) -> Section | None:
+    table = frames["noise_scale_at_targets"].sort_values("target_loss", kind="stable")
+    rows = [
+        [*group_cells(study, {key: row[key] for key in study.group_by}), *_cells(row)]
+        for row in table.to_dict("records")
+    ]
+    if not rows:
+        return None
+    head = ["target loss", "noise scale", "from", "estimate", "closed form"]
+    head += ["critical batch size", "ratio of the two", "records"]
+    return Section(
+        "noise", "Noise scale", [_HOW], Table([*group_head(study), *head], rows), [_INTERVALS]
+    )
+
+
+_HOW = Markup(
+    "What the gradients' noise predicts beside what was measured, at the same losses: "
+    "B<sub>simple</sub> = tr &Sigma; / |G|<sup>2</sup>, and where the curvature H is known "
+    "B<sub>noise</sub> = tr(H&Sigma;) / G&prime;HG. Both are estimated from the records nearest to "
+    "the step at which the mean loss crosses the target, pooled over the batch sizes and seeds "
+    "that reached it. They predict; the critical batch size is the answer."
+)
+_INTERVALS = (
+    "Small numbers are 95 % intervals (Fieller's for the noise scale: numerator and denominator "
+    "are averaged apart). A negative estimate means that the signal was too weak to be seen."
+)
+
+
+def _cells(row: Mapping[Any, Any]) -> list[Cell]:
+    value, at_least = row["noise_scale"], row["at_least"]
+    weak = f"at least {size_words(at_least)}" if at_least == at_least else "not known"
+    interval = between(row["low"], row["high"]) or weak
+    return [
+        Cell(rounded(row["target_loss"])),
+        Cell(KINDS[row["kind"]], is_text=True),
+        Cell(ESTIMATORS[row["estimator"]], is_text=True),
+        Cell(size_words(value) if value > 0 else f"{value:.3g}", interval),
+        Cell(size_words(row["exact"])),
+        Cell(size_words(row["critical_batch_size"]) or "not known"),
+        Cell(rounded(row["ratio"]), between(row["ratio_low"], row["ratio_high"])),
+        Cell(str(row["n_records"])),
+    ]
+
+
+def noise_scale_over_exact(study: Study, frames: Frames) -> Sequence[Finding]:
+    """R = (sum trace / sum square) / (sum exact trace / sum exact square), which is 1 in theory.
+
+    Of every group, estimator, kind, and part of the run: held-out losses above the easiest target,
+    between targets, below the hardest. Records of trials that diverged, or above the initial loss,
+    are left out. Trials of one batch size and seed see the same data at every lr, so the standard
+    error is from the spread of d = (trace - exact trace) - r (square - exact square) between those,
+    r the closed form: se(R) = se(sum d) / (r sum square).
+
+    Raises AnalysisError where no record with its closed form is there.
+    """
+    records = placed_records(study.trials, study.curves, study.group_by)
+    if records.empty or records["exact_square"].isna().all():
+        raise AnalysisError("it needs noise_scale.measure=both (or parts, examples)")
+    names = ["run_id", "seed", "outcome", "initial_loss"]
+    records = records.merge(study.trials[names], on="run_id").dropna(subset=_SUMS)
+    records = records[records["outcome"] != DIVERGED]
+    records = records[records["loss"] <= records["initial_loss"]]
+    found = []
+    keys = [*study.group_by, "estimator", "kind"]
+    for key, own in records.groupby(keys, sort=False, dropna=False):
+        where = dict(zip(keys, key, strict=True))
+        label = group_label({name: where[name] for name in study.group_by})
+        kind, estimator = str(where["kind"]), str(where["estimator"])
+        of = f"{KINDS[kind]} from {ESTIMATORS[estimator]}"
+        for losses, part in _parts(own, study.targets):
+            what = ", ".join(filter(None, (label, of, losses)))
+            found.append(_over_exact(what, part))
+    return found
+
+
+def _parts(records: pd.DataFrame, targets: Sequence[float]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The records by held-out loss, the targets between them, the first of a run first."""
+    edges = [np.inf, *sorted(targets, reverse=True), -np.inf]
+    for high, low in itertools.pairwise(edges):
+        part = records[(records["loss"] > low) & (records["loss"] <= high)]
+        if low == -np.inf:
+            words = f"losses below {rounded(high)}"
+        elif high == np.inf:
+            words = f"losses above {rounded(low)}"
+        else:
+            words = f"losses {rounded(high)} to {rounded(low)}"
+        yield words, part
+
+
+def _over_exact(what: str, records: pd.DataFrame) -> Finding:
+    sums = records.groupby(["batch_size", "seed"])[_SUMS].sum()
+    if len(sums) < 2:
+        return Finding(what, None, reason="fewer than two batch sizes or seeds have records there")
+    trace, square, exact_trace, exact_square = (float(sums[name].sum()) for name in _SUMS)
+    if square <= 0:
+        return Finding(what, None, reason="|G|^2 comes out negative: the signal is too weak")
+    exact = exact_trace / exact_square
+    off = sums["trace"] - sums["exact_trace"]
+    off -= exact * (sums["square"] - sums["exact_square"])
+    error = float(off.std(ddof=1)) * len(sums) ** 0.5 / (exact * square)
+    return Finding(what, trace / square / exact, error, predicted=1.0)
+
+
+TOPIC = Topic(
+    "noise_scale",
+    scope="group",
+    frames=lambda study, _: {
+        "noise_scale": noise_along_runs(study),
+        "noise_scale_at_targets": noise_against_critical(study),
+    },
+    drawings=drawings,
+    section=section,
+    quantities={"noise_scale_over_exact": noise_scale_over_exact},
+)

@@ -1,15 +1,21 @@
-"""Three named batch sizes of an identified fit: what to do with the answer."""
+"""Which batch size is one to use? Three named ones of every identified fit."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from analysis.fit.fitting import FitResult
+from analysis.caveats import Caveat
+from analysis.fit.fit_result import FitResult
+from analysis.groups import select
 from analysis.measure.best_lr import lr_at
 from analysis.measure.frontier import usable
+from analysis.study import Group, Study
+from analysis.topics.topic import Frames, Topic
 
+FAST, FEWEST_STEPS = "fast", "fewest_steps"  # names of recommendations: by the clock, or by steps
 RECOMMENDED = {"economical": 0.2, "balanced": 1.0, "fast": 5.0}  # times B_crit
 RECOMMENDATION_COLUMNS = [
     "target_loss", "name", "batch_size", "steps", "steps_low", "steps_high", "examples",
@@ -42,3 +48,83 @@ def recommend(fit: FitResult, frontier: pd.DataFrame) -> list[dict[str, Any]]:
         row |= {"lr": lr.lr, "lr_low": lr.lr_low, "lr_high": lr.lr_high, "extrapolated": lr.clamped}
         rows.append(row)
     return rows
+
+
+def timed_advice(
+    advice: Sequence[Mapping[str, Any]], frontier: pd.DataFrame, choices: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """Recommendations of one group with the fast batch size by the clock.
+
+    advice: rows of recommendations.recommend; frontier, choices: of the group. Where steps to the
+    target were timed at two batch sizes or more, "fast" is the fastest measured one, with what was
+    measured there; elsewhere the row is called "fewest_steps", which is all that is known of it.
+    """
+    fastest = choices[(choices["name"] == "fastest") & (choices["n_timed"] > 1)]
+    size_of = dict(zip(fastest["target_loss"], fastest["batch_size"], strict=True))
+    found = []
+    for row in advice:
+        if row["name"] == FAST:
+            target = row["target_loss"]
+            if target in size_of:
+                of_target = frontier[frontier["target_loss"] == target]
+                points = of_target.set_index("batch_size", drop=False)
+                row = {**row, **_as_measured(points.loc[size_of[target]])}
+            else:
+                row = {**row, "name": FEWEST_STEPS}
+        found.append(dict(row))
+    return found
+
+
+def _as_measured(point: pd.Series) -> dict[str, Any]:
+    size = int(point["batch_size"])
+    row: dict[str, Any] = {"batch_size": size, "extrapolated": False}
+    for end in ("", "_low", "_high"):
+        row |= {f"steps{end}": float(point[f"steps{end}"]), f"lr{end}": float(point[f"lr{end}"])}
+        row[f"examples{end}"] = size * row[f"steps{end}"]
+    return row
+
+
+def recommendation_caveats(
+    rows: Iterable[Mapping[Any, Any]], fits: Sequence[FitResult]
+) -> list[Caveat]:
+    """Recommended batch sizes beyond those that the fit could use; fits: of the same group."""
+    text = (
+        "Outside the batch sizes that the fit could use, so that steps are extrapolated and the lr "
+        "is that of the nearest one"
+    )
+    used = {fit.target_loss: fit.batch_sizes for fit in fits}
+    return [
+        Caveat(
+            text,
+            f"the {row['name'].replace('_', ' ')} batch size {row['batch_size']:,} "
+            f"at target loss {row['target_loss']:.4g} "
+            f"({min(used[row['target_loss']]):,} to {max(used[row['target_loss']]):,} were used)",
+            "answer",
+        )
+        for row in rows
+        if row["extrapolated"]
+    ]
+
+
+def caveats(study: Study, frames: Frames) -> list[tuple[Group | None, Caveat | str]]:
+    found: list[tuple[Group | None, Caveat | str]] = []
+    for group in study.groups:
+        rows = select(frames["recommendations"], group).to_dict("records")
+        of_group = recommendation_caveats(rows, study.fits_of(group))
+        found += [(group, caveat) for caveat in of_group]
+    return found
+
+
+def _frames(study: Study, earlier: Frames) -> dict[str, pd.DataFrame]:
+    rows = []
+    for group in study.groups:
+        frontier = select(study.frontier, group)
+        advice = []
+        for fit in study.fits_of(group):
+            advice += recommend(fit, study.frontier_of(fit))
+        rows += timed_advice(advice, frontier, select(earlier["batch_size_choices"], group))
+    columns = pd.Index([*study.group_by, *RECOMMENDATION_COLUMNS])
+    return {"recommendations": pd.DataFrame(rows, columns=columns)}
+
+
+TOPIC = Topic("recommendations", frames=_frames, caveats=caveats)

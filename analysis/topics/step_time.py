@@ -1,152 +1,29 @@
-"""Seconds per step against batch size, as measured: an overhead, then a cost per example.
-
-    t(B) = overhead + per_example B,  both >= 0, least squares on relative residuals
-
-Axes: m bootstrap draws, B batch sizes.
-"""
+"""How long does a step take? Seconds per step against batch size, as measured and fitted."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from matplotlib.figure import Figure
 
+from analysis.caveats import Caveat
+from analysis.figures import style
+from analysis.figures.drawing import Drawing
+from analysis.figures.series import bars_of, ordered_look
+from analysis.groups import select
 from analysis.measure.intervals import percentile_interval
-from scaling.schema import MODEL_SIZE, STEP_SECONDS
-
-Floats = NDArray[np.float64]
+from analysis.measure.step_time import StepTime
+from analysis.study import Group, Study
+from analysis.topics.topic import Frames, Part, Topic
+from scaling.schema import MODEL_SIZE
 
 STEP_TIME_COLUMNS = [
     MODEL_SIZE, "batch_size", "step_seconds", "step_seconds_low", "step_seconds_high",
     "examples_per_second", "n_trials", "fitted_seconds", "overhead_seconds",
     "seconds_per_example", "misfit", "fits",
 ]  # fmt: skip
-MISFIT = 0.2  # a fitted time further off than this share does not describe the device
-
-
-@dataclass(frozen=True)
-class StepTime:
-    """Of one group. batch_sizes, seconds (median over trials), n_trials [B]; draws [m, B] of the
-    medians; overhead and per_example in seconds, NaN with one batch size; fitted_draws [m, 2]."""
-
-    group: dict[str, Any]
-    model_size: float | None
-    batch_sizes: Floats
-    seconds: Floats
-    n_trials: NDArray[np.int64]
-    draws: Floats
-    overhead: float
-    per_example: float
-    fitted_draws: Floats
-
-    def fitted(self, batch_size: Floats | float) -> Floats:
-        """t(B) of the fit, in seconds."""
-        return self.overhead + self.per_example * np.asarray(batch_size, float)
-
-    @property
-    def misfit(self) -> Floats:
-        """Fitted over measured, minus one [B]."""
-        return self.fitted(self.batch_sizes) / self.seconds - 1
-
-    @property
-    def fits(self) -> bool:
-        """Whether overhead and cost per example describe every measured batch size."""
-        return bool((np.abs(self.misfit) <= MISFIT).all())
-
-
-def trial_step_seconds(trials: pd.DataFrame, curves: pd.DataFrame) -> pd.Series:
-    """Seconds of a step of each trial, NaN where not measured; index as trials.
-
-    From a column step_seconds of trials, else the median of that column of a trial's curve.
-    """
-    if STEP_SECONDS in trials:
-        found = pd.to_numeric(trials[STEP_SECONDS], errors="coerce").astype(float)
-    elif STEP_SECONDS in curves:
-        median = curves.groupby("run_id")[STEP_SECONDS].median()
-        found = trials["run_id"].map(median).astype(float)
-    else:
-        found = pd.Series(np.nan, index=trials.index)
-    return found.where(np.isfinite(found) & (found > 0))
-
-
-def probe_frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """`trials.attrs["probes"]` of analysis.read.runs as a frame, a row a timed value."""
-    if not records:
-        return pd.DataFrame(columns=["batch_size", STEP_SECONDS])
-    return pd.DataFrame(records).explode(STEP_SECONDS).astype({STEP_SECONDS: float})
-
-
-def of_group(trials: pd.DataFrame, probes: pd.DataFrame, group: Mapping[str, Any]) -> pd.DataFrame:
-    """batch_size and step_seconds of one group: of its probes (steps timed alone), else its
-    trials."""
-    keep = np.ones(len(probes), dtype=bool)
-    for name, value in group.items():
-        keep &= (probes[name] == value).to_numpy() if name in probes else value == "none"
-    return (probes[keep] if keep.any() else trials)[["batch_size", STEP_SECONDS]]
-
-
-def read_step_time(
-    timed: pd.DataFrame,
-    group: dict[str, Any],
-    model_size: float | None,
-    n_bootstrap: int = 0,
-    seed: Sequence[int] = (),
-) -> StepTime | None:
-    """Medians of one group and their fit; None where nothing was measured.
-
-    timed: batch_size and step_seconds, a row a trial or a block of timed steps; draws resample the
-    rows of each batch size.
-    """
-    known = timed[["batch_size", STEP_SECONDS]].dropna()
-    if known.empty:
-        return None
-    of_size = {
-        int(size): rows.to_numpy()  # type: ignore[call-overload]
-        for size, rows in known.groupby("batch_size")[STEP_SECONDS]
-    }
-    sizes = np.array(list(of_size), float)
-    rng = np.random.default_rng([*seed, 1])
-    draws = np.stack(
-        [np.median(rng.choice(v, (n_bootstrap, len(v))), axis=1) for v in of_size.values()], axis=1
-    )
-    medians = np.array([np.median(values) for values in of_size.values()])
-    overhead, per_example = fit_step_time(sizes, medians)
-    return StepTime(
-        group, model_size, sizes, medians, np.array([len(v) for v in of_size.values()]), draws,
-        float(overhead), float(per_example), fit_step_time(sizes, draws),
-    )  # fmt: skip
-
-
-def fit_step_time(batch_size: Floats, seconds: Floats) -> Floats:
-    """overhead and per_example of t = overhead + per_example B, none negative.
-
-    Least squares on (fit - t)/t. batch_size [B], seconds [B] or [m, B]; returns [2] or [m, 2], NaN
-    for one batch size. Two unknowns: where the free solution has a negative one, that is 0 and the
-    other fitted alone.
-    """
-    t = np.atleast_2d(seconds)
-    if len(batch_size) < 2:
-        found = np.full((len(t), 2), np.nan)
-        return found if np.ndim(seconds) == 2 else found[0]
-    u, v = 1 / t, batch_size / t
-    uu, vv, uv = (u * u).sum(1), (v * v).sum(1), (u * v).sum(1)
-    su, sv = u.sum(1), v.sum(1)
-    determinant = uu * vv - uv**2
-    overhead = (su * vv - sv * uv) / determinant
-    slope = (sv * uu - su * uv) / determinant
-    alone_overhead, alone_slope = su / uu, sv / vv
-    found = np.stack(
-        [
-            np.where(slope < 0, alone_overhead, np.where(overhead < 0, 0.0, overhead)),
-            np.where(overhead < 0, alone_slope, np.where(slope < 0, 0.0, slope)),
-        ],
-        axis=1,
-    )
-    return found if np.ndim(seconds) == 2 else found[0]
 
 
 def step_time_frame(times: Sequence[StepTime], group_by: Sequence[str]) -> pd.DataFrame:
@@ -183,3 +60,65 @@ def step_time_caveats(time: StepTime) -> list[str]:
         f"{time.batch_sizes[worst]:g} the fit is {100 * time.misfit[worst]:+.0f} % off, so times "
         "between the measured batch sizes are not given."
     ]
+
+
+def caveats(study: Study, frames: Frames) -> list[tuple[Group | None, Caveat | str]]:
+    timed = [(group.group, group.time) for group in study.measured]
+    return [
+        (group, sentence)
+        for group, time in timed
+        if time is not None
+        for sentence in step_time_caveats(time)
+    ]
+
+
+def drawings(part: Part) -> Iterator[Drawing]:
+    assert part.family
+    members, step_time = part.family.members, part.frames["step_time"]
+    labels = part.family.labels
+    timed = [
+        (label, select(step_time, member.group))
+        for label, member in zip(labels, members, strict=True)
+    ]
+    timed = [(label, rows) for label, rows in timed if len(rows)]
+    if timed:
+        yield Drawing(
+            "step_time",
+            "Seconds per step against batch size",
+            "Median over the trials, with its 95 % interval, on the device that trained them; the "
+            "line is an overhead plus a cost per example.",
+            plot_step_time(timed),
+            "step_time",
+            step_time,
+        )
+
+
+def plot_step_time(groups: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
+    """t(B) as measured, and overhead + cost per example; (label, rows of step_time) of groups."""
+    with style.house_style():
+        figure, ax = style.new_axes(4.4)
+        for i, (label, own) in enumerate(groups):
+            shown = ordered_look(i, len(groups))
+            ax.errorbar(
+                own["batch_size"], own["step_seconds"], bars_of(own, "step_seconds"), ls="", lw=1.1,
+                color=shown["color"],
+            )  # fmt: skip
+            ax.plot(own["batch_size"], own["step_seconds"], **{**shown, "ls": ""}, zorder=3)
+            first = own.iloc[0]
+            if np.isfinite(first["overhead_seconds"]):
+                dense = np.geomspace(own["batch_size"].min(), own["batch_size"].max(), 100)
+                fitted = first["overhead_seconds"] + first["seconds_per_example"] * dense
+                ax.plot(dense, fitted, color=shown["color"], ls=shown["ls"], lw=1.2)
+            ax.plot([], [], **shown, label=label or "measured and fitted")
+        style.batch_size_axis(ax, {size for _, own in groups for size in own["batch_size"]})
+        style.log_axis(ax, "y", "seconds per step t")
+        style.legend_beside(figure, ax, "model size" if groups[0][0] else "")
+    return figure
+
+
+def _frames(study: Study, earlier: Frames) -> dict[str, pd.DataFrame]:
+    times = [group.time for group in study.measured if group.time is not None]
+    return {"step_time": step_time_frame(times, study.group_by)}
+
+
+TOPIC = Topic("step_time", scope="family", frames=_frames, drawings=drawings, caveats=caveats)

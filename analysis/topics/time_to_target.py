@@ -1,4 +1,4 @@
-"""Time to target on the device at hand, and what half or twice the batch size costs or saves.
+"""Which batch size is fastest on this device, and which is cheapest? Seconds to every target.
 
     T(B) = S(B) t(B)        seconds
     fastest:  least T;  with S = S_min + E_min/B and t = o + p B: B = sqrt(B_crit o/p)
@@ -9,18 +9,38 @@ Source: McCandlish et al. 2018, arXiv:1812.06162 (S). Axes: m bootstrap draws, B
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.fit.fitting import FitResult, hyperbola
+from analysis.figures import style
+from analysis.figures.drawing import Drawing
+from analysis.figures.series import bars_of, ordered_look
+from analysis.fit.fit_result import FitResult
+from analysis.fit.forms import hyperbola
+from analysis.groups import select
 from analysis.measure.bootstrap import FrontierDraws
 from analysis.measure.intervals import percentile_interval
-from analysis.topics.step_time import StepTime
-from scaling.schema import REACHED
+from analysis.measure.step_time import StepTime
+from analysis.study import Study, join
+from analysis.topics.topic import (
+    Cell,
+    Frames,
+    Part,
+    Section,
+    Table,
+    Topic,
+    at_target,
+    group_cells,
+    group_head,
+    hardest,
+)
+from analysis.words import between, rounded, size_words
+from scaling.schema import REACHED, target_label
 
 Floats = NDArray[np.float64]
 
@@ -32,13 +52,11 @@ CHOICE_COLUMNS = [
     "target_loss", "name", "batch_size", "batch_size_low", "batch_size_high", "steps", "examples",
     "seconds", "seconds_low", "seconds_high", "batch_size_at_edge", "n_timed",
 ]  # fmt: skip
-TRADE_COLUMNS = [
-    "target_loss", "start", "batch_size", "to_batch_size",
-    "steps_percent", "steps_percent_low", "steps_percent_high",
-    "examples_percent", "examples_percent_low", "examples_percent_high",
-    "seconds_percent", "seconds_percent_low", "seconds_percent_high", "extrapolated",
-]  # fmt: skip
-FAST, FEWEST_STEPS = "fast", "fewest_steps"  # names of recommendations: by the clock, or by steps
+_CHOICES = {
+    "fastest": "fastest (least time), of those measured",
+    "fastest_fitted": "fastest, between them by the fits",
+    "cheapest": "cheapest (fewest examples), of those measured",
+}
 _FEWEST_DRAWS = 40
 
 
@@ -93,67 +111,6 @@ def time_to_target_frames(
     )
 
 
-def halve_double_frame(
-    fits: Sequence[FitResult], times: Sequence[StepTime], group_by: Sequence[str]
-) -> pd.DataFrame:
-    """Change of steps, examples and seconds to each target at half and twice the batch size.
-
-    From the balanced batch size (start "balanced": B_crit, where identified) and from each one that
-    the fit used ("measured"), by FitResult.log_steps_at. Percent of the value at batch_size;
-    positive: one pays. Seconds where steps were timed: by the fit of t(B) where it holds, else
-    between measured batch sizes only. extrapolated: to_batch_size lies outside the batch sizes of
-    the fit. Columns: group.., TRADE_COLUMNS; 95 % intervals over the fits' bootstrap draws.
-    """
-    rows = []
-    for fit in fits:
-        if fit.log_parameters is None or not fit.batch_sizes:
-            continue
-        time = next((time for time in times if time.group == fit.group), None)
-        starts = [("measured", float(size)) for size in fit.batch_sizes]
-        if fit.critical_batch_size is not None:
-            starts.insert(0, ("balanced", max(1.0, round(fit.critical_batch_size))))
-        for start, size in starts:
-            for other in (size / 2, size * 2):
-                if other >= 1:
-                    row = {**fit.group, "target_loss": fit.target_loss, "start": start}
-                    rows.append(row | _trade(fit, time, size, other))
-    return pd.DataFrame(rows, columns=[*group_by, *TRADE_COLUMNS])
-
-
-def timed_advice(
-    advice: Sequence[Mapping[str, Any]], frontier: pd.DataFrame, choices: pd.DataFrame
-) -> list[dict[str, Any]]:
-    """Recommendations of one group with the fast batch size by the clock.
-
-    advice: rows of recommendations.recommend; frontier, choices: of the group. Where steps to the
-    target were timed at two batch sizes or more, "fast" is the fastest measured one, with what was
-    measured there; elsewhere the row is called "fewest_steps", which is all that is known of it.
-    """
-    fastest = choices[(choices["name"] == "fastest") & (choices["n_timed"] > 1)]
-    size_of = dict(zip(fastest["target_loss"], fastest["batch_size"], strict=True))
-    found = []
-    for row in advice:
-        if row["name"] == FAST:
-            target = row["target_loss"]
-            if target in size_of:
-                of_target = frontier[frontier["target_loss"] == target]
-                points = of_target.set_index("batch_size", drop=False)
-                row = {**row, **_as_measured(points.loc[size_of[target]])}
-            else:
-                row = {**row, "name": FEWEST_STEPS}
-        found.append(dict(row))
-    return found
-
-
-def _as_measured(point: pd.Series) -> dict[str, Any]:
-    size = int(point["batch_size"])
-    row: dict[str, Any] = {"batch_size": size, "extrapolated": False}
-    for end in ("", "_low", "_high"):
-        row |= {f"steps{end}": float(point[f"steps{end}"]), f"lr{end}": float(point[f"lr{end}"])}
-        row[f"examples{end}"] = size * row[f"steps{end}"]
-    return row
-
-
 def _choices(table: pd.DataFrame, seconds: Floats, examples: Floats) -> list[dict[str, Any]]:
     """The least of both columns; draws [m, B] in the order of the rows."""
     found = []
@@ -201,42 +158,114 @@ def _fitted(fit: FitResult, time: StepTime) -> list[dict[str, Any]]:
     return [row]
 
 
-def _trade(fit: FitResult, time: StepTime | None, size: float, other: float) -> dict[str, Any]:
-    values, log_draws = fit.log_steps_at([size, other])
-    steps, drawn = float(np.exp(values[1] - values[0])), np.exp(log_draws[:, 1] - log_draws[:, 0])
-    row: dict[str, Any] = {
-        "batch_size": size, "to_batch_size": other,
-        "extrapolated": not min(fit.batch_sizes) <= other <= max(fit.batch_sizes),
-    }  # fmt: skip
-    longer, longer_draws = _step_ratio(time, size, other, len(drawn))
-    for name, value, draws in (
-        ("steps", steps, drawn),
-        ("examples", steps * other / size, drawn * other / size),
-        ("seconds", steps * longer, drawn * longer_draws),
-    ):
-        low, high = percentile_interval(draws if len(draws) >= _FEWEST_DRAWS else draws[:0])
-        row |= {f"{name}_percent": 100 * (value - 1)}
-        row |= {f"{name}_percent_low": 100 * (low - 1), f"{name}_percent_high": 100 * (high - 1)}
-    return row
+def drawings(part: Part) -> Iterator[Drawing]:
+    assert part.family
+    whole = part.frames["time_to_target"]
+    for i, target in enumerate(sorted(whole["target_loss"].unique())):
+        own = [
+            (
+                label,
+                select(at_target(whole, target), member.group),
+                select(at_target(part.frames["batch_size_choices"], target), member.group),
+            )
+            for label, member in zip(part.family.labels, part.family.members, strict=True)
+        ]
+        yield Drawing(
+            "time_to_target" + (f"_{target_label(target)}" if i else ""),
+            f"Time to target {target:.3g} against batch size",
+            "Steps to target times seconds per step, on the device that trained. The fastest batch "
+            "size and the cheapest (fewest examples) are different answers.",
+            plot_time_to_target([group for group in own if len(group[1])], target),
+            "time_to_target",
+            at_target(whole, target).reset_index(drop=True),
+            folded=i > 0,
+        )
 
 
-def _step_ratio(
-    time: StepTime | None, size: float, other: float, n_draws: int
-) -> tuple[float, Floats]:
-    """t(other)/t(size) and draws of it [n_draws], NaN where not known."""
-    nothing = np.nan, np.full(n_draws, np.nan)
-    if time is None:
-        return nothing
-    pair = np.array([size, other])
-    if np.isin(pair, time.batch_sizes).all():
-        at = np.searchsorted(time.batch_sizes, pair)
-        t, draws = time.seconds[at], time.draws[:, at]
-    elif time.fits and time.batch_sizes[0] <= pair.min() and pair.max() <= time.batch_sizes[-1]:
-        t = time.fitted(pair)
-        draws = time.fitted_draws[:, :1] + time.fitted_draws[:, 1:] * pair
-    else:
-        return nothing
-    if not len(draws) or not n_draws:
-        return float(t[1] / t[0]), np.full(n_draws, np.nan)
-    ratio = draws[:, 1] / draws[:, 0]
-    return float(t[1] / t[0]), np.resize(ratio, n_draws)
+def plot_time_to_target(
+    groups: Sequence[tuple[str, pd.DataFrame, pd.DataFrame]], target: float
+) -> Figure:
+    """T(B) = S(B) t(B) at one target; (label, rows of time_to_target, of batch_size_choices).
+
+    A star marks the fastest of the measured batch sizes, a ring the cheapest (fewest examples).
+    """
+    with style.house_style():
+        figure, ax = style.new_axes(4.8)
+        for i, (label, own, choices) in enumerate(groups):
+            shown = ordered_look(i, len(groups))
+            own = own.sort_values("batch_size")
+            ax.errorbar(
+                own["batch_size"], own["seconds"], bars_of(own, "seconds"), lw=1.1, elinewidth=1.1,
+                ms=4.5, **shown,
+            )  # fmt: skip
+            ax.plot([], [], **shown, lw=1.1, ms=4.5, label=label or "measured")
+            for name, marker, size in (("fastest", "*", 14), ("cheapest", "o", 13)):
+                chosen = choices[choices["name"] == name]
+                face = "white" if marker == "*" else "none"
+                ax.plot(
+                    chosen["batch_size"], chosen["seconds"], ls="", marker=marker, ms=size,
+                    mfc=face, mec=shown["color"], mew=1.4, zorder=5,
+                )  # fmt: skip
+        for name, marker in (("fastest", "*"), ("cheapest (examples)", "o")):
+            ax.plot(
+                [], [], ls="", marker=marker, ms=10, mfc="none", mec=style.INK, mew=1.2, label=name
+            )
+        style.batch_size_axis(ax, {size for _, own, _ in groups for size in own["batch_size"]})
+        style.log_axis(ax, "y", f"seconds to target {target:.3g}")
+        style.legend_beside(figure, ax, "model size" if groups[0][0] else "")
+    return figure
+
+
+def section(study: Study, frames: Frames) -> Section | None:
+    if study.is_about_losses:
+        return None
+    rows = []
+    for group in study.groups:
+        choices = hardest(select(frames["batch_size_choices"], group))
+        rows += [
+            [*group_cells(study, group), *_cells(choice)] for choice in choices.to_dict("records")
+        ]
+    if not rows:
+        return None
+    head = ["target loss", "", "batch size", "seconds", "steps", "examples"]
+    return Section(
+        "time",
+        "Time on this device",
+        [
+            "Steps to the hardest target times the measured seconds per step. The fastest batch "
+            "size and the cheapest are different answers."
+        ],
+        Table([*group_head(study), *head], rows),
+    )
+
+
+def _cells(choice: Mapping[Any, Any]) -> list[Cell]:
+    edge = "at the edge of what was measured" if choice["batch_size_at_edge"] else ""
+    sizes = between(choice["batch_size_low"], choice["batch_size_high"])
+    return [
+        Cell(rounded(choice["target_loss"])),
+        Cell(_CHOICES[choice["name"]], edge, is_text=True),
+        Cell(size_words(choice["batch_size"]), sizes),
+        Cell(rounded(choice["seconds"]), between(choice["seconds_low"], choice["seconds_high"])),
+        Cell(rounded(choice["steps"])),
+        Cell(rounded(choice["examples"])),
+    ]
+
+
+def _frames(study: Study, earlier: Frames) -> dict[str, pd.DataFrame]:
+    pairs = [
+        time_to_target_frames(
+            group.frontier, group.draws, group.targets, group.time, study.fits_of(group.group),
+            group.group,
+        )
+        for group in study.measured
+    ]  # fmt: skip
+    times, choices = (
+        zip(*pairs, strict=True)
+        if pairs
+        else ([pd.DataFrame(columns=pd.Index(names))] for names in (TIME_COLUMNS, CHOICE_COLUMNS))
+    )
+    return {"time_to_target": join(list(times)), "batch_size_choices": join(list(choices))}
+
+
+TOPIC = Topic("time_to_target", scope="family", frames=_frames, drawings=drawings, section=section)

@@ -1,195 +1,174 @@
-"""More steps, a larger batch or a larger model: what does twice the compute buy?
-
-From (model size N, batch size B near the critical one, S steps) with the compute C = FLOPs of an
-example x B x S, three ways to spend 2 C: (N, B, 2 S); (N, 2 B, S); and (N', B, S') with the model
-N' whose FLOPs are nearest to twice those of N, and S' such that it is 2 C exactly. Each is read
-from the measured seed-mean curves at its own best learning rate. S is the largest for which all
-three were trained.
-"""
+"""What does twice the compute buy: more steps, a larger batch or a larger model?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from matplotlib.figure import Figure
 
-from analysis.fit.fit_result import FitResult
-from analysis.measure.cells import Cell
-from analysis.measure.intervals import LEVEL, widening
-from analysis.measure.losses_at_examples import losses_at_examples
-from analysis.model_size import Family, GroupCurves
+from analysis.errors import AnalysisError
+from analysis.figures import style
+from analysis.figures.drawing import Drawing
+from analysis.figures.series import bars_of, look
+from analysis.fit.twice_the_compute import (
+    BASE,
+    BATCH,
+    MODEL,
+    STEPS,
+    twice_the_compute,
+    way_curves,
+)
+from analysis.groups import group_label, listed, select
+from analysis.study import Study
+from analysis.topics.topic import Cell, Finding, Frames, Part, Section, Table, Topic
+from analysis.words import between, rounded, short_number, size_words
 
-Floats = NDArray[np.float64]
-
-BASE = "half the compute"
-STEPS, BATCH, MODEL = "twice the steps", "twice the batch", "a larger model"
-TWICE_COLUMNS = [
-    "target_loss", "critical_batch_size", "way", "model_size", "batch_size", "steps", "compute",
-    "lr", "lr_at_edge", "n_seeds", "loss", "loss_low", "loss_high", "standard_error",
-    "over_larger_model", "over_larger_model_low", "over_larger_model_high",
-    "over_larger_model_error",
-]  # fmt: skip
-_LEAST, _MOST = 1.5, 2.7  # times the FLOPs: what counts as about twice the model
-_NEAR = 2.0  # so many times the critical batch size, or a part of it, is near to it
-
-
-def twice_the_compute(
-    found: Sequence[Family], fits: Sequence[FitResult], n_bootstrap: int = 0, seed: int = 0
-) -> pd.DataFrame:
-    """Four rows (BASE and the three ways) a group that has a model about twice as large.
-
-    Columns: group.., TWICE_COLUMNS. target_loss: the hardest at which the critical batch size is
-    identified; batch_size of BASE: the sampled one nearest to it (at most a factor 2 away) of which
-    the double was trained too. Intervals are from a bootstrap over the seeds, widened for few of
-    them (analysis.measure.intervals), NaN with one. over_larger_model: how far the loss lies above
-    that of the larger model. No rows where any of this is not known.
-    """
-    names = list(fits[0].group) if fits else []
-    rows: list[dict[str, Any]] = []
-    for number, family in enumerate(found):
-        for member in family.members:
-            fit = _hardest_identified(member, fits)
-            larger = _about_twice(member, family)
-            if fit is None or larger is None:
-                continue
-            base = _base(member, larger, float(fit.critical_batch_size or 0))
-            if base is not None:
-                said = {"target_loss": fit.target_loss}
-                said |= {"critical_batch_size": fit.critical_batch_size}
-                ways = _ways(member, larger, *base)
-                read = _read(ways, n_bootstrap, [seed, number])
-                rows += [member.group | said | row for row in read]
-    # the size itself may be what tells groups apart
-    columns = [*names, *(name for name in TWICE_COLUMNS if name not in names)]
-    return pd.DataFrame(rows, columns=columns)
+_APART = {STEPS: 0.985, BATCH: 1.015, MODEL: 1.0}  # equal compute, shown a little apart
 
 
-def _hardest_identified(member: GroupCurves, fits: Sequence[FitResult]) -> FitResult | None:
-    own = [fit for fit in fits if fit.group == member.group and fit.identified]
-    own = [fit for fit in own if fit.critical_batch_size is not None]
-    return min(own, key=lambda fit: fit.target_loss, default=None)
-
-
-def _about_twice(member: GroupCurves, family: Family) -> GroupCurves | None:
-    """The model whose FLOPs are nearest to twice the member's, if they are about that."""
-    flops = member.flops_per_example
-    if flops is None:
-        return None
-    near = [
-        (abs(np.log(other.flops_per_example / flops / 2)), i)
-        for i, other in enumerate(family.members)
-        if other.flops_per_example is not None
-        and _LEAST <= other.flops_per_example / flops <= _MOST
-    ]
-    return family.members[min(near)[1]] if near else None
-
-
-Way = tuple[str, GroupCurves, int, float]  # name, model, batch size, steps
-
-
-def _base(
-    member: GroupCurves, larger: GroupCurves, critical_batch_size: float
-) -> tuple[int, float] | None:
-    """Batch size and steps to start from."""
-    own, more = _trained_examples(member), _trained_examples(larger)
-    sizes = [size for size in own if 2 * size in own and size in more]
-    if not sizes:
-        return None
-    size = min(sizes, key=lambda size: abs(np.log(size / critical_batch_size)))
-    if not 1 / _NEAR <= size / critical_batch_size <= _NEAR:
-        return None
-    ratio = (larger.flops_per_example or np.nan) / (member.flops_per_example or np.nan)
-    examples = min(own[size], own[2 * size], ratio * more[size]) / 2
-    steps = np.floor(examples / size)
-    return (size, float(steps)) if steps >= 1 else None
-
-
-def _trained_examples(member: GroupCurves) -> dict[int, float]:
-    """Of each batch size, how far all of its lrs that did not diverge were trained."""
-    read = losses_at_examples(member.cells, [], 0)
-    known = np.isfinite(read.end_examples)
-    sizes, ends = read.batch_sizes[known], read.end_examples[known]
-    return {int(size): float(end) for size, end in zip(sizes, ends, strict=True)}
-
-
-def _ways(member: GroupCurves, larger: GroupCurves, size: int, steps: float) -> list[Way]:
-    ratio = (larger.flops_per_example or np.nan) / (member.flops_per_example or np.nan)
-    return [
-        (BASE, member, size, steps),
-        (STEPS, member, size, 2 * steps),
-        (BATCH, member, 2 * size, steps),
-        (MODEL, larger, size, 2 * steps / ratio),
-    ]
-
-
-def _read(ways: list[Way], n_bootstrap: int, seed: list[int]) -> list[dict[str, Any]]:
-    rows, draws, n_seeds = [], [], []
-    for _, model, size, steps in ways:
-        cells = [cell for cell in model.cells if cell.batch_size == size]
-        n_seeds.append(min(len(cell.seeds) for cell in cells))
-        # The first two are one set of trials: with one seed of the draws, resampled together.
-        own_seed = [*seed, int(model.model_size or 0)]
-        read = losses_at_examples(
-            cells, [size * steps], n_bootstrap if n_seeds[-1] > 1 else 0, own_seed
+def loss_over_larger_model(study: Study, frames: Frames) -> Sequence[Finding]:
+    """Of each group: loss after twice the steps, and with twice the batch, minus that of a model
+    about twice as large; see analysis.fit.twice_the_compute. AnalysisError where nothing is
+    known."""
+    frame = frames["twice_the_compute"]
+    if frame.empty:
+        raise AnalysisError(
+            "it needs a model of 1.5 to 2.7 times the FLOPs, and a critical batch size that is "
+            "identified and near to a batch size whose double was trained too"
         )
-        draws.append(read.draws[:, 0, 0])
-        rows.append(
-            {
-                "model_size": model.model_size, "batch_size": size, "steps": steps,
-                "compute": (model.flops_per_example or np.nan) * size * steps,
-                "lr": read.lr[0, 0], "lr_at_edge": bool(read.lr_at_edge[0, 0]),
-                "loss": read.excess[0, 0] + model.floor, "n_seeds": n_seeds[-1],
-            }
-        )  # fmt: skip
-    for (name, *_), row, own, n in zip(ways, rows, draws, n_seeds, strict=True):
-        row |= {"way": name}
-        row |= _uncertain("loss", row["loss"], own, n, "standard_error")
-        if name in (STEPS, BATCH):
-            over = row["loss"] - rows[-1]["loss"]
-            known = len(own) and len(draws[-1])
-            apart = own - draws[-1] if known else own[:0]
-            row |= {"over_larger_model": over}
-            least = min(n, n_seeds[-1])
-            row |= _uncertain("over_larger_model", over, apart, least, "over_larger_model_error")
-    return rows
+    rows = frame[frame["way"].isin([STEPS, BATCH])].to_dict("records")
+    return [_finding(row, {name: row[name] for name in study.group_by}) for row in rows]
 
 
-def _uncertain(name: str, value: float, draws: Floats, n: int, error: str) -> dict[str, float]:
-    """Standard error and 95 % interval of a mean over n seeds, from its bootstrap draws."""
-    if n < 2 or not len(draws):
-        return {}
-    spread = draws.std() * np.sqrt(n / (n - 1))
-    tail = 50 * (1 - LEVEL)
-    low, high = np.percentile(draws, [tail, 100 - tail]) - np.median(draws)
-    wide = widening(n, n - 1)
-    return {error: spread, f"{name}_low": value + wide * low, f"{name}_high": value + wide * high}
+def _finding(row: dict[Any, Any], group: dict[str, Any]) -> Finding:
+    error, low, high = (
+        None if pd.isna(row[f"over_larger_model_{part}"]) else row[f"over_larger_model_{part}"]
+        for part in ("error", "low", "high")
+    )
+    label = group_label(group)
+    what = f"{label + ', ' if label else ''}{row['way']}"
+    return Finding(what, row["over_larger_model"], error, low, high)
 
 
-def way_curves(found: Sequence[Family], rows: pd.DataFrame) -> pd.DataFrame:
-    """way, compute, loss: the seed-mean curve of each of the three ways, at its learning rate.
+def drawings(part: Part) -> Iterator[Drawing]:
+    assert part.family
+    for member in part.family.members:
+        rows = select(part.frames["twice_the_compute"], member.group)
+        if len(rows):
+            size = short_number(member.model_size or 0)
+            yield Drawing(
+                f"twice_the_compute_from_{size}",
+                f"Twice the compute, from model size {size}",
+                "From the black point, at a batch size near the critical one, three ways to spend "
+                "twice the compute, each at its best learning rate (hollow: at the edge of those "
+                "tried), with 95 % intervals; lines are the mean curves at these learning rates. "
+                f"Compute is FLOPs of an example x batch size x steps, {part.study.flops_counted}.",
+                plot_twice_the_compute(rows, way_curves([part.family], rows)),
+                "twice_the_compute",
+                rows,
+            )
 
-    rows: those of one group.
+
+def plot_twice_the_compute(rows: pd.DataFrame, curves: pd.DataFrame) -> Figure:
+    """Held-out loss against compute: the point that is started from and the three at twice of it,
+    with 95 % intervals, on their seed-mean curves. Hollow: the best lr is at the grid's edge.
+
+    rows: of one group, twice_the_compute.TWICE_COLUMNS; curves: twice_the_compute.way_curves.
     """
-    parts = []
-    for row in rows[rows["way"] != BASE].to_dict("records"):
-        others = [m for family in found for m in family.members if _matches(m, family, row)]
-        cells = [(m, c) for m in others for c in m.cells if _is_of(c, row)]
-        for member, cell in cells[:1]:
-            steps, excess = cell.mean_curve()
-            compute = steps * cell.batch_size * (member.flops_per_example or np.nan)
-            own = pd.DataFrame({"way": row["way"], "compute": compute})
-            parts.append(own.assign(loss=excess + member.floor)[compute > 0])
-    columns = ["way", "compute", "loss"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    with style.house_style():
+        figure, ax = style.new_axes(4.8)
+        colors = style.target_colors(3)
+        for i, (way, apart) in enumerate(_APART.items()):
+            shown = look(i, colors[i])
+            own, point = curves[curves["way"] == way], rows[rows["way"] == way]
+            ax.plot(own["compute"], own["loss"], color=colors[i], ls=shown["ls"], lw=1.1, alpha=0.7)
+            x = point["compute"] * apart
+            ax.errorbar(x, point["loss"], bars_of(point, "loss"), ls="", color=colors[i], lw=1.4)
+            face = "white" if bool(point["lr_at_edge"].any()) else colors[i]
+            ax.plot(x, point["loss"], **{**shown, "ls": ""}, mfc=face, ms=8, zorder=4)
+            size, batch = point["model_size"].iloc[0], point["batch_size"].iloc[0]
+            name = f"{way}: model {style.number(size)}, B = {batch:,}"
+            ax.plot([], [], **shown, label=name)
+        base = rows[rows["way"] == BASE]
+        ax.errorbar(base["compute"], base["loss"], bars_of(base, "loss"), ls="", color=style.INK)
+        ax.plot(base["compute"], base["loss"], ls="", marker="o", ms=8, color=style.INK, zorder=5,
+                label="start: half the compute")  # fmt: skip
+        style.log_axis(ax, "x", "training compute C (FLOPs)")
+        shown = [curves["loss"], *(rows[name] for name in ("loss", "loss_low", "loss_high"))]
+        style.value_axis(ax, "y", "held-out loss", shown)
+        ax.set_xlim(base["compute"].iloc[0] / 8, base["compute"].iloc[0] * 2.6)
+        style.legend_below(figure, ax, 2)
+    return figure
 
 
-def _matches(member: GroupCurves, family: Family, row: dict[Any, Any]) -> bool:
-    same = all(row.get(name) == value for name, value in family.others.items())
-    return same and member.model_size == row["model_size"]
+def twice_lines(study: Study, frames: Frames) -> list[str]:
+    """A sentence a group: what twice the compute buys by each way of spending it."""
+    lines = []
+    for group in study.groups:
+        rows = select(frames["twice_the_compute"], group).to_dict("records")
+        if rows:
+            base, *ways = rows
+            said = listed([f"{row['loss']:.3g} with {row['way']}" for row in ways])
+            lines.append(
+                f"{group_label(group)}: from the loss {base['loss']:.3g} at batch size "
+                f"{size_words(base['batch_size'])}, twice the compute leads to {said}"
+            )
+    return lines
 
 
-def _is_of(cell: Cell, row: dict[Any, Any]) -> bool:
-    return cell.batch_size == row["batch_size"] and cell.lr == row["lr"]
+def section(study: Study, frames: Frames) -> Section | None:
+    if study.is_about_losses:
+        return None
+    rows = []
+    for group in study.groups:
+        ways = select(frames["twice_the_compute"], group)
+        for i, way in enumerate(ways.to_dict("records")):
+            critical, target = size_words(way["critical_batch_size"]), rounded(way["target_loss"])
+            of = f"critical batch size {critical} for loss {target}"
+            name = Cell(group_label(group), of, is_text=True, rows=len(ways))
+            rows.append([*([] if i else [name]), *_cells(way, ways["loss"].min())])
+    if not rows:
+        return None
+    head = ["from", "way", "model size", "batch size", "steps", "FLOPs", "learning rate"]
+    return Section(
+        "twice",
+        "Twice the compute",
+        [
+            "More steps, a larger batch or a larger model? From a batch size near the critical "
+            "one, each with its best learning rate. Compute is FLOPs of an example times batch "
+            f"size times steps, {study.flops_counted}; the larger model is the one whose FLOPs are "
+            "nearest to twice those of the first."
+        ],
+        Table([*head, "held-out loss", ""], rows),
+    )
+
+
+def _cells(way: Mapping[Any, Any], least: float) -> list[Cell]:
+    lowest = way["loss"] == least
+    return [
+        Cell(way["way"], is_text=True),
+        Cell(size_words(way["model_size"])),
+        Cell(size_words(way["batch_size"])),
+        Cell(rounded(way["steps"])),
+        Cell(f"{way['compute']:.3g}"),
+        Cell(rounded(way["lr"]) + (" (edge)" if way["lr_at_edge"] else "")),
+        Cell(f"{way['loss']:.4g}", between(way["loss_low"], way["loss_high"]), is_strong=lowest),
+        Cell("lowest" if lowest else "", is_text=True),
+    ]
+
+
+def _frames(study: Study, earlier: Frames) -> dict[str, pd.DataFrame]:
+    frame = twice_the_compute(study.families, study.fits, study.n_bootstrap, study.seed)
+    return {"twice_the_compute": frame}
+
+
+TOPIC = Topic(
+    "twice_the_compute",
+    scope="family",
+    frames=_frames,
+    drawings=drawings,
+    section=section,
+    quantities={"loss_over_larger_model": loss_over_larger_model},
+)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.study import StudyResult, analyse
+from analysis import StudyResult, analyse
 from scaling.problem import RegressionProblem
 from tests.analysis.read.stored import FOREIGN, new_store, write_foreign, write_study
 from tests.analysis.simulated import simulate_study

@@ -10,7 +10,7 @@ import numpy as np
 from analysis.fit.fitting import FitResult
 from analysis.measure.bootstrap import FrontierDraws
 from analysis.measure.cells import Cell
-from analysis.model_size import GroupCurves
+from analysis.measure.model_sizes import MeasuredGroup
 
 
 def planted_fit(
@@ -44,8 +44,8 @@ def group_curves(
     cells: Sequence[Cell] = (),
     draws: dict[int, FrontierDraws] | None = None,
     flops: float | None = None,
-) -> GroupCurves:
-    return GroupCurves(group, floor, list(targets), list(cells), draws or {}, size, flops)
+) -> MeasuredGroup:
+    return MeasuredGroup(group, floor, list(targets), list(cells), draws or {}, size, flops)
 
 
 def planted_cells(

@@ -13,16 +13,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Annotation, Text
 
-from analysis.figures import Drawing, draw, style
-from analysis.figures.curves import plot_loss_curves
+from analysis import StudyResult, analyse
+from analysis.figures import style
 from analysis.figures.dark import contrast, dark_color, for_page
-from analysis.figures.drawn import drawn_groups, left_out_words
-from analysis.figures.learning_rate import plot_lr_heat_map
+from analysis.figures.drawing import Drawing
 from analysis.read.curves import tidy_curves
-from analysis.report import tables
+from analysis.report.drawings import draw, drawn_groups, left_out_words
 from analysis.report.report import write_report
 from analysis.step_study import analyse_steps
-from analysis.study import StudyResult, analyse
+from analysis.topics.loss_curves import plot_loss_curves
+from analysis.topics.lr_grid import plot_lr_heat_map
 
 KINDS = (
     "steps_against_batch_size",
@@ -48,7 +48,7 @@ def test_every_figure_is_there_with_its_table(
     names = [drawing.name for drawing in drawings]
     assert len(set(names)) == len(names)
     assert [name for name in names if name in KINDS] == list(KINDS)
-    written = tables.tables(small_result)
+    written = small_result.frames
     for drawing in drawings:
         assert drawing.title
         assert drawing.caption
@@ -226,7 +226,7 @@ def test_the_largest_stable_lr_stands_where_it_belongs() -> None:
 
 
 def test_expected_losses_and_floors_are_drawn_where_theory_is_exact(small_result) -> None:
-    curves = tables.loss_curves(small_result)
+    curves = small_result.frames["loss_curves"]
     known = curves.dropna(subset="exact_loss")
     assert len(known) > 0.9 * len(curves)
     ratio = known["loss"] / known["exact_loss"]
@@ -243,7 +243,7 @@ def test_expected_losses_and_floors_are_drawn_where_theory_is_exact(small_result
 def test_the_first_pass_through_a_fixed_data_set_is_marked(small_study) -> None:
     trials, curves = small_study
     fixed = analyse(trials.assign(train_images=500), curves, n_bootstrap=2)
-    table = tables.loss_curves(fixed)
+    table = fixed.frames["loss_curves"]
     assert np.allclose(table["epochs"], table["examples"] / 500)
     ax = plot_loss_curves(table, [], "examples").axes[0]
     marks = [line for line in ax.lines if np.ptp(np.asarray(line.get_xdata())) == 0]
@@ -251,10 +251,10 @@ def test_the_first_pass_through_a_fixed_data_set_is_marked(small_study) -> None:
     many = analyse(trials.assign(train_images=10**9), curves, n_bootstrap=2)
     for drawn in (
         plot_loss_curves(table, [], "step"),
-        plot_loss_curves(tables.loss_curves(many), [], "examples"),
+        plot_loss_curves(many.frames["loss_curves"], [], "examples"),
     ):
         assert "all examples once" not in [text.get_text() for text in drawn.axes[0].texts]
-    assert "epochs" not in tables.loss_curves(analyse(trials, curves, n_bootstrap=2))
+    assert "epochs" not in analyse(trials, curves, n_bootstrap=2).frames["loss_curves"]
 
 
 def _many_groups() -> StudyResult:
@@ -321,7 +321,7 @@ def test_losses_of_any_sign_are_drawn(lowered: float, floor: float, scale: str) 
         style.render(drawn[name], "svg")
     ax = drawn["loss_against_steps"].axes[0]
     low, high = ax.get_ylim()
-    curves = tables.loss_curves(result)
+    curves = result.frames["loss_curves"]
     shown = curves.loc[curves["step"] > 0, "loss"]
     assert low < min(shown.min(), *result.targets)
     assert high > max(shown.max(), *result.targets)
@@ -329,7 +329,7 @@ def test_losses_of_any_sign_are_drawn(lowered: float, floor: float, scale: str) 
     easy, hard = x.get_xlim()
     assert all(hard < target < easy for target in result.targets)
     style.render(drawn["critical_batch_size_against_target"], "svg")
-    budget = result.fixed_budget.dropna(subset="loss_increase")
+    budget = result.frames["loss_at_fixed_examples"].dropna(subset="loss_increase")
     assert (budget["loss_increase"] >= 0).all()
     percent = budget["loss_increase_percent"].dropna()
     assert (percent >= 0).all()

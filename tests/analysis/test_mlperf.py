@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis import StudyResult, analyse
 from analysis.read.curves import read_curves_csv
-from analysis.study import StudyResult, analyse
 
 CURVES = Path(__file__).parents[3] / "shared/data/mlperf/llama2_70b_lora_curves.csv"
 NAMES = {"run_id": "run", "batch_size": "global_batch_size", "examples": "samples"}

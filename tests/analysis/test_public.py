@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import analysis
-from analysis.study import StudyResult
+from analysis import StudyResult
 
 FOLDER = Path(analysis.__file__).parent
 MODULES = sorted(  # those with examples

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import analyse
 from analysis.errors import AnalysisError
+from analysis.fit.compute_frontier import COMPUTE_COLUMNS
 from analysis.fit.law_fit import LAW_COLUMNS
 from analysis.measure.losses_at_examples import BUDGET_COLUMNS
 from analysis.read.selection import varying_params
-from analysis.study import analyse
 from analysis.theory.trials import exact_theory
-from analysis.topics.compute_frontier import COMPUTE_COLUMNS
 from scaling.problem import RegressionProblem
 from tests.analysis.conftest import Frames
 from tests.analysis.simulated import simulate_study
@@ -71,20 +71,23 @@ def test_frames_have_the_columns_of_the_contract(result):
         "n_lrs", "steps_low", "steps_high", "lr_low", "lr_high", "steps_lower", "steps_upper",
         "lr_refined", "better_lrs",
     ]  # fmt: skip
-    assert list(result.fixed_budget.columns) == BUDGET_COLUMNS
-    assert list(result.laws.columns) == LAW_COLUMNS
-    assert list(result.compute_frontier.columns) == COMPUTE_COLUMNS
-    assert result.step_time.empty
-    assert result.time_to_target.empty
-    assert result.recommendations["name"].tolist() == ["economical", "balanced", "fewest_steps"] * 2
-    assert len(result.lr_rules) == 12
+    assert list(result.frames["loss_at_fixed_examples"].columns) == BUDGET_COLUMNS
+    assert list(result.frames["laws"].columns) == LAW_COLUMNS
+    assert list(result.frames["compute_frontier"].columns) == COMPUTE_COLUMNS
+    assert result.frames["step_time"].empty
+    assert result.frames["time_to_target"].empty
+    assert (
+        result.frames["recommendations"]["name"].tolist()
+        == ["economical", "balanced", "fewest_steps"] * 2
+    )
+    assert len(result.frames["lr_rules"]) == 12
     assert len(result.cells) == len(SIZES) * len(LRS) * 2
     assert result.targets == TARGETS
     assert result.group_by == []
 
 
 def test_the_best_lr_grows_with_the_batch_size_and_saturates(result):
-    rules = result.lr_rules
+    rules = result.frames["lr_rules"]
     assert "saturating" in set(rules.loc[rules["preferred"], "rule"])
 
 
@@ -152,9 +155,9 @@ def test_a_budget_that_is_too_short_censors(frames):
     nothing = analyse(trials, curves[curves["step"] <= 2], n_bootstrap=50)
     assert (nothing.frontier["outcome"] != "reached").all()
     assert [fit.identified for fit in nothing.fits] == [False, False]
-    assert nothing.recommendations.empty
-    assert nothing.lr_rules.empty
-    assert nothing.fixed_budget.empty
+    assert nothing.frames["recommendations"].empty
+    assert nothing.frames["lr_rules"].empty
+    assert nothing.frames["loss_at_fixed_examples"].empty
 
 
 def test_small_batch_sizes_only(frames):
@@ -193,7 +196,12 @@ def test_groups_are_found_and_kept_apart(frames, result):
     alone = result.frontier["steps"].to_numpy()
     grouped = found.frontier[found.frontier["task.dimension"] == 64]["steps"].to_numpy()
     np.testing.assert_array_equal(grouped, alone)
-    for frame in (found.cells, found.theory, found.lr_rules, found.fixed_budget):
+    for frame in (
+        found.cells,
+        found.theory,
+        found.frames["lr_rules"],
+        found.frames["loss_at_fixed_examples"],
+    ):
         assert set(frame["task.dimension"]) == {8, 64}
     with pytest.raises(
         AnalysisError, match=r"group_by: trials of equal .* differ in task.dimension"

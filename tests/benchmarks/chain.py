@@ -38,9 +38,9 @@ from numpy.typing import NDArray
 import scaling.curves
 import sweeps.search.decide
 import sweeps.search.readings
+from analysis import StudyResult, analyse
 from analysis.fit.fit_result import FitResult
 from analysis.fit.fitting import fit_hyperbola
-from analysis.study import StudyResult, analyse
 from analysis.theory.exact_frontier import CurveReading, continuous_lr_frontier
 from tests.benchmarks import frontier_search, regression_search
 from tests.benchmarks.frontier_search import (
@@ -112,7 +112,7 @@ def held_against_exact(result: StudyResult) -> Iterator[dict[str, Any]]:
     for fit in result.fits:
         exact = exact_answers()[fit.target_loss]
         frontier = result.frontier[result.frontier["target_loss"] == fit.target_loss]
-        advice = result.recommendations
+        advice = result.frames["recommendations"]
         advice = advice[advice["target_loss"] == fit.target_loss]
         for row in _of_frontier(frontier, exact), _of_fit(fit, exact), _of_advice(advice, exact):
             yield from ({"target_loss": fit.target_loss} | one for one in row)
@@ -154,7 +154,7 @@ def _of_advice(advice: pd.DataFrame, exact: Exact) -> Iterator[dict[str, Any]]:
 
 def _of_laws(result: StudyResult) -> Iterator[dict[str, Any]]:
     """The exponent of E_min/S_min in the target loss; it stands at the hardest target."""
-    laws = result.laws
+    laws = result.frames["laws"]
     of_critical = (laws["y"] == "critical_batch_size") & (laws["x"] == "target_loss")
     of_ratio = (
         of_critical & (laws["form"] == "power") & (laws["definition"] == "min_examples/min_steps")

@@ -23,11 +23,11 @@ import time
 import numpy as np
 import pandas as pd
 
+from analysis import analyse
 from analysis.fit.fit_result import FitResult
 from analysis.fit.fitting import OBJECTIVES, fit_hyperbola
 from analysis.fit.forms import hyperbola
 from analysis.fit_table import fit_critical_batch_size, fit_critical_batch_sizes
-from analysis.study import analyse
 from scaling.problem import RegressionProblem
 from tests.analysis.simulated import simulate_study
 from tests.benchmarks import chain

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.fit.critical_batch_size import find_critical_batch_size
-from analysis.group_study import Settings, measure
+from analysis.group_statistics import Settings, measure
 from analysis.measure.bootstrap import stack_draws
 from analysis.measure.cells import read_cells
 from analysis.read.curves import tidy_curves

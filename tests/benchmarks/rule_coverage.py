@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.topics.lr_rules import FEWEST_FOR_VERDICT, lr_rule_frame
+from analysis.fit.lr_rules import FEWEST_FOR_VERDICT, lr_rule_frame
 
 Floats = NDArray[np.float64]
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis import analyse
 from analysis.read.runs import read_study
 from analysis.report.limits import limits
-from analysis.report.tables import loss_curves
-from analysis.study import analyse
 from scaling.config import BudgetConfig
 from tests.scaling.trials import finite_task, regression_trial
 from tests.sweeps.recorded import record
@@ -31,7 +30,7 @@ def test_epochs_count_the_examples_that_were_given(n_examples: int, tmp_path: Pa
     trials, curves = read_study(trial.study.name, record(tmp_path, [trial]))
     assert ("task.labels" in trials) == (n_examples == 4)
     result = analyse(trials, curves, n_bootstrap=2)
-    epochs = loss_curves(result)["epochs"]
+    epochs = result.frames["loss_curves"]["epochs"]
     passes = BATCH_SIZE * N_STEPS / n_examples
     assert epochs.max() == pytest.approx(passes)
     assert any(f"up to {passes:,.0f} times" in sentence for sentence in limits(result))

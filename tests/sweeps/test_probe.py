@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from analysis import analyse
 from analysis.read.runs import read_study
-from analysis.study import analyse
 from scaling.schema import KIND, STEP_SECONDS
 from scaling.step_time import BLOCKS, LEAST_BLOCK_STEPS, WARM_UP_STEPS, time_steps
 from scaling.trial import prepare
@@ -60,11 +60,11 @@ def test_a_probe_gives_a_study_of_stacks_its_seconds(tmp_path: Path) -> None:
     assert len(trials) == 12
     assert len(trials.attrs["probes"]) == 3
     result = analyse(trials, curves, n_bootstrap=20)
-    assert result.step_time["batch_size"].tolist() == [1, 16, 256]
-    assert result.step_time["n_trials"].tolist() == [BLOCKS] * 3
-    assert len(result.time_to_target)
+    assert result.frames["step_time"]["batch_size"].tolist() == [1, 16, 256]
+    assert result.frames["step_time"]["n_trials"].tolist() == [BLOCKS] * 3
+    assert len(result.frames["time_to_target"])
     least = next(p for p in trials.attrs["probes"] if p["batch_size"] == 1)[STEP_SECONDS]
-    assert result.step_time["step_seconds"].iloc[0] == np.median(least)
+    assert result.frames["step_time"]["step_seconds"].iloc[0] == np.median(least)
 
 
 def test_a_probe_without_a_store_or_a_multirun_is_one_line(tmp_path: Path) -> None:

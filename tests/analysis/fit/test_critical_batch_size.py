@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.caveats import fit_caveats
 from analysis.fit.critical_batch_size import exact_critical_batch_size, find_critical_batch_size
+from analysis.fit.fit_caveats import fit_caveats
 from analysis.fit.fitting import LIKELIHOOD, LOG_STEPS, OBJECTIVES
 from analysis.fit.readings import (
     half_elasticity,

@@ -205,7 +205,7 @@ def test_the_objective_is_one_of_two():
         "fit.fit_result",
         "fit_table",
         "fit.fitting",
-        "topics.lr_rules",
+        "fit.lr_rules",
         "fit.readings",
     ],
 )

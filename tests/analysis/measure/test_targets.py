@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import analyse
 from analysis.early_stop import early_stop_caveats
 from analysis.errors import AnalysisError
 from analysis.measure.cells import read_cells
 from analysis.measure.targets import choose_targets
 from analysis.read.curves import tidy_curves
-from analysis.study import analyse
 
 SIZES = [8, 32, 128, 512]
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from analysis import analyse
 from analysis.errors import AnalysisError
 from analysis.read.runs import read_study
 from analysis.report.predictions import check_predictions, predictions_of
 from analysis.report.published import compare_published, published_of
-from analysis.study import analyse
 from tests.analysis.conftest import STUDY_NAME, Frames
 from tests.analysis.read.stored import new_store, write_study
 from tests.sweeps.in_process import command

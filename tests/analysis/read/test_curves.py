@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis import analyse
 from analysis.errors import AnalysisError
 from analysis.measure.cells import steps_to_target
 from analysis.read.curves import read_curves_csv, tidy_curves
-from analysis.study import analyse
 
 SIZES, MIN_STEPS, MIN_EXAMPLES = [8, 32, 128, 512, 2048, 8192], 40.0, 8000.0
 TWO_PROJECTS = [

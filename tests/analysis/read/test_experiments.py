@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from analysis import analyse
 from analysis.errors import AnalysisError
 from analysis.measure.cells import steps_to_target
 from analysis.read.experiments import is_ours, read_mlflow
@@ -19,7 +20,6 @@ from analysis.read.runs import read_curves, read_study
 from analysis.read.store_client import read_client
 from analysis.read.store_database import read_database
 from analysis.read.stores import Wanted
-from analysis.study import analyse
 from tests.analysis.conftest import STUDY_NAME, Frames
 from tests.analysis.read.stored import Foreign, new_store, write_foreign, write_study
 

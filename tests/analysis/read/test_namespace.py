@@ -16,13 +16,12 @@ import pandas as pd
 import pytest
 
 import analysis
-from analysis.figures import draw
+from analysis import StudyResult
 from analysis.read.steps import STEP_COLUMNS
 from analysis.read.trials import OF_A_CURVE, OF_A_TRIAL
+from analysis.report.drawings import draw
 from analysis.report.report import write_report
-from analysis.report.tables import tables
 from analysis.source import Choice, analyse_source, read_source
-from analysis.study import StudyResult
 from tests.analysis.read.stored import new_store, write_foreign
 
 CURVE_INPUTS = {*OF_A_TRIAL, *OF_A_CURVE, "step_seconds"} - {"model_size"}
@@ -76,7 +75,7 @@ def internal_names(small_result: StudyResult) -> list[str]:
     """Every column of a study's frames, tables and figures, constant and key in the code."""
     names: set[str] = set()
     frames = [value for value in vars(small_result).values() if isinstance(value, pd.DataFrame)]
-    frames += [*tables(small_result).values(), *(drawing.table for drawing in draw(small_result))]
+    frames += [*small_result.frames.values(), *(drawing.table for drawing in draw(small_result))]
     for frame in frames:
         names |= set(map(str, frame.columns))
     names |= set(vars(small_result)) | set(small_result.fits[0].summary())
@@ -154,7 +153,7 @@ def test_no_name_meets_a_column_of_ours(
     for fit, value in zip(result.fits, ("10", "20"), strict=True):
         assert set(fit.group) == {f"params.{name}" for name in names}
         assert {str(v) for v in fit.group.values()} == {value}
-    for name, frame in tables(result).items():
+    for name, frame in result.frames.items():
         assert frame.columns.is_unique, name
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis import StudyResult
 from analysis.errors import AnalysisError
 from analysis.report.all_report import all_lines, read_report, write_all
 from analysis.report.report import Provenance, write_report
-from analysis.study import StudyResult
 
 SOUND = {"says": "It learns", "metric": "loss", "at": "least", "at_most": 1e6}
 WRONG = {"says": "It <b>unlearns</b>", "metric": "loss", "at": "least", "at_least": 1e6}

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import StudyResult
 from analysis.errors import AnalysisError
 from analysis.fit.fitting import FitResult
 from analysis.report.compare import Comparison, compare_studies, ratio_interval
 from analysis.report.compare_report import comparison_lead, draw_comparison, write_comparison
 from analysis.report.differences import differing_params, questions
-from analysis.study import StudyResult
 
 TWICE = np.log(2.0)
 

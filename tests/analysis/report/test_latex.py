@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis import StudyResult
 from analysis.fit.fitting import FitResult
 from analysis.report.latex import escape, fit_cells, latex_tables, table, with_interval
-from analysis.study import StudyResult
 
 _ESCAPED = re.compile(r"\\text[a-z]+\{\}|\\[{}$&#%_]")
 

@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures.noise_floor import plot_noise_floor
+from analysis import StudyResult, analyse
 from analysis.report.limits import limits
-from analysis.report.report import Provenance, render_page
-from analysis.study import StudyResult, analyse
+from analysis.report.report import Provenance, Report
 from analysis.theory.streaming import stationary_risk
-from analysis.topics.noise_floor import noise_floor_frame
+from analysis.topics.noise_floor import noise_floor_frame, plot_noise_floor
 from scaling.problem import RegressionProblem, drawn_examples
 from tests.analysis.report.test_predictions import study_of
 
@@ -103,10 +102,10 @@ def no_noise(small_study: tuple[pd.DataFrame, pd.DataFrame]) -> StudyResult:
 def test_the_report_says_it_among_what_to_trust(
     small_result: StudyResult, no_noise: StudyResult
 ) -> None:
-    page = render_page(no_noise, [], Provenance())
+    page = Report(no_noise, Provenance()).page()
     assert "Where theory ends" in page
     assert "There is no label noise" in page
-    assert "There is no label noise" not in render_page(small_result, [], Provenance())
+    assert "There is no label noise" not in Report(small_result, Provenance()).page()
 
 
 def test_noise_floors_are_those_of_theory_and_absent_without_noise(

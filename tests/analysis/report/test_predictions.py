@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import StudyResult
+from analysis.measure.cells import CELL_COLUMNS
+from analysis.measure.frontier import FRONTIER_COLUMNS
 from analysis.report.predictions import (
     FAILS,
     HOLDS,
@@ -16,8 +19,7 @@ from analysis.report.predictions import (
     predictions_of,
     verdict,
 )
-from analysis.report.report import Provenance, render_page
-from analysis.study import StudyResult
+from analysis.report.report import Provenance, Report
 
 TRIALS = pd.DataFrame(
     {
@@ -39,10 +41,10 @@ CURVES = pd.DataFrame(
 
 def study_of(trials: pd.DataFrame, curves: pd.DataFrame, **changes) -> StudyResult:
     """Nothing but trials and curves."""
-    frames = (
-        "cells", "frontier", "theory", "lr_rules", "fixed_budget", "recommendations",
-    )  # fmt: skip
-    empty = {name: pd.DataFrame() for name in frames}
+    empty = {
+        "cells": pd.DataFrame(columns=pd.Index(CELL_COLUMNS)),
+        "frontier": pd.DataFrame(columns=pd.Index(FRONTIER_COLUMNS)),
+    }
     given = {"group_by": [], "targets": [], "fits": [], **empty, **changes}
     return StudyResult(study="mine", trials=trials, curves=curves, **given)
 
@@ -110,11 +112,11 @@ def test_the_newest_sweep_that_predicts() -> None:
 
 def test_the_page_says_it_in_red_and_first(small_result: StudyResult) -> None:
     provenance = Provenance(sweeps=[{"predictions": json.dumps(PREDICTIONS)}])
-    page = render_page(small_result, [], provenance)
+    page = Report(small_result, provenance).page()
     assert page.index('<section id="predictions">') < page.index('<section id="answer">')
     section = page[page.index('<section id="predictions">') : page.index('<section id="answer">')]
     assert section.count('class="fails"') == 2
     assert 'class="lead fails"' in section
     assert section.index("does not hold") < section.rindex("holds")
     assert "false &lt;b&gt;" in section
-    assert '<section id="predictions">' not in render_page(small_result, [], Provenance())
+    assert '<section id="predictions">' not in Report(small_result, Provenance()).page()

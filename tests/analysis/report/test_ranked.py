@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from analysis import StudyResult
 from analysis.report.attach import _log_fits, _log_frontiers, fitted_points
-from analysis.study import StudyResult
 from scaling import schema
 from tests.analysis.conftest import STUDY_NAME
 

@@ -20,18 +20,18 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from analysis.caveats import recommendation_caveats
+from analysis import StudyResult, analyse
 from analysis.errors import AnalysisError
-from analysis.figures import draw
 from analysis.fit.fitting import FitResult
 from analysis.read.curves import tidy_curves
-from analysis.report import answers, tables
+from analysis.report import answers
 from analysis.report.attach import attach_report
+from analysis.report.drawings import draw
 from analysis.report.limits import limits
+from analysis.report.note import NOTE_LENGTH, markdown
 from analysis.report.report import Provenance, write_report
 from analysis.step_study import analyse_steps
-from analysis.study import StudyResult, analyse
-from analysis.topics.recommendations import RECOMMENDATION_COLUMNS
+from analysis.topics.recommendations import RECOMMENDATION_COLUMNS, recommendation_caveats
 from analysis.words import difference
 from tests.analysis.conftest import STUDY_NAME, Frames
 from tests.analysis.read.stored import new_store
@@ -89,7 +89,7 @@ class _Page(HTMLParser):
 def test_all_files_are_written_and_nothing_else(folder: Path, small_result: StudyResult) -> None:
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     figures = {f"figures/{d.name}.{kind}" for d in draw(small_result) for kind in _KINDS}
-    csvs = {f"tables/{name}.csv" for name in tables.tables(small_result)}
+    csvs = {f"tables/{name}.csv" for name in small_result.frames}
     latex = {f"tables/{name}.tex" for name in ("fits", "frontier", "recommendations")}
     assert found == {"report.html", "summary.json"} | figures | csvs | latex
     modes = {stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}
@@ -134,7 +134,7 @@ def test_page_answers_first(folder: Path, small_result: StudyResult) -> None:
     assert places == sorted(places)
     answer = words[places[0] : places[1]]
     for name in ("economical", "balanced", "fewest_steps"):
-        row = small_result.recommendations.query("name == @name").iloc[-1]
+        row = small_result.frames["recommendations"].query("name == @name").iloc[-1]
         assert name.replace("_", " ") in answer
         assert f"{row['batch_size']:,}" in answer
         assert answers.rounded(row["steps"]) in answer
@@ -160,7 +160,7 @@ def test_summary_is_strict_json_with_every_warning(folder: Path, small_result: S
     summary = json.loads((folder / "summary.json").read_text(), parse_constant=refuse)
     assert summary["warnings"][:-1] == small_result.warnings
     assert summary["warnings"][-1].endswith("1 FAILED.")
-    expected = tables.summary(small_result)
+    expected = summary(small_result)
     assert summary.pop("limits") == limits(small_result)
     assert summary.pop("question") == summary.pop("verdict") == ""
     assert summary.pop("answer") == answers.answer_lines(small_result)
@@ -191,7 +191,7 @@ def test_equal_input_gives_equal_files_in_any_process(small_study: Frames, tmp_p
     for frame, name in zip(small_study, ("trials", "curves"), strict=True):
         frame.to_pickle(tmp_path / name)
     code = (
-        "import sys, pandas as pd; from pathlib import Path; from analysis.study import analyse;"
+        "import sys, pandas as pd; from pathlib import Path; from analysis import analyse;"
         "from analysis.report.report import Provenance, write_report; here = Path(sys.argv[1]);"
         "frames = [pd.read_pickle(here / name) for name in ('trials', 'curves')];"
         "write_report(analyse(*frames, n_bootstrap=5), here / sys.argv[2], Provenance())"
@@ -226,7 +226,7 @@ def test_markup_in_names_is_shown_not_run(small_result: StudyResult, tmp_path: P
     assert "script" not in page.tags
     assert "<script" not in text
     assert page.words.count(EVIL) > 8
-    assert "<script" not in answers.markdown(evil, [EVIL])
+    assert "<script" not in markdown(evil, [EVIL])
 
 
 def test_a_failed_write_leaves_the_old_file(
@@ -283,7 +283,7 @@ def test_without_named_batch_sizes_the_report_says_why(
 ) -> None:
     fits = [_fit(at_least=256.0, target_loss=fit.target_loss) for fit in small_result.fits]
     result = dataclasses.replace(
-        small_result, fits=fits, recommendations=small_result.recommendations.head(0)
+        small_result, fits=fits, recommendations=small_result.frames["recommendations"].head(0)
     )
     assert answers.answer_lines(result)[0].endswith("at least 256")
     words = _Page(write_report(result, tmp_path, Provenance()).read_text()).words
@@ -299,8 +299,8 @@ def test_answer_lines(small_result: StudyResult) -> None:
     assert first == f"critical batch size for {goal}: {answers.critical_words(hardest)}"
     assert "95 % interval" in first
     assert [line.split(":")[0] for line in lines] == ["economical", "balanced", "fewest steps"]
-    rows = small_result.recommendations[
-        small_result.recommendations["target_loss"] == hardest.target_loss
+    rows = small_result.frames["recommendations"][
+        small_result.frames["recommendations"]["target_loss"] == hardest.target_loss
     ]
     marked = [line.endswith(" (extrapolated)") for line in lines]
     assert marked == rows["extrapolated"].tolist()
@@ -336,7 +336,7 @@ def test_without_seconds_no_batch_size_is_called_fast() -> None:
 @pytest.mark.parametrize(("per_example", "fastest"), [(1.0, 4), (1e-5, 64), (0.0, 4096)])
 def test_fast_is_the_fastest_by_the_clock(per_example: float, fastest: int) -> None:
     result = _falling(timed=lambda sizes: 1e-3 + per_example * sizes)
-    times = result.time_to_target.set_index("batch_size")
+    times = result.frames["time_to_target"].set_index("batch_size")
     assert times["seconds"].idxmin() == fastest
     card = _cards(result)["fast"]
     assert card.batch_size == f"{fastest:,}"
@@ -379,13 +379,13 @@ def test_a_target_of_zero_is_named() -> None:
 
 
 def test_note_is_short_enough_and_holds_the_answer(small_result: StudyResult) -> None:
-    note = answers.markdown(small_result, ["a caveat"])
+    note = markdown(small_result, ["a caveat"])
     assert "- a caveat" in note
-    for row in small_result.recommendations.to_dict("records"):
+    for row in small_result.frames["recommendations"].to_dict("records"):
         title = row["name"].replace("_", " ")
         assert re.search(rf"\| {title}( \(extrapolated\))? \| {row['batch_size']:,} \|", note)
-    long = answers.markdown(small_result, ["a caveat " * 10] * 500)
-    assert answers.NOTE_LENGTH - 200 < len(long) <= answers.NOTE_LENGTH
+    long = markdown(small_result, ["a caveat " * 10] * 500)
+    assert NOTE_LENGTH - 200 < len(long) <= NOTE_LENGTH
 
 
 @pytest.mark.parametrize(

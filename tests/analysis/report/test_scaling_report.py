@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import StudyResult, analyse
 from analysis.figures import style
-from analysis.figures.scaling import draw_scaling
-from analysis.report import tables
-from analysis.report.report import Provenance, render_page
-from analysis.report.scaling_answers import scaling_answers
+from analysis.report.drawings import draw_families
+from analysis.report.report import Provenance, Report
+from analysis.report.summary import summary
 from analysis.step_study import analyse_steps
-from analysis.study import StudyResult, analyse
+from analysis.topics.topic import Section
 from scaling.problem import RegressionProblem
 from tests.analysis.simulated import simulate_study
+from tests.analysis.topics.quantities import whole
 
 SIZES = (16, 32, 64)
 
@@ -37,9 +38,22 @@ def result() -> StudyResult:
     return analyse(trials, curves, n_bootstrap=60, with_theory=False)
 
 
+def section_of(result: StudyResult, name: str) -> Section:
+    return next(section for section in Report(result).sections if section.name == name)
+
+
+def rows_of(section: Section) -> list[dict[str, str]]:
+    """The rows of its table as texts by column."""
+    assert section.table
+    return [
+        dict(zip(section.table.head, (cell.text for cell in row), strict=True))
+        for row in section.table.rows
+    ]
+
+
 def test_every_figure_has_a_table_that_is_written(result: StudyResult) -> None:
-    written = tables.tables(result)
-    drawings = list(draw_scaling(result, written))
+    written = result.frames
+    drawings = list(draw_families(whole(result)))
     names = [drawing.name for drawing in drawings]
     assert len(set(names)) == len(names)
     assert [name for name in names if not re.search(r"_0\.\d+$", name)] == [
@@ -54,7 +68,7 @@ def test_every_figure_has_a_table_that_is_written(result: StudyResult) -> None:
 
 
 def test_model_sizes_are_told_apart_without_colour(result: StudyResult) -> None:
-    drawings = {d.name: d for d in draw_scaling(result, tables.tables(result))}
+    drawings = {d.name: d for d in draw_families(whole(result))}
     ax = drawings["steps_of_all_model_sizes"].figure.axes[0]
     lines = [line for line in ax.lines if str(line.get_label()) in {"16", "32", "64"}]
     assert [line.get_label() for line in lines] == ["16", "32", "64"]
@@ -65,9 +79,8 @@ def test_model_sizes_are_told_apart_without_colour(result: StudyResult) -> None:
 
 
 def test_laws_stand_in_the_summary(result: StudyResult) -> None:
-    summary = json.loads(json.dumps(tables.summary(result), allow_nan=False))
-    laws = summary["laws"]
-    assert len(laws) == len(result.laws)
+    laws = json.loads(json.dumps(summary(result), allow_nan=False))["laws"]
+    assert len(laws) == len(result.frames["laws"])
     law = next(
         law for law in laws
         if law["y"] == "min_steps" and law["x"] == "model_size" and law["target_loss"] == 0.05
@@ -87,15 +100,16 @@ def test_few_sizes_are_warned_of(result: StudyResult) -> None:
 
 
 def test_the_words(result: StudyResult) -> None:
-    found = scaling_answers(result)
-    assert found.has_seconds
-    assert {row["change"] for row in found.trades} == {"halve", "double"}
-    assert {row["target"] for row in found.trades} == {"0.05"}
-    assert all(re.fullmatch(r"[+-][\d.]+\N{NO-BREAK SPACE}%", row["steps"]) for row in found.trades)
-    names = {row["name"] for row in found.times}
+    sections = {section.name: section for section in Report(result).sections}
+    trades = rows_of(sections["halve-double"])
+    assert {row["target loss"] for row in trades} == {"0.05"}
+    assert {float(row["to"]) / float(row["from batch size"]) for row in trades} == {0.5, 2.0}
+    for name in ("steps", "seconds"):
+        assert all(re.fullmatch(r"[+-][\d.]+\N{NO-BREAK SPACE}%", row[name]) for row in trades)
+    names = {row[""] for row in rows_of(sections["time"])}
     assert any(name.startswith("fastest (least time)") for name in names)
     assert any(name.startswith("cheapest (fewest examples)") for name in names)
-    (compute,) = found.compute
+    (compute,) = sections["laws"].sentences[:-1] or sections["laws"].sentences
     assert re.search(
         r"at 0 of \d+ budgets the best model size lies inside what was trained", compute
     )
@@ -104,10 +118,10 @@ def test_the_words(result: StudyResult) -> None:
 def test_the_sections_are_on_the_page_and_absent_without_data(
     result: StudyResult, small_result: StudyResult
 ) -> None:
-    page = render_page(result, [], Provenance())
+    page = Report(result, Provenance()).page()
     for title in ("Half or twice the batch size", "Time on this device", "Laws"):
         assert f">{title}</h2>" in page
-    alone = render_page(small_result, [], Provenance())
+    alone = Report(small_result, Provenance()).page()
     assert ">Half or twice the batch size</h2>" in alone
     assert ">Time on this device</h2>" not in alone
     trades = alone.split('id="halve-double"')[1].split("</section>")[0]
@@ -115,7 +129,7 @@ def test_the_sections_are_on_the_page_and_absent_without_data(
 
 
 def test_losses_at_equal_examples_have_bands_and_an_increase(result: StudyResult) -> None:
-    frame = result.fixed_budget
+    frame = result.frames["loss_at_fixed_examples"]
     assert (frame["loss_low"] <= frame["loss"] + 1e-12).all()
     assert (frame["loss"] <= frame["loss_high"] + 1e-12).all()
     of_budget = frame.groupby(["task.dimension", "examples"])
@@ -137,16 +151,16 @@ def test_a_published_table_with_a_target_a_size_has_its_law(tmp_path) -> None:
         for b in 4 ** np.arange(0, 6)
     )
     result = analyse_steps(table, n_bootstrap=5)
-    (law,) = result.laws.to_dict("records")
+    (law,) = result.frames["laws"].to_dict("records")
     assert law["exponent"] == pytest.approx(0.5, abs=0.01)
     assert (law["x"], law["n"]) == ("model_size", 4)
-    (row,) = scaling_answers(result).laws
-    assert row["fixed"] == "each size at its own target"
+    (row,) = rows_of(section_of(result, "laws"))
+    assert row["at"] == "each size at its own target"
     assert any("have different targets" in warning for warning in result.warnings)
-    drawings = {d.name: d for d in draw_scaling(result, tables.tables(result))}
+    drawings = {d.name: d for d in draw_families(whole(result))}
     label = drawings["laws_in_model_size"].figure.axes[0].get_legend_handles_labels()[1]
     assert label == ["each at its own target\nexponent 0.50"]
-    (entry,) = tables.summary(result)["laws"]
+    (entry,) = summary(result)["laws"]
     assert entry["target_loss"] is None
 
 
@@ -159,14 +173,14 @@ def test_two_sizes_are_no_law_anywhere() -> None:
         for b in 4 ** np.arange(0, 8)
     )
     result = analyse_steps(table, n_bootstrap=5)
-    laws = tables.summary(result)["laws"]
+    laws = summary(result)["laws"]
     assert {law["exponent"] for law in laws} == {None}
     assert {law["reason"] for law in laws} == {"only 2 values are known, the law needs 3"}
-    found = scaling_answers(result)
-    assert found.laws == []
-    assert "Critical batch size in target loss" in found.unknown_laws[0]
-    page = render_page(result, [], Provenance())
+    section = section_of(result, "laws")
+    assert section.table is None
+    assert "Critical batch size in target loss" in section.listed[0]
+    page = Report(result, Provenance()).page()
     assert "only 2 values are known, the law needs 3" in page
-    for drawing in draw_scaling(result, tables.tables(result)):
+    for drawing in draw_families(whole(result)):
         for ax in drawing.figure.axes:
             assert not any("exponent" in text for text in ax.get_legend_handles_labels()[1])

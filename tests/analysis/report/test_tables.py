@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 
@@ -10,9 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.report import tables
-from analysis.study import StudyResult, analyse
-from analysis.topics.lr_rules import predict_lr
+from analysis import StudyResult, analyse
+from analysis.fit.lr_rules import predict_lr
+from analysis.groups import group_label
+from analysis.report.files import file_name
+from analysis.report.summary import plain, summary
+from analysis.topics.best_lr import best_lr_frame
 from scaling.problem import RegressionProblem
 from tests.analysis.conftest import Frames
 from tests.analysis.simulated import simulate_study
@@ -48,7 +50,7 @@ def hard_result() -> StudyResult:
 
 
 def _strict(result: StudyResult) -> dict:
-    return json.loads(json.dumps(tables.summary(result), allow_nan=False))
+    return json.loads(json.dumps(summary(result), allow_nan=False))
 
 
 def _check(entry: dict, contract: dict[str, type]) -> None:
@@ -86,19 +88,19 @@ def test_summary_says_the_groups(hard_result: StudyResult) -> None:
     summary = _strict(hard_result)
     assert {fit["group"]["task.dimension"] for fit in summary["fits"]} == {4, 16}
     assert {point["group"]["task.dimension"] for point in summary["frontier"]} == {4, 16}
-    assert tables.groups_of(hard_result) == [{"task.dimension": 4}, {"task.dimension": 16}]
-    assert tables.group_label({"task.dimension": 4, "a": "b"}) == "dimension = 4, a = b"
+    assert hard_result.groups == [{"task.dimension": 4}, {"task.dimension": 16}]
+    assert group_label({"task.dimension": 4, "a": "b"}) == "dimension = 4, a = b"
 
 
 def test_plain_has_only_json_types() -> None:
     value = {"a": np.float64("nan"), "b": (np.int64(3), math.inf), "c": np.array([1.0, np.nan])}
-    assert tables.plain(value) == {"a": None, "b": [3, None], "c": [1.0, None]}
-    assert tables.plain(np.bool_(True)) is True
+    assert plain(value) == {"a": None, "b": [3, None], "c": [1.0, None]}
+    assert plain(np.bool_(True)) is True
 
 
 def test_loss_curves_are_the_seeds_mean(small_result: StudyResult, small_study: Frames) -> None:
     trials, curves = small_study
-    table = tables.loss_curves(small_result)
+    table = small_result.frames["loss_curves"]
     assert sorted(table["batch_size"].unique()) == [1, 4, 16, 64, 256, 1024]
     some = table[(table["batch_size"] == 16) & (table["step"] == 10)].iloc[0]
     runs = trials.loc[(trials["batch_size"] == 16) & (trials["lr"] == some["lr"]), "run_id"]
@@ -113,7 +115,7 @@ def test_loss_curves_are_the_seeds_mean(small_result: StudyResult, small_study: 
 
 
 def test_steps_by_batch_size_has_fit_and_theory(small_result: StudyResult) -> None:
-    table = tables.steps_by_batch_size(small_result)
+    table = small_result.frames["steps_by_batch_size"]
     assert len(table) == len(small_result.frontier)
     ratio = table["steps"] / table["exact_steps_same_grid"]
     assert ratio.between(0.8, 1.25).all()
@@ -123,8 +125,8 @@ def test_steps_by_batch_size_has_fit_and_theory(small_result: StudyResult) -> No
 
 
 def test_residuals_are_the_logs_of_steps_over_fit(small_result: StudyResult) -> None:
-    table = tables.residuals(small_result)
-    both = table.merge(tables.steps_by_batch_size(small_result), on=["target_loss", "batch_size"])
+    table = small_result.frames["residuals"]
+    both = table.merge(small_result.frames["steps_by_batch_size"], on=["target_loss", "batch_size"])
     ratio = np.log(both["steps"] / both["fitted_steps"])
     assert len(table) == len(small_result.frontier)
     np.testing.assert_allclose(both["log_residual"], ratio)
@@ -136,7 +138,7 @@ def test_residuals_are_the_logs_of_steps_over_fit(small_result: StudyResult) -> 
 
 
 def test_forms_say_what_each_makes_of_the_critical_batch_size(small_result: StudyResult) -> None:
-    table = tables.forms(small_result)
+    table = small_result.frames["forms"]
     assert table["form"].tolist() == ["hyperbola", "knee", "power"] * 2
     assert (table.groupby("target_loss")["preferred"].sum() == 1).all()
     hyperbola = table[table["form"] == "hyperbola"]
@@ -163,7 +165,7 @@ def test_best_lr_rules_belong_to_their_group(hard_result: StudyResult) -> None:
             for d, c in slopes.items()
         ]
     ).assign(exponent=1.0)
-    table = tables.best_lr(dataclasses.replace(hard_result, lr_rules=rules))
+    table = best_lr_frame(hard_result, rules)
     assert len(table) == len(hard_result.frontier)
     expected = table["task.dimension"].map(slopes) * table["batch_size"]
     expected[table["target_loss"] != 0.3] = np.nan
@@ -181,4 +183,4 @@ def test_best_lr_rules_belong_to_their_group(hard_result: StudyResult) -> None:
     ],
 )
 def test_file_names_stay_in_their_folder(name: str, safe: str) -> None:
-    assert tables.file_name(name).strip("_") == safe
+    assert file_name(name).strip("_") == safe

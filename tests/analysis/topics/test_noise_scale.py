@@ -8,21 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import StudyResult, analyse
 from analysis.errors import AnalysisError
-from analysis.figures import draw
-from analysis.quantities import QUANTITIES
-from analysis.report.report import Provenance, render_page
-from analysis.report.tables import tables
-from analysis.study import StudyResult, analyse
+from analysis.measure.noise_records import noise_records, ratio_of_means
+from analysis.report.drawings import draw
+from analysis.report.report import Provenance, Report
 from analysis.topics.noise_scale import (
+    TOPIC,
     noise_against_critical,
     noise_along_runs,
-    noise_records,
-    noise_rows,
-    ratio_of_means,
 )
 from scaling.schema import noise_metric
 from tests.analysis.simulated import Floats
+from tests.analysis.topics.quantities import find
 
 
 def test_fieller_covers_and_knows_when_it_cannot() -> None:
@@ -67,7 +65,7 @@ def measured(small_study) -> StudyResult:
 def test_studies_without_it_have_no_rows(small_result: StudyResult) -> None:
     assert noise_along_runs(small_result).empty
     assert noise_against_critical(small_result).empty
-    assert noise_rows(small_result) == []
+    assert TOPIC.section(small_result, small_result.frames) is None
     assert noise_records(small_result.trials, small_result.curves).empty
 
 
@@ -100,22 +98,24 @@ def test_beside_the_critical_batch_size(measured: StudyResult) -> None:
 
 def test_a_signal_too_weak_is_said_and_not_drawn_as_a_number(small_study) -> None:
     result = analyse(*with_noise(small_study, weak=True), n_bootstrap=20)
-    rows = noise_rows(result)
-    assert rows
-    assert all(row["interval"].startswith(("at least", "not known")) for row in rows)
-    assert all(not row["ratio_interval"] for row in rows)
+    section = TOPIC.section(result, result.frames)
+    assert section
+    assert section.table
+    for *_, estimate, _, _, ratio, _ in section.table.rows:
+        assert estimate.small.startswith(("at least", "not known"))
+        assert not ratio.small
     drawn = [d for d in draw(result) if d.name.startswith("simple_noise_scale")]
     assert len(drawn) == 1
     assert "negative, left out" in drawn[0].caption
 
 
 def test_the_page_has_a_table_and_a_figure(measured: StudyResult) -> None:
-    page = render_page(measured, [], Provenance())
+    page = Report(measured, Provenance()).page()
     section = re.search(r'<section id="noise">.*?</section>', page, re.DOTALL)
     assert section
     assert section[0].count("single examples") == len(measured.targets)
     assert "simple_noise_scale_from_examples" in [drawing.name for drawing in draw(measured)]
-    assert len(tables(measured)["noise_scale_at_targets"]) == len(measured.targets)
+    assert len(measured.frames["noise_scale_at_targets"]) == len(measured.targets)
 
 
 def of_streaming_regression(study, factor: float = 1.0) -> StudyResult:
@@ -127,7 +127,7 @@ def of_streaming_regression(study, factor: float = 1.0) -> StudyResult:
 
 def test_over_the_closed_form_is_one_in_every_part_of_the_run(small_study) -> None:
     result = of_streaming_regression(small_study)
-    found = QUANTITIES["noise_scale_over_exact"](result)
+    found = find("noise_scale_over_exact", result)
     assert len(found) == len(result.targets) + 1
     assert "above" in found[0].what
     assert "below" in found[-1].what
@@ -139,7 +139,7 @@ def test_over_the_closed_form_is_one_in_every_part_of_the_run(small_study) -> No
 
 
 def test_an_estimate_off_its_closed_form_is_seen(small_study) -> None:
-    found = QUANTITIES["noise_scale_over_exact"](of_streaming_regression(small_study, 1.5))
+    found = find("noise_scale_over_exact", of_streaming_regression(small_study, 1.5))
     for of in found:
         assert of.value is not None
         assert of.standard_error is not None
@@ -148,11 +148,11 @@ def test_an_estimate_off_its_closed_form_is_seen(small_study) -> None:
 
 
 def test_a_negative_signal_has_no_ratio(small_study) -> None:
-    found = QUANTITIES["noise_scale_over_exact"](of_streaming_regression(small_study, -1.0))
+    found = find("noise_scale_over_exact", of_streaming_regression(small_study, -1.0))
     assert {of.value for of in found} == {None}
     assert all("negative" in of.reason for of in found)
 
 
 def test_without_records_it_says_what_to_measure(small_result: StudyResult) -> None:
     with pytest.raises(AnalysisError, match=r"noise_scale\.measure"):
-        QUANTITIES["noise_scale_over_exact"](small_result)
+        find("noise_scale_over_exact", small_result)

@@ -11,12 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures import draw
+from analysis import StudyResult, analyse
+from analysis.curve_study import about_of
 from analysis.report import answers
-from analysis.report.report import Provenance, render_page, write_report
-from analysis.report.trust import trust_facts, tuning_budget
-from analysis.study import StudyResult, about_of, analyse
-from analysis.topics.one_batch_size import final_loss, is_about_losses, outcome_lead, outcome_rows
+from analysis.report.drawings import draw
+from analysis.report.note import markdown
+from analysis.report.report import Provenance, Report, write_report
+from analysis.report.trust import trust_facts
+from analysis.topics.final_loss import final_loss, outcome_lead, outcome_rows
+from analysis.topics.tuning import tuning_budget
 from tests.analysis.conftest import Frames
 
 NETS = ("$net_", "unet", "<b>net</b>")
@@ -39,7 +42,7 @@ def networks(small_study: Frames) -> StudyResult:
 
 
 def test_lowest_final_loss_first(networks: StudyResult) -> None:
-    assert is_about_losses(networks)
+    assert networks.is_about_losses
     frame = final_loss(networks)
     assert frame["model.name"].tolist() == list(NETS)
     np.testing.assert_allclose(frame["loss"] / frame["loss"].iloc[0], [1, 2, 4])
@@ -63,7 +66,7 @@ def test_the_answer_is_a_table_and_no_batch_size_is_spoken_of(
         assert row["loss"] in page
         assert row["accuracy"] in page
     assert sum("only one batch size" in text for text in networks.warnings) == 1
-    note = answers.markdown(networks, [])
+    note = markdown(networks, [])
     assert "<b>" not in note
     assert note.count("\n| ") == 1 + len(NETS)
     assert [drawing.name for drawing in draw(networks)] == [
@@ -115,7 +118,6 @@ def test_params_that_are_not_known_are_absent(sizes: StudyResult, tmp_path: Path
         sizes, trials=bare.head(0), curves=sizes.curves.head(0),
         frontier=sizes.frontier.assign(lr=np.nan, lr_low=np.nan, lr_high=np.nan),
         cells=sizes.cells.assign(lr=np.nan),
-        fixed_budget=sizes.fixed_budget.head(0),
     )  # fmt: skip
     assert tuning_budget(result).empty
     assert "Edges" not in trust_facts(result)
@@ -129,9 +131,9 @@ def test_networks_are_shown_with_their_numbers_of_parameters(networks: StudyResu
     trials = networks.trials.assign(parameters=networks.trials["model.name"].map(of).fillna(56_856))
     counted = dataclasses.replace(networks, trials=trials)
     assert {row["parameters"] for row in outcome_rows(counted)} == {"49,728", "56,856"}
-    page = render_page(counted, [], Provenance())
+    page = Report(counted, Provenance()).page()
     assert "<th>parameters</th>" in page
-    assert "<th>parameters</th>" not in render_page(networks, [], Provenance())
+    assert "<th>parameters</th>" not in Report(networks, Provenance()).page()
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +150,7 @@ def test_a_study_may_ask_for_no_critical_batch_size(
 ) -> None:
     monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
     result = about_losses
-    assert is_about_losses(result)
+    assert result.is_about_losses
     assert result.warnings == []
     provenance = Provenance(sweeps=[{"question": "Which one?"}])
     page = write_report(result, tmp_path, provenance).read_text()

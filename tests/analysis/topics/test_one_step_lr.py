@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures import draw
-from analysis.figures.one_step import draw_one_step
-from analysis.report import tables
+from analysis import StudyResult, analyse
+from analysis.groups import select
+from analysis.report.drawings import draw
 from analysis.report.predictions import FAILS, HOLDS, NOT_MEASURED, check_predictions
-from analysis.study import StudyResult, analyse
 from analysis.theory.finite import FiniteProblem, best_one_step_lr
-from analysis.topics.one_step_lr import has_one_step, one_step_lr_frame, one_step_theory
+from analysis.topics.one_step_lr import drawings, has_one_step, one_step_lr_frame, one_step_theory
+from analysis.topics.topic import Part
 from scaling.problem import drawn_examples
 from tests.analysis.report.test_predictions import study_of
 
@@ -124,7 +124,9 @@ def test_other_settings_have_no_theory() -> None:
 
 def test_the_figure_shows_its_table_and_the_lines_between() -> None:
     study = one_step_study(20)
-    (drawing,) = draw_one_step(study, [{"task.sampling": name} for name in SAMPLINGS])
+    (drawing,) = drawings(
+        Part(study, study.frames, [{"task.sampling": name} for name in SAMPLINGS])
+    )
     pd.testing.assert_frame_equal(drawing.table, one_step_lr_frame(study))
     (ax,) = drawing.figure.axes
     shown = [np.asarray(line.get_xdata()).tolist() for line in ax.lines]
@@ -136,7 +138,7 @@ def test_the_figure_shows_its_table_and_the_lines_between() -> None:
     many = study_of(study.trials.assign(last_step=2), study.curves, group_by=["task.sampling"])
     assert not has_one_step(many)
     assert has_one_step(study)
-    assert tables.select(drawing.table, {"task.sampling": SAMPLINGS[0]})["n_lrs"].eq(3).all()
+    assert select(drawing.table, {"task.sampling": SAMPLINGS[0]})["n_lrs"].eq(3).all()
 
 
 def test_no_curves_are_drawn_of_a_single_step() -> None:

@@ -8,15 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import StudyResult, analyse
 from analysis.errors import AnalysisError
 from analysis.groups import group_label
-from analysis.quantities import QUANTITIES
-from analysis.quantities.critical_batch_size_ratio import ORDER
-from analysis.quantities.measured import restricted
-from analysis.report.tables import loss_curves
-from analysis.study import StudyResult, analyse
+from analysis.topics import QUANTITIES
+from analysis.topics.optimizers import ORDER
 from scaling import schema
 from scaling.optimizers.config import OPTIMIZERS
+from tests.analysis.topics.quantities import find, part_of
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 LRS = np.geomspace(0.001, 4.0, 48)
@@ -64,7 +63,7 @@ def test_names_are_those_of_the_schema() -> None:
 
 
 def test_ratio_of_critical_batch_sizes(planted: StudyResult) -> None:
-    [found] = QUANTITIES["critical_batch_size_ratio"](planted)
+    [found] = find("critical_batch_size_ratio", planted)
     assert found.what.startswith("momentum / sgd")
     assert found.value == pytest.approx(5.0, rel=0.05)
     assert found.low is not None
@@ -86,9 +85,9 @@ def test_a_ratio_of_any_optimizer(planted: StudyResult, name: str) -> None:
         else fit
         for fit in planted.fits
     ]
-    [found] = QUANTITIES["critical_batch_size_ratio"](replace(planted, fits=fits))
+    [found] = find("critical_batch_size_ratio", replace(planted, fits=fits))
     assert found.what.startswith(f"{name} / sgd")
-    [other] = QUANTITIES["critical_batch_size_ratio"](planted)
+    [other] = find("critical_batch_size_ratio", planted)
     assert found.value == other.value
 
 
@@ -98,14 +97,14 @@ def test_ratio_of_the_exact_values(planted: StudyResult) -> None:
         replace(fit, exact={"continuous_lr": exact[fit.group["optimizer.name"]]})
         for fit in planted.fits
     ]
-    [found] = QUANTITIES["critical_batch_size_ratio"](replace(planted, fits=fits))
+    [found] = find("critical_batch_size_ratio", replace(planted, fits=fits))
     assert found.predicted == pytest.approx(2.5)
 
 
 def test_a_ratio_to_what_is_not_identified_is_none(planted: StudyResult) -> None:
     momentum, sgd = planted.fits
     unknown = replace(momentum, critical_batch_size=None, at_least=512.0, reason="it never bends")
-    [found] = QUANTITIES["critical_batch_size_ratio"](replace(planted, fits=[sgd, unknown]))
+    [found] = find("critical_batch_size_ratio", replace(planted, fits=[sgd, unknown]))
     assert found.value is None
     assert "it never bends" in found.reason
     assert sgd.critical_batch_size is not None
@@ -113,31 +112,31 @@ def test_a_ratio_to_what_is_not_identified_is_none(planted: StudyResult) -> None
 
 
 def test_a_ratio_needs_two_optimizers(planted: StudyResult) -> None:
-    alone = restricted(planted, {"optimizer.name": "sgd"})
+    alone = part_of(planted, {"optimizer.name": "sgd"})
     with pytest.raises(AnalysisError, match="several optimizers"):
-        QUANTITIES["critical_batch_size_ratio"](alone)
+        find("critical_batch_size_ratio", alone)
 
 
 def test_best_lrs_and_how_they_rise(planted: StudyResult) -> None:
-    sgd = restricted(planted, {"optimizer.name": "sgd"})
-    lrs = QUANTITIES["best_lr"](sgd)
+    sgd = part_of(planted, {"optimizer.name": "sgd"})
+    lrs = find("best_lr", sgd)
     assert len(lrs) == len(SIZES)
     for size, found in zip(SIZES, lrs, strict=True):
         assert f"batch size {size}," in found.what
         assert found.value == pytest.approx(0.5 / (1 + 8 / size), rel=0.05)
         assert found.standard_error is not None
-    [small] = QUANTITIES["lr_slope_small_batches"](sgd)
-    [large] = QUANTITIES["lr_slope_large_batches"](sgd)
+    [small] = find("lr_slope_small_batches", sgd)
+    [large] = find("lr_slope_large_batches", sgd)
     assert small.value == pytest.approx(np.log(9 / 3) / np.log(4), abs=0.05)
     assert large.value == pytest.approx(0.0, abs=0.1)
-    [gain] = QUANTITIES["lr_saturation"](sgd)
+    [gain] = find("lr_saturation", sgd)
     assert gain.value is not None
     assert gain.value > 10
 
 
 def test_slopes_of_the_exact_optima(planted: StudyResult) -> None:
     """Predicted: the slope of the lrs of theory at the same batch sizes, here lr = B / 1000."""
-    sgd = restricted(planted, {"optimizer.name": "sgd"})
+    sgd = part_of(planted, {"optimizer.name": "sgd"})
     theory = pd.DataFrame(
         {
             "optimizer.name": "sgd",
@@ -148,9 +147,9 @@ def test_slopes_of_the_exact_optima(planted: StudyResult) -> None:
             "lr": np.array(SIZES) / 1000,
         }
     )
-    [small] = QUANTITIES["lr_slope_small_batches"](replace(sgd, theory=theory))
+    [small] = find("lr_slope_small_batches", replace(sgd, theory=theory))
     assert small.predicted == pytest.approx(1.0)
-    assert QUANTITIES["best_lr"](replace(sgd, theory=theory))[1].predicted == pytest.approx(0.002)
+    assert find("best_lr", replace(sgd, theory=theory))[1].predicted == pytest.approx(0.002)
 
 
 def test_groups_of_optimizers_with_a_param_of_their_own(planted: StudyResult) -> None:
@@ -167,13 +166,11 @@ def test_groups_of_optimizers_with_a_param_of_their_own(planted: StudyResult) ->
     )
     names = ["optimizer.name", "optimizer.power"]
     assert result.group_by == names
-    assert len(loss_curves(result)[names].drop_duplicates()) == 3
+    assert len(result.frames["loss_curves"][names].drop_duplicates()) == 3
     labels = [group_label(fit.group) for fit in result.fits]
     assert labels == ["momentum, power = 0.5", "momentum, power = 1", "sgd"]
-    part = restricted(
-        result, {"optimizer.name": ["sgd", "momentum"], "optimizer.power": [None, 1.0]}
-    )
+    part = part_of(result, {"optimizer.name": ["sgd", "momentum"], "optimizer.power": [None, 1.0]})
     assert len(part.fits) == 2
-    [found] = QUANTITIES["critical_batch_size_ratio"](part)
+    [found] = find("critical_batch_size_ratio", part)
     assert found.what.startswith("momentum, power = 1 / sgd")
     assert found.value == pytest.approx(5.0, rel=0.05)

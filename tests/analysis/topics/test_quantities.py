@@ -9,27 +9,29 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import quantities
+from analysis import StudyResult, analyse
 from analysis.errors import AnalysisError
-from analysis.quantities.measured import Measured, restricted
 from analysis.report.predictions import FAILS, HOLDS, NOT_MEASURED, check_predictions
-from analysis.report.report import Provenance, render_page
-from analysis.study import StudyResult, analyse
+from analysis.report.report import Provenance, Report
+from analysis.study import Study
+from analysis.topics import QUANTITIES
+from analysis.topics.topic import Finding, Frames
 from scaling import schema
 from tests.analysis.report.test_predictions import STUDY
+from tests.analysis.topics.quantities import part_of
 
 
 @pytest.fixture
-def found(monkeypatch: pytest.MonkeyPatch) -> list[Measured]:
+def found(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
     """What the quantity "critical_batch_size" finds in a study; to be filled by the test."""
-    numbers: list[Measured] = []
+    numbers: list[Finding] = []
 
-    def quantity(result: StudyResult) -> Sequence[Measured]:
+    def quantity(study: Study, frames: Frames) -> Sequence[Finding]:
         if not numbers:
             raise AnalysisError("it needs two batch sizes")
         return numbers
 
-    monkeypatch.setitem(quantities.QUANTITIES, "critical_batch_size", quantity)
+    monkeypatch.setitem(QUANTITIES, "critical_batch_size", quantity)
     return numbers
 
 
@@ -44,57 +46,57 @@ EXACT = {"equals": "theory"}
 @pytest.mark.parametrize(
     ("prediction", "number", "holds", "reason"),
     [
-        (EXACT | {"standard_errors": 4}, Measured("", 1.3, 0.1, predicted=1.0), HOLDS, ""),
+        (EXACT | {"standard_errors": 4}, Finding("", 1.3, 0.1, predicted=1.0), HOLDS, ""),
         (
             EXACT | {"standard_errors": 2},
-            Measured("", 1.3, 0.1, predicted=1.0),
+            Finding("", 1.3, 0.1, predicted=1.0),
             FAILS,
             "3 standard errors above what was predicted",
         ),
         (
             EXACT | {"relative_tolerance": 1e-6},
-            Measured("", 0.999, predicted=1.0),
+            Finding("", 0.999, predicted=1.0),
             FAILS,
             "0.001 (0.1 %) below what was predicted",
         ),
-        ({"equals": 1.0, "tolerance": 0.1}, Measured("", 1.09, 3.0), HOLDS, ""),
-        ({"at_most": 1.0}, Measured("", 0.99, 3.0), HOLDS, ""),
+        ({"equals": 1.0, "tolerance": 0.1}, Finding("", 1.09, 3.0), HOLDS, ""),
+        ({"at_most": 1.0}, Finding("", 0.99, 3.0), HOLDS, ""),
         (
             {"at_most": 1.0, "standard_errors": 2},
-            Measured("", 0.9, 0.1),
+            Finding("", 0.9, 0.1),
             FAILS,
             "only 1 standard errors below the bound",
         ),
-        ({"at_least": 1.0, "standard_errors": 2}, Measured("", 1.3, 0.1), HOLDS, ""),
-        ({"at_least": 1.0}, Measured("", 0.9), FAILS, "0.1 (10 %) below what was predicted"),
-        (EXACT | {"tolerance": 1}, Measured("", 0.9), NOT_MEASURED, "no theory is known for it"),
+        ({"at_least": 1.0, "standard_errors": 2}, Finding("", 1.3, 0.1), HOLDS, ""),
+        ({"at_least": 1.0}, Finding("", 0.9), FAILS, "0.1 (10 %) below what was predicted"),
+        (EXACT | {"tolerance": 1}, Finding("", 0.9), NOT_MEASURED, "no theory is known for it"),
         (
             {"equals": 1.0, "standard_errors": 4},
-            Measured("", 1.0),
+            Finding("", 1.0),
             NOT_MEASURED,
             "its standard error is not known",
         ),
         (
             {"at_most": 9.0},
-            Measured("", None, reason="all slopes are flat"),
+            Finding("", None, reason="all slopes are flat"),
             NOT_MEASURED,
             "all slopes are flat",
         ),
-        ({"at_most": 9.0}, Measured("", np.nan), NOT_MEASURED, "no value was found"),
+        ({"at_most": 9.0}, Finding("", np.nan), NOT_MEASURED, "no value was found"),
         ({"at_most": 9.0}, None, NOT_MEASURED, "it needs two batch sizes"),
     ],
 )
 def test_a_number_against_its_prediction(
-    found: list[Measured], prediction: dict, number: Measured | None, holds: str, reason: str
+    found: list[Finding], prediction: dict, number: Finding | None, holds: str, reason: str
 ) -> None:
     found += [number] if number else []
     row = check(**prediction).iloc[0].to_dict()
     assert (row["holds"], row["reason"], row["n"]) == (holds, reason, 3)
 
 
-def test_each_of_several_numbers_is_a_row_and_what_fails_comes_first(found: list[Measured]) -> None:
-    found += [Measured("batch size 1", 1.0), Measured("batch size 2", None, reason="too few")]
-    found += [Measured("batch size 4", 2.0, 0.25, 1.5, 2.5)]
+def test_each_of_several_numbers_is_a_row_and_what_fails_comes_first(found: list[Finding]) -> None:
+    found += [Finding("batch size 1", 1.0), Finding("batch size 2", None, reason="too few")]
+    found += [Finding("batch size 4", 2.0, 0.25, 1.5, 2.5)]
     table = check(equals=1.0, tolerance=0.5)
     assert table["what"].tolist() == ["batch size 4", "batch size 2", "batch size 1"]
     assert table["holds"].tolist() == [FAILS, NOT_MEASURED, HOLDS]
@@ -104,7 +106,7 @@ def test_each_of_several_numbers_is_a_row_and_what_fails_comes_first(found: list
 
 
 def test_every_quantity_of_the_contract_has_its_function() -> None:
-    assert set(quantities.QUANTITIES) == set(schema.QUANTITIES)
+    assert set(QUANTITIES) == set(schema.QUANTITIES)
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +119,14 @@ def two_optimizers(small_study: tuple[pd.DataFrame, pd.DataFrame]) -> StudyResul
 
 
 def test_a_part_of_a_study_keeps_the_groups_that_it_speaks_of(two_optimizers: StudyResult) -> None:
-    part = restricted(two_optimizers, {"optimizer.name": "adam"})
+    part = part_of(two_optimizers, {"optimizer.name": "adam"})
     assert part.group_by == ["optimizer.name"]
     assert len(part.trials) == len(two_optimizers.trials) / 2
     assert set(part.curves["run_id"]) == set(part.trials["run_id"])
     assert set(part.frontier["optimizer.name"]) == {"adam"}
     assert {fit.group["optimizer.name"] for fit in part.fits} == {"adam"}
-    assert len(restricted(two_optimizers, None).fits) == 2 * len(part.fits)
-    one_size = restricted(two_optimizers, {"batch_size": 4})
+    assert len(part_of(two_optimizers, None).fits) == 2 * len(part.fits)
+    one_size = part_of(two_optimizers, {"batch_size": 4})
     assert len(one_size.fits) == 2 * len(part.fits)
     assert set(one_size.trials["batch_size"]) == {4}
 
@@ -153,7 +155,7 @@ def test_the_page_says_the_reason_in_red_and_first(small_result: StudyResult) ->
     sound = {"says": "near", "quantity": "critical_batch_size", "at_least": 0.0}
     sound |= {"note": "not shown"}
     tags = {"predictions": json.dumps([sound, says])}
-    page = render_page(small_result, [], Provenance(sweeps=[tags]))
+    page = Report(small_result, Provenance(sweeps=[tags])).page()
     section = page[page.index('<section id="predictions">') : page.index('<section id="answer">')]
     assert section.index(">far off") < section.index(">near")
     assert "above what was predicted" in section

@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures.search import plot_search
+from analysis import StudyResult, analyse
 from analysis.report.trust import trust_facts
-from analysis.study import StudyResult, analyse
-from analysis.topics.search import SEARCH_COLUMNS, search_frame
+from analysis.topics.search import SEARCH_COLUMNS, plot_search, search_frame
 from tests.analysis.conftest import Frames
 
 

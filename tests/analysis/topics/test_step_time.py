@@ -13,22 +13,19 @@ from scipy.optimize import nnls
 
 from analysis.fit.fitting import FitResult
 from analysis.measure.bootstrap import FrontierDraws
-from analysis.topics.step_time import (
-    STEP_TIME_COLUMNS,
+from analysis.measure.step_time import (
     StepTime,
     fit_step_time,
     of_group,
     probe_frame,
     read_step_time,
-    step_time_caveats,
-    step_time_frame,
     trial_step_seconds,
 )
+from analysis.topics.halve_double import TRADE_COLUMNS, halve_double_frame
+from analysis.topics.step_time import STEP_TIME_COLUMNS, step_time_caveats, step_time_frame
 from analysis.topics.time_to_target import (
     CHOICE_COLUMNS,
     TIME_COLUMNS,
-    TRADE_COLUMNS,
-    halve_double_frame,
     time_to_target_frames,
 )
 from tests.analysis.planted import planted_fit

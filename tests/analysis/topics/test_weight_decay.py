@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures.weight_decay import draw_weight_decay
+from analysis import StudyResult
 from analysis.report.predictions import FAILS, HOLDS, NOT_MEASURED, check_predictions
-from analysis.study import StudyResult
-from analysis.topics.weight_decay import EQUAL, WITH_MOMENTUM, weight_decay_gaps
+from analysis.topics.weight_decay import EQUAL, WITH_MOMENTUM, drawings, weight_decay_gaps
 from tests.analysis.report.test_predictions import study_of
+from tests.analysis.topics.quantities import whole
 
 STEPS = [0, 1, 2, 4]
 
@@ -71,7 +71,7 @@ def test_what_differs_otherwise_is_no_pair(other: dict[str, Any]) -> None:
     row = check_predictions(apart, [SAYS]).iloc[0].to_dict()
     assert row["holds"] == NOT_MEASURED
     assert "decoupled decay" in row["reason"]
-    assert not list(draw_weight_decay(apart))
+    assert not list(drawings(whole(apart)))
 
 
 SAYS = {"says": "alike", "quantity": "weight_decay_path_gap", "at_most": 1e-12}
@@ -98,7 +98,7 @@ def test_the_figure_shows_the_largest_batch_size_and_its_table_all() -> None:
     runs = [run(name, 0.1, end) for name, end in (("momentum", 2.0), ("momentumw", 1.0))]
     runs += [run("momentumw", 1.0, 1.8)]
     runs += [run("adam", 0.1, 2.0, batch_size=2), run("adamw", 0.1, 1.5, batch_size=2)]
-    (drawing,) = draw_weight_decay(study(*runs))
+    (drawing,) = drawings(whole(study(*runs)))
     (ax,) = drawing.figure.axes
     assert len(ax.lines) == 2  # momentum, with and without the factor
     assert set(drawing.table["batch_size"]) == {2, 4}

@@ -1,0 +1,89 @@
+"""What a reader of a fit has to know: points left out, what is not identified, the fit's shape."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.caveats import Caveat, size_list
+from analysis.fit.fit_result import FitResult
+from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
+
+_SAME_VALUE = 1.1  # critical batch sizes by two forms within this ratio are taken as equal
+
+
+def fit_caveats(fit: FitResult, frontier: pd.DataFrame) -> list[Caveat]:
+    """Points left out, what is not identified and what the fit hides; frontier rows of the fit."""
+    at = f"at target loss {fit.target_loss:.4g}"
+    several = frontier["batch_size"].nunique() > 1
+    left_out = ", so the point is left out of the fit" if several else ""
+    found = []
+    for outcome, topic, why in (
+        (CENSORED, "censored", "The target was not reached within the trials' budget"),
+        (DIVERGED, "diverged", "Every lr diverged"),
+        (LEFT_CENSORED, "censored", "The target was met at or before the first evaluation"),
+    ):
+        failed = frontier[frontier["outcome"] == outcome]
+        bounds = fit.bounded_batch_sizes + fit.upper_bounded_batch_sizes
+        counted = failed["batch_size"].isin(bounds)
+        side = "n upper" if outcome == LEFT_CENSORED else " lower"
+        bound = f", so the point is in the fit as a{side} bound" if several else ""
+        for rows, then in ((failed[counted], bound), (failed[~counted], left_out)):
+            if len(rows):
+                found.append(Caveat(why + then, f"{size_list(rows)} {at}", topic))
+    if not several:
+        return found
+    rows = frontier[frontier["lr_at_edge"].astype(bool) & (frontier["outcome"] == REACHED)]
+    counted = rows["batch_size"].isin(fit.upper_bounded_batch_sizes)
+    for own, then in (
+        (rows[counted], "in the fit as an upper bound"),
+        (rows[~counted], "left out"),
+    ):
+        if len(own):
+            text = (
+                "The best lr is the smallest or largest that was tried, so the point is marked and "
+                f"{then} (extend the lrs there)"
+            )
+            found.append(Caveat(text, f"{size_list(own)} {at}", "edges"))
+    if not fit.identified:
+        text = "The critical batch size is not identified"
+        found.append(Caveat(text, f"{_known(fit)}{at}, as {fit.reason}", "answer"))
+    found += [Caveat(_capitalised(note), at, "shape") for note in fit.notes]
+    return found + _form_caveats(fit, at)
+
+
+def _known(fit: FitResult) -> str:
+    for bound, words in ((fit.at_least, "at least"), (fit.at_most, "at most")):
+        if bound is not None:
+            return f"{words} {bound:,.0f} "
+    return ""
+
+
+def _form_caveats(fit: FitResult, at: str) -> list[Caveat]:
+    """The shape of the curve that the data prefer, and whether the answer depends on it."""
+    found = _knee_caveats(fit, at) if fit.identified else []
+    if fit.preferred_form in (None, "hyperbola"):
+        return found
+    form = next(form for form in fit.forms if form["form"] == fit.preferred_form)
+    value = form["critical_batch_size"]
+    says = "which has no critical batch size" if value is None else f"B_crit {value:.3g} there"
+    text = "The data prefer another shape than the hyperbola (AICc)"
+    return [*found, Caveat(text, f"{fit.preferred_form} {at} ({says})", "shape")]
+
+
+def _knee_caveats(fit: FitResult, at: str) -> list[Caveat]:
+    """Whether the critical batch size depends on the form, by the knee whose sharpness is free."""
+    knee = next(form for form in fit.forms if form["form"] == "knee")
+    low, high = fit.ci95["critical_batch_size"]
+    value, ours = knee["critical_batch_size"], fit.critical_batch_size
+    if ours is None or value is None or knee["aicc"] is None:
+        return []
+    outside = (low is not None and value < low) or (high is not None and value > high)
+    if not outside or max(value / ours, ours / value) < _SAME_VALUE:
+        return []
+    text = "The critical batch size depends on the form of the fit"
+    by = f"{ours:.3g} by the hyperbola, {value:.3g} by a knee of free sharpness"
+    return [Caveat(text, f"{by} (g = {knee['knee']:.2g}) {at}", "shape")]
+
+
+def _capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,110 @@
+"""Records of the gradient's noise along the runs, and how they are pooled.
+
+Of a record only tr Sigma and |G|^2 are read (the same of B_noise: tr(H Sigma) and G'HG): they are
+averaged over trials apart and only then divided. Records: the parts of training batches, or single
+examples (schema.NOISE_ESTIMATORS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from scaling import schema
+
+Floats = NDArray[np.float64]
+
+KINDS = {"simple": "B_simple", "noise": "B_noise"}
+
+
+class Ratio(NamedTuple):
+    """Ratio of means with its 95 % interval; NaN: not known. Unbounded above: at_least."""
+
+    value: float
+    low: float = np.nan
+    high: float = np.nan
+    at_least: float = np.nan
+
+
+def ratio_of_means(numerator: Floats, denominator: Floats) -> Ratio:
+    """mean N / mean D of T independent records, with Fieller's interval (Fieller 1954).
+
+    The r with (mean N - r mean D)^2 <= t^2 (S_NN - 2 r S_ND + r^2 S_DD), S the covariance of the
+    means, t the 97.5 % quantile of T - 1 degrees of freedom. Where mean D is not told from 0 the
+    set has no upper end, and the lower one is all that is known (or nothing is).
+
+    >>> ratio_of_means(np.array([2.0, 2.2, 1.8]), np.array([1.0, 1.0, 1.0]))._asdict()["value"]
+    2.0
+    """
+    top, bottom, n = float(numerator.mean()), float(denominator.mean()), len(numerator)
+    value = top / bottom if bottom else np.nan
+    if n < 2:
+        return Ratio(value)
+    (nn, nd), (_, dd) = np.cov(numerator, denominator) / n * student.ppf(0.975, n - 1) ** 2
+    a, b, c = bottom**2 - dd, top * bottom - nd, top**2 - nn
+    inside = b**2 - a * c
+    if inside < 0:
+        return Ratio(value)
+    ends = np.sort([(b - np.sqrt(inside)) / a, (b + np.sqrt(inside)) / a])
+    if a > 0:
+        return Ratio(value, float(ends[0]), float(ends[1]))
+    return Ratio(value, at_least=float(ends[1])) if c > 0 else Ratio(value)
+
+
+def noise_records(trials: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """A row a record: run_id, step, loss, estimator, kind; trace, square and the same of the closed
+    form as exact_trace, exact_square; since: the step of the record before (0: the first).
+
+    loss: held out at that step. Empty where the noise scale was not measured.
+    """
+    frames = []
+    for estimator in schema.NOISE_ESTIMATORS:
+        for kind in KINDS:
+            names = {
+                f"{prefix}{part}": schema.noise_metric(estimator, f"{prefix}{kind}_{part}")
+                for prefix in ("", "exact_")
+                for part in ("trace", "square")
+            }
+            if names["trace"] not in curves:
+                continue
+            own = curves.dropna(subset=[names["trace"], names["square"]])
+            found = {short: own.get(name, np.nan) for short, name in names.items()}
+            frame = own[["run_id", "step", "loss"]].assign(estimator=estimator, kind=kind, **found)
+            frame["since"] = frame.groupby("run_id")["step"].shift(fill_value=0)
+            frames.append(frame)
+    if not frames:
+        columns = ["run_id", "step", "loss", "estimator", "kind", "trace", "square"]
+        return pd.DataFrame(columns=[*columns, "exact_trace", "exact_square", "since"])
+    records = pd.concat(frames, ignore_index=True)
+    return records[records["run_id"].isin(trials["run_id"])].reset_index(drop=True)
+
+
+def placed_records(
+    trials: pd.DataFrame, curves: pd.DataFrame, group_by: Sequence[str]
+) -> pd.DataFrame:
+    """All records with their trial's group, batch size and lr; empty for tables of steps."""
+    names = ["run_id", *group_by, "batch_size", "lr"]
+    if curves.empty or not set(names) <= set(trials):
+        return noise_records(pd.DataFrame({"run_id": []}), pd.DataFrame({"run_id": []}))
+    records = noise_records(trials, curves)
+    return records.merge(trials[names], on="run_id") if len(records) else records
+
+
+def pooled(own: pd.DataFrame) -> dict[str, Any]:
+    """Over the records of one estimator."""
+    of_batches = own["estimator"].iloc[0] == "parts"
+    weights = own["batch_size"].to_numpy(float) if of_batches else np.ones(len(own))
+    trace, square = (own[name].to_numpy(float) * weights for name in ("trace", "square"))
+    exact_trace, exact_square = (
+        float((own[f"exact_{name}"].to_numpy(float) * weights).sum())
+        for name in ("trace", "square")
+    )
+    ratio = ratio_of_means(trace, square)
+    found = {"noise_scale": ratio.value, "low": ratio.low, "high": ratio.high}
+    exact = exact_trace / exact_square if exact_square else np.nan
+    return found | {"at_least": ratio.at_least, "exact": exact, "n_records": len(own)}

@@ -1,0 +1,98 @@
+"""What all pages share: templates, figures as a page shows them, tables as HTML."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+
+import jinja2
+import pandas as pd
+
+from analysis import words
+from analysis.figures.dark import for_page
+from analysis.figures.drawing import Drawing
+from analysis.groups import with_own_names
+from analysis.report.files import MIME, csv_bytes, data_uri, file_name
+
+MOST_ROWS = 60  # of a table in the page; the CSV has them all
+PACKAGES = ("batch-scaling", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "mlflow")
+
+
+@dataclass
+class Shown:
+    """A drawing as the page shows it."""
+
+    drawing: Drawing
+    image: str
+    downloads: dict[str, str]  # format -> data URI
+    table: str
+    n_rows: int
+    folded: list[Shown] = field(default_factory=list)
+
+
+def environment() -> jinja2.Environment:
+    """Of the templates; Jinja2 escapes every text that comes from a study."""
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.globals |= {
+        name: getattr(words, name) for name in ("rounded", "size_words", "between", "difference")
+    }
+    found.globals["known"] = pd.notna
+    found.globals |= {"most_rows": MOST_ROWS, "versions": _versions(), "slug": file_name}
+    return found
+
+
+def show(drawing: Drawing, images: Mapping[str, bytes]) -> Shown:
+    """The drawing with its rendered images (format -> bytes; svg is needed) for a page."""
+    head = with_own_names(drawing.table.head(MOST_ROWS))
+    text = head.map(_cell)
+    kinds = {kind: data_uri(images[kind], MIME[kind]) for kind in ("svg", "pdf") if kind in images}
+    return Shown(
+        drawing,
+        image=data_uri(for_page(images["svg"]), MIME["svg"]),
+        downloads=kinds | {"csv": data_uri(csv_bytes(drawing.table), MIME["csv"])},
+        table=text.where(head.notna(), "").to_html(index=False, border=0, escape=True),
+        n_rows=len(drawing.table),
+    )
+
+
+def table_html(table: pd.DataFrame) -> str:
+    """A whole table, its empty columns left out; "" if there are no rows."""
+    shown = with_own_names(table.dropna(axis="columns", how="all"))
+    text = shown.map(_cell).where(shown.notna(), "")
+    return text.to_html(index=False, border=0, escape=True) if len(table) else ""
+
+
+def _cell(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:.5g}"
+
+
+def fold(shown: Sequence[Shown]) -> list[Shown]:
+    """Put further figures of a kind under the first of it."""
+    top: list[Shown] = []
+    for item in shown:
+        if item.drawing.folded and top:
+            top[-1].folded.append(item)
+        else:
+            item.folded = []
+            top.append(item)
+    return top
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # our own, in a source tree that is not installed
+            continue
+    return found
