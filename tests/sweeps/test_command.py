@@ -37,8 +37,13 @@ def crowded(tmp_path: Path) -> Path:
 
 def test_files_of_the_user_do_not_hide_ours(crowded: Path) -> None:
     """In this process, in the workers and in the writer; the user's task is found all the same."""
-    task = ["task=custom", "task.path=fragile.Fragile", "study.name=small", "relative_targets=[0.5]"]
-    grid = ["batch_size=1,2,4,8", "lr=0.03,0.1", "budget.max_steps=100"]
+    task = [
+        "task=custom",
+        "task.path=fragile.Fragile",
+        "study.name=small",
+        "relative_targets=[0.5]",
+    ]
+    grid = ["study.name=small", "batch_size=1,2,4,8", "lr=0.03,0.1", "budget.max_steps=100"]
     done = console("sweep", "-m", *task, *grid, "hydra.launcher.workers=2", cwd=crowded)
     assert done.returncode == 0, done.stderr
     assert "8 trials: " in done.stdout
