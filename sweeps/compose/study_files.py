@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import shlex
 from collections.abc import Sequence
 from dataclasses import fields
 from importlib.resources import files
@@ -12,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from scaling.commands import command
 from scaling.limits import ConfigError
 from scaling.schema import current_name
 from scaling.tasks.config import TASKS, ColourizationConfig
@@ -87,7 +87,7 @@ def command_of(study: str) -> str:
         except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
             continue  # it only saves looking for it
         words = [word for word in words if not word.startswith("hydra.mode=")]
-        return shlex.join(["python", "-m", "sweeps", "-m", *words])
+        return command("sweep", "-m", *words)
     return ""
 
 

@@ -24,7 +24,7 @@ from scaling.store.client import Store
 from scaling.store.sync import Sync
 from sweeps.compose.launch import compose_jobs, launch
 from sweeps.run.jobs import prepare_jobs
-from sweeps.run.training import LauncherOptions
+from sweeps.run.options import LauncherOptions
 from sweeps.search.decide import Observed, Reading
 from sweeps.search.readings import CellCurves
 from sweeps.search.settings import FrontierSettings, split_swept
