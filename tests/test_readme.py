@@ -156,7 +156,7 @@ def log_theirs(folder: Path) -> None:
 def test_every_shown_line_is_a_command_that_exists(readme: str) -> None:
     for words in shown(readme):
         assert words[0] in MODULES or words[0] in ELSEWHERE, words
-    for module in re.findall(r"python\s-m\s(\w+(?:\.\w+)*)\b(?!\.\W)", text_of(readme)):
+    for module in re.findall(r"python\s-m\s(\w[\w.]*\w)(?![\w.])", text_of(readme)):
         path = ROOT / module.replace(".", "/")
         is_module = path.with_suffix(".py").exists() or (path / "__main__.py").exists()
         assert is_module or module == "pytest", module
