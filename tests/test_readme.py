@@ -44,6 +44,7 @@ SMALLER = {
     " data.train_images=60 data.held_out_images=30 data.num_colours=4 budget.max_steps=20",
     "sweep -m study=pool_vs_transpose": "data.path=batches data.palette=palette.csv"
     " model=unet budget.max_steps=8 model.num_filters=2",
+    "sweep -m study=linear_regression_grid": "batch_size=1,4,16,64,256,1024 seed=range(0,2)",
     "sweep -m study=linear_regression sweep.probe": "batch_size=1,64",
     "sweep -m study=linear_regression hydra.launcher.executor=slurm": "sweep.dry_run=true",
     "report study=colours": "n_bootstrap=10",
@@ -63,7 +64,7 @@ BEFORE = {  # what a README takes for done
         *(
             f"sweep -m hydra/sweeper=frontier optimizer={optimizer} relative_targets=[0.1] {SMALL}"
             f" study.name={name}"
-            for name, optimizer in (("found", "sgd"), ("nadam", "nesterov"))
+            for name, optimizer in (("found", "sgd"), ("asgd", "nesterov"))
         ),
     ],
 }
