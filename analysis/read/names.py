@@ -81,8 +81,10 @@ def rename(frame: pd.DataFrame, columns: Mapping[str, str], where: str) -> pd.Da
     check_ours(columns)
     for ours, theirs in columns.items():
         if theirs not in frame:
-            said = suggestion(theirs, frame.columns)
-            raise AnalysisError(f"source.columns.{ours}={theirs}: {where} has no such column{said}")
+            raise AnalysisError(
+                f"source.columns.{ours}={theirs}: {where} has no such column"
+                f"{suggestion(theirs, frame.columns)}"
+            )
     given = {ours: frame[theirs] for ours, theirs in columns.items()}
     return frame.drop(columns=list({*columns, *columns.values()} & set(frame.columns))).assign(
         **given
@@ -129,6 +131,11 @@ def our_names(wanted: Iterable[str], columns: Mapping[str, str], there: Iterable
     ours = {theirs: name for name, theirs in columns.items()}
     known = set(there)
     return [name if name in known else ours.get(name, name) for name in wanted]
+
+
+def their_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns that stand under groups.PARAMS."""
+    return [name for name in map(str, frame.columns) if name.startswith(PARAMS)]
 
 
 def need(frame: pd.DataFrame, names: Iterable[str], where: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.groups import OPTIMIZER_PATH, PARAMS, own_name, prefixed
+from analysis.groups import OPTIMIZER_PATH, own_name, prefixed
+from analysis.read.names import their_columns
 from scaling.schema import DIVERGED
 
 NONE = "none"  # the value of a param in groups whose trials do not have it
@@ -155,8 +156,7 @@ def one_trial_per_seed(
 
 def _named_params(trials: pd.DataFrame) -> str:
     """What group_by and tuned can name, as its project calls it."""
-    theirs = [name for name in trials if str(name).startswith(PARAMS)]
-    names = theirs or set(trials.columns) - _NOT_A_GROUP
+    names = their_columns(trials) or set(trials.columns) - _NOT_A_GROUP
     return ", ".join(sorted({own_name(str(name)) for name in names}))
 
 
