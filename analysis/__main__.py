@@ -10,7 +10,9 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from importlib.resources import files
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -23,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from analysis.command_line import as_meant, explain, free_port
 from analysis.errors import AnalysisError
+from scaling.commands import command, exit_with_version, options_of
 from scaling.schema import one_line
 
 if TYPE_CHECKING:
@@ -256,7 +259,7 @@ def flat_names(columns: Any, prefix: str = "") -> dict[str, str]:
 def _command(overrides: list[str]) -> str:
     from analysis.read.stores import public_uri
 
-    return shlex.join(["python", "-m", "analysis", *(public_uri(word) for word in overrides)])
+    return command("report", *(public_uri(word) for word in overrides))
 
 
 def _browse(uri: str, port: int) -> str:
@@ -306,6 +309,7 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors in many lines
     try:
+        exit_with_version(sys.argv[1:])
         sys.argv[1:] = _read_command_line(sys.argv[1:])
         _main()
     except AnalysisError as error:
@@ -328,10 +332,13 @@ def _read_command_line(words: list[str]) -> list[str]:
     parser = get_args_parser()
 
     def refuse(message: str) -> None:
-        raise AnalysisError(f"{message}; python -m analysis --help shows what there is")
+        raise AnalysisError(f"{message}; {command('report', '--help')} lists the options")
 
     parser.error = refuse  # pyright: ignore[reportAttributeAccessIssue]
     flags = parser.parse_intermixed_args(words)
+    if flags.help:
+        print(help_text())
+        raise SystemExit(0)
     if flags.multirun:
         raise AnalysisError("-m: a report is one run; compare=[a,b] compares studies")
     if flags.experimental_rerun is not None:
@@ -343,6 +350,40 @@ def _read_command_line(words: list[str]) -> list[str]:
             raise AnalysisError(f"{word}: there is no such option to add")
     options = [word for word in words if word not in flags.overrides]
     return [*options, *map(as_meant, flags.overrides)]
+
+
+def help_text() -> str:
+    """What --help prints: Hydra's own would not have the comments."""
+    folder = files("conf.analysis")
+    examples = [
+        ("study=linear_regression",),
+        ("compare=[small,large]",),
+        ("study=mine", "targets=[0.5]", "group_by=[optimizer.name]"),
+        ("source=curves_csv", "source.path=curves.csv", "source.columns.loss=val_loss"),
+        ("source=mlflow", "source.experiment=my_experiment", "targets=[0.5]"),
+    ]
+    sources = []
+    for kind in SOURCES:
+        text = folder.joinpath("source", f"{kind}.yaml").read_text(encoding="utf-8")
+        sources.append(indent(text.strip(), "  "))
+    return "\n".join(
+        [
+            f"{command('report')} study=NAME [option=value ...]",
+            "Reads the trials of a study, finds the steps to each target at every batch size, fits",
+            "the critical batch size, and writes a page, figures, tables and summary.json.",
+            "",
+            "examples:",
+            *(f"  {command('report', *words)}" for words in examples),
+            "",
+            "options (conf/analysis/config.yaml):",
+            indent(options_of(folder.joinpath("config.yaml").read_text(encoding="utf-8")), "  "),
+            "",
+            "source, whose runs are read (conf/analysis/source):",
+            *sources,
+            "",
+            "--version prints the version; --cfg job prints the configuration.",
+        ]
+    )
 
 
 def _options() -> list[str]:

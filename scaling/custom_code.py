@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from scaling.config import ConfigError
 from scaling.draws import CONSTRUCTION, drawing
+from scaling.limits import ConfigError
 
 _EXTRAS = {"pytorch_optimizer": "optimizers"}  # package -> our extra that installs it
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from scaling.optimizers.stack import StackOptimizer, start_optimizer
-from scaling.tasks import Batch, Params, Streams, Task
+from scaling.tasks.streams import Batch, Streams
+from scaling.tasks.task import Params, Task
 from scaling.trial import Trial
 
 

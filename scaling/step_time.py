@@ -9,7 +9,7 @@ import torch
 
 from scaling.draws import kept_draws
 from scaling.stack import Stack
-from scaling.tasks import make_task
+from scaling.tasks.make import make_task
 from scaling.train import take_step
 from scaling.trial import Trial
 

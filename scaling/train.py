@@ -19,7 +19,8 @@ from scaling.outcome import Curve, Watch
 from scaling.result import TrialResult
 from scaling.schedules import lr_factor, next_evaluation
 from scaling.stack import Stack, StackState
-from scaling.tasks import Params, Task, make_task
+from scaling.tasks.make import make_task
+from scaling.tasks.task import Params, Task
 from scaling.trial import Trial
 
 TRAINING_LOSS = "training loss"

@@ -11,22 +11,20 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
 from scaling import schema
-from scaling.config import (
-    ConfigError,
-    CustomOptimizerConfig,
-    CustomTaskConfig,
-    OptimizerConfig,
-    TrialConfig,
-)
+from scaling.config import TrialConfig
 from scaling.custom_code import first_line
 from scaling.draws import EVALUATION, drawing
+from scaling.limits import ConfigError
+from scaling.optimizers.config import CustomOptimizerConfig, OptimizerConfig
 from scaling.optimizers.custom import optimizer_content
 from scaling.optimizers.stack import check_optimizer
 from scaling.schema import recorded_name
-from scaling.tasks import Params, Task, make_task
+from scaling.tasks.config import CustomTaskConfig
 from scaling.tasks.custom import content_hash
+from scaling.tasks.make import make_task
 from scaling.tasks.noise import noise_task
 from scaling.tasks.supervised import SupervisedTask
+from scaling.tasks.task import Params, Task
 from scaling.validation import validate, validate_names
 
 SHARED_BY_STARTS = (  # trials that differ in nothing of this start alike

@@ -1,4 +1,4 @@
-"""Train trials: `python -m sweeps batch_size=64`, `python -m sweeps -m study=linear_regression`."""
+"""Train trials: `sweep batch_size=64`, `sweep -m study=linear_regression`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
+from scaling.commands import exit_with_version
 from scaling.schema import without_password
 from sweeps.compose import schema as config_schema
 from sweeps.messages import one_line_errors, one_line_interruption, one_line_warning
@@ -27,7 +28,7 @@ def job(config: DictConfig) -> float:
 
 
 def main() -> None:
-    """The console script."""
+    exit_with_version(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself, in many lines
     warnings.showwarning = one_line_warning
     logging.setLogRecordFactory(_record_without_passwords)

@@ -1,4 +1,4 @@
-"""Run the studies of theory, and write one page of them: `python -m sweeps.all [study ...]`.
+"""Run the studies of theory, and write one page of them: `all [study ...]`.
 
 A plain loop over the commands that one would start by hand: each study's sweep and report, in the
 end the page. Started again it goes on where it was stopped, as the sweeps do.
@@ -6,6 +6,7 @@ end the page. Started again it goes on where it was stopped, as the sweeps do.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scaling.one_line_parser import OneLineParser
+from scaling.commands import FORM, MODULES, OneLineParser, command
 from sweeps.compose.study_files import chosen_studies
 from sweeps.messages import one_line_errors, one_line_interruption
 
@@ -56,24 +57,24 @@ class Loop:
             print(f"\n[{number} of {len(self.names)}] {choice}{left}", flush=True)
             self.run_study(choice, self.names[choice])
         chosen = ",".join(self.names.values())
-        self.step("the page", ["analysis", f"all=[{chosen}]"])
+        self.step("the page", ["report", f"all=[{chosen}]"])
 
     def run_study(self, choice: str, name: str) -> None:
         own = ["--config-dir", self.config_dir] if self.config_dir else []
         folder = self.records.get(choice, Path("runs", name))
         before, began = _newest_journal(folder), time.monotonic()
-        code = self.step(f"{choice}, its sweep", ["sweeps", *own, "-m", f"study={choice}"])
+        code = self.step(f"{choice}, its sweep", ["sweep", *own, "-m", f"study={choice}"])
         if code > 1:  # 1: some trials failed, the report says of the others what they say
             return
         page = Path("reports", name, "report.html")
         if not page.exists() or page.stat().st_mtime < _newest_journal(folder):
-            self.step(f"{choice}, its report", ["analysis", f"study={name}"])
+            self.step(f"{choice}, its report", ["report", f"study={name}"])
         if before == 0 and choice in STUDIES:  # else part of it was on record
             self.expected += STUDIES[choice]
             self.taken += time.monotonic() - began
 
-    def step(self, what: str, command: Sequence[str]) -> int:
-        code = run_module(command)
+    def step(self, what: str, words: Sequence[str]) -> int:
+        code = run_command(words)
         if code:
             self.failed.append(f"{what} (exit code {code})")
         return code
@@ -89,9 +90,11 @@ class Loop:
         return f": {about} {time_left} left, less where trials are on record"
 
 
-def run_module(command: Sequence[str]) -> int:
-    """`python -m command...` to its end; an interruption is passed on, and waited for."""
-    process = subprocess.Popen([sys.executable, "-m", *command], start_new_session=True)
+def run_command(words: Sequence[str]) -> int:
+    """A command of this package to its end; an interruption is passed on, and waited for."""
+    name, *arguments = words
+    module = ["sweeps.command", name] if FORM in os.environ else [MODULES[name]]
+    process = subprocess.Popen([sys.executable, "-m", *module, *arguments], start_new_session=True)
     interrupted = False
     while True:
         try:
@@ -132,7 +135,12 @@ def record_folders(choices: Iterable[str], config_dir: str | None) -> dict[str, 
 
 
 def main() -> None:
-    parser = OneLineParser(prog="python -m sweeps.all", description=__doc__)
+    parser = OneLineParser(
+        "all",
+        "Train the studies of theory, write their reports and one page of them. What is on record "
+        "is not trained again.",
+        f"  {command('all')}\n  {command('all', 'minimum_norm', 'one_step_lr')}",
+    )
     parser.add_argument("study", nargs="*", help=f"default: {', '.join(STUDIES)}")
     parser.add_argument("--config-dir", help="a folder of yours with study/*.yaml")
     arguments = parser.parse_args()

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
-from scaling.config import ConfigError
+from scaling.commands import command, exit_with_version
+from scaling.limits import ConfigError
 
 
 def key_values(
-    arguments: Sequence[str], known: Collection[str], usage: str, others: bool = False
+    name: str, known: Collection[str], usage: str, others: bool = False
 ) -> dict[str, str]:
-    """The arguments by key; ConfigError for what is none, stands twice, or is not known.
+    """The arguments of a command by key; ConfigError for one that is not key=value, is given
+    twice, or is not known.
 
     others: keys beside the known ones may be given.
     """
+    arguments = sys.argv[1:]
+    exit_with_version(arguments)
+    usage = f"{command(name)} {usage}"
     if not arguments or set(arguments) & {"-h", "--help"}:
         print(usage)
         raise SystemExit(0 if arguments else 2)
@@ -32,7 +37,3 @@ def key_values(
             raise ConfigError(key, value, f"stands twice, the first time as {found[key]}")
         found[key] = value
     return found
-
-
-def given() -> list[str]:
-    return sys.argv[1:]

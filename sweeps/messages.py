@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, TypeGuard, cast
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 from scaling.record.journal import JournalError, RecordError
 from scaling.schema import one_line
 from scaling.store.check import StoreError

@@ -18,12 +18,12 @@ from hydra.core.utils import configure_log, setup_globals
 from omegaconf import DictConfig
 
 from scaling import schema
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 from scaling.step_time import Block, time_steps
 from scaling.store.check import StoreError, store_message
 from scaling.store.client import Store
 from scaling.trial import Trial
-from sweeps.compose.launch import compose_jobs
+from sweeps.compose.launch import compose_jobs, say_report
 from sweeps.messages import one_line_errors
 from sweeps.run.jobs import prepare_jobs
 from sweeps.run.provenance import sweep_record
@@ -55,7 +55,7 @@ def probe(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequ
             blocks = time_steps(trials[number])
             with _store_errors(resolved):
                 _write(store, jobs[number], trials[number], blocks, tags)
-    log.info("report: python -m analysis study=%s", study.name)
+    say_report(study.name)
 
 
 def distinct_shapes(trials: Sequence[Trial]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Register a trial's network as an MLflow model: `python -m sweeps.register study=colours`."""
+"""Register a trial's network as an MLflow model: `register study=colours`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 import warnings
 
 from scaling import schema
-from scaling.config import ConfigError, StudyConfig
+from scaling.config import StudyConfig
+from scaling.limits import ConfigError
 from scaling.store.read_back import RunReader, trial_of
 from scaling.validation import validate_study
-from sweeps.command_line import given, key_values
+from sweeps.command_line import key_values
 from sweeps.messages import one_line_errors, one_line_warning
 
-USAGE = """python -m sweeps.register study=<name> [batch_size=<B> lr=<lr> <param>=<value> ..]
+USAGE = """study=<name> [batch_size=<B> lr=<lr> <param>=<value> ..]
 Registers the network of a cell's best trial (least last held-out loss) as an MLflow model.
   study         and any params of its trials, which name the cell
   run_id        instead of these: one trial's run
@@ -75,7 +76,7 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     warnings.showwarning = one_line_warning
     with one_line_errors():
-        print(register(key_values(given(), KEYS, USAGE, others=True)))
+        print(register(key_values("register", KEYS, USAGE, others=True)))
 
 
 if __name__ == "__main__":

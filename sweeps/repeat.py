@@ -1,4 +1,4 @@
-"""Train a recorded trial again and compare: `python -m sweeps.repeat run_id=<id>`.
+"""Train a recorded trial again and compare: `repeat run_id=<id>`.
 
 On the same machine, versions and thread count every recorded number comes again, bit for bit; else
 the first step that differs is shown, and the largest difference. Nothing is written anywhere.
@@ -23,11 +23,11 @@ from scaling.result import TrialResult
 from scaling.store.read_back import History, RunError, RunReader, StoredRun, trial_of
 from scaling.train import Evaluation, TrainState, train
 from scaling.trial import Trial
-from sweeps.command_line import given, key_values
+from sweeps.command_line import key_values
 from sweeps.messages import one_line_errors, one_line_warning
 from sweeps.run.provenance import sweep_record
 
-USAGE = """python -m sweeps.repeat run_id=<id> [tracking.uri=<store>] [task.path=<module.Class>]
+USAGE = """run_id=<id> [tracking.uri=<store>] [task.path=<module.Class>]
 Trains the trial of an MLflow run again and compares; nothing is written to the store.
   run_id        of a finished trial, from MLflow's pages or a report
   tracking.uri  the store; default MLFLOW_TRACKING_URI, else ./mlflow.db
@@ -178,7 +178,7 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     warnings.showwarning = one_line_warning
     with one_line_errors():
-        arguments = key_values(given(), KEYS, USAGE)
+        arguments = key_values("repeat", KEYS, USAGE)
         if "run_id" not in arguments:
             raise RunError("run_id: missing; it stands at the top of the run's page in MLflow")
         uri = schema.resolve_tracking_uri(arguments.get("tracking.uri"))

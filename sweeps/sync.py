@@ -1,4 +1,4 @@
-"""Write a study's journals into an MLflow store: `python -m sweeps.sync runs/linear_regression`.
+"""Write a study's journals into an MLflow store: `sync runs/linear_regression`.
 
 For records made where no store could be reached, for another store, or after a crash. Any part of
 it may be repeated at any time; the store has every run and every point once in the end.
@@ -10,8 +10,8 @@ import logging
 import sys
 from pathlib import Path
 
+from scaling.commands import OneLineParser, command
 from scaling.config import StudyConfig
-from scaling.one_line_parser import OneLineParser
 from scaling.schema import resolve_tracking_uri
 from scaling.store.check import StoreError
 from scaling.store.writer import Destination, LeftOut, Writer
@@ -60,7 +60,13 @@ def _incomplete(folder: Path, written: int, left_out: LeftOut) -> str:
 
 
 def main() -> None:
-    parser = OneLineParser(prog="python -m sweeps.sync", description=__doc__)
+    parser = OneLineParser(
+        "sync",
+        "Write a study's record into an MLflow store: a record made without a store, or for another"
+        "\nstore, or after a crash. It can be repeated at any time; no run is written twice.",
+        f"  {command('sync', 'runs/linear_regression')}\n"
+        f"  {command('sync', 'runs/linear_regression', 'tracking.uri=http://host:5000')}",
+    )
     parser.add_argument("record_dir", type=Path, help="the study's folder, runs/<study>")
     parser.add_argument("--uri", help="the store; default MLFLOW_TRACKING_URI, else ./mlflow.db")
     key = "tracking.uri="  # as every other command calls it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 
@@ -20,6 +21,30 @@ def run(module: str, *arguments: str, cwd: Path, **environment: str) -> subproce
         check=False,
         timeout=300,
     )
+
+
+CONSOLE_SCRIPT = """import sys
+from sweeps.command import main
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+
+
+def console(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+    """`batch-scaling arguments...`, from a script in a folder of its own, as pip writes it."""
+    env = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "batch-scaling"
+        script.write_text(CONSOLE_SCRIPT)
+        return subprocess.run(
+            [sys.executable, str(script), *arguments],
+            cwd=cwd,
+            env=env | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
 
 
 def sweeps(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:

@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 
 from analysis import __main__ as analysis
-from scaling.config import OPTIMIZERS, SCHEDULES, TASKS
+from scaling.config import SCHEDULES
 from scaling.data.config import DATASETS
 from scaling.models.config import LAYOUTS
+from scaling.optimizers.config import OPTIMIZERS
+from scaling.tasks.config import TASKS
 from sweeps import __main__ as sweeps
 from tests.scaling.data.archives import batches, write_folder
 

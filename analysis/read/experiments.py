@@ -20,7 +20,8 @@ from analysis.read.names import (
 from analysis.read.resumed import abandoned, without_abandoned
 from analysis.read.runs import read_curves
 from analysis.read.selection import question_params
-from analysis.read.stores import PARENT, StoredRuns, Wanted, read_store
+from analysis.read.store_database import read_store
+from analysis.read.stores import PARENT, StoredRuns, Wanted
 from analysis.read.trials import OF_A_CURVE, OF_A_TRIAL, check_losses, complete_trials
 from analysis.read.values import labels, seeds
 from scaling import schema

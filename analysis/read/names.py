@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -137,6 +139,17 @@ def need(frame: pd.DataFrame, names: Iterable[str], where: str) -> None:
                 f"{where} has no column {name}{suggestion(name, frame.columns)}; "
                 f"name it with source.columns.{name}=..."
             )
+
+
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Raise AnalysisError for a name that two columns of a file have."""
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        places = [str(i + 1) for i, name in enumerate(names) if name == repeated[0]]
+        raise AnalysisError(
+            f"source.path={path}: column {repeated[0]} stands {len(places)} times in the header "
+            f"(as number {' and '.join(places)}); rename or delete all but one"
+        )
 
 
 def _bare(name: str) -> str:

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.read.store_database import read_store
 from analysis.read.stored_values import check_values
-from analysis.read.stores import CURVE_METRICS, StoredRuns, Wanted, read_store
+from analysis.read.stores import CURVE_METRICS, StoredRuns, Wanted
 from scaling import schema
+from scaling.commands import command
 
 # A run that lacks one of these cannot be placed in the study's grid.
 REQUIRED_PARAMS = (
@@ -109,7 +111,7 @@ def _countable(
     if trials.empty:
         raise AnalysisError(
             f"study={study}: the experiment has no trials (runs tagged {schema.KIND}=trial); "
-            f"run `python -m sweeps -m study={study}` first"
+            f"run `{command('sweep', '-m', f'study={study}')}` first"
         )
     left_out = []
     finished = trials[trials["status"] == "FINISHED"]
@@ -139,7 +141,7 @@ def _countable(
         needed = ", ".join(REQUIRED_PARAMS)
         raise AnalysisError(
             f"study={study}: no finished trial has an outcome, a loss curve and the params "
-            f"{needed}; was this experiment written by `python -m sweeps`?"
+            f"{needed}; was this experiment written by `{command('sweep')}`?"
         )
     if not complete.all():
         n = int((~complete).sum())

@@ -21,6 +21,7 @@ from analysis.report.files import MIME, csv_bytes, data_uri, file_errors, file_n
 from analysis.report.page import environment
 from analysis.report.prediction_table import Block, blocks
 from analysis.report.predictions import COLUMNS, HOLDS
+from scaling.commands import command
 
 PAGE, TABLE = "all.html", "all.csv"
 _NUMBERS = ("predicted", "tolerance", "measured", "standard_error", "low", "high")
@@ -53,6 +54,11 @@ class StudyReport:
     predictions: list[dict[str, Any]] = field(default_factory=list)
     figure: dict[str, Any] | None = None
     link: str | None = None
+
+    @property
+    def command(self) -> str:
+        """What writes the report."""
+        return command("report", f"study={self.study}")
 
     @property
     def broken(self) -> list[dict[str, Any]]:
@@ -99,7 +105,7 @@ def read_report(study: str, folder: Path) -> StudyReport:
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise AnalysisError(
             f"{own}: is no report that can be read ({error}); write it again with "
-            f"python -m analysis study={study}"
+            + command("report", f"study={study}")
         ) from None
 
 
@@ -138,8 +144,7 @@ def all_rows(reports: Sequence[StudyReport]) -> pd.DataFrame:
 def all_lines(reports: Sequence[StudyReport]) -> list[str]:
     """For the terminal: a line a study."""
     return [
-        f"{one.study}: {one.verdict or one.held}"
-        + ("" if one.link else f"; python -m analysis study={one.study}")
+        f"{one.study}: {one.verdict or one.held}" + ("" if one.link else f"; {one.command}")
         for one in ordered(reports)
     ]
 
@@ -161,7 +166,7 @@ def write_all(studies: Sequence[str], folder: Path, commands: Sequence[str]) -> 
     if all(one.link is None for one in reports):
         raise AnalysisError(
             f"all=[{','.join(studies)}]: {folder} has no report of any of them; write them first, "
-            f"python -m analysis study={studies[0]}"
+            + command("report", f"study={studies[0]}")
         )
     table = csv_bytes(all_rows(reports))
     page = environment().get_template("all.html.j2")

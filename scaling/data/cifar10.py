@@ -14,11 +14,11 @@ from typing import IO, cast
 
 import numpy as np
 
-from scaling.config import ConfigError
 from scaling.data.cifar10_pickle import BatchError, load_batch
 from scaling.data.config import CIFAR10_CLASSES, Cifar10Config
 from scaling.data.download import download_once
 from scaling.data.images import Bytes, Images, existing_file
+from scaling.limits import ConfigError
 
 ARCHIVE_NAME = "cifar-10-python.tar.gz"
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"

@@ -1,11 +1,17 @@
-"""Typed configuration of the group `data`: the fields and their defaults, one class per source.
-
-Values are checked by scaling.data.validation.
-"""
+"""Fields, defaults and limits of the group `data`, one class per source."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from scaling.limits import MISSING, ConfigError, check_limits, limited
+
+MOST_SEED = 2**32 - 1
+MOST_IMAGES = 10_000_000
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 
 
 @dataclass
@@ -15,10 +21,10 @@ class DataConfig:
     num_colours and palette_seed are for k-means alone; a file brings its own number of colours.
     """
 
-    name: str = "???"
-    palette: str | None = None
-    num_colours: int = 24
-    palette_seed: int = 0
+    name: str = MISSING
+    palette: str | None = limited(None)
+    num_colours: int = limited(24, least=2, most=256)  # labels are stored in one byte
+    palette_seed: int = limited(0, least=0, most=MOST_SEED)
 
 
 @dataclass
@@ -29,11 +35,11 @@ class PhotosConfig(DataConfig):
     """
 
     name: str = "photos"
-    side: int = 32
-    train_images: int = 5000
-    held_out_images: int = 1000
-    held_out_fraction: float = 0.25
-    seed: int = 0
+    side: int = limited(32, least=1, most=1024)
+    train_images: int = limited(5000, least=1, most=MOST_IMAGES)
+    held_out_images: int = limited(1000, least=1, most=MOST_IMAGES)
+    held_out_fraction: float = limited(0.25, above=0, below=1)
+    seed: int = limited(0, least=0, most=MOST_SEED)
 
 
 @dataclass
@@ -41,9 +47,9 @@ class Cifar10Config(DataConfig):
     """CIFAR-10, its own split. path: the archive or a folder of its batches; null: download it."""
 
     name: str = "cifar10"
-    path: str | None = None
-    url: str = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-    classes: list[str] = field(default_factory=lambda: ["horse"])
+    path: str | None = limited(None)
+    url: str = limited("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz")
+    classes: list[str] = limited(["horse"], among=CIFAR10_CLASSES)
 
 
 @dataclass
@@ -51,9 +57,9 @@ class ImageFolderConfig(DataConfig):
     """Every image file below a folder; held out by the hash of a file's name in the folder."""
 
     name: str = "image_folder"
-    folder: str = "???"
-    side: int = 32
-    held_out_fraction: float = 0.2
+    folder: str = limited(MISSING)
+    side: int = limited(32, least=1, most=1024)
+    held_out_fraction: float = limited(0.2, above=0, below=1)
 
 
 @dataclass
@@ -61,9 +67,9 @@ class NpzConfig(DataConfig):
     """Arrays `train` and `held_out`, or `images` split at random, of a NumPy .npz file."""
 
     name: str = "npz"
-    path: str = "???"
-    held_out_fraction: float = 0.2
-    seed: int = 0
+    path: str = limited(MISSING)
+    held_out_fraction: float = limited(0.2, above=0, below=1)
+    seed: int = limited(0, least=0, most=MOST_SEED)
 
 
 DATASETS: dict[str, type[DataConfig]] = {
@@ -72,15 +78,13 @@ DATASETS: dict[str, type[DataConfig]] = {
     "image_folder": ImageFolderConfig,
     "npz": NpzConfig,
 }
-CIFAR10_CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+
+
+def validate_data(config: DataConfig) -> None:
+    """Raise ConfigError for the first value that no data set can have; reads no file."""
+    if type(config) is not DATASETS.get(config.name):
+        raise ConfigError("data.name", config.name, f"must be one of {', '.join(DATASETS)}")
+    check_limits(config, "data.")
+    if isinstance(config, Cifar10Config) and not config.classes:
+        allowed = f"must be one or more of {', '.join(CIFAR10_CLASSES)}"
+        raise ConfigError("data.classes", config.classes, allowed)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 
 CHUNK_BYTES = 2**20
 TIMEOUT_SECONDS = 60.0  # without a byte

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scaling.config import ConfigError
 from scaling.data.config import ImageFolderConfig
 from scaling.data.images import Bytes, Images
+from scaling.limits import ConfigError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 
 Bytes = NDArray[np.uint8]
 

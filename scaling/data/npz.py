@@ -6,9 +6,9 @@ import zipfile
 
 import numpy as np
 
-from scaling.config import ConfigError
 from scaling.data.config import NpzConfig
 from scaling.data.images import Bytes, Images, existing_file
+from scaling.limits import ConfigError
 
 
 def read_npz(config: NpzConfig) -> Images:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.config import ConfigError
 from scaling.data.images import Bytes, existing_file
+from scaling.limits import ConfigError
 
 Palette = NDArray[np.float32]
 

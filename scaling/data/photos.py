@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.config import ConfigError
 from scaling.data.config import PhotosConfig
 from scaling.data.images import Bytes, Images
+from scaling.limits import ConfigError
 
 LARGEST_SCALE = 3.0  # a crop's side in the photograph over the side of the image made of it
 LEAST_CONTRAST = 8.0  # standard deviation of grey over a crop, of 255: clear sky has none

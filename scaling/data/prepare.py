@@ -13,11 +13,10 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from scaling.data.cache import read_arrays, read_key, write_arrays, write_key
-from scaling.data.config import DataConfig
+from scaling.data.config import DataConfig, validate_data
 from scaling.data.images import Bytes, Images
 from scaling.data.palette import fit_palette, nearest_colour, read_palette
 from scaling.data.sources import load_images, source_signature
-from scaling.data.validation import validate_data
 
 FORMAT = 1  # of what is kept; a higher number leaves the older files alone
 READERS = ("numpy", "pillow", "scikit-learn")  # another version may give other pixels or colours

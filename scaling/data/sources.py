@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from scaling.config import ConfigError
 from scaling.data import cifar10, image_folder, npz, photos
 from scaling.data.config import (
     DATASETS,
@@ -16,6 +15,7 @@ from scaling.data.config import (
     PhotosConfig,
 )
 from scaling.data.images import Images, existing_file
+from scaling.limits import ConfigError
 
 
 def load_images(config: DataConfig, cache_folder: Path) -> Images:

@@ -1,10 +1,10 @@
-"""Fields, defaults and checks of a colourization network's configuration; light to import."""
+"""Fields, defaults and limits of a colourization network's configuration; light to import."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scaling.config import MISSING, ConfigError
+from scaling.limits import MISSING, ConfigError, check_limits, limited
 
 
 @dataclass(frozen=True)
@@ -36,30 +36,25 @@ class ColourizationModelConfig:
     together, null for the whole batch. norm_groups: most groups of a group normalisation.
     """
 
-    name: str = MISSING
-    kernel_size: int = 3
-    in_channels: int = 1
-    num_filters: int = 32
-    num_colours: int = 24
-    norm: str = "batch"
-    ghost_batch_size: int | None = None
-    norm_groups: int = 4
+    name: str = limited(MISSING, among=LAYOUTS)
+    kernel_size: int = limited(3, among=KERNEL_SIZES)
+    in_channels: int = limited(1, least=1, most=MOST)
+    num_filters: int = limited(32, least=1, most=MOST)
+    num_colours: int = limited(24, least=2, most=MOST)
+    norm: str = limited("batch", among=NORMS)
+    ghost_batch_size: int | None = limited(None, least=1, most=MOST)
+    norm_groups: int = limited(4, least=1, most=MOST)
+
+
+MODELS = dict.fromkeys(LAYOUTS, ColourizationModelConfig)
 
 
 def validate_model(config: ColourizationModelConfig) -> None:
     """Raise ConfigError for the first value that no network can have."""
-    _member("model.name", config.name, tuple(LAYOUTS))
-    _member("model.kernel_size", config.kernel_size, KERNEL_SIZES)
-    _whole("model.in_channels", config.in_channels, 1)
-    _whole("model.num_filters", config.num_filters, 1)
-    _whole("model.num_colours", config.num_colours, 2)
-    _member("model.norm", config.norm, NORMS)
-    _whole("model.norm_groups", config.norm_groups, 1)
-    if config.ghost_batch_size is not None:
-        _whole("model.ghost_batch_size", config.ghost_batch_size, 1)
-        if config.norm != "batch":
-            allowed = f"needs model.norm=batch, not {config.norm}; set it to null"
-            raise ConfigError("model.ghost_batch_size", config.ghost_batch_size, allowed)
+    check_limits(config, "model.")
+    if config.ghost_batch_size is not None and config.norm != "batch":
+        allowed = f"requires model.norm=batch, not {config.norm}; set it to null"
+        raise ConfigError("model.ghost_batch_size", config.ghost_batch_size, allowed)
 
 
 def check_images(config: ColourizationModelConfig, shape: tuple[int, ...]) -> None:
@@ -77,13 +72,3 @@ def check_side(key: str, side: int) -> None:
     """Raise ConfigError for a side that cannot be halved twice and doubled back."""
     if not 4 <= side <= MOST or side % 4:
         raise ConfigError(key, side, f"must be a multiple of 4 from 4 to {MOST}")
-
-
-def _member(key: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed or type(value) is not type(allowed[0]):
-        raise ConfigError(key, value, f"must be one of {', '.join(map(str, allowed))}")
-
-
-def _whole(key: str, value: int, least: int) -> None:
-    if type(value) is not int or not least <= value <= MOST:
-        raise ConfigError(key, value, f"must be a whole number from {least} to {MOST}")

@@ -1,4 +1,4 @@
-"""What a colourization network counts: `python -m scaling.models.counts pool_upsample --side 32`.
+"""What a colourization network counts, by its layers and by closed forms.
 
 layer_counts goes through the layers of the network itself; the closed forms below are derived by
 hand and know nothing of it. In the formulas k = kernel_size, I = in_channels, F = num_filters,
@@ -16,10 +16,10 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from scaling.config import ConfigError
+from scaling.commands import OneLineParser, command
+from scaling.limits import ConfigError
 from scaling.models.colourization import ColourizationNet
 from scaling.models.config import LAYOUTS, ColourizationModelConfig, check_side, validate_model
-from scaling.one_line_parser import OneLineParser
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,11 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; exit code 2 and one line for what cannot be counted."""
     default = ColourizationModelConfig()
-    parser = OneLineParser(prog="python -m scaling.models.counts", description="Count a network.")
+    parser = OneLineParser(
+        "counts",
+        "Count the parameters and multiplications of a colourization network.",
+        f"  {command('counts', 'pool_upsample', '--side', '32')}",
+    )
     parser.add_argument("name", help=", ".join(LAYOUTS))
     for key in ("kernel_size", "num_filters", "num_colours", "in_channels"):
         option = f"--{key.replace('_', '-')}"

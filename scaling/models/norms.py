@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 from scaling.models.config import ColourizationModelConfig
 
 

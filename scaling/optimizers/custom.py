@@ -19,8 +19,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from scaling.config import ConfigError, CustomOptimizerConfig
 from scaling.custom_code import digest_of_sources, first_line, module_of
+from scaling.limits import ConfigError
+from scaling.optimizers.config import CustomOptimizerConfig
 
 Leaves = dict[str, Tensor]
 Shaped = Callable[[Leaves], Leaves]  # views of one trial's leaves in their own shapes

@@ -9,10 +9,12 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from scaling.config import ConfigError, CustomOptimizerConfig, PreconditionedConfig, TrialConfig
+from scaling.config import TrialConfig
+from scaling.limits import ConfigError
 from scaling.optimizers import builtin as optimizers
+from scaling.optimizers.config import CustomOptimizerConfig, PreconditionedConfig
 from scaling.optimizers.custom import CustomOptimizers, Shaped, check_custom_optimizer
-from scaling.tasks import Params, Task, optimized
+from scaling.tasks.task import Params, Task, optimized
 
 
 class StackOptimizer(Protocol):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from scaling.commands import command
 from scaling.schema import without_password
 
 if TYPE_CHECKING:
@@ -229,5 +230,5 @@ def store_message(uri: str, error: BaseException) -> str:
     return (
         f"tracking.uri={shown}: the MLflow store cannot be opened or written ({reason}); "
         "check the address and your rights to write there, or record only (tracking.uri=none) and "
-        "write it later (python -m sweeps.sync)"
+        f"write it later ({command('sync')})"
     )

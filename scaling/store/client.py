@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 from uuid import NAMESPACE_OID, uuid5
 
+from scaling.commands import command
 from scaling.schema import note_text, sqlite_path
 from scaling.store.check import DATABASE, StoreError, checked, engine_of, with_limits
 
@@ -296,7 +297,7 @@ def _description(study: str, question: str) -> str:
         "A sweep is a parent run, with the question, the command and the answer in its note, and "
         "the report among its artifacts; a trial is a child run. Under *Views*: trials, loss vs "
         "steps, loss vs examples (seeds averaged), frontier (once there is a report).",
-        f"`python -m analysis study={study}` writes the report.",
+        f"`{command('report', f'study={study}')}` writes the report.",
     ]
     return "\n\n".join(paragraphs)
 

@@ -13,16 +13,13 @@ from typing import Any, NamedTuple
 import yaml
 
 from scaling import schema
-from scaling.config import (
-    ConfigError,
-    CustomOptimizerConfig,
-    CustomTaskConfig,
-    TrialConfig,
-    trial_config,
-)
+from scaling.config import TrialConfig, trial_config
+from scaling.limits import ConfigError
+from scaling.optimizers.config import CustomOptimizerConfig
 from scaling.schema import without_password
 from scaling.store.check import StoreError, store_message
 from scaling.store.client import quiet_mlflow
+from scaling.tasks.config import CustomTaskConfig
 from scaling.trial import Trial, prepare
 
 History = dict[int, float]  # step -> value

@@ -22,12 +22,13 @@ from mlflow.pyfunc.model import PythonModel
 from torch import nn
 
 from scaling import schema
-from scaling.config import ColourizationConfig, ConfigError, CustomTaskConfig
+from scaling.limits import ConfigError
 from scaling.models.config import ColourizationModelConfig
 from scaling.store.check import StoreError, store_message
 from scaling.store.read_back import ModelVersion, RunError, RunReader, StoredRun
-from scaling.tasks import make_task
+from scaling.tasks.config import ColourizationConfig, CustomTaskConfig
 from scaling.tasks.custom import make_custom_problem
+from scaling.tasks.make import make_task
 from scaling.tasks.supervised import SupervisedTask
 from scaling.trial import Trial
 

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scaling.config import ConfigError, TrialConfig
+from scaling.config import TrialConfig
 from scaling.data.config import DATASETS, DataConfig
 from scaling.data.palette import palette_text
 from scaling.data.prepare import Prepared, prepare_data
+from scaling.limits import ConfigError
 from scaling.models.colourization import ColourizationNet
 from scaling.models.config import ColourizationModelConfig, check_side, validate_model
 from scaling.models.counts import total_counts

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from scaling.config import ConfigError, CustomTaskConfig, TaskConfig, TrialConfig
+from scaling.config import TrialConfig
 from scaling.custom_code import digest_of_sources, first_line, module_of
 from scaling.draws import CONSTRUCTION, drawing
-from scaling.tasks import Task
+from scaling.limits import ConfigError
+from scaling.tasks.config import CustomTaskConfig, TaskConfig
+from scaling.tasks.task import Task
 
 if TYPE_CHECKING:
     from scaling.tasks.supervised import Problem

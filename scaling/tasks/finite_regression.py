@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scaling.config import ConfigError, FiniteRegressionConfig
+from scaling.limits import ConfigError
 from scaling.problem import drawn_examples
 from scaling.schema import TRAIN_EXAMPLES
-from scaling.tasks import Params, StackedTask
+from scaling.tasks.config import FiniteRegressionConfig
 from scaling.tasks.noise import Moments
 from scaling.tasks.regression import (
     TILE_WIDTH,
@@ -21,6 +21,7 @@ from scaling.tasks.regression import (
     squared_error_part_gradients,
 )
 from scaling.tasks.streams import Batch, Streams
+from scaling.tasks.task import Params, StackedTask
 
 Array = NDArray[np.float64]
 

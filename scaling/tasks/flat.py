@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 
 WEIGHTS, BUFFERS = "weights", "buffers"
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from scaling.config import LinearRegressionConfig
 from scaling.problem import power_law
-from scaling.tasks import Params, StackedTask
+from scaling.tasks.config import LinearRegressionConfig
 from scaling.tasks.noise import Moments
 from scaling.tasks.regression import (
     TILE_WIDTH,
@@ -17,6 +16,7 @@ from scaling.tasks.regression import (
     squared_error_part_gradients,
 )
 from scaling.tasks.streams import Batch, Streams
+from scaling.tasks.task import Params, StackedTask
 
 
 class LinearRegression(StackedTask):

@@ -7,9 +7,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from scaling.config import ConfigError, TrialConfig
-from scaling.tasks import Params, Task
+from scaling.config import TrialConfig
+from scaling.limits import ConfigError
 from scaling.tasks.streams import Batch
+from scaling.tasks.task import Params, Task
 
 Moments = dict[str, Tensor]  # trace and square, each [R] float64
 

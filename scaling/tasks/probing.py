@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scaling.config import ConfigError
 from scaling.draws import TRAINING, kept_draws, position, seed_draws
-from scaling.tasks import Params
+from scaling.limits import ConfigError
 from scaling.tasks.flat import WEIGHTS
 from scaling.tasks.streams import Batch
+from scaling.tasks.task import Params
 
 if TYPE_CHECKING:
     from scaling.tasks.supervised import SupervisedTask

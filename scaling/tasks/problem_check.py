@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from scaling.config import ConfigError
 from scaling.custom_code import first_line
 from scaling.draws import kept_draws
+from scaling.limits import ConfigError
 
 if TYPE_CHECKING:
     from scaling.tasks.supervised import Problem, SupervisedTask

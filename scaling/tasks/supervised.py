@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, vmap
 
-from scaling.config import ConfigError, TrialConfig
+from scaling.config import TrialConfig
 from scaling.draws import CONSTRUCTION, EVALUATION, drawing, kept_draws
+from scaling.limits import ConfigError
 from scaling.models.norms import batch_norm_refusal, recompute_statistics
-from scaling.tasks import Params
 from scaling.tasks.flat import WEIGHTS, FlatModule
 from scaling.tasks.probing import draws_numbers, no_stack
 from scaling.tasks.streams import Batch, Streams
+from scaling.tasks.task import Params
 
 HELD_OUT_CHUNK = 250  # examples evaluated at once
 STATISTICS_CHUNK = 256

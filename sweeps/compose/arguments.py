@@ -1,4 +1,4 @@
-"""The command line of `python -m sweeps`, read before Hydra reads it: what cannot be meant is one
+"""The command line of a sweep, read before Hydra reads it: what cannot be meant is one
 line, what can only be meant in one way is taken so."""
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from hydra.core.override_parser.types import (
     ValueType,
 )
 
-from scaling.config import ConfigError
+from scaling.commands import command
+from scaling.limits import ConfigError
 from sweeps.compose.grid import parse
+from sweeps.compose.help import help_text
 from sweeps.compose.known_keys import LISTS, OPTIONS, Refused, nearest
 
 GROUPS = ("study", "task", "model", "data", "optimizer", "schedule")
@@ -46,7 +48,10 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     flags = _flags(words)
     given = [_as_meant(word) for word in _joined(flags.overrides)]
     overrides = parse(given)
-    shows = any((flags.help, flags.hydra_help, flags.cfg, flags.info, flags.shell_completion))
+    if flags.help:
+        print(help_text(overrides))
+        raise SystemExit(0)
+    shows = any((flags.hydra_help, flags.cfg, flags.info, flags.shell_completion))
     trains = not shows
     multirun = _mode(overrides, flags.multirun) == "MULTIRUN"
     for override in overrides:
@@ -75,7 +80,7 @@ def _flags(words: Sequence[str]) -> argparse.Namespace:
         if not unknown:
             raise Refused(f"command line: {message}")
         near = nearest(unknown[1], [o for o in parser._option_string_actions if o[:2] == "--"])
-        hint = f"did you mean {near}?" if near else "python -m sweeps --hydra-help lists them"
+        hint = f"did you mean {near}?" if near else f"{command('sweep', '--hydra-help')} lists them"
         raise Refused(f"{unknown[1]}: there is no such option; {hint}")
 
     parser.error = refuse  # pyright: ignore[reportAttributeAccessIssue]
@@ -91,7 +96,7 @@ def _flags(words: Sequence[str]) -> argparse.Namespace:
     if len(several) > 1:
         raise Refused(f"{' '.join(several)}: only one of these at a time")
     if flags.experimental_rerun is not None:
-        raise Refused("--experimental-rerun: use python -m sweeps.repeat run_id=..")
+        raise Refused(f"--experimental-rerun: use {command('repeat')} run_id=..")
     if flags.resolve and not (flags.cfg or flags.help):
         raise Refused("--resolve: goes with --cfg: --cfg job --resolve")
     return flags

@@ -8,7 +8,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from scaling.config import ConfigError, StudyConfig
+from scaling.config import StudyConfig
+from scaling.limits import ConfigError
 from scaling.validation import validate_study
 from sweeps.compose.folders import check_folder, hide_passwords, make
 from sweeps.messages import one_line_errors

@@ -15,7 +15,7 @@ from hydra.core.utils import JobRuntime, setup_globals
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 from sweeps.compose.arguments import CommandLine
 from sweeps.compose.compose import hydra_config, task_part
 from sweeps.compose.folders import check_places, job_directory

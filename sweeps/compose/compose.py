@@ -23,7 +23,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 
 
 @dataclass(frozen=True)

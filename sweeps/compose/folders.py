@@ -14,7 +14,8 @@ from pathlib import Path
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from scaling.config import ConfigError, StudyConfig
+from scaling.config import StudyConfig
+from scaling.limits import ConfigError
 from scaling.schema import NO_STORE, resolve_tracking_uri
 from scaling.store.check import check_address
 from scaling.validation import validate_study

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 from sweeps.compose.hydra_errors import unreadable
 from sweeps.compose.known_keys import Refused
 

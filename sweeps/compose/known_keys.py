@@ -10,9 +10,13 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.conf import HydraConf
 
-from scaling.config import OPTIMIZERS, TASKS, ConfigError, TrialConfig
+from scaling.commands import command
+from scaling.config import TrialConfig
 from scaling.data.config import DATASETS
+from scaling.limits import ConfigError
 from scaling.models.config import LAYOUTS, ColourizationModelConfig
+from scaling.optimizers.config import OPTIMIZERS
+from scaling.tasks.config import TASKS
 
 CHOICES: dict[str, Mapping[str, type]] = {
     "task": TASKS,
@@ -60,10 +64,10 @@ def known_keys() -> tuple[str, ...]:
 
 def hydra_choices() -> dict[str, dict[str, type]]:
     """Our launchers and sweepers: {group: {choice: its fields}}."""
-    from hydra_plugins.batch_scaling import FrontierConf, GridConf, StackedConf
+    from hydra_plugins.batch_scaling.options import FrontierOptions, GridOptions, StackedOptions
 
-    sweepers = {"grid": GridConf, "frontier": FrontierConf}
-    return {"hydra/launcher": {"stacked": StackedConf}, "hydra/sweeper": sweepers}
+    sweepers = {"grid": GridOptions, "frontier": FrontierOptions}
+    return {"hydra/launcher": {"stacked": StackedOptions}, "hydra/sweeper": sweepers}
 
 
 def _paths(node: type, prefix: str) -> Iterator[str]:
@@ -112,7 +116,7 @@ def unknown_key(key: str, value: str | None, node: type | None = None) -> str:
             hint = f"did you mean {group}.{near}?" if near else f"it has {', '.join(there)}"
             return f"{typed}: {kind}={chosen[0] if chosen else '?'} has no {name}; {hint}"
     near = nearest_key(key)
-    hint = f"did you mean {near}?" if near else "python -m sweeps --cfg job shows every option"
+    hint = f"did you mean {near}?" if near else f"{command('sweep', '--help')} lists the options"
     return f"{typed}: there is no option {key}; {hint}"
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from omegaconf import DictConfig, OmegaConf
 
-from scaling.config import ConfigError
+from scaling.commands import command
+from scaling.limits import ConfigError
 from scaling.record.checkpoint import read_headers
 from scaling.record.plan import describe, plan, read_record
 from scaling.result import TrialResult
@@ -28,17 +29,15 @@ from sweeps.compose.folders import claim_sweep_directory, job_directory
 from sweeps.compose.job_callbacks import JobCallbacks
 from sweeps.compose.known_keys import refuse_other_keys
 from sweeps.messages import interruptible_between, one_line_errors
-from sweeps.run.executors import available_cores
 from sweeps.run.jobs import SweepResult, prepare_jobs, run_trials
+from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count, progress_display
 from sweeps.run.provenance import sweep_record
-from sweeps.run.slurm_options import slurm_options
 from sweeps.run.study_folder import refuse_if_alive, refuse_other_kinds
-from sweeps.run.training import Failure, LauncherOptions
+from sweeps.run.training import Failure
 from sweeps.run.units import Job
 
 log = logging.getLogger(__name__)
-EXECUTORS = ("local", "slurm")
 OUTCOMES = (REACHED, CENSORED, DIVERGED)
 NOT_TRAINED = "not trained: the sweep stopped at its first failure (hydra.launcher.fail_fast)"
 
@@ -112,39 +111,6 @@ def launch(
     if callbacks is not None:
         callbacks.ended(jobs, first_number, returned)
     return returned
-
-
-def launcher_options(
-    stack_size: int,
-    workers: Any,
-    trial_timeout_seconds: float | None,
-    retries: int,
-    fail_fast: bool,
-    executor: str,
-    slurm: Mapping[str, Any],
-) -> LauncherOptions:
-    """The launcher's configuration, checked."""
-    with one_line_errors():
-        if stack_size < 1:
-            raise ConfigError("hydra.launcher.stack_size", stack_size, "must be at least 1")
-        if retries < 0:
-            raise ConfigError("hydra.launcher.retries", retries, "must be at least 0")
-        if trial_timeout_seconds is not None and not trial_timeout_seconds > 0:
-            key = "hydra.launcher.trial_timeout_seconds"
-            raise ConfigError(key, trial_timeout_seconds, "must be above 0, or null for no limit")
-        n_workers = available_cores() if workers == "auto" else workers
-        if isinstance(n_workers, bool) or not isinstance(n_workers, int) or n_workers < 0:
-            allowed = "must be auto (one a core) or a whole number; 0: train in this process"
-            raise ConfigError("hydra.launcher.workers", workers, allowed)
-        if executor not in EXECUTORS:
-            allowed = f"must be one of {', '.join(EXECUTORS)}"
-            raise ConfigError("hydra.launcher.executor", executor, allowed)
-        if n_workers == 0 and trial_timeout_seconds is not None and executor == "local":
-            allowed = "needs workers, which can be ended; set hydra.launcher.workers=1, or leave it"
-            key = "hydra.launcher.trial_timeout_seconds"
-            raise ConfigError(key, trial_timeout_seconds, f"{allowed} null")
-        on = slurm_options(slurm) if executor == "slurm" else None
-    return LauncherOptions(stack_size, n_workers, trial_timeout_seconds, retries, fail_fast, on)
 
 
 def dry_run(
@@ -244,7 +210,7 @@ def _at_once(result: TrialResult) -> bool:
 
 
 def say_report(study: str) -> None:
-    log.info("report: python -m analysis study=%s", study)
+    log.info("report: %s", command("report", f"study={study}"))
 
 
 def _say_what_came_out(done: SweepResult, n_trials: int) -> None:

@@ -7,10 +7,12 @@ import re
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from scaling.config import OPTIMIZERS, TASKS, StudyConfig, TrialConfig
+from scaling.config import StudyConfig, TrialConfig
 from scaling.data.config import DATASETS
 from scaling.models.config import ColourizationModelConfig
+from scaling.optimizers.config import OPTIMIZERS
 from scaling.schema import RENAMED
+from scaling.tasks.config import TASKS
 from sweeps.compose.study_files import DEFAULT_TASK
 
 DEFAULT_NAME = StudyConfig().name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import shlex
 from collections.abc import Sequence
 from dataclasses import fields
 from importlib.resources import files
@@ -12,8 +11,10 @@ from typing import Any
 
 import yaml
 
-from scaling.config import TASKS, ColourizationConfig, ConfigError
+from scaling.commands import command
+from scaling.limits import ConfigError
 from scaling.schema import current_name
+from scaling.tasks.config import TASKS, ColourizationConfig
 
 DEFAULT_TASK = "linear_regression"
 MOST_VALUES = 100_000  # of a file
@@ -86,7 +87,7 @@ def command_of(study: str) -> str:
         except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
             continue  # it only saves looking for it
         words = [word for word in words if not word.startswith("hydra.mode=")]
-        return shlex.join(["python", "-m", "sweeps", "-m", *words])
+        return command("sweep", "-m", *words)
     return ""
 
 

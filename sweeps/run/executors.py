@@ -157,10 +157,3 @@ def _death(exitcode: int | None) -> str:
     name = signal.Signals(-exitcode).name
     reason = " (out of memory, or killed by hand)" if name == "SIGKILL" else ""
     return f"its worker process was ended by {name}{reason}"
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

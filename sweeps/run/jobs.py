@@ -10,7 +10,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from scaling.config import ConfigError, TrialConfig, trial_config
+from scaling.config import TrialConfig, trial_config
+from scaling.limits import ConfigError
 from scaling.record.checkpoint import read_headers, tidy
 from scaling.record.plan import Plan, StudyRecord, differences, plan, read_record, saved_among
 from scaling.result import TrialResult
@@ -18,13 +19,14 @@ from scaling.trial import Trial, prepare
 from scaling.validation import validate_names
 from sweeps.compose.folders import keep_folders
 from sweeps.compose.known_keys import refuse_other_keys
+from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count, progress_display
 from sweeps.run.provenance import sweep_files, sweep_record
 from sweeps.run.requests import new_requests, write_requests
 from sweeps.run.session import crew_for, new_executor
 from sweeps.run.slurm_queue import end_left_over
 from sweeps.run.study_folder import live_sweep
-from sweeps.run.training import Failure, LauncherOptions, Training, stop_requests
+from sweeps.run.training import Failure, Training, stop_requests
 from sweeps.run.units import Job, Unit, leaves_of, make_units
 from sweeps.run.worker import Place
 

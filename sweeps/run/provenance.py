@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shlex
 import socket
 from collections.abc import Sequence
 from importlib.metadata import distributions, version
@@ -14,7 +13,9 @@ from typing import Any
 import torch
 
 from scaling import schema
-from scaling.config import ConfigError, StudyConfig
+from scaling.commands import command
+from scaling.config import StudyConfig
+from scaling.limits import ConfigError
 from scaling.schema import without_password
 from sweeps.run.git_state import git_tags, uncommitted
 
@@ -24,15 +25,18 @@ MOST_SHOWN = 24  # values of one swept key in the note
 
 
 def sweep_record(
-    study: StudyConfig, directory: Path, command: Sequence[str], grid: Sequence[Sequence[str]] = ()
+    study: StudyConfig,
+    directory: Path,
+    arguments: Sequence[str],
+    grid: Sequence[Sequence[str]] = (),
 ) -> dict[str, Any]:
     """What the journals of the sweep in `directory` say of it: study, name, title, note and tags.
 
-    grid: the overrides of each of its jobs.
+    arguments: of the command. grid: the overrides of each of its jobs.
     """
     question = without_password(study.question)
-    words = [without_password(word, whole=True) for word in command]
-    line = shlex.join(["python", "-m", "sweeps", *words])
+    words = [without_password(word, whole=True) for word in arguments]
+    line = command("sweep", *words)
     tags = {
         "command": line,
         "host": socket.gethostname(),
@@ -69,7 +73,7 @@ def _note(study: StudyConfig, line: str, grid: Sequence[Sequence[str]]) -> str:
     if grid:
         lines = [f"- {schema.note_text(key)}" for key in swept(grid)]
         paragraphs.append("\n".join([f"{len(grid):,} trials:", "", *lines]))
-    paragraphs.append(f"No report yet: `python -m analysis study={study.name}`")
+    paragraphs.append(f"No report yet: `{command('report', f'study={study.name}')}`")
     return "\n\n".join(paragraphs)
 
 

@@ -10,15 +10,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from scaling import schema
+from scaling.commands import command
 from scaling.config import TrialConfig
 from scaling.record.journal import RecordError
 from scaling.store.check import StoreError
 from scaling.store.writer import Destination, NoWriter, Writer
 from sweeps.messages import StoppedAtOnce
 from sweeps.run.executors import Executor, HereExecutor, WorkerExecutor
+from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count, progress_display
 from sweeps.run.slurm import SlurmExecutor
-from sweeps.run.training import LauncherOptions
 from sweeps.run.worker import Place
 
 log = logging.getLogger(__name__)
@@ -122,12 +123,12 @@ class Crew:
                 raise StoreError(
                     f"{error}. All that was trained is on record; {written.done} of the "
                     f"{n_trials} trials to write are in the store; the rest: "
-                    f"python -m sweeps.sync {self._folder}"
+                    f"{command('sync', str(self._folder))}"
                 ) from None
         if left_out.n_refused:
             raise StoreError(
                 f"not in the store: {in_a_line(left_out.lines)}. All that was trained is on "
-                f"record; to try again: python -m sweeps.sync {self._folder}"
+                f"record; to try again: {command('sync', str(self._folder))}"
             )
 
 
@@ -183,7 +184,7 @@ def new_executor(n_units: int, place: Place, options: LauncherOptions) -> Execut
 
 def _writer(config: TrialConfig, place: Place) -> Writer:
     if config.tracking.uri == schema.NO_STORE:
-        log.info("tracking.uri=none: to write it later, python -m sweeps.sync %s", place.folder)
+        log.info("tracking.uri=none: to write it later, %s", command("sync", str(place.folder)))
         return NoWriter()
     uri = schema.resolve_tracking_uri(config.tracking.uri)
     question, sweep = config.study.question, place.sweep["name"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import io
 import logging
+import os
 import sys
 import time
 from collections import Counter
@@ -17,9 +18,12 @@ from concurrent.futures import Future
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from hydra_plugins.batch_scaling.options import SlurmOptions
+
+from scaling.commands import FORM
 from scaling.store.writer import interrupts_blocked
-from sweeps.run.slurm_options import SlurmOptions
 from sweeps.run.slurm_queue import (
     SlurmError,
     TaskState,
@@ -99,7 +103,7 @@ class SlurmExecutor:
         executor = submitit.SlurmExecutor(self._folder)
         name = job_name(self._place.folder)
         try:
-            executor.update_parameters(**self._options.sbatch_parameters(name, len(tasks)))
+            executor.update_parameters(**sbatch_parameters(self._options, name, len(tasks)))
             hushed = redirect_stderr(io.StringIO())  # it prints what it raises too
             with interrupts_blocked(), hushed, executor.batch():
                 return [executor.submit(task) for task in tasks]
@@ -183,6 +187,28 @@ class SlurmExecutor:
             return
         for path in self._folder.glob("*.pkl"):  # what tasks got; none may start again
             path.unlink(missing_ok=True)
+
+
+def sbatch_parameters(options: SlurmOptions, name: str, n_tasks: int) -> dict[str, Any]:
+    """Those of submitit.SlurmExecutor for an array of n_tasks."""
+    memory = None if options.memory_gb is None else f"{round(options.memory_gb * 1024)}M"
+    safe_path = ["export PYTHONSAFEPATH=1"] if FORM in os.environ else []  # as the console script
+    return {
+        "job_name": name,
+        "partition": options.partition,
+        "account": options.account,
+        "qos": options.qos,
+        "time": options.time_minutes,
+        "mem": memory,
+        "cpus_per_task": options.cpus,
+        "ntasks_per_node": 1,
+        "gres": f"gpu:{options.gpus}" if options.gpus else None,
+        "signal_delay_s": options.grace_seconds,
+        "array_parallelism": options.parallel_tasks or n_tasks,
+        "setup": [*safe_path, *options.setup] or None,
+        "wckey": None,
+        "additional_parameters": {"requeue": True, **options.extra},
+    }
 
 
 def share_out(units: Sequence[Unit], n: int) -> list[list[Unit]]:

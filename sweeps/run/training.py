@@ -17,8 +17,8 @@ from pathlib import Path
 from scaling.record.journal import FolderReader, Journal, RecordError
 from scaling.result import TrialResult
 from sweeps.run.executors import Executor, end_of
+from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count
-from sweeps.run.slurm_options import SlurmOptions
 from sweeps.run.units import Unit, rest_of
 from sweeps.run.worker import Ended, Place
 
@@ -28,19 +28,6 @@ RETRIED = ("lost", "timeout", "memory")  # an error of the code itself would com
 LEFT = ("unbegun", "paused", "cancelled", *RETRIED)  # if the sweep is told to stop
 TERM_SECONDS = 30.0  # what training may take to be saved after a SIGTERM
 SHOWN_SECONDS = 90.0  # after this a shared folder shows everywhere what one machine wrote
-
-
-@dataclass(frozen=True)
-class LauncherOptions:
-    """workers: processes, 0 for none but this one. trial_timeout_seconds: of one trial, in a stack
-    times its trials. slurm: train there, not in workers."""
-
-    stack_size: int = 1024
-    workers: int = 0
-    trial_timeout_seconds: float | None = None
-    retries: int = 1
-    fail_fast: bool = False
-    slurm: SlurmOptions | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hydra.core.config_loader import ConfigLoader
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 from sweeps.compose.grid import combinations, parse
 from sweeps.search.decide import SearchOptions
 

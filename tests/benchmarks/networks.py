@@ -16,10 +16,11 @@ from dataclasses import replace
 
 import torch
 
-from scaling.config import BudgetConfig, ColourizationConfig, EvaluationConfig, TrialConfig
+from scaling.config import BudgetConfig, EvaluationConfig, TrialConfig
 from scaling.data.config import PhotosConfig
 from scaling.models.config import ColourizationModelConfig
 from scaling.tasks.colourization import Colourization
+from scaling.tasks.config import ColourizationConfig
 from scaling.train import train
 from scaling.trial import Trial, prepare
 from tests.scaling.trials import Memory, optimizer_config

@@ -13,19 +13,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from scaling.config import (
-    AdamConfig,
-    ColourizationConfig,
-    LinearRegressionConfig,
-    NoiseScaleConfig,
-    SgdConfig,
-    TrialConfig,
-)
+from scaling.config import NoiseScaleConfig, TrialConfig
 from scaling.data.config import PhotosConfig
 from scaling.models.config import ColourizationModelConfig
 from scaling.noise_scale import NoiseMeter
+from scaling.optimizers.config import AdamConfig, SgdConfig
 from scaling.stack import Stack
-from scaling.tasks import make_task
+from scaling.tasks.config import ColourizationConfig, LinearRegressionConfig
+from scaling.tasks.make import make_task
 from scaling.train import take_step
 from scaling.trial import prepare
 

@@ -96,7 +96,7 @@ def expected_points(uri: str, n_runs: int) -> int:
 
 def main(n_runs: int = 10_000, n_evaluations: int = 100, by_client: int | None = None) -> None:
     from analysis.read.runs import read_study, tidy
-    from analysis.read.stores import read_client
+    from analysis.read.store_client import read_client
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

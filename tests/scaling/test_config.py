@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from scaling.config import (
     BudgetConfig,
-    ConfigError,
     EvaluationConfig,
-    LinearRegressionConfig,
     ScheduleConfig,
     StudyConfig,
     TrialConfig,
     trial_config,
 )
+from scaling.limits import ConfigError
+from scaling.tasks.config import LinearRegressionConfig
 from scaling.validation import validate
 from tests.scaling.trials import finite_task, optimizer_config, regression_trial
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from scaling import draws
-from scaling.config import ConfigError, EvaluationConfig, NoiseScaleConfig
+from scaling.config import EvaluationConfig, NoiseScaleConfig
+from scaling.limits import ConfigError
 from scaling.stack import group_into_stacks
-from scaling.tasks import make_task
+from scaling.tasks.make import make_task
 from scaling.trial import prepare
 from tests.scaling.record.test_checkpoint import assert_same
 from tests.scaling.trials import custom, trained

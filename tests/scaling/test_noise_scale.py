@@ -11,14 +11,8 @@ import pytest
 import torch
 
 from scaling import schema
-from scaling.config import (
-    BudgetConfig,
-    ConfigError,
-    EvaluationConfig,
-    LinearRegressionConfig,
-    NoiseScaleConfig,
-    TrialConfig,
-)
+from scaling.config import BudgetConfig, EvaluationConfig, NoiseScaleConfig, TrialConfig
+from scaling.limits import ConfigError
 from scaling.noise_scale import (
     as_if_replaced,
     example_moments,
@@ -27,7 +21,8 @@ from scaling.noise_scale import (
     products,
     ratio_error,
 )
-from scaling.tasks import make_task
+from scaling.tasks.config import LinearRegressionConfig
+from scaling.tasks.make import make_task
 from scaling.tasks.noise import NoiseTask, noise_task
 from scaling.trial import prepare
 from tests.scaling.record.test_checkpoint import go_on, stop_at

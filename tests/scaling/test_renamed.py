@@ -8,14 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from scaling.config import (
-    CustomOptimizerConfig,
-    CustomTaskConfig,
-    OptimizerConfig,
-    TaskConfig,
-    say_renamed,
-    trial_config,
-)
+from scaling.config import say_renamed, trial_config
+from scaling.optimizers.config import CustomOptimizerConfig, OptimizerConfig
+from scaling.tasks.config import CustomTaskConfig, TaskConfig
 from scaling.trial import prepare
 from tests.command_line import sweeps
 from tests.scaling.trials import regression_trial

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scaling.config import BudgetConfig, CustomTaskConfig, TrialConfig
+from scaling.config import BudgetConfig, TrialConfig
 from scaling.schedules import next_evaluation
+from scaling.tasks.config import CustomTaskConfig
 from scaling.train import train
 from scaling.trial import prepare
 from tests.scaling.trials import Memory, optimizer_config

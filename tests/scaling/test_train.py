@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from scaling.config import BudgetConfig, LinearRegressionConfig, ScheduleConfig, TrialConfig
+from scaling.config import BudgetConfig, ScheduleConfig, TrialConfig
 from scaling.schedules import lr_factor
 from scaling.schema import CENSORED, DIVERGED, REACHED
 from scaling.stack import group_into_stacks
-from scaling.tasks import make_task
+from scaling.tasks.config import LinearRegressionConfig
+from scaling.tasks.make import make_task
 from scaling.trial import prepare
 from tests.scaling.trials import finite_task, optimizer_config, regression_trial, trained
 

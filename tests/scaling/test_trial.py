@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from scaling.config import BudgetConfig, ConfigError, LinearRegressionConfig
+from scaling.config import BudgetConfig
+from scaling.limits import ConfigError
+from scaling.tasks.config import LinearRegressionConfig
 from scaling.trial import prepare
 from tests.scaling.trials import finite_task, optimizer_config, regression_trial
 

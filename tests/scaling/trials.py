@@ -8,16 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from scaling.config import (
-    OPTIMIZERS,
-    BudgetConfig,
-    CustomTaskConfig,
-    FiniteRegressionConfig,
-    LinearRegressionConfig,
-    OptimizerConfig,
-    TrialConfig,
-)
+from scaling.config import BudgetConfig, TrialConfig
+from scaling.optimizers.config import OPTIMIZERS, OptimizerConfig
 from scaling.result import TrialResult
+from scaling.tasks.config import CustomTaskConfig, FiniteRegressionConfig, LinearRegressionConfig
 from scaling.train import Evaluation, TrainState, train
 from scaling.trial import Trial, prepare
 

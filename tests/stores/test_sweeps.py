@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from analysis.read.runs import read_study, tidy
-from analysis.read.stores import read_client, read_database
+from analysis.read.store_client import read_client
+from analysis.read.store_database import read_database
 from tests.command_line import run, sweeps
 from tests.conftest import store_of
 from tests.stores.kills import kill_and_complete

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from scaling.config import LinearRegressionConfig
+from scaling.tasks.config import LinearRegressionConfig
 from scaling.tasks.linear_regression import LinearRegression
 
 

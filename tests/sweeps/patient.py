@@ -1,7 +1,7 @@
 import time
 from pathlib import Path
 
-from scaling.config import LinearRegressionConfig
+from scaling.tasks.config import LinearRegressionConfig
 from scaling.tasks.linear_regression import LinearRegression
 
 

@@ -11,8 +11,8 @@ from mlflow.entities import Run
 
 from scaling.config import TrialConfig
 from sweeps.run.jobs import prepare_jobs, run_trials
+from sweeps.run.options import LauncherOptions
 from sweeps.run.provenance import sweep_record
-from sweeps.run.training import LauncherOptions
 from sweeps.run.units import Job
 
 NET = """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 from sweeps.all import STUDIES, Loop, record_folders
 from sweeps.compose.study_files import (
     chosen_studies,

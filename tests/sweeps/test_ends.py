@@ -14,14 +14,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from scaling.config import ConfigError
 from scaling.record import slurm_job
 from scaling.record.plan import StudyRecord, plan, read_record
 from scaling.store.writer import Destination, Writer
 from scaling.trial import prepare
-from sweeps.compose.launch import launcher_options
 from sweeps.messages import one_line_errors, outliving_pipes
 from sweeps.run import training
 from sweeps.run.executors import WorkerExecutor, end_of
+from sweeps.run.options import launcher_options
 from sweeps.run.training import stop_requests
 from sweeps.run.units import Job, Unit, make_units
 from sweeps.run.worker import Place
@@ -158,13 +159,11 @@ def test_a_folder_that_is_moved_while_it_trains_ends_the_sweep(
     assert "16 trials: " in done.stdout
 
 
-def test_no_worker_means_no_time_limit(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        launcher_options(64, 0, 2.0, 1, False, "local", {})
-    said = capsys.readouterr().err
-    assert said.startswith("error: hydra.launcher.trial_timeout_seconds=2.0: needs workers")
-    assert launcher_options(64, 1, 2.0, 1, False, "local", {}).workers == 1
-    assert launcher_options(64, 0, None, 1, False, "local", {}).workers == 0
+def test_no_worker_means_no_time_limit() -> None:
+    with pytest.raises(ConfigError, match=r"trial_timeout_seconds=2.0: requires workers"):
+        launcher_options({"workers": 0, "trial_timeout_seconds": 2.0})
+    assert launcher_options({"workers": 1, "trial_timeout_seconds": 2.0}).workers == 1
+    assert launcher_options({"workers": 0}).workers == 0
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from scaling.config import BudgetConfig, CustomTaskConfig, ScheduleConfig, StudyConfig
+from scaling.config import BudgetConfig, ScheduleConfig, StudyConfig
 from scaling.store.read_back import RunReader
+from scaling.tasks.config import CustomTaskConfig
 from sweeps import register, repeat
 from tests.scaling.trials import regression_trial
 from tests.sweeps.recorded import NET, record, trial_runs

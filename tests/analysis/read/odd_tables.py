@@ -89,7 +89,7 @@ def odd_files(draw: st.DrawFn, kind: str) -> tuple[str, bytes]:
 
 
 def _parquet(frame: pd.DataFrame) -> bytes | None:
-    """None for columns that no parquet file can hold: of mixed types."""
+    """None for columns that a parquet file cannot hold: of mixed types."""
     import io
 
     buffer = io.BytesIO()

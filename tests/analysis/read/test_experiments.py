@@ -17,7 +17,9 @@ from analysis.measure.cells import steps_to_target
 from analysis.read.experiments import is_ours, read_mlflow
 from analysis.read.resumed import without_abandoned
 from analysis.read.runs import read_curves, read_study
-from analysis.read.stores import Wanted, read_client, read_database
+from analysis.read.store_client import read_client
+from analysis.read.store_database import read_database
+from analysis.read.stores import Wanted
 from tests.analysis.conftest import STUDY_NAME, Frames
 from tests.analysis.read.stored import Foreign, new_store, write_foreign, write_study
 

@@ -37,7 +37,7 @@ def test_rows_are_counted_as_editors_do(tmp_path: Path) -> None:
         ("a,b\n1,2\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
         (b"a,b\n1,2\0\n", "is a binary file"),
         (b"", "the file is empty"),
-        (b'a,b\n1,"2\n3,4\n', "is no CSV table"),
+        (b'a,b\n1,"2\n3,4\n', "is not a CSV table"),
     ],
 )
 def test_what_is_no_table(tmp_path: Path, content: bytes, says: str) -> None:
@@ -72,7 +72,7 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
         read_table(tmp_path)
     path = tmp_path / "t.parquet"
     path.write_bytes(os.urandom(1000))
-    with pytest.raises(AnalysisError, match="is no parquet file"):
+    with pytest.raises(AnalysisError, match="is not a parquet file"):
         read_table(path)
 
 
@@ -110,7 +110,7 @@ def test_what_programs_write_around_a_table(tmp_path: Path, text: str, first_row
         ("a,b\n1,2,3,4\n5,6\n", "row 2 has 4 cells, but the header has 2"),
         ("a,loss,b,loss \n1,2,3,4\n", "column loss stands 2 times in the header .as number 2 an"),
         ("a,,b\n1,2,3\n", "column 2 has no name in the header, but a value in row 2"),
-        ('a,"b\n1,2\n', "is no CSV table|the table has no rows"),
+        ('a,"b\n1,2\n', "is not a CSV table|the table has no rows"),
         ("a,b\n", "the table has no rows"),
         ("sep=;\n", "the table has no rows"),
         ("# only\n# comments\n", "the table has no rows"),

@@ -14,7 +14,7 @@ from analysis.groups import group_label
 from analysis.topics import QUANTITIES
 from analysis.topics.optimizers import ORDER, critical_batch_size_ratio
 from scaling import schema
-from scaling.config import OPTIMIZERS
+from scaling.optimizers.config import OPTIMIZERS
 from tests.analysis.topics.quantities import find, part_of
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)

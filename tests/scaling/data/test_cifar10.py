@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scaling.config import ConfigError
 from scaling.data import cifar10, cifar10_pickle
 from scaling.data.cifar10 import BATCHES, FOLDER_NAME, read_cifar10
 from scaling.data.cifar10_pickle import BatchError, load_batch
 from scaling.data.config import Cifar10Config
 from scaling.data.images import Images
+from scaling.limits import ConfigError
 from tests.scaling.data.archives import (
     SHARED,
     batch,

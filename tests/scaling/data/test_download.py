@@ -11,10 +11,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from scaling.config import ConfigError
 from scaling.data import cifar10, sources
 from scaling.data.config import Cifar10Config
 from scaling.data.download import download_once
+from scaling.limits import ConfigError
 from tests.scaling.data.archives import batches, write_archive
 
 CONTENT = bytes(range(256)) * 10_000

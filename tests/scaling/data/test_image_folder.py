@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scaling.config import ConfigError
 from scaling.data.config import ImageFolderConfig
 from scaling.data.image_folder import read_image_folder
 from scaling.data.images import Images
+from scaling.limits import ConfigError
 from tests.scaling.data.archives import SHARED
 
 RED = (200, 20, 30)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scaling.config import ConfigError
 from scaling.data.config import NpzConfig
 from scaling.data.npz import read_npz
+from scaling.limits import ConfigError
 
 
 def images(n_images: int, height: int = 4, width: int = 6) -> np.ndarray:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling.config import ConfigError
 from scaling.data.palette import fit_palette, nearest_colour, palette_text, read_palette
+from scaling.limits import ConfigError
 from tests.scaling.data.archives import SHARED
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.config import ConfigError
 from scaling.data import photos
 from scaling.data.config import PhotosConfig
 from scaling.data.images import Bytes
 from scaling.data.photos import PHOTOS, photo_files, read_photos, split_photo
+from scaling.limits import ConfigError
 
 SMALL = PhotosConfig(train_images=120, held_out_images=60)
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scaling.config import ConfigError
 from scaling.data.config import (
     Cifar10Config,
     ImageFolderConfig,
@@ -19,6 +18,7 @@ from scaling.data.config import (
     PhotosConfig,
 )
 from scaling.data.prepare import grey_of, prepare_data
+from scaling.limits import ConfigError
 from tests.scaling.data.archives import SHARED, batches, write_archive, write_folder
 from tests.scaling.data.examples import PALETTE, assert_same, random_images, source
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from scaling.config import ConfigError
 from scaling.data.config import (
     DATASETS,
     Cifar10Config,
@@ -10,8 +9,9 @@ from scaling.data.config import (
     ImageFolderConfig,
     NpzConfig,
     PhotosConfig,
+    validate_data,
 )
-from scaling.data.validation import validate_data
+from scaling.limits import ConfigError
 
 BAD: list[tuple[str, DataConfig]] = [
     ("data.name", DataConfig(name="mnist")),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 from scaling.models.colourization import make_model
 from scaling.models.config import LAYOUTS, ColourizationModelConfig, validate_model
 
@@ -34,11 +34,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"ghost_batch_size": 0}, "model.ghost_batch_size=0: must be a whole number from 1 to 65536"),
     (
         {"ghost_batch_size": 4, "norm": "group"},
-        "model.ghost_batch_size=4: needs model.norm=batch, not group; set it to null",
+        "model.ghost_batch_size=4: requires model.norm=batch, not group; set it to null",
     ),
     (
         {"ghost_batch_size": 4, "norm": "none"},
-        "model.ghost_batch_size=4: needs model.norm=batch, not none; set it to null",
+        "model.ghost_batch_size=4: requires model.norm=batch, not none; set it to null",
     ),
 ]
 

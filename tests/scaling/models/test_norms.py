@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 from scaling.models.colourization import make_model
 from scaling.models.config import ColourizationModelConfig
 from scaling.models.norms import GhostBatchNorm2d, group_count, make_norm, recompute_statistics

@@ -13,16 +13,11 @@ import yaml
 from torch import nn
 
 from scaling import schema
-from scaling.config import (
-    BudgetConfig,
-    ConfigError,
-    CustomOptimizerConfig,
-    CustomTaskConfig,
-    LinearRegressionConfig,
-    ScheduleConfig,
-    TrialConfig,
-)
+from scaling.config import BudgetConfig, ScheduleConfig, TrialConfig
+from scaling.limits import ConfigError
+from scaling.optimizers.config import CustomOptimizerConfig
 from scaling.store.read_back import RunError, StoredRun, trial_of
+from scaling.tasks.config import CustomTaskConfig, LinearRegressionConfig
 from scaling.trial import prepare
 from tests.scaling.record.test_checkpoint import assert_same
 from tests.scaling.trials import finite_task, optimizer_config, regression_trial, trained

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scaling.config import ConfigError, LinearRegressionConfig, StudyConfig
+from scaling.config import StudyConfig
+from scaling.limits import ConfigError
+from scaling.tasks.config import LinearRegressionConfig
 from scaling.trial import prepare
 from tests.scaling.trials import finite_task, optimizer_config, regression_trial, trained
 

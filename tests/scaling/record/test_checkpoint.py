@@ -9,13 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scaling.config import (
-    BudgetConfig,
-    LinearRegressionConfig,
-    ScheduleConfig,
-    SweepConfig,
-    TrialConfig,
-)
+from scaling.config import BudgetConfig, ScheduleConfig, SweepConfig, TrialConfig
 from scaling.record.checkpoint import (
     CheckpointError,
     read_checkpoint,
@@ -24,6 +18,7 @@ from scaling.record.checkpoint import (
     tidy,
     write_checkpoint,
 )
+from scaling.tasks.config import LinearRegressionConfig
 from scaling.train import Begin, TrainState, train
 from scaling.trial import Trial, prepare
 from tests.scaling.trials import Memory, finite_task, optimizer_config, regression_trial

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.config import BudgetConfig, CustomTaskConfig, TrialConfig
+from scaling.config import BudgetConfig, TrialConfig
 from scaling.record.checkpoint import Header
 from scaling.record.journal import Journal
 from scaling.record.plan import (
@@ -23,6 +23,7 @@ from scaling.record.plan import (
     read_record,
 )
 from scaling.result import TrialResult
+from scaling.tasks.config import CustomTaskConfig
 from scaling.trial import prepare
 from tests.scaling.trials import regression_trial, trained
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 from scaling.record.journal import Journal, JournalError
 from scaling.record.plan import StudyRecord, read_record
 from scaling.result import TrialResult

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.read.stores import read_database
+from analysis.read.store_database import read_database
 from scaling.schema import resolve_tracking_uri, sqlite_path
 from scaling.store.client import Store
 from tests.conftest import store_of

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from scaling.config import OPTIMIZERS, ConfigError, CustomOptimizerConfig, EvaluationConfig
-from scaling.tasks import make_task
+from scaling.config import EvaluationConfig
+from scaling.limits import ConfigError
+from scaling.optimizers.config import OPTIMIZERS, CustomOptimizerConfig
+from scaling.tasks.make import make_task
 from scaling.tasks.supervised import SupervisedTask
 from scaling.trial import prepare
 from tests.scaling.custom_networks import Custom, Shared

@@ -10,8 +10,9 @@ import torch
 
 from analysis.theory.finite import FiniteProblem, best_one_step_lr, finite_losses
 from analysis.theory.streaming import exact_risk
-from scaling.config import EvaluationConfig, LinearRegressionConfig, TrialConfig
+from scaling.config import EvaluationConfig, TrialConfig
 from scaling.problem import RegressionProblem
+from scaling.tasks.config import LinearRegressionConfig
 from scaling.tasks.finite_regression import drawn_data
 from tests.scaling.trials import finite_task, optimizer_config, regression_trial, trained
 

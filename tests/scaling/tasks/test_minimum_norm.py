@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from scaling import schema
-from scaling.config import ConfigError, StudyConfig
+from scaling.config import StudyConfig
+from scaling.limits import ConfigError
 from scaling.tasks.finite_regression import drawn_data
 from scaling.trial import prepare
 from tests.scaling.trials import finite_task, optimizer_config, regression_trial, trained
@@ -93,7 +94,7 @@ def test_a_quantity_that_the_task_cannot_have_is_refused(monkeypatch: pytest.Mon
     prepare([regression_trial(study=predicting(**OF_ALL))])
     facts = schema.QuantityFacts("of networks", ("colourization", "custom"))
     monkeypatch.setitem(schema.QUANTITIES, "critical_batch_size", facts)
-    message = "the task linear_regression does not have it; it needs colourization or own"
+    message = "the task linear_regression does not have it; it needs colourization or custom"
     with pytest.raises(ConfigError, match=message):
         prepare([regression_trial(study=predicting(**OF_ALL))])
 

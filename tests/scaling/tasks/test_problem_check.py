@@ -11,11 +11,14 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from scaling.config import ConfigError, CustomTaskConfig, TrialConfig
+from scaling.config import TrialConfig
 from scaling.draws import seed_draws
-from scaling.tasks import Task, make_task
+from scaling.limits import ConfigError
+from scaling.tasks.config import CustomTaskConfig
+from scaling.tasks.make import make_task
 from scaling.tasks.problem_check import check_network
 from scaling.tasks.supervised import SupervisedTask
+from scaling.tasks.task import Task
 
 INPUTS, TARGETS = torch.ones(8, 3), torch.arange(8.0)
 DATA = TensorDataset(INPUTS, TARGETS)

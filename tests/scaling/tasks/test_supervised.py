@@ -13,13 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scaling.config import (
-    BudgetConfig,
-    ConfigError,
-    CustomTaskConfig,
-    EvaluationConfig,
-    TrialConfig,
-)
+from scaling.config import BudgetConfig, EvaluationConfig, TrialConfig
+from scaling.limits import ConfigError
+from scaling.tasks.config import CustomTaskConfig
 from scaling.tasks.flat import FlatModule
 from scaling.tasks.supervised import SupervisedTask
 from scaling.train import train

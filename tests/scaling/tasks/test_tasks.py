@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from scaling.config import LinearRegressionConfig, SgdConfig, TaskConfig, TrialConfig
-from scaling.tasks import Task, make_task
+from scaling.config import TrialConfig
+from scaling.optimizers.config import SgdConfig
+from scaling.tasks.config import LinearRegressionConfig, TaskConfig
 from scaling.tasks.finite_regression import FiniteRegression
+from scaling.tasks.make import make_task
+from scaling.tasks.task import Task
 from tests.scaling.trials import finite_task
 
 TASKS = [

@@ -13,7 +13,7 @@ from analysis.read.runs import read_study
 from sweeps.compose.folders import claim_sweep_directory
 from sweeps.compose.launch import launch
 from sweeps.run.executors import HereExecutor
-from sweeps.run.training import LauncherOptions
+from sweeps.run.options import LauncherOptions
 from sweeps.run.worker import Ended
 from tests.command_line import sweeps
 from tests.sweeps.hydra_parts import jobs_of, multirun

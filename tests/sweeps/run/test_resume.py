@@ -234,7 +234,7 @@ def test_a_store_that_is_down_leaves_a_record_as_it_is(undisturbed: Path, tmp_pa
 
 def test_the_lock_of_a_sweep_that_was_refused_keeps_nobody_out(tmp_path: Path) -> None:
     """It takes its file away: who waited for that file must lock the one that stands there."""
-    from scaling.config import ConfigError
+    from scaling.limits import ConfigError
     from sweeps.run.study_folder import live_sweep
 
     folder = tmp_path / "record"

@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 from scaling.record.plan import StudyRecord, read_record
 from scaling.store.client import Store
 from scaling.store.sync import Sync
 from sweeps.compose.launch import compose_jobs, launch
 from sweeps.run.jobs import prepare_jobs
-from sweeps.run.training import LauncherOptions
+from sweeps.run.options import LauncherOptions
 from sweeps.search.decide import Observed, Reading
 from sweeps.search.readings import CellCurves
 from sweeps.search.settings import FrontierSettings, split_swept
