@@ -10,6 +10,7 @@ import numpy as np
 from analysis.groups import listed, own_name
 from analysis.read.selection import question_params
 from analysis.result import StudyResult
+from analysis.topics.tuning import tuning_budget
 from analysis.words import span_words
 
 
@@ -65,7 +66,7 @@ def comparison_caveats(
             "The studies have no target in common, so each stands at its own and no ratios are "
             "given; targets=[...] sets the same ones for all."
         )
-    spent = {result.study: result.frames["tuning_budget"] for result in results}
+    spent = {result.study: tuning_budget(result) for result in results}
     for column, what in (("n_lrs", "learning rates"), ("n_seeds", "seeds")):
         spans = {
             study: span_words(of[column].min(), of[column].max())

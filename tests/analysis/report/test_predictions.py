@@ -41,10 +41,14 @@ CURVES = pd.DataFrame(
 
 def study_of(trials: pd.DataFrame, curves: pd.DataFrame, **changes) -> StudyResult:
     """Nothing but trials and curves."""
+    if "outcome" not in trials:
+        trials = trials.assign(outcome="reached")
     empty = {
         "cells": pd.DataFrame(columns=pd.Index(CELL_COLUMNS)),
         "frontier": pd.DataFrame(columns=pd.Index(FRONTIER_COLUMNS)),
     }
+    names = changes.get("group_by", [])
+    empty = {name: frame.reindex(columns=[*names, *frame]) for name, frame in empty.items()}
     given = {"group_by": [], "targets": [], "fits": [], **empty, **changes}
     return StudyResult(study="mine", trials=trials, curves=curves, **given)
 
