@@ -31,7 +31,6 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "topics",
         "group_statistics",
         "study",
-        "fit_table",
         "fit early_stop",
         "measure",
         "read theory",

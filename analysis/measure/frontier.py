@@ -81,6 +81,11 @@ def frontier_frame(
     return frame
 
 
+def frontier_is_given(cells: pd.DataFrame) -> bool:
+    """Whether each batch size has one setting: it was chosen before, so no grid ends there."""
+    return bool((cells.groupby(["target_loss", "batch_size"]).size() == 1).all())
+
+
 def usable(frontier: pd.DataFrame) -> pd.DataFrame:
     """The rows that may enter fits: reached, and the best lr not at the edge of the tried grid."""
     return frontier[(frontier["outcome"] == REACHED) & ~frontier["lr_at_edge"].astype(bool)]

@@ -11,7 +11,8 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from analysis.groups import own_name
 from analysis.read.files import read_table
-from analysis.read.tables import left_out_rows, name_columns, repeated_rows
+from analysis.read.names import suggestion
+from analysis.read.tables import left_out_rows, name_columns, repeated_rows, typed
 from analysis.read.trials import group_columns
 from analysis.read.values import Where, first_row
 from scaling.schema import CENSORED, DIVERGED, REACHED
@@ -94,6 +95,36 @@ def tidy_steps(
     ordered = list(dict.fromkeys([*keys, "seed", "steps", "outcome", *further]))
     table = frame[ordered].sort_values([*keys, "seed"], ignore_index=True, kind="stable")
     table.attrs |= {"group_by": groups, "left_out": left_out_rows(lacking), "study": "steps"}
+    return table
+
+
+def checked_steps(table: pd.DataFrame, group_by: Sequence[str] = ()) -> pd.DataFrame:
+    """A table of steps under our names, as a notebook has it; nothing is filled in.
+
+    Raises AnalysisError, one line, for what cannot be read so.
+    """
+    for name in ("batch_size", "steps", *group_by):
+        if name not in table:
+            raise AnalysisError(f"column {name} is missing{suggestion(name, table.columns)}")
+    if table.empty:
+        raise AnalysisError("the table is empty; it needs a row for each batch size")
+    where = Where("the table")
+    table = typed(table.reset_index(drop=True), where, ("batch_size", "steps", "outcome"))
+    needed = {"batch_size": table["batch_size"].isna(), "steps": table["steps"].isna()}
+    if "outcome" in table:
+        needed["steps"] &= table["outcome"] != DIVERGED
+    if "target_loss" in table:
+        needed["target_loss"] = table["target_loss"].isna()
+    for name, lacking in needed.items():
+        if lacking.any():
+            raise where.mistake(name, "", first_row(lacking), "every row needs one")
+    table["batch_size"] = table["batch_size"].astype(np.int64)
+    keys = [*group_by, "batch_size", "target_loss", "lr", "seed"]
+    keys = [name for name in keys if name in table]
+    if repeated := repeated_rows(table, keys):
+        first = table.loc[[repeated[0].name]]
+        named = ", ".join(f"{name}={first[name].iloc[0]}" for name in keys)
+        raise AnalysisError(f"two rows for {named}; tell them apart by a column seed or group_by")
     return table
 
 

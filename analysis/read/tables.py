@@ -66,7 +66,7 @@ def name_columns(
     need(frame, (*(name for name in tuned if name != "lr"), *groups), table)
     check_thousands(frame, counts, where)
     frame, keys = namespaced(frame, documented, columns)
-    frame = _typed(frame, where)
+    frame = typed(frame, where)
     return NamedTable(
         frame, where, [keys.get(n, n) for n in tuned], [keys.get(n, n) for n in groups]
     )
@@ -95,12 +95,14 @@ def repeated_rows(frame: pd.DataFrame, identity: Sequence[str]) -> tuple[pd.Seri
     return frame.iloc[first], frame.iloc[second]
 
 
-def _typed(frame: pd.DataFrame, where: Where) -> pd.DataFrame:
+def typed(frame: pd.DataFrame, where: Where, ours: Sequence[str] | None = None) -> pd.DataFrame:
+    """The cells as their columns require; ours: columns that are checked, default all of ours."""
     theirs = set(their_columns(frame))
+    rules = _RULES if ours is None else {name: _RULES[name] for name in ours}
     # built anew: a frame of a hundred columns that are replaced one by one draws pandas' warning
     converted = {}
     for name in frame:
-        rule = _RULES.get(str(name), _as_it_stands)
+        rule = rules.get(str(name), _as_it_stands)
         column = frame[name]
         converted[name] = labels(column) if name in theirs else rule(column, str(name), where)
     return pd.DataFrame(converted)

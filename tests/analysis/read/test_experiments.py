@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from analysis import analyse
 from analysis.errors import AnalysisError
-from analysis.measure.cells import steps_to_target
+from analysis.measure.cell_frame import steps_to_target
 from analysis.read.experiments import is_ours, read_mlflow
 from analysis.read.logged import read_curves, without_abandoned
 from analysis.read.runs import read_study

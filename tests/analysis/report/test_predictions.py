@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis import StudyResult
-from analysis.measure.cells import CELL_COLUMNS
+from analysis.measure.cell_frame import CELL_COLUMNS
 from analysis.measure.frontier import FRONTIER_COLUMNS
 from analysis.report.predictions import (
     FAILS,
