@@ -132,22 +132,23 @@ def read_one_by_one(cells: Sequence[Cell], level: float) -> bool:
     return 2 * sum(short) > len(short)
 
 
-def mean_of_crossings(own: Crossings, weights: Floats) -> Crossings:
+def mean_of_crossings(of_seeds: Crossings, weights: Floats) -> Crossings:
     """Geometric means over the seeds of their own crossings. own [n_seeds] each; [n] each.
 
     weights [n, n_seeds]: how often each seed counts (not all 0). With a seed that did not reach
     the level, a lower bound: the mean with that seed at its end. With a seed that met it at its
     first evaluation, an upper bound. With both, nothing is known.
     """
-    right, left = ~np.isnan(own.lower) & np.isnan(own.steps), np.isnan(own.lower)
-    at = np.where(right, own.lower, np.where(left, own.upper, own.steps))
+    right, left = ~np.isnan(of_seeds.lower) & np.isnan(of_seeds.steps), np.isnan(of_seeds.lower)
+    at = np.where(right, of_seeds.lower, np.where(left, of_seeds.upper, of_seeds.steps))
     share = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1)
     with np.errstate(divide="ignore"):  # met at step 0
         mean = np.exp(share @ np.log(at))
     some_right, some_left = weights @ right > 0, weights @ left > 0
     steps = np.where(some_right | some_left, np.nan, mean)
     bounds = [
-        np.exp(share @ np.log(np.where(right | left, 1.0, part))) for part in (own.lower, own.upper)
+        np.exp(share @ np.log(np.where(right | left, 1.0, part)))
+        for part in (of_seeds.lower, of_seeds.upper)
     ]
     lower = np.where(some_left, np.nan, np.where(some_right, mean, bounds[0]))
     upper = np.where(some_right, np.nan, np.where(some_left, mean, bounds[1]))

@@ -126,10 +126,10 @@ def lr_draws(frontier: pd.DataFrame, draws: StepDraws) -> Floats | None:
     return np.exp(spread(np.log(draws.lr[:, used]), np.sqrt(seeds / (seeds - 1))))
 
 
-def _mark_censored(frame: pd.DataFrame, own: pd.DataFrame, cells: pd.DataFrame) -> None:
+def _mark_censored(frame: pd.DataFrame, of_target: pd.DataFrame, cells: pd.DataFrame) -> None:
     """lr_at_edge of the censored rows of one target, from the best lrs around them."""
-    sound = usable(own).dropna(subset="lr")
-    for index, row in own[own["outcome"] == CENSORED].iterrows():
+    sound = usable(of_target).dropna(subset="lr")
+    for index, row in of_target[of_target["outcome"] == CENSORED].iterrows():
         lrs = cells.loc[cells["batch_size"] == row["batch_size"], "lr"].dropna()
         if sound.empty or lrs.empty:
             continue

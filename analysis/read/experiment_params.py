@@ -42,7 +42,7 @@ def read_params(
     stored: StoredRuns,
     finished: list[str],
     columns: Mapping[str, str],
-    asked: Sequence[str],
+    wanted: Sequence[str],
     is_study: bool,
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """A row a run, ours from params, tags or metrics, their params as namespaced; their keys.
@@ -62,17 +62,17 @@ def read_params(
         params = params[question_params(params)]
     taken = {}
     further = [ours for ours in columns if ours not in OF_A_CURVE]
-    required = ("batch_size", "lr", *our_names(asked, columns, map(str, params)))
+    required = ("batch_size", "lr", *our_names(wanted, columns, map(str, params)))
     for ours in dict.fromkeys([*required, *_OPTIONAL, *further]):
         if is_study and ours in _OF_THE_LOSS and ours not in columns:
             continue
         theirs = columns.get(ours, ours)
         holding = [source[theirs] for source in sources if theirs in source]
         if not holding and (ours in required or ours in columns):
-            there = {str(name) for source in sources for name in source.columns}
+            known = {str(name) for source in sources for name in source.columns}
             raise AnalysisError(
                 f"source.columns.{ours}={theirs}: no run has a param, tag or metric of this name"
-                f"{suggestion(theirs if ours in columns else ours, there)}"
+                f"{suggestion(theirs if ours in columns else ours, known)}"
             )
         for values in holding[:1]:
             taken[ours] = values.reindex(finished)
@@ -88,28 +88,28 @@ def usable_runs(
     trials: pd.DataFrame, needed: Sequence[str], columns: Mapping[str, str]
 ) -> tuple[pd.DataFrame, list[str]]:
     """The runs of which every needed value can be used, and sentences about the others."""
-    said = []
+    sentences = []
     for name in [n for n in dict.fromkeys([*needed, *_OPTIONAL]) if n in trials]:
         called = columns.get(own_name(name), own_name(name))
         lacking = trials[name].isna()
         if name in needed and lacking.any():
-            said.append(f"Runs left out because they have no {called}: {int(lacking.sum())}.")
+            sentences.append(f"Runs left out because they have no {called}: {int(lacking.sum())}.")
             trials = trials[~lacking]
         trials, wrong = _converted(trials.copy(), name)
         if wrong.any():
             value = trials.loc[wrong, name].iloc[0]
-            said.append(
+            sentences.append(
                 f"Runs left out because their {called} cannot be used ({value!r} for one): "
                 f"{int(wrong.sum())}."
             )
             trials = trials[~wrong]
         if trials.empty:
             raise AnalysisError(
-                f"source.columns.{name}={called}: no run is left. " + " ".join(said)
+                f"source.columns.{name}={called}: no run is left. " + " ".join(sentences)
             )
         if name not in ("outcome", "seed"):
             trials[name] = labels(trials[name])
-    return trials, said
+    return trials, sentences
 
 
 def _converted(trials: pd.DataFrame, name: str) -> tuple[pd.DataFrame, pd.Series]:

@@ -29,9 +29,9 @@ def read_mlflow(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The finished runs of any MLflow experiment: the frames (trials, curves).
 
-    columns: ours -> theirs. batch_size, lr and, if there are such, seed, model_size,
+    columns: ours -> theirs. batch_size, lr and, where they exist, seed, model_size,
     irreducible_loss, initial_loss, step_seconds and flops_per_example are looked for among the
-    params, then the tags, then the last values of the metrics; loss and, if there are such,
+    params, then the tags, then the last values of the metrics; loss and, where they exist,
     train_loss, accuracy and examples are metrics. The step of a metric is taken for the optimizer
     updates done; `step`: a metric that holds them instead, logged beside the loss. filter: MLflow's
     search, "params.optimizer = 'sgd'". A run without a param has that of its parent run. Of a step

@@ -95,8 +95,8 @@ def tidy(stored: StoredRuns, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _with_requests(stored: StoredRuns) -> pd.DataFrame:
     """The params of runs with what was asked of them last: in tags, in older records in params."""
-    asked = stored.tags[stored.tags["key"].isin(schema.REQUESTED)]
-    both = pd.concat([stored.params, asked], ignore_index=True)
+    requested = stored.tags[stored.tags["key"].isin(schema.REQUESTED)]
+    both = pd.concat([stored.params, requested], ignore_index=True)
     return both.drop_duplicates(["run_id", "key"], keep="last", ignore_index=True)
 
 
@@ -197,8 +197,8 @@ def _in_order(curves: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
 
 def _probes(stored: StoredRuns, runs: pd.DataFrame, trials: pd.DataFrame) -> list[dict[str, Any]]:
     """A record a probe: batch_size, the params that vary among trials, step_seconds (a tuple)."""
-    own = runs[(runs[schema.KIND] == "probe") & (runs["status"] == "FINISHED")]
-    newest = own.sort_values("end_time").drop_duplicates(schema.TRIAL_ID, keep="last")
+    finished = runs[(runs[schema.KIND] == "probe") & (runs["status"] == "FINISHED")]
+    newest = finished.sort_values("end_time").drop_duplicates(schema.TRIAL_ID, keep="last")
     wide = _wide(stored.params, newest.index).apply(_numbers)
     # pandas copies attrs with every frame that it makes of another: few and plain values only
     names = [n for n in wide if n in trials and n not in (schema.TARGETS, "lr", "seed")]
@@ -223,8 +223,8 @@ def _step_seconds(stored: StoredRuns) -> dict[str, tuple[float, ...]]:
 
 def _wide(long: pd.DataFrame, run_ids: Any) -> pd.DataFrame:
     """run_id, key, value in; a row a run, a column a key out."""
-    own = long[long["run_id"].isin(run_ids)]
-    wide = own.pivot(index="run_id", columns="key", values="value").reindex(list(run_ids))
+    of_runs = long[long["run_id"].isin(run_ids)]
+    wide = of_runs.pivot(index="run_id", columns="key", values="value").reindex(list(run_ids))
     wide.columns.name = None
     return wide
 

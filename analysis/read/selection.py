@@ -14,7 +14,7 @@ from analysis.read.names import their_columns
 from scaling.schema import DIVERGED
 
 NONE = "none"  # the value of a param in groups whose trials do not have it
-# Columns of trials that are no property of the question: identity, results, and how it was run.
+# Columns of trials that do not belong to the question: identity, results, and how it was run.
 _NOT_A_GROUP = {
     "run_id", "trial_id", "study", "sweep", "status", "outcome", "last_step", "batch_size", "lr",
     "seed", "irreducible_loss", "initial_loss", "targets", "seconds", "tail_factor", "device",

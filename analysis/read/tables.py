@@ -1,4 +1,4 @@
-"""What every table of somebody else's goes through, whatever its rows are: names, numbers, gaps."""
+"""What every table goes through before it is read as curves or as steps: names, numbers, gaps."""
 
 from __future__ import annotations
 
