@@ -161,7 +161,7 @@ class _Race:
         """Steps [C, K] of contenders to their targets [C, K]; races [C]: who runs against whom.
 
         A contender is read at a target when it has gone on to tail_factor times its first touch. A
-        race ends at tail_factor times the least steps read at its last target: one that has not been
+        race ends at tail_factor times the least steps read at its last target: one not
         read by then touches later than that. Each alone in its race: all steps.
         """
         order = np.argsort(-targets, axis=1, kind="stable")
