@@ -15,11 +15,13 @@ from analysis.report.files import file_name
 from scaling.config import StudyConfig
 from scaling.limits import ConfigError
 from scaling.record.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from scaling.record.journal import JournalError, JournalReader, inside, journal_path
+from scaling.record.files import inside
+from scaling.record.journal import JournalError, journal_path
+from scaling.record.read_journals import JournalReader
+from scaling.recorder import TrainState
 from scaling.schema import note_code, note_text
 from scaling.tasks.config import CustomTaskConfig
 from scaling.tasks.custom import make_custom_problem
-from scaling.train import TrainState
 from scaling.trial import prepare
 from scaling.validation import validate_names, validate_study
 from sweeps.compose.folders import job_directory

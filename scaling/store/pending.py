@@ -10,7 +10,8 @@ from typing import Any
 from scaling import schema
 from scaling.record.replay import Course, Turn
 from scaling.result import TrialResult
-from scaling.store.client import HAS_PICTURES, Point, as_text
+from scaling.store.client import Point, as_text
+from scaling.store.pictures import HAS_PICTURES
 
 TAG_CHARACTERS = 5000  # MLflow cuts longer ones silently
 OF_PROCESS = ("host", "pid", "process_started", "slurm_job")

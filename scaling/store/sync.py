@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from scaling import schema
-from scaling.record.journal import FolderReader, is_alive
 from scaling.record.lines import FOR_A_STORE, check_line
+from scaling.record.process import is_alive
+from scaling.record.read_journals import FolderReader
 from scaling.record.replay import Replay
 from scaling.store.check import is_refused, reason_of
 from scaling.store.client import Store

@@ -16,7 +16,7 @@ from scaling.tasks.config import CustomTaskConfig, TaskConfig
 from scaling.tasks.task import Task
 
 if TYPE_CHECKING:
-    from scaling.tasks.supervised import Problem
+    from scaling.tasks.problem import Problem
 
 
 def make_custom_task(config: CustomTaskConfig, whole: TrialConfig) -> Task:
@@ -43,7 +43,7 @@ def make_custom_task(config: CustomTaskConfig, whole: TrialConfig) -> Task:
 
 def make_custom_problem(path: str, options: dict[str, object]) -> Problem:
     """The Problem that a path makes; ConfigError as from `make_custom_task`."""
-    from scaling.tasks.supervised import as_problem, is_problem
+    from scaling.tasks.problem import as_problem, is_problem
 
     make = getattr(module_of("task.path", path), path.rpartition(".")[2], None)
     with drawing(CONSTRUCTION):
@@ -57,8 +57,9 @@ _problems: dict[str, object] = {}  # data is read once a process, however many t
 
 
 def _as_task(made: object, config: CustomTaskConfig, whole: TrialConfig, key: str) -> Task:
+    from scaling.tasks.problem import as_problem, is_problem
     from scaling.tasks.problem_check import check_data, check_network
-    from scaling.tasks.supervised import SupervisedTask, as_problem, is_problem
+    from scaling.tasks.supervised import SupervisedTask
 
     if is_problem(made):
         problem, known = as_problem(made), key in _problems

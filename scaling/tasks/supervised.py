@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, Protocol, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from scaling.limits import ConfigError
 from scaling.models.norms import batch_norm_refusal, recompute_statistics
 from scaling.tasks.flat import WEIGHTS, FlatModule
 from scaling.tasks.probing import draws_numbers, no_stack
+from scaling.tasks.problem import Problem
 from scaling.tasks.streams import Batch, Streams
 from scaling.tasks.task import Params
 
@@ -29,33 +30,6 @@ STATISTICS_CHUNK = 256
 PARTS_AT_ONCE = 16  # single gradients: more need more memory and gain nothing
 
 log = logging.getLogger(__name__)
-
-
-class Problem(Protocol):
-    """Data, model and loss. Tensors or arrays; the first of each tuple is what the model takes.
-
-    Optional: irreducible_loss (0), model_size (number of trained parameters), facts (a dict that is
-    logged with every trial), files (name -> text, kept with every trial), metrics(outputs,
-    *targets) -> {name: mean over the examples given}, picture(inputs, outputs, *targets) -> uint8
-    [H, W, 3] of some held-out examples.
-
-    Model, loss and constructor may draw (dropout, augmentation) from the global generators of
-    torch, numpy and Python: these are seeded for every step (scaling.draws), and for every
-    evaluation alike. What has a generator of its own, or keeps state that is no buffer, is refused.
-    Parameters with requires_grad=False at the start stay as they are, but for what forward does.
-    """
-
-    train: tuple[Any, ...]
-    held_out: tuple[Any, ...]
-
-    def model(self) -> nn.Module:
-        """A new network with random weights, drawn from torch's default generator."""
-        ...
-
-    @property
-    def loss(self) -> Callable[..., Tensor]:
-        """loss(outputs, *targets): mean over the examples given."""
-        ...
 
 
 class SupervisedTask:
@@ -422,12 +396,3 @@ def device_of(wanted: str) -> str:
 def _stacked(wanted: str, device: torch.device) -> bool:
     """Convolutions with differing weights are slower together on a CPU, and faster on a GPU."""
     return device.type == "cuda" if wanted == "auto" else wanted == "true"
-
-
-def is_problem(candidate: object) -> bool:
-    """It has what a Problem must have."""
-    return all(hasattr(candidate, name) for name in ("train", "held_out", "model", "loss"))
-
-
-def as_problem(candidate: object) -> Problem:
-    return cast(Problem, candidate)

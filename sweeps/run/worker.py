@@ -30,9 +30,10 @@ from scaling.record.checkpoint import (
 )
 from scaling.record.durable import write_whole
 from scaling.record.journal import Journal, RecordError, journal_path
+from scaling.recorder import Begin, Evaluation, TrainState
 from scaling.result import TrialResult
 from scaling.tasks.custom import first_line
-from scaling.train import Begin, Evaluation, TrainState, train
+from scaling.train import train
 from sweeps.run.units import Unit
 
 ORPHAN_SECONDS = 5.0  # what a worker whose sweep is gone may take to save its training

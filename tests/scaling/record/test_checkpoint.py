@@ -18,8 +18,9 @@ from scaling.record.checkpoint import (
     tidy,
     write_checkpoint,
 )
+from scaling.recorder import Begin, TrainState
 from scaling.tasks.config import LinearRegressionConfig
-from scaling.train import Begin, TrainState, train
+from scaling.train import train
 from scaling.trial import Trial, prepare
 from tests.scaling.trials import Memory, finite_task, optimizer_config, regression_trial
 

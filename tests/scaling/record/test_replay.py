@@ -12,7 +12,7 @@ import pytest
 
 from scaling.limits import ConfigError
 from scaling.record.journal import Journal, JournalError
-from scaling.record.plan import StudyRecord, read_record
+from scaling.record.study import StudyRecord, read_record
 from scaling.result import TrialResult
 
 SWEEP = {"study": "s", "name": "n", "note": "", "tags": {"host": "h", "directory": "d"}}

@@ -16,9 +16,10 @@ from scaling.record.journal import Journal
 from scaling.result import TrialResult
 from scaling.store.check import StoreError, is_refused
 from scaling.store.client import Store
+from scaling.store.follow import Destination
 from scaling.store.note import Acknowledged, note_path
 from scaling.store.sync import Sync
-from scaling.store.writer import Destination, Writer
+from scaling.store.writer import Writer
 from tests.conftest import store_of
 from tests.scaling.store.test_tracking import new_journal, runs_of
 from tests.stores.rows import points_of, query
