@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from scaling.record.durable import write_whole
+from scaling.durable import write_whole
 from scaling.recorder import TrainState
 
 CHECKPOINT_FORMAT = 2  # 1: all buffers of a network in one vector

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from scaling.record.durable import open_plain
+from scaling.durable import open_plain
 from scaling.record.journal import JournalError
 
 LOG = "train.log"

@@ -39,7 +39,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scaling.record.durable import LineFile
+from scaling.durable import LineFile
 from scaling.record.process import this_process
 
 JOURNAL_FORMAT = 3

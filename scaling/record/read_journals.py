@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scaling.record.durable import open_plain, read_line
+from scaling.durable import open_plain, read_line
 from scaling.record.journal import SUFFIX, JournalError
 from scaling.record.lines import check_line
 

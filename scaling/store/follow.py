@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from scaling.record.durable import refuse_no_plain_file
+from scaling.durable import refuse_no_plain_file
 from scaling.record.journal import JournalError
 from scaling.store.check import StoreError, is_away, store_message
 from scaling.store.client import Store

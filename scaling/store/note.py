@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from scaling.record.durable import LineFile, open_plain, read_line
+from scaling.durable import LineFile, open_plain, read_line
 from scaling.schema import without_password
 
 SET_ASIDE = ".damaged"

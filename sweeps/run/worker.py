@@ -28,7 +28,7 @@ from scaling.record.checkpoint import (
     refuse,
     write_checkpoint,
 )
-from scaling.record.durable import write_whole
+from scaling.durable import write_whole
 from scaling.record.journal import Journal, RecordError, journal_path
 from scaling.recorder import Begin, Evaluation, TrainState
 from scaling.result import TrialResult
