@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from scaling.limits import ConfigError
 from scaling.durable import open_plain, refuse_no_plain_file, write_whole
+from scaling.limits import ConfigError
 from scaling.record.process import this_process
 from sweeps.compose.folders import make_shared
 

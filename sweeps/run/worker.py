@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from scaling.durable import write_whole
 from scaling.record.checkpoint import (
     KEPT,
     CheckpointError,
@@ -28,7 +29,6 @@ from scaling.record.checkpoint import (
     refuse,
     write_checkpoint,
 )
-from scaling.durable import write_whole
 from scaling.record.journal import Journal, RecordError, journal_path
 from scaling.recorder import Begin, Evaluation, TrainState
 from scaling.result import TrialResult
