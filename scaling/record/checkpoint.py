@@ -87,7 +87,7 @@ def read_checkpoint(path: Path) -> tuple[Header, TrainState]:
     try:
         stack: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
     except (pickle.UnpicklingError, RuntimeError):
-        raise CheckpointError(f"{path}: is no data that this version reads") from None
+        raise CheckpointError(f"{path}: is not data that this version reads") from None
     return header, TrainState(header.step, header.due, header.seconds, stack)
 
 

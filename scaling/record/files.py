@@ -37,7 +37,7 @@ def end_of_log(folder: Path, path: str) -> tuple[str, str]:
     A log that was removed is none: then the text says so.
     """
     if Path(path).name != LOG:
-        return f"{path}: is no log of training\n", f"{path} is no log of training"
+        return f"{path}: is not a log of training\n", f"{path} is not a log of training"
     try:
         file = file_of(folder, path)
     except JournalError as error:

@@ -22,7 +22,7 @@ Every line also has its number in the file, "line", and ends in "check", a check
 One process writes one journal: each worker its own, and the sweep's process one that holds the
 failures and the end. `trial` is the number of the trial's job; one line holds the evaluation of a
 whole stack. The journals of a study lie in one folder; a trial that stands in several was
-interrupted and done again, or gone on with, with the same numbers. What came after what follows
+interrupted and done again, or resumed, with the same numbers. What came after what follows
 from `turn` alone: 1 when a trial begins for the first time, one more each time that it begins
 again (scaling.record.replay). `time`, in seconds since 1970, is for people and MLflow; clocks go
 wrong.

@@ -80,7 +80,7 @@ class StudyRecord:
 
     damaged: a sentence for each journal of which lines cannot be used.
     commits: those that sweeps of this study were started at, as "commit, code_commit".
-    task_contents: digests of a user's own task, by its path.
+    task_contents: digests of a custom task, by its path.
     """
 
     trials: dict[str, TrialRecord] = field(default_factory=dict)

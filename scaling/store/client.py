@@ -183,7 +183,7 @@ class Store:
             param_list, tag_list = [], []
 
     def set_experiment_tags(self, tags: dict[str, str]) -> None:
-        """Tags that only the pages of MLflow read; a store that does not take them goes without."""
+        """Tags that only the pages of MLflow read; a store that refuses them does not get them."""
         from mlflow.exceptions import MlflowException
 
         present = self._client.get_experiment(self.experiment_id).tags

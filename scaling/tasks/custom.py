@@ -1,4 +1,4 @@
-"""A user's own task, named by dotted path; its code is a part of its trials' identity."""
+"""A custom task, named by dotted path; its code is part of its trials' identity."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def make_custom_problem(path: str, options: dict[str, object]) -> Problem:
     with drawing(CONSTRUCTION):
         made = make(**options) if callable(make) else None
     if not is_problem(made):
-        raise ConfigError("task.path", path, "makes no problem with a network")
+        raise ConfigError("task.path", path, "does not make a problem with a network")
     return as_problem(made)
 
 
@@ -73,7 +73,7 @@ def _as_task(made: object, config: CustomTaskConfig, whole: TrialConfig, key: st
     parts = [*Task.__annotations__, *(name for name in vars(Task) if not name.startswith("_"))]
     if missing := [name for name in parts if not hasattr(made, name)]:
         allowed = (
-            "is no task: it needs train, held_out, model and loss (see the README), or, to be a "
+            "is not a task: it needs train, held_out, model and loss (see the README), or, to be a "
             f"whole task, also {', '.join(sorted(missing))}"
         )
         raise ConfigError("task.path", config.path, allowed)

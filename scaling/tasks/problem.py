@@ -18,7 +18,7 @@ class Problem(Protocol):
 
     Model, loss and constructor may draw (dropout, augmentation) from the global generators of
     torch, numpy and Python: these are seeded for every step (scaling.draws), and for every
-    evaluation alike. What has a generator of its own, or keeps state that is no buffer, is refused.
+    evaluation alike. A network with a generator of its own, or state outside buffers, is refused.
     Parameters with requires_grad=False at the start stay as they are, but for what forward does.
     """
 

@@ -1,4 +1,4 @@
-"""Whether a user's own problem is what a task needs: what is needed and what came, with shapes."""
+"""Whether a custom problem is what a task needs: what is needed and what came, with shapes."""
 
 from __future__ import annotations
 
