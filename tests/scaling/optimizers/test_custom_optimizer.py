@@ -234,7 +234,7 @@ def test_a_class_of_ones_own() -> None:
 REFUSED = [
     ("torch.optim.Nothing", {}, "no such class"),
     ("torch.optim.lr_scheduler", {}, "is not a class"),
-    ("torch.nn.Linear", {}, "no subclass of torch.optim.Optimizer"),
+    ("torch.nn.Linear", {}, "not a subclass of torch.optim.Optimizer"),
     ("nowhere.Adam", {}, "raised ModuleNotFoundError"),
     ("Adam", {}, "must be module.Class"),
     ("torch.optim.Optimizer", {}, "does not take lr"),
