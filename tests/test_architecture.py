@@ -105,13 +105,23 @@ def test_rooms_import_downwards_only(package: str) -> None:
     assert upwards <= ALLOWED
 
 
-@pytest.mark.parametrize("package", FLOORS)
+@pytest.mark.parametrize("package", [*FLOORS, "scaling"])
 def test_no_circle(package: str) -> None:
     imports = {
         module: {name for name in names if f"{module} imports {name}" not in ALLOWED}
         for module, names in own_imports(package).items()
     }
     graphlib.TopologicalSorter(imports).prepare()  # raises CycleError
+
+
+def test_training_knows_neither_records_nor_stores() -> None:
+    """Whatever trains; only record, store and the store's readers stand above it."""
+    outside = ("scaling.record", "scaling.store")
+    for module, names in own_imports("scaling").items():
+        if not module.startswith(outside):
+            assert not [name for name in names if name.startswith(outside)], module
+        if module.startswith("scaling.record"):
+            assert not [name for name in names if name.startswith("scaling.store")], module
 
 
 def test_a_topic_knows_no_other_topic() -> None:

@@ -20,7 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from scaling.commands import command
 from scaling.limits import ConfigError
 from scaling.record.checkpoint import read_headers
-from scaling.record.plan import describe, plan, read_record
+from scaling.record.plan import describe, plan
+from scaling.record.study import read_record
 from scaling.result import TrialResult
 from scaling.schema import CENSORED, DIVERGED, REACHED
 from scaling.trial import Trial

@@ -13,7 +13,8 @@ from typing import Any
 from scaling.config import TrialConfig, trial_config
 from scaling.limits import ConfigError
 from scaling.record.checkpoint import read_headers, tidy
-from scaling.record.plan import Plan, StudyRecord, differences, plan, read_record, saved_among
+from scaling.record.plan import Plan, differences, plan, saved_among
+from scaling.record.study import StudyRecord, read_record
 from scaling.result import TrialResult
 from scaling.trial import Trial, prepare
 from scaling.validation import validate_names

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scaling.record.journal import Journal
-from scaling.record.plan import Plan, StudyRecord, requested
+from scaling.record.plan import Plan
+from scaling.record.study import StudyRecord, requested
 from scaling.trial import Trial
 from sweeps.run.units import Job, journal_headers, trial_params
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.record.durable import LineFile
+from scaling.durable import LineFile
 from sweeps.run.executors import took_too_long
 from sweeps.run.units import Unit, rest_of
 from sweeps.run.worker import Ended, Place, Trainer, output_to, train_logged

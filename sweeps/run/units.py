@@ -14,7 +14,8 @@ from scaling import schema
 from scaling.config import use_current_names
 from scaling.outcome import Curve
 from scaling.record.checkpoint import Header, read_headers
-from scaling.record.plan import Plan, StudyRecord, plan, read_record
+from scaling.record.plan import Plan, plan
+from scaling.record.study import StudyRecord, read_record
 from scaling.result import TrialResult
 from scaling.schema import without_password
 from scaling.stack import group_into_stacks

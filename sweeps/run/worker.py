@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from scaling.durable import write_whole
 from scaling.record.checkpoint import (
     KEPT,
     CheckpointError,
@@ -28,11 +29,11 @@ from scaling.record.checkpoint import (
     refuse,
     write_checkpoint,
 )
-from scaling.record.durable import write_whole
 from scaling.record.journal import Journal, RecordError, journal_path
+from scaling.recorder import Begin, Evaluation, TrainState
 from scaling.result import TrialResult
 from scaling.tasks.custom import first_line
-from scaling.train import Begin, Evaluation, TrainState, train
+from scaling.train import train
 from sweeps.run.units import Unit
 
 ORPHAN_SECONDS = 5.0  # what a worker whose sweep is gone may take to save its training
