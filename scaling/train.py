@@ -66,7 +66,7 @@ class Recorder(Protocol):
         ...
 
     def capped(self, state: TrainState) -> None:
-        """Trials of a search that end at their caps: a later round may ask for more of them."""
+        """Trials that end at their caps: more of them may be asked for later."""
         ...
 
 
@@ -144,7 +144,7 @@ def _train(trials: Sequence[Trial], recorder: Recorder, begin: Begin | None) -> 
             if step == due:
                 stack.forget_train_loss()
                 due = next_evaluation(first.evaluation, step)
-                capped = watch.capped(ended) if first.sweep.round is not None else ended[:0]
+                capped = watch.capped(ended) if trials[0].cap is not None else ended[:0]
                 if len(capped):
                     recorder.capped(_state(step, due, stack, watch, capped))
             if not stack.drop(ended):

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from scaling.commands import command
 from scaling.limits import ConfigError
 from scaling.record.checkpoint import read_headers
-from scaling.record.plan import describe, plan, read_record
+from scaling.record.plan import RecordReader, describe, plan, read_record
 from scaling.result import TrialResult
 from scaling.schema import CENSORED, DIVERGED, REACHED
 from scaling.trial import Trial
@@ -35,9 +35,10 @@ from sweeps.run.progress import Count, progress_display
 from sweeps.run.provenance import sweep_record
 from sweeps.run.study_folder import refuse_if_alive, refuse_other_kinds
 from sweeps.run.training import Failure
-from sweeps.run.units import Job
+from sweeps.run.units import Job, Search
 
 log = logging.getLogger(__name__)
+OF_A_SEARCH = "search"  # node that a search adds for launchers that compose anew
 OUTCOMES = (REACHED, CENSORED, DIVERGED)
 NOT_TRAINED = "not trained: the sweep stopped at its first failure (hydra.launcher.fail_fast)"
 
@@ -78,11 +79,26 @@ def launch(
 ) -> list[JobReturn]:
     """Compose, train and track the jobs of a multirun; a JobReturn each, in order."""
     setup_globals()
-    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     with one_line_errors():
         refuse_if_alive(Path(str(config.record_dir)), str(config.study.name))
         jobs = compose_jobs(loader, config, job_overrides, first_number)
         trials = prepare_jobs(jobs)
+    return launch_jobs(config, jobs, trials, first_number, options, callbacks)
+
+
+def launch_jobs(
+    config: DictConfig,
+    jobs: list[Job],
+    trials: Sequence[Trial],
+    first_number: int,
+    options: LauncherOptions,
+    callbacks: JobCallbacks | None = None,
+    journals: RecordReader | None = None,
+) -> list[JobReturn]:
+    """Train and track jobs that are composed and prepared. journals: of the record folder, where
+    they are open already."""
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    with one_line_errors():
         jobs = in_claimed_directory(config, jobs)
         directory = Path(str(config.hydra.sweep.dir))
         if (subdir := config.hydra.output_subdir) is not None:
@@ -95,10 +111,10 @@ def launch(
             callbacks.started(jobs, first_number)
         study = trials[0].config.study
         sweep = sweep_record(study, directory, sys.argv[1:], [job.overrides for job in jobs])
-        of_search = trials[0].config.sweep.round is not None  # which says how many rounds it takes
+        of_search = trials[0].cap is not None  # which says how many rounds it takes
         if not of_search:
             log.info("%s: %d trials in %s", study.name, len(trials), directory)
-        done = run_trials(jobs, trials, sweep, options)
+        done = run_trials(jobs, trials, sweep, options, journals)
     _say_what_came_out(done, len(trials))
     if not of_search:
         refuse_stillborn(list(done.results.values()), len(trials))
@@ -177,7 +193,13 @@ def run_single(config: DictConfig) -> float:
     with one_line_errors():
         content = OmegaConf.to_container(config, resolve=True)
         assert isinstance(content, dict)
-        job = Job({str(k): v for k, v in content.items()}, list(hydra.overrides.task), directory)
+        search = content.pop(OF_A_SEARCH, None)
+        job = Job(
+            content={str(key): value for key, value in content.items()},
+            overrides=[o for o in hydra.overrides.task if not o.startswith(f"+{OF_A_SEARCH}.")],
+            directory=directory,
+            search=None if search is None else Search(**search),
+        )
         trials = prepare_jobs([job])
         study = trials[0].config.study
         sweep = sweep_record(study, whole, sys.argv[1:], [] if in_multirun else [job.overrides])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,15 @@ from typing import Any
 from scaling.config import TrialConfig, trial_config
 from scaling.limits import ConfigError
 from scaling.record.checkpoint import read_headers, tidy
-from scaling.record.plan import Plan, StudyRecord, differences, plan, read_record, saved_among
+from scaling.record.plan import (
+    Plan,
+    RecordReader,
+    StudyRecord,
+    differences,
+    plan,
+    read_record,
+    saved_among,
+)
 from scaling.result import TrialResult
 from scaling.trial import Trial, prepare
 from scaling.validation import validate_names
@@ -39,6 +47,8 @@ def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
     for content in shapes.values():
         refuse_other_keys(content)
     trials = prepare([trial_config(job.content) for job in jobs])
+    caps = [None if job.search is None else job.search.cap for job in jobs]
+    trials = [replace(trial, cap=cap) for trial, cap in zip(trials, caps, strict=True)]
     for content in shapes.values():
         validate_names("params", leaves_of(content))
     for key in ("study.name", "tracking.uri", "record_dir"):
@@ -58,11 +68,16 @@ class SweepResult:
 
 
 def run_trials(
-    jobs: Sequence[Job], trials: Sequence[Trial], sweep: dict[str, Any], options: LauncherOptions
+    jobs: Sequence[Job],
+    trials: Sequence[Trial],
+    sweep: dict[str, Any],
+    options: LauncherOptions,
+    journals: RecordReader | None = None,
 ) -> SweepResult:
     """The results of all trials: those on record, and the others trained and tracked.
 
-    Trials of equal shapes train as stacks. StoreError before anything is trained if the store
+    Trials of equal shapes train as stacks. journals: of the record folder, where they are open
+    already. StoreError before anything is trained if the store
     cannot be used; ConfigError if another sweep of the study is alive; SlurmError if Slurm refuses
     the job; KeyboardInterrupt when it was told to stop and everything is saved.
     """
@@ -73,7 +88,7 @@ def run_trials(
         end_left_over(folder)
         headers, refused = read_headers(place.checkpoints)
         tidy(place.checkpoints, headers)
-        record = read_record(folder)
+        record = read_record(folder) if journals is None else journals.read()
         planned = plan(trials, record, [h for h in headers if h.path.exists()])
         _say(planned, trials, record, sweep["tags"], refused)
         units = make_units(jobs, trials, planned, record, options.stack_size)
@@ -149,7 +164,7 @@ def _say(
         "new": len(planned.to_do) - len(planned.failed) - len(planned.interrupted),
     }
     counts = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
-    if trials[0].config.sweep.round is None:  # a search goes on with what its caps interrupted
+    if trials[0].cap is None:  # a search goes on with what its caps interrupted
         log.info("%d trials: %s", len(trials), counts)
     for line in differences(trials, record, tags):
         log.warning("%s", line)

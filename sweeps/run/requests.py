@@ -18,7 +18,7 @@ def new_requests(
     jobs: Sequence[Job], trials: Sequence[Trial], planned: Plan, record: StudyRecord
 ) -> dict[int, dict[str, Any]]:
     """What the journal says of such trials, by position."""
-    in_search = trials[0].config.sweep.round is not None
+    in_search = trials[0].cap is not None
     ignored = OF_A_SEARCH if in_search else ()
 
     def asks(request: Mapping[str, Any]) -> dict[str, Any]:

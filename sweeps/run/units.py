@@ -42,6 +42,16 @@ def _without_passwords(content: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Search:
+    """What a search says of a trial that it asks for: its round, the cell (what tells its trials
+    from those of the other cells, as overrides), and the cap in steps."""
+
+    round: int
+    cell: str
+    cap: int
+
+
+@dataclass(frozen=True)
 class Job:
     """One configuration of a multirun, resolved, with the overrides that made it.
 
@@ -52,6 +62,7 @@ class Job:
     overrides: list[str]
     directory: Path
     hydra: HydraNode | None = None
+    search: Search | None = None
 
     def __post_init__(self) -> None:
         use_current_names(self.content)
@@ -76,7 +87,7 @@ class Unit:
     """A stack. numbers: its trials' jobs; headers: what a journal says of each trial.
 
     saved: checkpoints to go on from, newest first; curves: what is on record of each trial.
-    log: where whatever the training prints goes. attempt: 1, 2, ...
+    log: where whatever the training prints goes. round: of a search. attempt: 1, 2, ...
     """
 
     numbers: list[int]
@@ -85,6 +96,7 @@ class Unit:
     saved: tuple[Header, ...]
     curves: list[Curve]
     log: Path
+    round: int | None = None
     attempt: int = 1
 
     @property
@@ -119,6 +131,7 @@ def make_units(
             saved=saved,
             curves=[_curve(trials[number], record, saved) for number in numbers],
             log=(jobs[numbers[0]].directory / "train.log").absolute(),
+            round=None if (search := jobs[numbers[0]].search) is None else search.round,
         )
         units.append(unit)
     return sorted(units, key=lambda unit: -unit.work)
@@ -198,8 +211,8 @@ def trial_settings(jobs: Sequence[Job], trials: Sequence[Trial]) -> list[str]:
         config = trial.config
         parts = [f"B={config.batch_size}", f"lr={config.lr:.4g}"]
         varied = [one for one in job.overrides if counts[one] < len(jobs)]
-        if config.sweep.cell is not None:  # in a search rounds differ in what varies
-            varied = config.sweep.cell.split(" ")
+        if job.search is not None:  # in a search rounds differ in what varies
+            varied = job.search.cell.split(" ")
         for override in varied:
             key, _, value = override.lstrip("+").partition("=")
             if value and key not in ("batch_size", "lr", "seed"):
@@ -209,7 +222,6 @@ def trial_settings(jobs: Sequence[Job], trials: Sequence[Trial]) -> list[str]:
 
 
 def _header(trial: Trial, job: Job, setting: str) -> dict[str, Any]:
-    search_round = trial.config.sweep.round
     return {
         "trial_id": trial.trial_id,
         "name": f"{setting} seed={trial.config.seed}",
@@ -218,7 +230,7 @@ def _header(trial: Trial, job: Job, setting: str) -> dict[str, Any]:
             "overrides": " ".join(without_password(one, whole=True) for one in job.overrides),
             "job_directory": str(job.directory),
             schema.SETTING: setting,
-            **({} if search_round is None else {schema.ROUND: str(search_round)}),
+            **({} if job.search is None else {schema.ROUND: str(job.search.round)}),
         },
         "config": job.yaml,
         **({"files": trial.files} if trial.files else {}),
@@ -233,6 +245,8 @@ def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
     )
     shown = {key: value for key, value in content.items() if key not in left_out}
     leaves = leaves_of(_without_passwords(shown))
+    if trial.max_steps < trial.budget_steps:
+        leaves["budget.max_steps"] = trial.max_steps
     for key in ("task.inputs", "task.labels"):  # config.yaml has them, however long
         if len(str(leaves.get(key, ""))) > MOST_DATA_CHARACTERS:
             del leaves[key]

@@ -95,10 +95,9 @@ class Trainer:
 
     def _begin_round(self, unit: Unit) -> None:
         """A journal numbers the trials of one launch: each round of a search has its own."""
-        search_round = unit.trials[0].config.sweep.round
-        if search_round != self._round:
+        if unit.round != self._round:
             self.close()
-            self._journal, self._round = None, search_round
+            self._journal, self._round = None, unit.round
 
     def _begin(self, unit: Unit, recorder: JournalRecorder) -> Begin | None:
         """The newest saved state that is whole."""
