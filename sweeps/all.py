@@ -152,7 +152,7 @@ def main() -> None:
         loop = Loop(names, arguments.config_dir, records)
         loop.run()
     if loop.failed:
-        print(f"failed: {'; '.join(loop.failed)}; the same command goes on", file=sys.stderr)
+        print(f"failed: {'; '.join(loop.failed)}; the same command resumes", file=sys.stderr)
         raise SystemExit(1)
 
 

@@ -16,9 +16,9 @@ from scaling.record.journal import JournalError, RecordError
 from scaling.schema import one_line
 from scaling.store.check import StoreError
 from sweeps.compose.hydra_errors import explain, is_of_configuration
-from sweeps.run.slurm_queue import SlurmError
+from sweeps.run.executors.slurm_queue import SlurmError
 
-ONCE_MORE = "mend this and start the same command again"
+ONCE_MORE = "fix this and run the same command again"
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 OF_A_FILE = (
     *(errno.EACCES, errno.EPERM),
@@ -127,7 +127,7 @@ class _OutlivingPipe:
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
         if self._stream is sys.__stdout__:
-            print("nobody reads the output any more: the work goes on", file=sys.stderr)
+            print("the output is no longer read: the work continues", file=sys.stderr)
 
 
 @contextmanager
@@ -157,7 +157,7 @@ def _one_line_interruption() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interruption:
-        print("interrupted: what is done is on record, the same command goes on", file=sys.stderr)
+        print("interrupted: what is done is on record; the same command resumes", file=sys.stderr)
         if isinstance(interruption, StoppedAtOnce):
             sys.stdout.flush()
             sys.stderr.flush()

@@ -19,9 +19,9 @@ from scaling.limits import ConfigError
 from scaling.schema import NO_STORE, resolve_tracking_uri
 from scaling.store.check import check_address
 from scaling.validation import validate_study
-from sweeps.compose.compose import hydra_config
+from sweeps.compose.composer import hydra_config
 from sweeps.messages import one_line_errors
-from sweeps.run.units import yaml_without_passwords
+from sweeps.run.job import yaml_without_passwords
 
 NAME_BYTES, PATH_BYTES = 255, 4095  # of a file's name, and of its path
 
@@ -148,7 +148,7 @@ def _refuse_null(config: DictConfig, directory: str) -> None:
 def check_folder(key: str, folder: str) -> None:
     """ConfigError for a folder that cannot be made or written."""
     if "\0" in folder or not folder:
-        raise ConfigError(key, repr(folder), "is no folder's name")
+        raise ConfigError(key, repr(folder), "is not a folder name")
     absolute = Path(os.path.abspath(folder))
     if any(len(os.fsencode(part)) > NAME_BYTES for part in absolute.parts):
         raise ConfigError(key, f"{folder[:60]}..", f"a name has at most {NAME_BYTES} bytes")
@@ -162,4 +162,4 @@ def check_folder(key: str, folder: str) -> None:
                 raise ConfigError(key, folder, f"cannot be used ({error.strerror})") from None
             return
         if there.exists() or there.is_symlink():
-            raise ConfigError(key, folder, f"cannot be used ({there} is no folder)")
+            raise ConfigError(key, folder, f"cannot be used ({there} is not a folder)")

@@ -68,7 +68,7 @@ def explain(error: BaseException) -> str:
     if merged := re.match(r"Error merging override (.*)", first):
         return _merged(merged[1], cause)
     if deleted := re.search(r"Could not delete from config. '([^']+)' does not exist", first):
-        return f"~{deleted[1]}: there is nothing of this name to leave out"
+        return f"~{deleted[1]}: there is nothing of this name to remove"
     if located := re.match(r"Error locating target '([^']*)'", first):
         key = re.search(r"full_key: (\S+)", str(error))
         return f"{key[1] if key else 'hydra'}._target_={located[1]}: cannot be imported"
@@ -94,8 +94,8 @@ def _missing_file(error: MissingConfigException) -> str:
     options = sorted(set(error.options or []) - former)
     if group == "study" and (command := command_of(choice)):
         return (
-            f"study={choice}: is no file of conf/study but the name of a study that is on record; "
-            f"the command that made it goes on with it: {command}"
+            f"study={choice}: is not a file of conf/study but a study on record; "
+            f"resume it with: {command}"
         )
     near = nearest(choice, options)
     hint = f"did you mean {near}?" if near else f"there are {', '.join(options)}"
@@ -115,8 +115,8 @@ def unreadable(word: str, reason: str) -> str:
     lines = [line.strip() for line in reason.splitlines() if not line.startswith("See https://")]
     said = [line for line in lines if line and not line.startswith(("Error parsing", "^"))]
     if key.strip("+~") == "" or not said or said[0].startswith("LexerNoViableAlt"):
-        return f"{word}: cannot be read as key=value; put quotes around text with signs in it"
-    return f"{word}: cannot be read ({said[0]}); put quotes around text with signs in it"
+        return f"{word}: cannot be read as key=value; quote text with special characters"
+    return f"{word}: cannot be read ({said[0]}); quote text with special characters"
 
 
 def _merged(line: str, cause: BaseException | None) -> str:

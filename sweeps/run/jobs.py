@@ -13,6 +13,7 @@ from typing import Any
 from scaling.config import TrialConfig, trial_config
 from scaling.limits import ConfigError
 from scaling.record.checkpoint import read_headers, tidy
+from scaling.record.journal import Journal
 from scaling.record.plan import (
     Plan,
     RecordReader,
@@ -20,6 +21,7 @@ from scaling.record.plan import (
     differences,
     plan,
     read_record,
+    requested,
     saved_among,
 )
 from scaling.result import TrialResult
@@ -27,16 +29,16 @@ from scaling.trial import Trial, prepare
 from scaling.validation import validate_names
 from sweeps.compose.folders import keep_folders
 from sweeps.compose.known_keys import refuse_other_keys
+from sweeps.run.executors.slurm_queue import end_left_over
+from sweeps.run.job import Job, leaves_of, trial_params
 from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count, progress_display
 from sweeps.run.provenance import sweep_files, sweep_record
-from sweeps.run.requests import new_requests, write_requests
-from sweeps.run.session import crew_for, new_executor
-from sweeps.run.slurm_queue import end_left_over
+from sweeps.run.session import crew_for, executor_for
 from sweeps.run.study_folder import live_sweep
+from sweeps.run.trainer import Place
 from sweeps.run.training import Failure, Training, stop_requests
-from sweeps.run.units import Job, Unit, leaves_of, make_units
-from sweeps.run.worker import Place
+from sweeps.run.units import Unit, journal_headers, make_units
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
     for key in ("study.name", "tracking.uri", "record_dir"):
         values = {str(attrgetter(key)(trial.config)) for trial in trials}
         if len(values) > 1:
-            allowed = "one sweep has one of these; start a sweep for each"
+            allowed = "must be the same for all trials; run a sweep for each"
             raise ConfigError(key, ",".join(sorted(values)), allowed)
     return trials
 
@@ -107,7 +109,7 @@ def _run_units(
 ) -> SweepResult:
     crew = crew_for(trials[0].config, place)
     training = None
-    executor = None if crew.has_executor or not units else new_executor(len(units), place, options)
+    executor = None if crew.has_executor or not units else executor_for(len(units), place, options)
     with crew.at_work(executor):
         if units or asked:
             crew.n_trials += len(planned.to_do) + len(asked)
@@ -168,3 +170,36 @@ def _say(
         log.info("%d trials: %s", len(trials), counts)
     for line in differences(trials, record, tags):
         log.warning("%s", line)
+
+
+OF_A_SEARCH = ("budget.max_steps", "budget.max_examples")  # its own, another one each round
+
+
+def new_requests(
+    jobs: Sequence[Job], trials: Sequence[Trial], planned: Plan, record: StudyRecord
+) -> dict[int, dict[str, Any]]:
+    """What the journal says of such trials, by position."""
+    in_search = trials[0].cap is not None
+    ignored = OF_A_SEARCH if in_search else ()
+
+    def asks(request: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in request.items() if key not in ignored}
+
+    changed = [
+        number
+        for number in sorted(planned.results)
+        if asks(requested(trial_params(trials[number], jobs[number].content)))
+        != asks(record.trials[trials[number].trial_id].asked)
+    ]
+    return journal_headers(jobs, trials, changed, record) if changed else {}
+
+
+def write_requests(
+    journal: Journal, headers: Mapping[int, dict[str, Any]], planned: Plan, record: StudyRecord
+) -> None:
+    """A turn of each trial in which nothing is trained, with the outcome for what is asked now and
+    the time at which its training ended."""
+    for number, header in headers.items():
+        ended_at = record.trials[header["trial_id"]].ended_at
+        journal.write("trial", trial=number, **header, trains=False)
+        journal.write("outcome", trial=number, **planned.results[number].as_line(), time=ended_at)

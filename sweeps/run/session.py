@@ -16,11 +16,10 @@ from scaling.record.journal import RecordError
 from scaling.store.check import StoreError
 from scaling.store.writer import Destination, NoWriter, Writer
 from sweeps.messages import StoppedAtOnce
-from sweeps.run.executors import Executor, HereExecutor, WorkerExecutor
+from sweeps.run.executors import Executor, new_executor
 from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count, progress_display
-from sweeps.run.slurm import SlurmExecutor
-from sweeps.run.worker import Place
+from sweeps.run.trainer import Place
 
 log = logging.getLogger(__name__)
 MOST_SHOWN = 5  # lines of what the store does not have
@@ -113,7 +112,10 @@ class Crew:
 
     def _write_the_rest(self) -> None:
         patience = self._writer.patience_seconds
-        log.info("writing to MLflow what is not written yet; a store away is given %g s", patience)
+        log.info(
+            "writing to MLflow what is not written yet; waiting up to %g s for a store that is away",
+            patience,
+        )
         with progress_display() as display:
             written = Count("writing to MLflow", self.n_trials, display)
             try:
@@ -171,15 +173,9 @@ def kept_crew() -> Iterator[None]:
         _Kept.wanted, _Kept.crew = False, None
 
 
-def new_executor(n_units: int, place: Place, options: LauncherOptions) -> Executor:
+def executor_for(n_units: int, place: Place, options: LauncherOptions) -> Executor:
     """Where trials train; of a search, whose later rounds may have more units, in all workers."""
-    if options.slurm is not None:
-        seconds, size = options.trial_timeout_seconds, options.stack_size
-        return SlurmExecutor(place, options.slurm, size, seconds)
-    n_workers = options.workers if _Kept.wanted else min(options.workers, n_units)
-    if n_workers == 0:
-        return HereExecutor(place)
-    return WorkerExecutor(n_workers, place, options.trial_timeout_seconds)
+    return new_executor(place, options, None if _Kept.wanted else n_units)
 
 
 def _writer(config: TrialConfig, place: Place) -> Writer:

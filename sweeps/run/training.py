@@ -16,11 +16,13 @@ from pathlib import Path
 
 from scaling.record.journal import FolderReader, Journal, RecordError
 from scaling.result import TrialResult
-from sweeps.run.executors import Executor, end_of
+from sweeps.run.executors import Executor
+from sweeps.run.executors.local import end_of
 from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count
+from sweeps.run.trainer import Place
 from sweeps.run.units import Unit, rest_of
-from sweeps.run.worker import Ended, Place
+from sweeps.run.worker import Ended
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
@@ -167,7 +169,7 @@ class Training:
         if not paused and unit.attempt > self.options.retries:
             self._fail(unit, ended.text)
             return []
-        how = "gone on with" if paused else "tried again"
+        how = "resumed" if paused else "retried"
         log.warning("%s: %s; %s", unit.name, ended.text, how)
         attempt = unit.attempt if paused else unit.attempt + 1
         return [replace(part, attempt=attempt) for part in rest.units]

@@ -22,23 +22,18 @@ from scaling.record.checkpoint import drop_checkpoints, read_headers
 from scaling.record.plan import RecordReader, StudyRecord, describe, finished, plan
 from scaling.result import TrialResult
 from scaling.trial import Trial
+from sweeps.compose.endings import fail_after_all, refuse_stillborn, say_report
 from sweeps.compose.folders import claim_sweep_directory
-from sweeps.compose.launch import (
-    OF_A_SEARCH,
-    compose_jobs,
-    fail_after_all,
-    refuse_stillborn,
-    say_report,
-)
+from sweeps.compose.launch import OF_A_SEARCH, compose_jobs
 from sweeps.messages import one_line_errors
 from sweeps.probe import probe
+from sweeps.run.job import Job, Search
 from sweeps.run.jobs import prepare_jobs, write_last_word
 from sweeps.run.progress import Display, progress_display
 from sweeps.run.session import kept_crew
-from sweeps.run.units import Job, Search
-from sweeps.search.cells import ROW, Asked, Cell, found
-from sweeps.search.decide import Observed, decide
-from sweeps.search.readings import CellCurves
+from sweeps.search.cells import ROW, Asked, Cell, CellCurves, found
+from sweeps.search.decide import decide
+from sweeps.search.observations import Observed
 from sweeps.search.settings import FrontierSettings, Lattice, Swept
 
 log = logging.getLogger(__name__)

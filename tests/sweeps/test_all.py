@@ -115,7 +115,7 @@ def test_the_loop_goes_on_after_a_failure_and_again_where_it_stopped(tmp_path: P
     done = run("sweeps.all", *arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "failed: broken, its sweep (exit code 2); the same command goes on"
+        "failed: broken, its sweep (exit code 2); the same command resumes"
     )
     assert "error: lr=-1.0: must be a finite number > 0" in done.stderr
     assert "[3 of 3] fine" in done.stdout

@@ -15,7 +15,7 @@ from hydra_plugins.batch_scaling.options import SlurmOptions
 
 from scaling.commands import CONSOLE, FORM, MODULES, command, head_of, options_of
 from sweeps.all import run_command
-from sweeps.run.slurm import sbatch_parameters
+from sweeps.run.executors.slurm import sbatch_parameters
 from tests.command_line import CONSOLE_SCRIPT, console, run
 
 FRAGILE = Path(__file__).parent / "fragile.py"

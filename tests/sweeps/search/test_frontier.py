@@ -25,8 +25,8 @@ from scaling.store.sync import Sync
 from sweeps.compose.launch import compose_jobs, launch, launch_jobs
 from sweeps.run.jobs import prepare_jobs
 from sweeps.run.options import LauncherOptions
-from sweeps.search.decide import Observed, Reading
-from sweeps.search.readings import CellCurves
+from sweeps.search.cells import CellCurves
+from sweeps.search.observations import Observed, Reading
 from sweeps.search.settings import FrontierSettings, split_swept
 from sweeps.search.sweep import FrontierSweep, sweep_frontier
 from tests.command_line import sweeps

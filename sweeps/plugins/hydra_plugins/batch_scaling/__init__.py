@@ -19,7 +19,8 @@ class GridSweeper(BasicSweeper):
     """All combinations of the swept values; a directory of its own for every sweep."""
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        from sweeps.compose.launch import dry_run, fail_after_all
+        from sweeps.compose.check import dry_run
+        from sweeps.compose.endings import fail_after_all
 
         assert self.config is not None
         assert self.hydra_context is not None
@@ -140,7 +141,7 @@ class StackedLauncher(Launcher):
         return launch_jobs(self.config, jobs, trials, first_number, options, callbacks, journals)
 
     def _callbacks(self) -> Any:
-        from sweeps.compose.job_callbacks import JobCallbacks
+        from sweeps.compose.callbacks import JobCallbacks
 
         context = self.hydra_context
         return JobCallbacks(

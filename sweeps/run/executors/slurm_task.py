@@ -23,9 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.record.durable import LineFile
-from sweeps.run.executors import took_too_long
+from sweeps.run.executors.local import took_too_long
+from sweeps.run.trainer import Place, Trainer
 from sweeps.run.units import Unit, rest_of
-from sweeps.run.worker import Ended, Place, Trainer, output_to, train_logged
+from sweeps.run.worker import Ended, output_to, train_logged
 
 TOLD_TO_SAVE = (signal.SIGTERM, signal.SIGUSR2)  # cancelled or preempted; near its time limit
 

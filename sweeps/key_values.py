@@ -34,6 +34,6 @@ def key_values(
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigError(key, value, f"there are {', '.join(known)}{hint}")
         if key in found:
-            raise ConfigError(key, value, f"stands twice, the first time as {found[key]}")
+            raise ConfigError(key, value, f"is given twice, first as {found[key]}")
         found[key] = value
     return found
