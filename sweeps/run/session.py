@@ -112,10 +112,7 @@ class Crew:
 
     def _write_the_rest(self) -> None:
         patience = self._writer.patience_seconds
-        log.info(
-            "writing to MLflow what is not written yet; waiting up to %g s for a store that is away",
-            patience,
-        )
+        log.info("writing the rest to MLflow; a store that is away has %g s to come back", patience)
         with progress_display() as display:
             written = Count("writing to MLflow", self.n_trials, display)
             try:
