@@ -1,7 +1,7 @@
 """Run the studies of theory, and write one page of them: `all [study ...]`.
 
 A plain loop over the commands that one would start by hand: each study's sweep and report, in the
-end the page. Started again it goes on where it was stopped, as the sweeps do.
+end the page. Run again, it resumes where it was stopped, as the sweeps do.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Loop:
     taken: float = 0.0
 
     def run(self) -> None:
-        """Sweep and report of each study; one that fails does not keep the others from running."""
+        """Sweep and report of each study; a failure does not stop the others."""
         for number, choice in enumerate(self.names, 1):
             left = self.time_left(list(self.names)[number - 1 :])
             print(f"\n[{number} of {len(self.names)}] {choice}{left}", flush=True)

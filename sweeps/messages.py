@@ -97,11 +97,11 @@ def _interrupt(*_: object) -> None:
 
 
 class StoppedAtOnce(KeyboardInterrupt):
-    """Interrupted while things were being put in order: leave them to those who do it."""
+    """Interrupted while work was being saved: end at once, the writer does the rest."""
 
 
 class _OutlivingPipe:
-    """A stream whose reader may go (`| head`): that is said once, and nothing more is written."""
+    """A stream whose reader may go away (`| head`): says so once, then discards what is written."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -132,7 +132,7 @@ class _OutlivingPipe:
 
 @contextmanager
 def outliving_pipes() -> Iterator[None]:
-    """What is printed inside may find its reader gone."""
+    """What is printed inside may lose its reader."""
     before = sys.stdout, sys.stderr
     sys.stdout = cast(TextIO, _OutlivingPipe(before[0]))
     sys.stderr = cast(TextIO, _OutlivingPipe(before[1]))

@@ -1,6 +1,6 @@
 """Seconds of a step at each batch size and model of a multirun: timed alone, kept in MLflow.
 
-Trials that train in stacks share their steps, so that nobody knows what a step of one alone costs.
+Trials that train in stacks share their steps, so the cost of a step of one alone is unknown.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def write(folder: Path, uri: str | None) -> tuple[int, LeftOut]:
                 print(said, flush=True)
             left_out = writer.close("KILLED", written.set_of)
         except KeyboardInterrupt:
-            writer.abandon()  # it writes what there is, and nobody waits for it
+            writer.abandon()  # it finishes by itself
             raise StoppedAtOnce from None
     return written.done, left_out
 

@@ -113,7 +113,7 @@ def _joined(overrides: Sequence[str]) -> Sequence[str]:
 
 
 def _as_meant(word: str) -> str:
-    """Options of a user's own task need no plus sign, and a list of one number no brackets."""
+    """Options of custom code need no plus sign, and lists of numbers no brackets."""
     key, sign, value = word.partition("=")
     if key.startswith(OPTIONS) and sign:
         return f"++{word}"

@@ -28,7 +28,7 @@ NOT_TRAINED = "not trained: the sweep stopped at its first failure (hydra.launch
 
 
 def fail_after_all(returned: Sequence[Sequence[JobReturn]]) -> None:
-    """End with an exit code that says that jobs failed; what failed has been said."""
+    """Exit with code 1 if jobs failed; which ones has been printed already."""
     if any(job.status == JobStatus.FAILED for batch in returned for job in batch):
         for job in itertools.chain(*returned):
             if job.status == JobStatus.FAILED and not isinstance(job._return_value, TrialFailed):

@@ -109,16 +109,16 @@ def hide_passwords(text: str) -> str:
 
 
 def job_directory(sweep_dir: str, subdir: str, key: str = "hydra.sweep.subdir") -> Path:
-    """ConfigError for a job's directory that leaves the sweep's, or has a name that none can have.
+    """ConfigError for a job's directory outside of the sweep's, or with an impossible name.
 
     It may be made of values that are swept (hydra.job.override_dirname).
     """
     folder, parts = Path(sweep_dir) / subdir, Path(subdir).parts
     if not parts or ".." in parts or Path(subdir).is_absolute() or "\0" in subdir:
-        allowed = "must be a folder inside of the sweep's or job's; leave it at its default"
+        allowed = "must be a folder inside the sweep's or job's; use the default"
         raise ConfigError(key, subdir, allowed)
     if any(len(os.fsencode(part)) > NAME_BYTES for part in parts):
-        allowed = f"a name has at most {NAME_BYTES} bytes; leave it at its default"
+        allowed = f"a name has at most {NAME_BYTES} bytes; use the default"
         raise ConfigError(key, f"{subdir[:60]}..", allowed)
     return folder
 

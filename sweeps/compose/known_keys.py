@@ -25,7 +25,7 @@ CHOICES: dict[str, Mapping[str, type]] = {
     "model": dict.fromkeys(LAYOUTS, ColourizationModelConfig),
 }
 LISTS = ("targets", "relative_targets", "task.initial_weights")
-OPTIONS = ("task.options.", "optimizer.options.")  # whose keys are the user's own
+OPTIONS = ("task.options.", "optimizer.options.")  # whose keys belong to the user's class
 ELSEWHERE = {  # what other programs call it
     "learning_rate": "lr",
     "bs": "batch_size",
@@ -150,7 +150,7 @@ def _refuse_other_keys(content: Mapping[str, Any], node: type, prefix: str) -> N
 
 
 def _refuse_other_fields(group: str, given: Mapping[str, Any], choices: Mapping[str, type]) -> None:
-    """For a field that no choice of the group has, or the one that was made has not."""
+    """Refuses a field that no choice of the group has, or that the chosen one does not have."""
     known = {one.name for node in choices.values() for one in fields(node)}
     chosen = choices.get(str(given.get("name")))
     own = {one.name for one in fields(chosen)} if chosen else set()

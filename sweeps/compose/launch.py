@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn, configure_log, setup_globals
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from scaling.record.plan import RecordReader
@@ -36,6 +38,8 @@ from sweeps.run.provenance import sweep_record
 from sweeps.run.study_folder import refuse_if_alive
 
 log = logging.getLogger(__name__)
+# (jobs, their trials, number of the first, the open journals of the record folder)
+LaunchJobs = Callable[[list[Job], Sequence[Trial], int, RecordReader], Sequence[JobReturn]]
 OF_A_SEARCH = "search"  # node that a search adds for launchers that compose anew
 
 
@@ -73,6 +77,15 @@ def launch(
     return launch_jobs(config, jobs, trials, first_number, options, callbacks)
 
 
+def _make_directories(config: DictConfig, jobs: Sequence[Job]) -> None:
+    if (subdir := config.hydra.output_subdir) is not None:
+        job_directory(str(config.hydra.sweep.dir), str(subdir), "hydra.output_subdir")
+    for job in jobs:
+        job.directory.mkdir(parents=True, exist_ok=True)
+        if subdir is not None:
+            job.write_directory(str(subdir))
+
+
 def launch_jobs(
     config: DictConfig,
     jobs: list[Job],
@@ -88,12 +101,7 @@ def launch_jobs(
     with one_line_errors():
         jobs = in_claimed_directory(config, jobs)
         directory = Path(str(config.hydra.sweep.dir))
-        if (subdir := config.hydra.output_subdir) is not None:
-            job_directory(str(directory), str(subdir), "hydra.output_subdir")
-        for job in jobs:
-            job.directory.mkdir(parents=True, exist_ok=True)
-            if subdir is not None:
-                job.write_directory(str(subdir))
+        _make_directories(config, jobs)
         if callbacks is not None:
             callbacks.started(jobs, first_number)
         study = trials[0].config.study
@@ -114,6 +122,24 @@ def launch_jobs(
     if callbacks is not None:
         callbacks.ended(jobs, first_number, returned)
     return returned
+
+
+def by_overrides(launcher: Launcher) -> LaunchJobs:
+    """For Hydra's other launchers, which compose each job anew from its overrides."""
+
+    def launch(
+        jobs: list[Job], trials: Sequence[Trial], first_number: int, journals: RecordReader
+    ) -> Sequence[JobReturn]:
+        return launcher.launch([[*job.overrides, *_added(job)] for job in jobs], first_number)
+
+    return launch
+
+
+def _added(job: Job) -> list[str]:
+    assert job.search is not None
+    cell = QuotedString(job.search.cell, Quote.single).with_quotes()
+    values = {"round": job.search.round, "cell": cell, "cap": job.search.cap}
+    return [f"+{OF_A_SEARCH}.{key}={value}" for key, value in values.items()]
 
 
 def compose_jobs(

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
-    """The trials of the jobs; ConfigError for a value that none can have, or not all the same."""
+    """The trials of the jobs; ConfigError for an impossible value, or one that they must share."""
     shapes = {frozenset(leaves_of(job.content)): job.content for job in jobs}
     for content in shapes.values():
         refuse_other_keys(content)
@@ -166,7 +166,7 @@ def _say(
         "new": len(planned.to_do) - len(planned.failed) - len(planned.interrupted),
     }
     counts = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
-    if trials[0].cap is None:  # a search goes on with what its caps interrupted
+    if trials[0].cap is None:  # a search resumes what its caps interrupted
         log.info("%d trials: %s", len(trials), counts)
     for line in differences(trials, record, tags):
         log.warning("%s", line)

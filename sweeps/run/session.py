@@ -86,7 +86,7 @@ class Crew:
         self._writer.look_after()
 
     def dismiss(self) -> None:
-        """At once; the writer writes what there is, and nobody waits for it."""
+        """At once; the writer finishes by itself, without being waited for."""
         if not self._gone:
             self._leave()
             self._writer.abandon()  # it would wait for us, and we at our end for it
@@ -127,7 +127,7 @@ class Crew:
         if left_out.n_refused:
             raise StoreError(
                 f"not in the store: {in_a_line(left_out.lines)}. All that was trained is on "
-                f"record; to try again: {command('sync', str(self._folder))}"
+                f"record; to retry: {command('sync', str(self._folder))}"
             )
 
 

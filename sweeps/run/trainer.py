@@ -132,7 +132,7 @@ class JournalRecorder:
         self.write("evaluation", step=evaluation.step, trials=trials, **given)
 
     def picture(self, step: int, number: int, picture: np.ndarray) -> None:
-        """A file beside the journals; one that cannot be written is said, and missed."""
+        """A file beside the journals; one that cannot be written is reported and left out."""
         trial = self._unit.trials[number]
         path = self._trainer.place.pictures / trial.trial_id / f"{step:09d}.png"
         try:
@@ -195,7 +195,7 @@ class JournalRecorder:
             return None
 
     def drop_checkpoints(self, every: bool) -> None:
-        """At the end: but for the newest, from which a longer request goes on."""
+        """At the end: all but the newest, from which a longer request resumes."""
         self._keep(0 if every else 1)
 
     def _keep(self, n: int) -> None:

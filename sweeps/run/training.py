@@ -1,4 +1,4 @@
-"""Trains the units of a sweep: submits, retries, hears what comes of them."""
+"""Trains the units of a sweep: submits them, retries, and collects their results."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Training:
     """A sweep while it trains. results and failures grow; stopped: not everything was trained.
 
     n_skipped: trials of the sweep that were finished before.
-    meanwhile: called again and again, for what else goes on.
+    meanwhile: called at every poll.
     """
 
     place: Place
@@ -86,8 +86,8 @@ class Training:
             self._hear_the_last(journals)
 
     def _refuse_moved(self, there: tuple[int, int] | None) -> None:
-        """RecordError if the record folder is not the one that it was: workers would go on in
-        the old one, where nobody hears them."""
+        """RecordError if the record folder was replaced: workers would continue in the old one,
+        which is no longer read."""
         if _identity(self.place.folder) != there:
             self.stop()
             raise RecordError(f"{self.place.folder}: was moved or removed while its sweep trained")

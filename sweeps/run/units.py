@@ -1,4 +1,4 @@
-"""Units of work: the trials that one process trains together, and what they go on from."""
+"""Units of work: the trials that one process trains together, and what they resume from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _launches = count(1)
 class Unit:
     """A stack. numbers: its trials' jobs; headers: what a journal says of each trial.
 
-    saved: checkpoints to go on from, newest first; curves: what is on record of each trial.
+    saved: checkpoints to resume from, newest first; curves: what is on record of each trial.
     log: where whatever the training prints goes. launch: a number, equal for all units of
     one launch. attempt: 1, 2, ...
     """
@@ -84,7 +84,7 @@ def make_units(
 def _groups(
     trials: Sequence[Trial], planned: Plan, stack_size: int
 ) -> list[tuple[list[int], tuple[Header, ...]]]:
-    """Positions of the trials to do that form a stack, and what it goes on from."""
+    """Positions of the trials to do that form a stack, and what it resumes from."""
     to_do = planned.to_do
     begins = [planned.saved.get(position, ()) for position in to_do]
     paths = [tuple(header.path for header in headers) for headers in begins]

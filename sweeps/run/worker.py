@@ -29,7 +29,7 @@ ORPHAN_SECONDS = 5.0  # what a worker whose sweep is gone may take to save its t
 @dataclass(frozen=True)
 class Ended:
     """How a unit came out of a worker. kind: done, stopped, error, record or memory; where the
-    worker cannot say: lost, timeout, cancelled, paused (saved, to be gone on with) or unbegun."""
+    worker cannot say: lost, timeout, cancelled, paused (saved, to be resumed) or unbegun."""
 
     kind: str
     text: str = ""
@@ -56,7 +56,7 @@ def _terminate(*_: object) -> None:
 
 
 def _watch_sweep() -> None:
-    """End with the sweep, however it ends: what goes on behind its back would be done twice."""
+    """End with the sweep, however it ends: what trained on without it would be trained twice."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -97,7 +97,7 @@ def train_logged(trainer: Trainer, unit: Unit) -> Ended:
 
 def _line_of(error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError):
-        return "out of memory on the device: a smaller micro_batch_size needs less of it"
+        return "out of memory on the device: use a smaller micro_batch_size"
     return first_line(error)
 
 

@@ -25,8 +25,8 @@ ALL_DIVERGED = "everything diverges"
 class SearchOptions:
     """lowest, highest: indices allowed; start: index at which the scan begins.
 
-    seeds: all of them; the first n_search_seeds search. give_up_after: learning rates of a cell
-    tried in vain at a target.
+    seeds: all of them; the first n_search_seeds search. give_up_after: learning rates that a
+    cell tries without reaching a target.
     """
 
     lowest: int

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from scaling import schema
@@ -24,7 +22,7 @@ from scaling.result import TrialResult
 from scaling.trial import Trial
 from sweeps.compose.endings import fail_after_all, refuse_stillborn, say_report
 from sweeps.compose.folders import claim_sweep_directory
-from sweeps.compose.launch import OF_A_SEARCH, compose_jobs
+from sweeps.compose.launch import LaunchJobs, compose_jobs
 from sweeps.messages import one_line_errors
 from sweeps.probe import probe
 from sweeps.run.job import Job, Search
@@ -37,8 +35,6 @@ from sweeps.search.observations import Observed
 from sweeps.search.settings import FrontierSettings, Lattice, Swept
 
 log = logging.getLogger(__name__)
-# (jobs, their trials, number of the first, the open journals of the record folder)
-LaunchJobs = Callable[[list[Job], Sequence[Trial], int, RecordReader], Sequence[JobReturn]]
 
 
 @dataclass
@@ -238,24 +234,6 @@ def _failed(returned: Sequence[Sequence[JobReturn]]) -> bool:
 
 def _name(overrides: Sequence[str], shared: set[str]) -> str:
     return " ".join(one for one in overrides if one not in shared) or "the only cell"
-
-
-def by_overrides(launcher: Launcher) -> LaunchJobs:
-    """For Hydra's other launchers, which compose each job anew from its overrides."""
-
-    def launch(
-        jobs: list[Job], trials: Sequence[Trial], first_number: int, journals: RecordReader
-    ) -> Sequence[JobReturn]:
-        return launcher.launch([[*job.overrides, *_added(job)] for job in jobs], first_number)
-
-    return launch
-
-
-def _added(job: Job) -> list[str]:
-    assert job.search is not None
-    cell = QuotedString(job.search.cell, Quote.single).with_quotes()
-    values = {"round": job.search.round, "cell": cell, "cap": job.search.cap}
-    return [f"+{OF_A_SEARCH}.{key}={value}" for key, value in values.items()]
 
 
 def sweep_frontier(

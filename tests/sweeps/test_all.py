@@ -63,13 +63,13 @@ def test_studies_are_found_by_their_choice(tmp_path: Path) -> None:
     [
         (
             "study=minimum_norm task=colourization",
-            "needs task=finite_regression: it sets",
+            "requires task=finite_regression: ",
         ),
         (
             "-m study=minimum_norm task=finite_regression,custom",
             "task=custom: study=minimum_norm",
         ),
-        ("study=model_size task=linear_regression", "it sets model.norm, which linear_regression"),
+        ("study=model_size task=linear_regression", "linear_regression does not have model.norm"),
     ],
 )
 def test_a_task_that_a_study_cannot_have(arguments: str, says: str) -> None:

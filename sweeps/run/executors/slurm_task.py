@@ -1,7 +1,7 @@
 """What an array task of Slurm does: train its units one after another, and say how each ended.
 
 A task may be killed at any moment and started again by Slurm (preempted, its node lost): then it
-goes on with what its units left, from their checkpoints. What it says stands in a file that it
+resumes its units from their checkpoints. What it says stands in a file that it
 alone writes, beside its logs:
 
     {"unit": position, "begun": true}
@@ -108,7 +108,7 @@ class _Run:
         self._signal = signal.Signals(number).name
 
     def _train(self, position: int, unit: Unit, again: bool) -> Ended:
-        """A unit that this task began before it was started again is gone on with."""
+        """A unit that this task began before Slurm restarted it is resumed."""
         size = self._work.stack_size
         parts = rest_of(unit, self._work.place.folder, size).units if again else [unit]
         for part in parts:

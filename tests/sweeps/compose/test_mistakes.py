@@ -210,7 +210,7 @@ def bomb(levels: int) -> str:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (bomb(9), "study/mine.yaml: its aliases make "),
+        (bomb(9), "study/mine.yaml: its aliases expand to "),
         ("a: &a [*a]", "study/mine.yaml: "),
         ("a: [", "study/mine.yaml: "),
         ("# @package _global_\nlr: ${oc.env:NOPE}", "lr: the environment variable NOPE is not set"),

@@ -35,7 +35,7 @@ TROUBLES = {
     "kill": "its worker process was ended by SIGKILL (out of memory, or killed by hand)",
     "segfault": "its worker process was ended by SIGSEGV",
     "memory": "MemoryError: no more of it (",
-    "device": "out of memory on the device: a smaller micro_batch_size needs less of it",
+    "device": "out of memory on the device: use a smaller micro_batch_size",
     "hang": "took longer than hydra.launcher.trial_timeout_seconds=2",
     "mistake": "ValueError: a mistake of the user (",
 }

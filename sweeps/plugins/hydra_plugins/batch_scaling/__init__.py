@@ -76,8 +76,9 @@ class FrontierSweeper(BasicSweeper):
         self.settings = settings
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        from sweeps.compose.launch import by_overrides
         from sweeps.search.settings import split_swept
-        from sweeps.search.sweep import by_overrides, sweep_frontier
+        from sweeps.search.sweep import sweep_frontier
 
         assert self.config is not None
         assert self.hydra_context is not None
