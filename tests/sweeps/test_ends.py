@@ -34,7 +34,7 @@ from tests.scaling.trials import regression_trial
 
 def one_unit(folder: Path) -> tuple[Place, Unit]:
     trials = prepare([regression_trial(max_steps=20, relative_targets=[])])
-    jobs = [Job({"batch_size": 64}, ["lr=0.1"], folder / "0")]
+    jobs = [Job({"task": {}, "optimizer": {}, "batch_size": 64}, ["lr=0.1"], folder / "0")]
     [unit] = make_units(jobs, trials, plan(trials, StudyRecord()), StudyRecord(), stack_size=1)
     unit.log.parent.mkdir()
     return Place(folder, "small", {"name": "sweep", "tags": {}}, None), unit
