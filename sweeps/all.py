@@ -60,10 +60,10 @@ class Loop:
         self.step("the page", ["report", f"all=[{chosen}]"])
 
     def run_study(self, choice: str, name: str) -> None:
-        own = ["--config-dir", self.config_dir] if self.config_dir else []
+        config_dir = ["--config-dir", self.config_dir] if self.config_dir else []
         folder = self.records.get(choice, Path("runs", name))
         before, began = _newest_journal(folder), time.monotonic()
-        code = self.step(f"{choice}, its sweep", ["sweep", *own, "-m", f"study={choice}"])
+        code = self.step(f"{choice}, its sweep", ["sweep", *config_dir, "-m", f"study={choice}"])
         if code > 1:  # 1: some trials failed, the report says of the others what they say
             return
         page = Path("reports", name, "report.html")
@@ -124,12 +124,14 @@ def record_folders(choices: Iterable[str], config_dir: str | None) -> dict[str, 
     from sweeps.compose import schema as config_schema
 
     config_schema.register()
-    own = [f"hydra.searchpath=['{Path(config_dir).absolute().as_uri()}']"] if config_dir else []
+    search_path = (
+        [f"hydra.searchpath=['{Path(config_dir).absolute().as_uri()}']"] if config_dir else []
+    )
     folders = {}
     with initialize_config_module("conf", version_base="1.3"):
         for choice in choices:
             with suppress(HydraException, OmegaConfBaseException, YAMLError):
-                config = compose("config", [f"study={choice}", *own])
+                config = compose("config", [f"study={choice}", *search_path])
                 folders[choice] = Path(str(config.record_dir))
     return folders
 

@@ -94,9 +94,9 @@ def unmade_if_refused() -> Iterator[None]:
         yield
     except SystemExit as end:
         if end.code == 2:
-            for folder, own in reversed(_made.items()):
+            for folder, whole in reversed(_made.items()):
                 with suppress(OSError):  # somebody else put something there meanwhile
-                    shutil.rmtree(folder) if own else folder.rmdir()
+                    shutil.rmtree(folder) if whole else folder.rmdir()
         raise
 
 

@@ -81,10 +81,10 @@ def _plugins() -> Iterator[str]:
 def _files(group: str) -> dict[str, str]:
     """Texts of the files of a group, by choice."""
     folder = files("conf").joinpath(group)
-    found = sorted((entry.name, entry) for entry in folder.iterdir())
+    entries = sorted((entry.name, entry) for entry in folder.iterdir())
     return {
         name.removesuffix(".yaml"): entry.read_text(encoding="utf-8")
-        for name, entry in found
+        for name, entry in entries
         if name.endswith(".yaml")
     }
 

@@ -46,7 +46,7 @@ def study_content(path: Path) -> dict[str, Any]:
 def chosen_studies(asked: Sequence[str], config_dir: str | None = None) -> dict[str, str]:
     """study.name of those asked for, each once, in order; ConfigError for one that is not there."""
     known = study_files(config_dir)
-    found = {}
+    names = {}
     for choice in asked:
         if choice not in known:
             near = difflib.get_close_matches(choice, known, n=1)
@@ -56,8 +56,8 @@ def chosen_studies(asked: Sequence[str], config_dir: str | None = None) -> dict[
             )
         content = study_content(known[choice])
         name = str((content.get("study") or {}).get("name", choice))
-        found[choice] = choice if "${" in name else name
-    return found
+        names[choice] = choice if "${" in name else name
+    return names
 
 
 def refuse_large_files(config_dir: str) -> None:
@@ -132,8 +132,8 @@ def _config_dir(arguments: Sequence[str]) -> str | None:
 
 def _task_of(content: dict[str, Any]) -> str:
     chosen = [entry for entry in content.get("defaults") or [] if isinstance(entry, dict)]
-    found = [task for entry in chosen for key, task in entry.items() if key.endswith("/task")]
-    return str(current_name("task.name", found[0])) if found else DEFAULT_TASK
+    tasks = [task for entry in chosen for key, task in entry.items() if key.endswith("/task")]
+    return str(current_name("task.name", tasks[0])) if tasks else DEFAULT_TASK
 
 
 def _lacking(content: dict[str, Any], task: str) -> str:

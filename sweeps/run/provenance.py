@@ -100,8 +100,8 @@ def swept(grid: Sequence[Sequence[str]]) -> list[str]:
 
 def sweep_files() -> dict[str, str]:
     """Texts that are kept with a sweep: every installed package, changes that no commit holds."""
-    found = {f"{one.name}=={one.version}" for one in distributions()}
-    files = {"provenance/packages.txt": "\n".join(sorted(found, key=str.lower)) + "\n"}
+    packages = {f"{one.name}=={one.version}" for one in distributions()}
+    files = {"provenance/packages.txt": "\n".join(sorted(packages, key=str.lower)) + "\n"}
     ours = uncommitted(Path(__file__).parent)
     theirs = uncommitted(Path.cwd())
     if theirs:

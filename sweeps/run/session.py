@@ -53,10 +53,10 @@ class Crew:
                 self._executor = executor
                 executor.start()
             if not self._open:
-                said = self._writer.wait_until_open()
+                warning = self._writer.wait_until_open()
                 self._open = True
-                if said:
-                    log.warning("%s", said)
+                if warning:
+                    log.warning("%s", warning)
             yield
             if not self.keep:
                 self.finish()

@@ -117,9 +117,9 @@ def _claim(folder: Path, study: str) -> None:
             write_whole(folder / OWNER, json.dumps({"study": study}).encode())
     except OSError as error:
         raise ConfigError("record_dir", folder, f"cannot be used ({error.strerror})") from None
-    found = study_of(folder)
-    if found != study:
-        allowed = f"holds the record of study {found}; choose another record_dir or study.name"
+    owner = study_of(folder)
+    if owner != study:
+        allowed = f"holds the record of study {owner}; choose another record_dir or study.name"
         raise ConfigError("record_dir", folder, allowed)
 
 

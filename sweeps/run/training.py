@@ -201,10 +201,10 @@ class Training:
 def _identity(folder: Path) -> tuple[int, int] | None:
     """What tells a folder from another one of its name; None where it is not there."""
     try:
-        found = folder.stat()
+        status = folder.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 @contextmanager

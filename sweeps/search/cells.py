@@ -65,7 +65,7 @@ class Cell:
             tried = f"{state.reason} after {state.n_tried} lrs"
             advice = f": {ADVICE[state.reason]}" if state.reason in ADVICE else ""
             label = schema.target_label(target)
-            best = found(state, lattice)
+            best = best_so_far(state, lattice)
             lines.append(f"{self.name}, target {label}: {best} ({tried}{advice})")
         return lines
 
@@ -110,7 +110,7 @@ class Asked:
     overrides: list[str]
 
 
-def found(state: TargetState, lattice: Lattice) -> str:
+def best_so_far(state: TargetState, lattice: Lattice) -> str:
     if state.index is None:
         return "no lr"
     steps = "" if state.steps is None else f"{state.steps:.1f} steps at "

@@ -109,8 +109,8 @@ class _TargetSearch:
         }
 
     def _diverged(self, index: int) -> bool:
-        found = (self.cell.trials.get((index, seed)) for seed in self.options.seeds)
-        return any(one is not None and one.diverged for one in found)
+        observed = (self.cell.trials.get((index, seed)) for seed in self.options.seeds)
+        return any(one is not None and one.diverged for one in observed)
 
     def _ask(self, indices: Iterable[int], seeds: Iterable[int], cap: float) -> None:
         """Trials up to `cap` steps, but for those that ended or are that long."""

@@ -29,7 +29,7 @@ from sweeps.run.job import Job, Search
 from sweeps.run.jobs import prepare_jobs, write_last_word
 from sweeps.run.progress import Display, progress_display
 from sweeps.run.session import kept_crew
-from sweeps.search.cells import ROW, Asked, Cell, CellCurves, found
+from sweeps.search.cells import ROW, Asked, Cell, CellCurves
 from sweeps.search.decide import decide
 from sweeps.search.observations import Observed
 from sweeps.search.settings import FrontierSettings, Lattice, Swept
@@ -202,7 +202,7 @@ class FrontierSweep:
     def _so_far(self) -> list[str]:
         """The frontier as it forms, at the hardest target of each cell."""
         return [
-            f"{cell.name} {found(state, self.lattice)}{'' if state.reason else ' (open)'}"
+            f"{cell.name} {best_so_far(state, self.lattice)}{'' if state.reason else ' (open)'}"
             for cell, state in ((cell, cell.states[-1]) for cell in self.cells)
         ]
 
