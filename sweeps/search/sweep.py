@@ -29,7 +29,7 @@ from sweeps.run.job import Job, Search
 from sweeps.run.jobs import prepare_jobs, write_last_word
 from sweeps.run.progress import Display, progress_display
 from sweeps.run.session import kept_crew
-from sweeps.search.cells import ROW, Asked, Cell, CellCurves
+from sweeps.search.cells import ROW, Asked, Cell, CellCurves, best_so_far
 from sweeps.search.decide import decide
 from sweeps.search.observations import Observed
 from sweeps.search.settings import FrontierSettings, Lattice, Swept
