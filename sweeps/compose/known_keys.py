@@ -64,7 +64,7 @@ def known_keys() -> tuple[str, ...]:
 
 def hydra_choices() -> dict[str, dict[str, type]]:
     """Our launchers and sweepers: {group: {choice: its fields}}."""
-    from hydra_plugins.batch_scaling.options import FrontierOptions, GridOptions, StackedOptions
+    from hydra_plugins.batch_scaling._options import FrontierOptions, GridOptions, StackedOptions
 
     sweepers = {"grid": GridOptions, "frontier": FrontierOptions}
     return {"hydra/launcher": {"stacked": StackedOptions}, "hydra/sweeper": sweepers}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hydra_plugins.batch_scaling.options import SlurmOptions, StackedOptions, below_limits
+from hydra_plugins.batch_scaling._options import SlurmOptions, StackedOptions, below_limits
 
 from scaling.config import ConfigError
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra_plugins.batch_scaling.options import SlurmOptions
+from hydra_plugins.batch_scaling._options import SlurmOptions
 
 from scaling.commands import CONSOLE, FORM, MODULES, command, head_of, options_of
 from sweeps.all import run_command

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra_plugins.batch_scaling.options import SlurmOptions
+from hydra_plugins.batch_scaling._options import SlurmOptions
 
 from scaling.commands import FORM
 from scaling.store.writer import interrupts_blocked

@@ -112,7 +112,7 @@ MISTAKES = {  # a line, and how what is said begins
     "task=custom": "task.path=???: must be module.Class, the module in the working directory or",
     "task=custom task.path=nope.Nope": "task.path=nope.Nope: raised ModuleNotFoundError",
     "optimizer=custom optimizer.path=torch.optim.Nope": "optimizer.path=torch.optim.Nope: has no",
-    "-m study=minimum_norm task=colourization": "task=colourization: study=minimum_norm needs task",
+    "-m study=minimum_norm task=colourization": "task=colourization: study=minimum_norm requires",
     # what refers to something
     "lr=${oc.env:NOPE}": "lr: the environment variable NOPE is not set; set it, or leave it out",
     "-m lr=${oc.env:NOPE}": "lr: the environment variable NOPE is not set; set it, or leave it out",

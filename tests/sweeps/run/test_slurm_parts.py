@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from hydra_plugins.batch_scaling.options import SlurmOptions
+from hydra_plugins.batch_scaling._options import SlurmOptions
 
 from scaling.config import StudyConfig
 from scaling.limits import ConfigError

@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from hydra_plugins.batch_scaling.options import FrontierOptions, GridOptions, StackedOptions
+from hydra_plugins.batch_scaling._options import FrontierOptions, GridOptions, StackedOptions
 from omegaconf import DictConfig, OmegaConf
 
 
