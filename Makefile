@@ -7,8 +7,8 @@ STUDIES ?= linear_regression colourization_small
 
 quickstart: .venv/installed
 	for study in $(STUDIES); do \
-	    $(BIN)/batch-scaling-sweep -m study=$$study && \
-	    $(BIN)/batch-scaling-report study=$$study || exit; \
+	    $(BIN)/batch-scaling sweep -m study=$$study && \
+	    $(BIN)/batch-scaling report study=$$study || exit; \
 	done
 
 test: .venv/installed

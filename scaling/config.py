@@ -121,16 +121,10 @@ class TrackingConfig:
 @dataclass
 class SweepConfig:
     """dry_run: say what a multirun would do, and do nothing. probe: time a few steps of each
-    batch size and model, each alone, and train nothing.
-
-    round, cell: of the search that asked for the trial, which sets them itself. cell: what tells
-    the trials of one lr search from those of the others, as overrides.
-    """
+    batch size and model, each alone, and train nothing."""
 
     dry_run: bool = False
     probe: bool = False
-    round: int | None = None
-    cell: str | None = None
 
 
 @dataclass

@@ -54,7 +54,7 @@ class Recorder(Protocol):
         ...
 
     def capped(self, state: TrainState) -> None:
-        """Trials of a search that end at their caps: a later round may ask for more of them."""
+        """Trials that end at their caps: more of them may be asked for later."""
         ...
 
 

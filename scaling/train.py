@@ -80,7 +80,7 @@ def _train(trials: Sequence[Trial], recorder: Recorder, begin: Begin | None) -> 
             if step == due:
                 stack.forget_train_loss()
                 due = next_evaluation(first.evaluation, step)
-                capped = watch.capped(ended) if first.sweep.round is not None else ended[:0]
+                capped = watch.capped(ended) if trials[0].cap is not None else ended[:0]
                 if len(capped):
                     recorder.capped(_state(step, due, stack, watch, capped))
             if not stack.drop(ended):

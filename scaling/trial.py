@@ -48,7 +48,8 @@ class Trial:
 
     task_content: digest of custom code and data, empty for built-in tasks.
     facts: what the task says of itself, logged; files: texts that are kept with the trial.
-    most_rows: trials that may train as one stack.
+    most_rows: trials that may train as one stack. cap: of a trial that a search asks for, steps at
+    which it stops for now; more of it may be asked for later.
     """
 
     config: TrialConfig
@@ -62,9 +63,15 @@ class Trial:
     facts: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     most_rows: int | None = None
+    cap: int | None = None
 
     @property
     def max_steps(self) -> int:
+        """The most steps that are asked for: those of the budget, or the cap if that is less."""
+        return self.budget_steps if self.cap is None else min(self.cap, self.budget_steps)
+
+    @property
+    def budget_steps(self) -> int:
         """Steps that the budget allows, whichever of its two limits comes first."""
         budget = self.config.budget
         limits = []

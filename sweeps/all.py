@@ -1,7 +1,7 @@
 """Run the studies of theory, and write one page of them: `all [study ...]`.
 
 A plain loop over the commands that one would start by hand: each study's sweep and report, in the
-end the page. Started again it goes on where it was stopped, as the sweeps do.
+end the page. Run again, it resumes where it was stopped, as the sweeps do.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Loop:
     taken: float = 0.0
 
     def run(self) -> None:
-        """Sweep and report of each study; one that fails does not keep the others from running."""
+        """Sweep and report of each study; a failure does not stop the others."""
         for number, choice in enumerate(self.names, 1):
             left = self.time_left(list(self.names)[number - 1 :])
             print(f"\n[{number} of {len(self.names)}] {choice}{left}", flush=True)
@@ -60,10 +60,10 @@ class Loop:
         self.step("the page", ["report", f"all=[{chosen}]"])
 
     def run_study(self, choice: str, name: str) -> None:
-        own = ["--config-dir", self.config_dir] if self.config_dir else []
+        config_dir = ["--config-dir", self.config_dir] if self.config_dir else []
         folder = self.records.get(choice, Path("runs", name))
         before, began = _newest_journal(folder), time.monotonic()
-        code = self.step(f"{choice}, its sweep", ["sweep", *own, "-m", f"study={choice}"])
+        code = self.step(f"{choice}, its sweep", ["sweep", *config_dir, "-m", f"study={choice}"])
         if code > 1:  # 1: some trials failed, the report says of the others what they say
             return
         page = Path("reports", name, "report.html")
@@ -124,12 +124,14 @@ def record_folders(choices: Iterable[str], config_dir: str | None) -> dict[str, 
     from sweeps.compose import schema as config_schema
 
     config_schema.register()
-    own = [f"hydra.searchpath=['{Path(config_dir).absolute().as_uri()}']"] if config_dir else []
+    search_path = (
+        [f"hydra.searchpath=['{Path(config_dir).absolute().as_uri()}']"] if config_dir else []
+    )
     folders = {}
     with initialize_config_module("conf", version_base="1.3"):
         for choice in choices:
             with suppress(HydraException, OmegaConfBaseException, YAMLError):
-                config = compose("config", [f"study={choice}", *own])
+                config = compose("config", [f"study={choice}", *search_path])
                 folders[choice] = Path(str(config.record_dir))
     return folders
 
@@ -152,7 +154,7 @@ def main() -> None:
         loop = Loop(names, arguments.config_dir, records)
         loop.run()
     if loop.failed:
-        print(f"failed: {'; '.join(loop.failed)}; the same command goes on", file=sys.stderr)
+        print(f"failed: {'; '.join(loop.failed)}; the same command resumes", file=sys.stderr)
         raise SystemExit(1)
 
 

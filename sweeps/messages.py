@@ -16,9 +16,9 @@ from scaling.record.journal import JournalError, RecordError
 from scaling.schema import one_line
 from scaling.store.check import StoreError
 from sweeps.compose.hydra_errors import explain, is_of_configuration
-from sweeps.run.slurm_queue import SlurmError
+from sweeps.run.executors.slurm_queue import SlurmError
 
-ONCE_MORE = "mend this and start the same command again"
+ONCE_MORE = "fix this and run the same command again"
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 OF_A_FILE = (
     *(errno.EACCES, errno.EPERM),
@@ -97,11 +97,11 @@ def _interrupt(*_: object) -> None:
 
 
 class StoppedAtOnce(KeyboardInterrupt):
-    """Interrupted while things were being put in order: leave them to those who do it."""
+    """Interrupted while work was being saved: end at once, the writer does the rest."""
 
 
 class _OutlivingPipe:
-    """A stream whose reader may go (`| head`): that is said once, and nothing more is written."""
+    """A stream whose reader may go away (`| head`): says so once, then discards what is written."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -127,12 +127,12 @@ class _OutlivingPipe:
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
         if self._stream is sys.__stdout__:
-            print("nobody reads the output any more: the work goes on", file=sys.stderr)
+            print("the output is no longer read: the work continues", file=sys.stderr)
 
 
 @contextmanager
 def outliving_pipes() -> Iterator[None]:
-    """What is printed inside may find its reader gone."""
+    """What is printed inside may lose its reader."""
     before = sys.stdout, sys.stderr
     sys.stdout = cast(TextIO, _OutlivingPipe(before[0]))
     sys.stderr = cast(TextIO, _OutlivingPipe(before[1]))
@@ -157,7 +157,7 @@ def _one_line_interruption() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interruption:
-        print("interrupted: what is done is on record, the same command goes on", file=sys.stderr)
+        print("interrupted: what is done is on record; the same command resumes", file=sys.stderr)
         if isinstance(interruption, StoppedAtOnce):
             sys.stdout.flush()
             sys.stderr.flush()

@@ -1,6 +1,6 @@
 """Seconds of a step at each batch size and model of a multirun: timed alone, kept in MLflow.
 
-Trials that train in stacks share their steps, so that nobody knows what a step of one alone costs.
+Trials that train in stacks share their steps, so the cost of a step of one alone is unknown.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from scaling.step_time import Block, time_steps
 from scaling.store.check import StoreError, store_message
 from scaling.store.client import Store
 from scaling.trial import Trial
-from sweeps.compose.launch import compose_jobs, say_report
+from sweeps.compose.endings import say_report
+from sweeps.compose.launch import compose_jobs
 from sweeps.messages import one_line_errors
+from sweeps.run.job import Job, trial_params
 from sweeps.run.jobs import prepare_jobs
 from sweeps.run.provenance import sweep_record
-from sweeps.run.units import Job, trial_params
 
 log = logging.getLogger(__name__)
 

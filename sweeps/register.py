@@ -10,7 +10,7 @@ from scaling.config import StudyConfig
 from scaling.limits import ConfigError
 from scaling.store.read_back import RunReader, trial_of
 from scaling.validation import validate_study
-from sweeps.command_line import key_values
+from sweeps.key_values import key_values
 from sweeps.messages import one_line_errors, one_line_warning
 
 USAGE = """study=<name> [batch_size=<B> lr=<lr> <param>=<value> ..]

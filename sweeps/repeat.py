@@ -24,7 +24,7 @@ from scaling.result import TrialResult
 from scaling.store.read_back import History, RunError, RunReader, StoredRun, trial_of
 from scaling.train import train
 from scaling.trial import Trial
-from sweeps.command_line import key_values
+from sweeps.key_values import key_values
 from sweeps.messages import one_line_errors, one_line_warning
 from sweeps.run.provenance import sweep_record
 
@@ -151,7 +151,7 @@ def repeat_run(reader: RunReader, run: StoredRun, trial: Trial) -> list[Comparis
 def _threads(run: StoredRun) -> int:
     threads = run.tags.get("threads", "1")
     if not threads.isdigit() or not 0 < int(threads) < 4096:
-        raise RunError(f"run_id={run.run_id}: its tag threads={threads[:50]} is no number")
+        raise RunError(f"run_id={run.run_id}: its tag threads={threads[:50]} is not a number")
     return int(threads)
 
 
@@ -181,7 +181,7 @@ def main() -> None:
     with one_line_errors():
         arguments = key_values("repeat", KEYS, USAGE)
         if "run_id" not in arguments:
-            raise RunError("run_id: missing; it stands at the top of the run's page in MLflow")
+            raise RunError("run_id: missing; it is at the top of the run's page in MLflow")
         uri = schema.resolve_tracking_uri(arguments.get("tracking.uri"))
         reader = RunReader(uri)
         run = reader.read(arguments["run_id"])

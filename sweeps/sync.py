@@ -43,12 +43,12 @@ def write(folder: Path, uri: str | None) -> tuple[int, LeftOut]:
         destination = Destination(resolve_tracking_uri(uri), study, "", folder, thorough=True)
         writer = Writer(destination, lambda line: print(line, flush=True))
         try:
-            said = writer.wait_until_open()
-            if said:
-                print(said, flush=True)
+            warning = writer.wait_until_open()
+            if warning:
+                print(warning, flush=True)
             left_out = writer.close("KILLED", written.set_of)
         except KeyboardInterrupt:
-            writer.abandon()  # it writes what there is, and nobody waits for it
+            writer.abandon()  # it finishes by itself
             raise StoppedAtOnce from None
     return written.done, left_out
 

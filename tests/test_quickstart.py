@@ -124,7 +124,7 @@ def test_a_wheel_from_another_folder_with_configs_of_ones_own(tmp_path: Path) ->
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    out = script("batch-scaling-sweep", "--config-dir", "my_conf", "-m", "study=mine")
+    out = script("batch-scaling", "sweep", "--config-dir", "my_conf", "-m", "study=mine")
     assert "mine: 48 trials" in out
     assert "report:" in script("batch-scaling-report", "study=mine", "n_bootstrap=100")
     assert (work / "reports" / "mine" / "report.html").exists()

@@ -41,7 +41,8 @@ DIAGRAM = ("conf ──", "what  ", "to ask  ")
 # What is made smaller before it is run: by the command's beginning, and what is said differently.
 SMALLER = {
     "sweep -m study=optimizers_colourization": "seed=0 batch_size=16,64 hydra.sweeper.lr_ratio=2"
-    " hydra.sweeper.stride=1 data.train_images=60 data.held_out_images=30 data.num_colours=4 budget.max_steps=20",
+    " hydra.sweeper.stride=1 data.train_images=60 data.held_out_images=30 data.num_colours=4"
+    " budget.max_steps=20",
     "sweep -m study=pool_vs_transpose": "data.path=batches data.palette=palette.csv"
     " model=unet budget.max_steps=8 model.num_filters=2",
     "sweep -m study=linear_regression_grid": "batch_size=1,4,16,64,256,1024 seed=range(0,2)",
@@ -56,8 +57,8 @@ UNANSWERED = ("linear_regression", "colours", "pool_vs_transpose")  # made small
 SMALL = "batch_size=1,4,16,64 seed=range(0,2) hydra.sweeper.stride=2 hydra.sweeper.lr_ratio=1.5"
 BEFORE = {  # what a README takes for done
     "sweeps/README.md": [
-        "sweep -m study=optimizers_colourization optimizer=adam study.predictions=[] save_models=true"
-        " study.name=colours",
+        "sweep -m study=optimizers_colourization optimizer=adam study.predictions=[]"
+        " save_models=true study.name=colours",
         f"sweep -m study=linear_regression relative_targets=[0.3] {SMALL}",
     ],
     "analysis/README.md": [

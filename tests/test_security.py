@@ -45,7 +45,7 @@ BAD_NAMES = [
 ]
 MAY_PICKLE = {
     "scaling/data/cifar10_pickle.py",  # a reader of its own that runs no named function
-    "sweeps/run/slurm_task.py",  # its own bytes, within the pickle that submitit hands to Slurm
+    "sweeps/run/executors/slurm_task.py",  # its own bytes, within submitit's pickle
 }
 
 

@@ -244,7 +244,7 @@ def trial_of(
 def _config_of(run: StoredRun) -> TrialConfig:
     try:
         content = yaml.safe_load(run.config)
-        return trial_config(content)
+        return trial_config(content | {"sweep": {}})  # how a sweep was asked for; it has changed
     except (yaml.YAMLError, ConfigError, KeyError, TypeError, AttributeError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(

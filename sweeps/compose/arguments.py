@@ -113,7 +113,7 @@ def _joined(overrides: Sequence[str]) -> Sequence[str]:
 
 
 def _as_meant(word: str) -> str:
-    """Options of a user's own task need no plus sign, and a list of one number no brackets."""
+    """Options of custom code need no plus sign, and lists of numbers no brackets."""
     key, sign, value = word.partition("=")
     if key.startswith(OPTIONS) and sign:
         return f"++{word}"
@@ -144,7 +144,7 @@ def _refuse_other_names(override: Override) -> None:
         text = choice.text if isinstance(choice, QuotedString) else choice
         if not isinstance(text, str) or not text or text.startswith(("/", ".")):
             value = str(override.input_line).partition("=")[2]
-            raise ConfigError(group, value, f"is no name of a file in conf/{group}")
+            raise ConfigError(group, value, f"is not the name of a file in conf/{group}")
 
 
 def _choices(override: Override) -> list[Any]:

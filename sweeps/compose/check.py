@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_automatic_config_search_path
@@ -16,11 +17,19 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from scaling.limits import ConfigError
+from scaling.record.checkpoint import read_headers
+from scaling.record.plan import describe, plan
+from scaling.record.study import read_record
+from scaling.trial import Trial
 from sweeps.compose.arguments import CommandLine
-from sweeps.compose.compose import hydra_config, task_part
+from sweeps.compose.composer import hydra_config, task_part
 from sweeps.compose.folders import check_places, job_directory
+from sweeps.compose.launch import compose_jobs
 from sweeps.compose.study_files import refuse_large_files, refuse_other_task
-from sweeps.run.study_folder import refuse_if_alive
+from sweeps.messages import one_line_errors
+from sweeps.run.job import Job
+from sweeps.run.jobs import prepare_jobs
+from sweeps.run.study_folder import refuse_if_alive, refuse_other_kinds
 
 
 def check(line: CommandLine) -> None:
@@ -31,8 +40,6 @@ def check(line: CommandLine) -> None:
     refuse_other_task(line.words)
     if line.multirun:
         return
-    from sweeps.compose.launch import describe_single
-
     with composed(line) as config:
         refuse_missing_multirun(line, config)
         content = task_part(config)
@@ -77,3 +84,30 @@ def refuse_missing_multirun(line: CommandLine, config: DictConfig) -> None:
     target = str(config.hydra.sweeper.get("_target_"))
     if target.endswith("FrontierSweeper") and "lr" not in given:
         raise ConfigError("study", study, "searches lr; add -m, or give lr one value")
+
+
+def dry_run(
+    loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequence[str]]
+) -> None:
+    """Print what a multirun would do; create nothing."""
+    setup_globals()
+    with one_line_errors():
+        lines = _would_do(prepare_jobs(compose_jobs(loader, config, job_overrides, 0)))
+    print("\n".join(lines))
+
+
+def describe_single(content: dict[str, Any], overrides: list[str]) -> list[str]:
+    """What `python -m sweeps` without -m would do if it is only asked (sweep.dry_run), else
+    nothing; ConfigError for a trial that cannot be."""
+    trials = prepare_jobs([Job(content, overrides, Path())])
+    if trials[0].config.sweep.probe:
+        raise ConfigError("sweep.probe", "true", "is for multiruns: add -m")
+    return _would_do(trials) if trials[0].config.sweep.dry_run else []
+
+
+def _would_do(trials: Sequence[Trial]) -> list[str]:
+    folder = Path(trials[0].config.record_dir)
+    refuse_other_kinds(folder)
+    record = read_record(folder)
+    planned = plan(trials, record, read_headers(folder / "checkpoints", move=False)[0])
+    return describe(planned, trials, record)

@@ -19,9 +19,9 @@ from scaling.limits import ConfigError
 from scaling.schema import NO_STORE, resolve_tracking_uri
 from scaling.store.check import check_address
 from scaling.validation import validate_study
-from sweeps.compose.compose import hydra_config
+from sweeps.compose.composer import hydra_config
 from sweeps.messages import one_line_errors
-from sweeps.run.units import yaml_without_passwords
+from sweeps.run.job import yaml_without_passwords
 
 NAME_BYTES, PATH_BYTES = 255, 4095  # of a file's name, and of its path
 
@@ -94,9 +94,9 @@ def unmade_if_refused() -> Iterator[None]:
         yield
     except SystemExit as end:
         if end.code == 2:
-            for folder, own in reversed(_made.items()):
+            for folder, whole in reversed(_made.items()):
                 with suppress(OSError):  # somebody else put something there meanwhile
-                    shutil.rmtree(folder) if own else folder.rmdir()
+                    shutil.rmtree(folder) if whole else folder.rmdir()
         raise
 
 
@@ -109,16 +109,16 @@ def hide_passwords(text: str) -> str:
 
 
 def job_directory(sweep_dir: str, subdir: str, key: str = "hydra.sweep.subdir") -> Path:
-    """ConfigError for a job's directory that leaves the sweep's, or has a name that none can have.
+    """ConfigError for a job's directory outside of the sweep's, or with an impossible name.
 
     It may be made of values that are swept (hydra.job.override_dirname).
     """
     folder, parts = Path(sweep_dir) / subdir, Path(subdir).parts
     if not parts or ".." in parts or Path(subdir).is_absolute() or "\0" in subdir:
-        allowed = "must be a folder inside of the sweep's or job's; leave it at its default"
+        allowed = "must be a folder inside the sweep's or job's; use the default"
         raise ConfigError(key, subdir, allowed)
     if any(len(os.fsencode(part)) > NAME_BYTES for part in parts):
-        allowed = f"a name has at most {NAME_BYTES} bytes; leave it at its default"
+        allowed = f"a name has at most {NAME_BYTES} bytes; use the default"
         raise ConfigError(key, f"{subdir[:60]}..", allowed)
     return folder
 
@@ -148,7 +148,7 @@ def _refuse_null(config: DictConfig, directory: str) -> None:
 def check_folder(key: str, folder: str) -> None:
     """ConfigError for a folder that cannot be made or written."""
     if "\0" in folder or not folder:
-        raise ConfigError(key, repr(folder), "is no folder's name")
+        raise ConfigError(key, repr(folder), "is not a folder name")
     absolute = Path(os.path.abspath(folder))
     if any(len(os.fsencode(part)) > NAME_BYTES for part in absolute.parts):
         raise ConfigError(key, f"{folder[:60]}..", f"a name has at most {NAME_BYTES} bytes")
@@ -162,4 +162,4 @@ def check_folder(key: str, folder: str) -> None:
                 raise ConfigError(key, folder, f"cannot be used ({error.strerror})") from None
             return
         if there.exists() or there.is_symlink():
-            raise ConfigError(key, folder, f"cannot be used ({there} is no folder)")
+            raise ConfigError(key, folder, f"cannot be used ({there} is not a folder)")

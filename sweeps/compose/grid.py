@@ -30,7 +30,7 @@ def parse(words: Sequence[str], loader: ConfigLoader | None = None) -> list[Over
         except HydraException as error:
             raise Refused(unreadable(word, str(error))) from None
         except RecursionError:
-            raise Refused(f"{word}: has too many brackets in each other") from None
+            raise Refused(f"{word}: has too many nested brackets") from None
         except UnicodeEncodeError:
             raise Refused(f"{word!r}: is not UTF-8") from None
         except (ValueError, TypeError, AssertionError) as error:
@@ -58,7 +58,7 @@ def _count(override: Override) -> int:
     if not override.is_sweep_override():
         return 1
     if override.is_interval_sweep():
-        allowed = "has endless values; give a list of them, or range(start,stop,step)"
+        allowed = "has infinitely many values; give a list or range(start,stop,step)"
         raise ConfigError(override.key_or_group, _value(override), allowed)
     swept: Any = override.value()
     if isinstance(swept, RangeSweep):

@@ -55,12 +55,8 @@ def help_text(overrides: Sequence[Override]) -> str:
     ]
     for group in GROUPS:
         lines += [*_group(group, chosen.get(group, DEFAULTS.get(group, ""))), ""]
-    for group, choices in hydra_choices().items():
-        for choice, node in choices.items():
-            default = " (default)" if DEFAULTS[group] == choice else ""
-            lines += [f"{group}={choice}{default}: {node.__doc__}"]
-            lines += [*_options(node, group.replace("/", ".")), ""]
     lines += [
+        *_plugins(),
         "other options:",
         "  -m                  a multirun: values with commas, and what a study sweeps",
         "  --config-dir DIR    a folder of yours with study/*.yaml",
@@ -72,13 +68,23 @@ def help_text(overrides: Sequence[Override]) -> str:
     return "\n".join(lines)
 
 
+def _plugins() -> Iterator[str]:
+    """Our sweepers and launchers."""
+    for group, choices in hydra_choices().items():
+        for choice, node in choices.items():
+            default = " (default)" if DEFAULTS[group] == choice else ""
+            yield f"{group}={choice}{default}: {node.__doc__}"
+            yield from _options(node, group.replace("/", "."))
+            yield ""
+
+
 def _files(group: str) -> dict[str, str]:
     """Texts of the files of a group, by choice."""
     folder = files("conf").joinpath(group)
-    found = sorted((entry.name, entry) for entry in folder.iterdir())
+    entries = sorted((entry.name, entry) for entry in folder.iterdir())
     return {
         name.removesuffix(".yaml"): entry.read_text(encoding="utf-8")
-        for name, entry in found
+        for name, entry in entries
         if name.endswith(".yaml")
     }
 

@@ -68,16 +68,16 @@ def explain(error: BaseException) -> str:
     if merged := re.match(r"Error merging override (.*)", first):
         return _merged(merged[1], cause)
     if deleted := re.search(r"Could not delete from config. '([^']+)' does not exist", first):
-        return f"~{deleted[1]}: there is nothing of this name to leave out"
+        return f"~{deleted[1]}: there is nothing of this name to remove"
     if located := re.match(r"Error locating target '([^']*)'", first):
         key = re.search(r"full_key: (\S+)", str(error))
         return f"{key[1] if key else 'hydra'}._target_={located[1]}: cannot be imported"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}"
-    said = f"{first}: {_first(cause)}" if cause is not None and first else first or _first(cause)
+    message = f"{first}: {_first(cause)}" if cause is not None and first else first or _first(cause)
     if isinstance(error, HydraException):
-        return said
-    return f"the configuration cannot be used ({type(error).__name__}: {said})"
+        return message
+    return f"the configuration cannot be used ({type(error).__name__}: {message})"
 
 
 def _first(error: BaseException | None) -> str:
@@ -94,8 +94,8 @@ def _missing_file(error: MissingConfigException) -> str:
     options = sorted(set(error.options or []) - former)
     if group == "study" and (command := command_of(choice)):
         return (
-            f"study={choice}: is no file of conf/study but the name of a study that is on record; "
-            f"the command that made it goes on with it: {command}"
+            f"study={choice}: is not a file of conf/study but a study on record; "
+            f"resume it with: {command}"
         )
     near = nearest(choice, options)
     hint = f"did you mean {near}?" if near else f"there are {', '.join(options)}"
@@ -113,10 +113,10 @@ def unreadable(word: str, reason: str) -> str:
     if value.count("'") % 2 or value.count('"') % 2:
         return f"{word}: a quotation mark is not closed"
     lines = [line.strip() for line in reason.splitlines() if not line.startswith("See https://")]
-    said = [line for line in lines if line and not line.startswith(("Error parsing", "^"))]
-    if key.strip("+~") == "" or not said or said[0].startswith("LexerNoViableAlt"):
-        return f"{word}: cannot be read as key=value; put quotes around text with signs in it"
-    return f"{word}: cannot be read ({said[0]}); put quotes around text with signs in it"
+    reasons = [line for line in lines if line and not line.startswith(("Error parsing", "^"))]
+    if key.strip("+~") == "" or not reasons or reasons[0].startswith("LexerNoViableAlt"):
+        return f"{word}: cannot be read as key=value; quote text with special characters"
+    return f"{word}: cannot be read ({reasons[0]}); quote text with special characters"
 
 
 def _merged(line: str, cause: BaseException | None) -> str:
@@ -126,34 +126,36 @@ def _merged(line: str, cause: BaseException | None) -> str:
 
 def _value(error: BaseException, key: str, value: str | None) -> str:
     """A value of a wrong type, or one that refers to what is not there."""
-    said = _first(error)
+    message = _first(error)
     shown = key if value is None else f"{key}={value}"
     if isinstance(error, MissingMandatoryValue):
         name = re.search(r"Missing mandatory value: (\S+)", str(error))
         return f"{name[1] if name else key}: is missing; give it a value"
     if isinstance(error, InterpolationValidationError):
-        if found := re.search(r"interpolation '(.*?)': Incompatible value '(.*?)'.*'(\w+)'", said):
-            needed = _TYPES.get(found[3], f"must be of type {found[3]}")
-            given = "null" if found[2] == "None" else found[2]
-            return f"{shown}={found[1]}: refers to {given}; it {needed}"
-        return f"{shown}: {said}"
-    if variable := re.search(r"Environment variable '([^']*)' not found", said):
+        if incompatible := re.search(
+            r"interpolation '(.*?)': Incompatible value '(.*?)'.*'(\w+)'", message
+        ):
+            needed = _TYPES.get(incompatible[3], f"must be of type {incompatible[3]}")
+            given = "null" if incompatible[2] == "None" else incompatible[2]
+            return f"{shown}={incompatible[1]}: refers to {given}; it {needed}"
+        return f"{shown}: {message}"
+    if variable := re.search(r"Environment variable '([^']*)' not found", message):
         name = variable[1]
         return f"{shown}: the environment variable {name} is not set; set it, or leave it out"
-    absent = re.search(r"'([^']*)' not found", said)
+    absent = re.search(r"'([^']*)' not found", message)
     if isinstance(error, InterpolationKeyError) and absent:
         return f"{shown}: refers to ${{{absent[1]}}}, which does not exist"
     if isinstance(error, InterpolationResolutionError):
-        return f"{shown}: what it refers to cannot be found ({said})"
-    if converted := re.search(r"could not be converted to (\w+)", said):
+        return f"{shown}: what it refers to cannot be found ({message})"
+    if converted := re.search(r"could not be converted to (\w+)", message):
         return f"{shown}: {_TYPES.get(converted[1], f'must be of type {converted[1]}')}"
-    if "is not a ListConfig" in said:
+    if "is not a ListConfig" in message:
         return f"{shown}: must be a list, {key}=[..]"
-    if "is not Optional" in said:
+    if "is not Optional" in message:
         return f"{shown}: must not be null"
-    if "is not a subclass of" in said or "Cannot assign" in said:
+    if "is not a subclass of" in message or "Cannot assign" in message:
         return f"{shown}: is a group of options, not one value; {key}.<option>=.. sets one of them"
-    if unknown := re.search(r"^Key '([^']*)' not in '(\w+)'", said):
+    if unknown := re.search(r"^Key '([^']*)' not in '(\w+)'", message):
         full = getattr(error, "full_key", None) or unknown[1]
         return unknown_key(str(full), value, getattr(error, "object_type", None))
-    return f"{shown}: {said}"
+    return f"{shown}: {message}"

@@ -25,7 +25,7 @@ CHOICES: dict[str, Mapping[str, type]] = {
     "model": dict.fromkeys(LAYOUTS, ColourizationModelConfig),
 }
 LISTS = ("targets", "relative_targets", "task.initial_weights")
-OPTIONS = ("task.options.", "optimizer.options.")  # whose keys are the user's own
+OPTIONS = ("task.options.", "optimizer.options.")  # whose keys belong to the user's class
 ELSEWHERE = {  # what other programs call it
     "learning_rate": "lr",
     "bs": "batch_size",
@@ -51,20 +51,20 @@ class Refused(ConfigError):
 @cache
 def known_keys() -> tuple[str, ...]:
     """Every key of a trial, of any task, optimizer, model and data, and of launchers."""
-    found = list(_paths(TrialConfig, ""))
+    keys = list(_paths(TrialConfig, ""))
     for group, choices in CHOICES.items():
         for node in choices.values():
-            found += _paths(node, f"{group}.")
-    found += _paths(HydraConf, "hydra.")
+            keys += _paths(node, f"{group}.")
+    keys += _paths(HydraConf, "hydra.")
     for group, nodes in hydra_choices().items():
         for node in nodes.values():
-            found += _paths(node, group.replace("/", ".") + ".")
-    return tuple(dict.fromkeys(found))
+            keys += _paths(node, group.replace("/", ".") + ".")
+    return tuple(dict.fromkeys(keys))
 
 
 def hydra_choices() -> dict[str, dict[str, type]]:
     """Our launchers and sweepers: {group: {choice: its fields}}."""
-    from hydra_plugins.batch_scaling.options import FrontierOptions, GridOptions, StackedOptions
+    from hydra_plugins.batch_scaling._options import FrontierOptions, GridOptions, StackedOptions
 
     sweepers = {"grid": GridOptions, "frontier": FrontierOptions}
     return {"hydra/launcher": {"stacked": StackedOptions}, "hydra/sweeper": sweepers}
@@ -82,8 +82,8 @@ def _paths(node: type, prefix: str) -> Iterator[str]:
 def nearest(typed: str, known: Iterable[str]) -> str | None:
     """The most similar name; case and hyphens do not count."""
     plain = {name.lower().replace("-", "_"): name for name in known}
-    found = difflib.get_close_matches(typed.lower().replace("-", "_"), plain, n=1)
-    return plain[found[0]] if found else None
+    matches = difflib.get_close_matches(typed.lower().replace("-", "_"), plain, n=1)
+    return plain[matches[0]] if matches else None
 
 
 def nearest_key(typed: str) -> str | None:
@@ -150,12 +150,12 @@ def _refuse_other_keys(content: Mapping[str, Any], node: type, prefix: str) -> N
 
 
 def _refuse_other_fields(group: str, given: Mapping[str, Any], choices: Mapping[str, type]) -> None:
-    """For a field that no choice of the group has, or the one that was made has not."""
+    """Refuses a field that no choice of the group has, or that the chosen one does not have."""
     known = {one.name for node in choices.values() for one in fields(node)}
     chosen = choices.get(str(given.get("name")))
-    own = {one.name for one in fields(chosen)} if chosen else set()
+    of_choice = {one.name for one in fields(chosen)} if chosen else set()
     for name, value in given.items():
-        if name not in known or (own <= set(given) and name not in own):
+        if name not in known or (of_choice <= set(given) and name not in of_choice):
             inner = next(iter(value.items()), None) if isinstance(value, Mapping) else None
             value = f"{inner[0]}={inner[1]}" if inner else str(value)
             line = unknown_key(f"{group}.{name}", value, chosen)

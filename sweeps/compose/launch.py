@@ -2,54 +2,45 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import os
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.utils import JobReturn, configure_log, setup_globals
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from scaling.commands import command
-from scaling.limits import ConfigError
-from scaling.record.checkpoint import read_headers
-from scaling.record.plan import describe, plan
-from scaling.record.study import read_record
-from scaling.result import TrialResult
-from scaling.schema import CENSORED, DIVERGED, REACHED
+from scaling.record.study import RecordReader
 from scaling.trial import Trial
-from sweeps.compose.compose import Composer, hydra_config, task_part
+from sweeps.compose.callbacks import JobCallbacks
+from sweeps.compose.composer import Composer, hydra_config, task_part
+from sweeps.compose.endings import (
+    NOT_TRAINED,
+    job_return,
+    refuse_stillborn,
+    say_failures,
+    say_report,
+    say_what_came_out,
+)
 from sweeps.compose.folders import claim_sweep_directory, job_directory
-from sweeps.compose.job_callbacks import JobCallbacks
 from sweeps.compose.known_keys import refuse_other_keys
 from sweeps.messages import interruptible_between, one_line_errors
-from sweeps.run.jobs import SweepResult, prepare_jobs, run_trials
+from sweeps.run.job import Job, Search
+from sweeps.run.jobs import prepare_jobs, run_trials
 from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count, progress_display
 from sweeps.run.provenance import sweep_record
-from sweeps.run.study_folder import refuse_if_alive, refuse_other_kinds
-from sweeps.run.training import Failure
-from sweeps.run.units import Job
+from sweeps.run.study_folder import refuse_if_alive
 
 log = logging.getLogger(__name__)
-OUTCOMES = (REACHED, CENSORED, DIVERGED)
-NOT_TRAINED = "not trained: the sweep stopped at its first failure (hydra.launcher.fail_fast)"
-
-
-def fail_after_all(returned: Sequence[Sequence[JobReturn]]) -> None:
-    """End with an exit code that says that jobs failed; what failed has been said."""
-    if any(job.status == JobStatus.FAILED for batch in returned for job in batch):
-        for job in itertools.chain(*returned):
-            if job.status == JobStatus.FAILED and not isinstance(job._return_value, TrialFailed):
-                raise job._return_value
-        raise SystemExit(1)
+# (jobs, their trials, number of the first, the open journals of the record folder)
+LaunchJobs = Callable[[list[Job], Sequence[Trial], int, RecordReader], Sequence[JobReturn]]
+OF_A_SEARCH = "search"  # node that a search adds for launchers that compose anew
 
 
 def refuse_impossible(
@@ -79,34 +70,53 @@ def launch(
 ) -> list[JobReturn]:
     """Compose, train and track the jobs of a multirun; a JobReturn each, in order."""
     setup_globals()
-    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     with one_line_errors():
         refuse_if_alive(Path(str(config.record_dir)), str(config.study.name))
         jobs = compose_jobs(loader, config, job_overrides, first_number)
         trials = prepare_jobs(jobs)
+    return launch_jobs(config, jobs, trials, first_number, options, callbacks)
+
+
+def _make_directories(config: DictConfig, jobs: Sequence[Job]) -> None:
+    if (subdir := config.hydra.output_subdir) is not None:
+        job_directory(str(config.hydra.sweep.dir), str(subdir), "hydra.output_subdir")
+    for job in jobs:
+        job.directory.mkdir(parents=True, exist_ok=True)
+        if subdir is not None:
+            job.write_directory(str(subdir))
+
+
+def launch_jobs(
+    config: DictConfig,
+    jobs: list[Job],
+    trials: Sequence[Trial],
+    first_number: int,
+    options: LauncherOptions,
+    callbacks: JobCallbacks | None = None,
+    journals: RecordReader | None = None,
+) -> list[JobReturn]:
+    """Train and track jobs that are composed and prepared. journals: of the record folder, where
+    they are open already."""
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    with one_line_errors():
         jobs = in_claimed_directory(config, jobs)
         directory = Path(str(config.hydra.sweep.dir))
-        if (subdir := config.hydra.output_subdir) is not None:
-            job_directory(str(directory), str(subdir), "hydra.output_subdir")
-        for job in jobs:
-            job.directory.mkdir(parents=True, exist_ok=True)
-            if subdir is not None:
-                job.write_directory(str(subdir))
+        _make_directories(config, jobs)
         if callbacks is not None:
             callbacks.started(jobs, first_number)
         study = trials[0].config.study
         sweep = sweep_record(study, directory, sys.argv[1:], [job.overrides for job in jobs])
-        of_search = trials[0].config.sweep.round is not None  # which says how many rounds it takes
+        of_search = trials[0].cap is not None  # which says how many rounds it takes
         if not of_search:
             log.info("%s: %d trials in %s", study.name, len(trials), directory)
-        done = run_trials(jobs, trials, sweep, options)
-    _say_what_came_out(done, len(trials))
+        done = run_trials(jobs, trials, sweep, options, journals)
+    say_what_came_out(done, len(trials))
     if not of_search:
         refuse_stillborn(list(done.results.values()), len(trials))
         say_report(study.name)
     errors = {number: failure.error for failure in done.failures for number in failure.numbers}
     returned = [
-        _job_return(job, done.results.get(number), errors.get(number, NOT_TRAINED))
+        job_return(job, done.results.get(number), errors.get(number, NOT_TRAINED))
         for number, job in enumerate(jobs)
     ]
     if callbacks is not None:
@@ -114,31 +124,22 @@ def launch(
     return returned
 
 
-def dry_run(
-    loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequence[str]]
-) -> None:
-    """Print what a multirun would do; create nothing."""
-    setup_globals()
-    with one_line_errors():
-        lines = _would_do(prepare_jobs(compose_jobs(loader, config, job_overrides, 0)))
-    print("\n".join(lines))
+def by_overrides(launcher: Launcher) -> LaunchJobs:
+    """For Hydra's other launchers, which compose each job anew from its overrides."""
+
+    def launch(
+        jobs: list[Job], trials: Sequence[Trial], first_number: int, journals: RecordReader
+    ) -> Sequence[JobReturn]:
+        return launcher.launch([[*job.overrides, *_added(job)] for job in jobs], first_number)
+
+    return launch
 
 
-def describe_single(content: dict[str, Any], overrides: list[str]) -> list[str]:
-    """What `python -m sweeps` without -m would do if it is only asked (sweep.dry_run), else
-    nothing; ConfigError for a trial that cannot be."""
-    trials = prepare_jobs([Job(content, overrides, Path())])
-    if trials[0].config.sweep.probe:
-        raise ConfigError("sweep.probe", "true", "is for multiruns: add -m")
-    return _would_do(trials) if trials[0].config.sweep.dry_run else []
-
-
-def _would_do(trials: Sequence[Trial]) -> list[str]:
-    folder = Path(trials[0].config.record_dir)
-    refuse_other_kinds(folder)
-    record = read_record(folder)
-    planned = plan(trials, record, read_headers(folder / "checkpoints", move=False)[0])
-    return describe(planned, trials, record)
+def _added(job: Job) -> list[str]:
+    assert job.search is not None
+    cell = QuotedString(job.search.cell, Quote.single).with_quotes()
+    values = {"round": job.search.round, "cell": cell, "cap": job.search.cap}
+    return [f"+{OF_A_SEARCH}.{key}={value}" for key, value in values.items()]
 
 
 def compose_jobs(
@@ -178,88 +179,22 @@ def run_single(config: DictConfig) -> float:
     with one_line_errors():
         content = OmegaConf.to_container(config, resolve=True)
         assert isinstance(content, dict)
-        job = Job({str(k): v for k, v in content.items()}, list(hydra.overrides.task), directory)
+        search = content.pop(OF_A_SEARCH, None)
+        job = Job(
+            content={str(key): value for key, value in content.items()},
+            overrides=[o for o in hydra.overrides.task if not o.startswith(f"+{OF_A_SEARCH}.")],
+            directory=directory,
+            search=None if search is None else Search(**search),
+        )
         trials = prepare_jobs([job])
         study = trials[0].config.study
         sweep = sweep_record(study, whole, sys.argv[1:], [] if in_multirun else [job.overrides])
         done = run_trials([job], trials, sweep, LauncherOptions())
     if done.failures:
-        _say_failures(done.failures)
+        say_failures(done.failures)
         raise SystemExit(1)
     result = done.results[0]
     if not in_multirun:  # else another sweeper hears of it
         refuse_stillborn([result], 1)
     log.info("%s: loss %.6g at step %d", result.outcome, result.last_loss, result.last_step)
     return result.main_loss
-
-
-def refuse_stillborn(results: Sequence[TrialResult], n_trials: int) -> None:
-    """End with exit code 1 and one line if every trial diverged before or at its first update."""
-    if len(results) < n_trials or not all(_at_once(result) for result in results):
-        return
-    [(what, _)] = Counter(result.not_finite for result in results).most_common(1)
-    who = f"all {n_trials} trials" if n_trials > 1 else "the trial"
-    why = f"{what} is not finite" if what else "the held-out loss grew above divergence_factor"
-    line = f"{who} diverged at the first step ({why}): an error of the task, not a result; "
-    advice = "look at its data and its loss, and for an lr that is far too large"
-    print(f"error: {line}{advice}", file=sys.stderr)
-    raise SystemExit(1)
-
-
-def _at_once(result: TrialResult) -> bool:
-    return result.diverged_step is not None and result.diverged_step <= 1
-
-
-def say_report(study: str) -> None:
-    log.info("report: %s", command("report", f"study={study}"))
-
-
-def _say_what_came_out(done: SweepResult, n_trials: int) -> None:
-    counts = Counter(result.outcome for result in done.results.values())
-    ended = [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES]
-    n_failed = sum(len(failure.numbers) for failure in done.failures)
-    ended += [f"{n_failed} failed"] if n_failed else []
-    left = n_trials - len(done.results) - n_failed
-    ended += [f"{left} not trained"] if left else []
-    log.info("%d trials: %s (their hardest target)", n_trials, ", ".join(ended))
-    if done.failures:
-        _say_failures(done.failures)
-
-
-def _say_failures(failures: Sequence[Failure]) -> None:
-    lines = ["failed (the same command trains these again):"]
-    for failure in failures:
-        lines.append(f"  {failure.name}\n    {failure.error}\n    log: {failure.log}")
-    print("\n".join(lines), file=sys.stderr)
-
-
-class TrialFailed(RuntimeError):
-    """What a failed job returns: the first line of its error."""
-
-
-class Returned(JobReturn):
-    """A JobReturn that makes its configuration when it is asked for: few ask."""
-
-    def __init__(self, job: Job, status: JobStatus, value: Any) -> None:
-        self._content = job.content
-        super().__init__(
-            overrides=job.overrides,
-            working_dir=os.getcwd(),
-            task_name="sweeps",
-            status=status,
-        )
-        self.return_value = value
-
-    @property
-    def cfg(self) -> DictConfig:
-        return OmegaConf.create(self._content)
-
-    @cfg.setter
-    def cfg(self, value: object) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The dataclass sets its default."""
-
-
-def _job_return(job: Job, result: TrialResult | None, error: str) -> JobReturn:
-    if result is None:
-        return Returned(job, JobStatus.FAILED, TrialFailed(error))
-    return Returned(job, JobStatus.COMPLETED, result.main_loss)

@@ -20,7 +20,7 @@ MOST_CHARACTERS = 100  # of a study's name
 
 
 def nameless(task: str, path: str | None) -> str:
-    """The name of a study that has none: of each task, and each task of the user's own, another."""
+    """The name of a study that has none: one for each task, and for each custom task."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", str(path or task))
     return DEFAULT_NAME if task == DEFAULT_TASK else f"{DEFAULT_NAME}_{name}"[:MOST_CHARACTERS]
 

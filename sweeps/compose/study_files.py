@@ -46,7 +46,7 @@ def study_content(path: Path) -> dict[str, Any]:
 def chosen_studies(asked: Sequence[str], config_dir: str | None = None) -> dict[str, str]:
     """study.name of those asked for, each once, in order; ConfigError for one that is not there."""
     known = study_files(config_dir)
-    found = {}
+    names = {}
     for choice in asked:
         if choice not in known:
             near = difflib.get_close_matches(choice, known, n=1)
@@ -56,13 +56,13 @@ def chosen_studies(asked: Sequence[str], config_dir: str | None = None) -> dict[
             )
         content = study_content(known[choice])
         name = str((content.get("study") or {}).get("name", choice))
-        found[choice] = choice if "${" in name else name
-    return found
+        names[choice] = choice if "${" in name else name
+    return names
 
 
 def refuse_large_files(config_dir: str) -> None:
-    """ConfigError for a file of the user's folder that is no YAML, or in which aliases repeat
-    aliases: Hydra lays all of them out."""
+    """ConfigError for a file of the user's folder that is not YAML, or in which aliases repeat
+    aliases: Hydra expands all of them."""
     if not Path(config_dir).is_dir():
         raise ConfigError("--config-dir", config_dir, "there is no such folder")
     for path in [*Path(config_dir).glob("*.yaml"), *Path(config_dir).glob("*/*.yaml")]:
@@ -73,7 +73,7 @@ def refuse_large_files(config_dir: str) -> None:
             reason = " ".join(str(error).split())
             raise ConfigError("--config-dir", config_dir, f"{path}: {reason}") from None
         if n_values > MOST_VALUES:
-            allowed = f"{path}: its aliases make {n_values:,} values; {MOST_VALUES:,} are possible"
+            allowed = f"{path}: its aliases expand to {n_values:,} values; at most {MOST_VALUES:,}"
             raise ConfigError("--config-dir", config_dir, allowed)
 
 
@@ -117,7 +117,7 @@ def refuse_other_task(arguments: Sequence[str]) -> None:
     for task in [current_name("task.name", task) for task in given["task"].split(",")]:
         if task in TASKS and (lacking := _lacking(content, task)):
             needed = _task_of(content)
-            allowed = f"study={study} needs task={needed}: it sets {lacking}, which {task} has not"
+            allowed = f"study={study} requires task={needed}: {task} does not have {lacking}"
             raise ConfigError("task", task, allowed)
 
 
@@ -132,12 +132,12 @@ def _config_dir(arguments: Sequence[str]) -> str | None:
 
 def _task_of(content: dict[str, Any]) -> str:
     chosen = [entry for entry in content.get("defaults") or [] if isinstance(entry, dict)]
-    found = [task for entry in chosen for key, task in entry.items() if key.endswith("/task")]
-    return str(current_name("task.name", found[0])) if found else DEFAULT_TASK
+    tasks = [task for entry in chosen for key, task in entry.items() if key.endswith("/task")]
+    return str(current_name("task.name", tasks[0])) if tasks else DEFAULT_TASK
 
 
 def _lacking(content: dict[str, Any], task: str) -> str:
-    """The first key that the study sets or sweeps and the task has not; "" if there is none."""
+    """The first key that the study sets or sweeps and the task does not have; "" if none."""
     swept = ((content.get("hydra") or {}).get("sweeper") or {}).get("params") or {}
     keys = [f"task.{key}" for key in content.get("task") or {}]
     keys += [f"{group}.{key}" for group in _OF_NETWORKS for key in content.get(group) or {}]

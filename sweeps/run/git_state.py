@@ -1,4 +1,4 @@
-"""The state of a git repository: its commit, and what stands in no commit."""
+"""The state of a git repository: its commit, and the uncommitted changes."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -13,39 +13,42 @@ from typing import Any
 from scaling.config import TrialConfig, trial_config
 from scaling.limits import ConfigError
 from scaling.record.checkpoint import read_headers, tidy
+from scaling.record.journal import Journal
 from scaling.record.plan import Plan, differences, plan, saved_among
-from scaling.record.study import StudyRecord, read_record
+from scaling.record.study import RecordReader, StudyRecord, read_record, requested
 from scaling.result import TrialResult
 from scaling.trial import Trial, prepare
 from scaling.validation import validate_names
 from sweeps.compose.folders import keep_folders
 from sweeps.compose.known_keys import refuse_other_keys
+from sweeps.run.executors.slurm_queue import end_left_over
+from sweeps.run.job import Job, leaves_of, trial_params
 from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count, progress_display
 from sweeps.run.provenance import sweep_files, sweep_record
-from sweeps.run.requests import new_requests, write_requests
-from sweeps.run.session import crew_for, new_executor
-from sweeps.run.slurm_queue import end_left_over
+from sweeps.run.session import crew_for, executor_for
 from sweeps.run.study_folder import live_sweep
+from sweeps.run.trainer import Place
 from sweeps.run.training import Failure, Training, stop_requests
-from sweeps.run.units import Job, Unit, leaves_of, make_units
-from sweeps.run.worker import Place
+from sweeps.run.units import Unit, journal_headers, make_units
 
 log = logging.getLogger(__name__)
 
 
 def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
-    """The trials of the jobs; ConfigError for a value that none can have, or not all the same."""
+    """The trials of the jobs; ConfigError for an impossible value, or one that they must share."""
     shapes = {frozenset(leaves_of(job.content)): job.content for job in jobs}
     for content in shapes.values():
         refuse_other_keys(content)
     trials = prepare([trial_config(job.content) for job in jobs])
+    caps = [None if job.search is None else job.search.cap for job in jobs]
+    trials = [replace(trial, cap=cap) for trial, cap in zip(trials, caps, strict=True)]
     for content in shapes.values():
         validate_names("params", leaves_of(content))
     for key in ("study.name", "tracking.uri", "record_dir"):
         values = {str(attrgetter(key)(trial.config)) for trial in trials}
         if len(values) > 1:
-            allowed = "one sweep has one of these; start a sweep for each"
+            allowed = "must be the same for all trials; run a sweep for each"
             raise ConfigError(key, ",".join(sorted(values)), allowed)
     return trials
 
@@ -59,11 +62,16 @@ class SweepResult:
 
 
 def run_trials(
-    jobs: Sequence[Job], trials: Sequence[Trial], sweep: dict[str, Any], options: LauncherOptions
+    jobs: Sequence[Job],
+    trials: Sequence[Trial],
+    sweep: dict[str, Any],
+    options: LauncherOptions,
+    journals: RecordReader | None = None,
 ) -> SweepResult:
     """The results of all trials: those on record, and the others trained and tracked.
 
-    Trials of equal shapes train as stacks. StoreError before anything is trained if the store
+    Trials of equal shapes train as stacks. journals: of the record folder, where they are open
+    already. StoreError before anything is trained if the store
     cannot be used; ConfigError if another sweep of the study is alive; SlurmError if Slurm refuses
     the job; KeyboardInterrupt when it was told to stop and everything is saved.
     """
@@ -74,7 +82,7 @@ def run_trials(
         end_left_over(folder)
         headers, refused = read_headers(place.checkpoints)
         tidy(place.checkpoints, headers)
-        record = read_record(folder)
+        record = read_record(folder) if journals is None else journals.read()
         planned = plan(trials, record, [h for h in headers if h.path.exists()])
         _say(planned, trials, record, sweep["tags"], refused)
         units = make_units(jobs, trials, planned, record, options.stack_size)
@@ -93,7 +101,7 @@ def _run_units(
 ) -> SweepResult:
     crew = crew_for(trials[0].config, place)
     training = None
-    executor = None if crew.has_executor or not units else new_executor(len(units), place, options)
+    executor = None if crew.has_executor or not units else executor_for(len(units), place, options)
     with crew.at_work(executor):
         if units or asked:
             crew.n_trials += len(planned.to_do) + len(asked)
@@ -150,7 +158,40 @@ def _say(
         "new": len(planned.to_do) - len(planned.failed) - len(planned.interrupted),
     }
     counts = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
-    if trials[0].config.sweep.round is None:  # a search goes on with what its caps interrupted
+    if trials[0].cap is None:  # a search resumes what its caps interrupted
         log.info("%d trials: %s", len(trials), counts)
     for line in differences(trials, record, tags):
         log.warning("%s", line)
+
+
+OF_A_SEARCH = ("budget.max_steps", "budget.max_examples")  # its own, another one each round
+
+
+def new_requests(
+    jobs: Sequence[Job], trials: Sequence[Trial], planned: Plan, record: StudyRecord
+) -> dict[int, dict[str, Any]]:
+    """What the journal says of such trials, by position."""
+    in_search = trials[0].cap is not None
+    ignored = OF_A_SEARCH if in_search else ()
+
+    def asks(request: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in request.items() if key not in ignored}
+
+    changed = [
+        number
+        for number in sorted(planned.results)
+        if asks(requested(trial_params(trials[number], jobs[number].content)))
+        != asks(record.trials[trials[number].trial_id].asked)
+    ]
+    return journal_headers(jobs, trials, changed, record) if changed else {}
+
+
+def write_requests(
+    journal: Journal, headers: Mapping[int, dict[str, Any]], planned: Plan, record: StudyRecord
+) -> None:
+    """A turn of each trial in which nothing is trained, with the outcome for what is asked now and
+    the time at which its training ended."""
+    for number, header in headers.items():
+        ended_at = record.trials[header["trial_id"]].ended_at
+        journal.write("trial", trial=number, **header, trains=False)
+        journal.write("outcome", trial=number, **planned.results[number].as_line(), time=ended_at)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hydra_plugins.batch_scaling.options import SlurmOptions, StackedOptions, below_limits
+from hydra_plugins.batch_scaling._options import SlurmOptions, StackedOptions, below_limits
 
 from scaling.limits import ConfigError
 
@@ -47,7 +47,7 @@ def launcher_options(given: Mapping[str, Any]) -> LauncherOptions:
         allowed = f"must be one of {', '.join(EXECUTORS)}"
         raise ConfigError(f"{key}executor", options.executor, allowed)
     if n_workers == 0 and timeout is not None and options.executor == "local":
-        allowed = "requires workers: set hydra.launcher.workers=1, or leave it null"
+        allowed = "requires workers: set hydra.launcher.workers=1, or leave the limit null"
         raise ConfigError(f"{key}trial_timeout_seconds", timeout, allowed)
     return LauncherOptions(
         stack_size=options.stack_size,

@@ -101,7 +101,7 @@ _shown: Display | None = None
 def progress_display() -> Iterator[Display | None]:
     """The live display where stderr is a terminal, else None: `Count` then writes lines.
 
-    One that is shown already is used by what goes on inside of it.
+    Nested work uses the one that is already shown.
     """
     global _shown
     if _shown is not None:

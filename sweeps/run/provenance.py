@@ -34,9 +34,21 @@ def sweep_record(
 
     arguments: of the command. grid: the overrides of each of its jobs.
     """
-    question = without_password(study.question)
     words = [without_password(word, whole=True) for word in arguments]
     line = command("sweep", *words)
+    return {
+        "study": study.name,
+        "name": directory.name,
+        "title": f"sweep of {len(grid)} trials" if len(grid) > 1 else "one trial",
+        "note": _note(study, line, grid),
+        "tags": _tags(study, directory, line, grid),
+    }
+
+
+def _tags(
+    study: StudyConfig, directory: Path, line: str, grid: Sequence[Sequence[str]]
+) -> dict[str, str]:
+    question = without_password(study.question)
     tags = {
         "command": line,
         "host": socket.gethostname(),
@@ -58,13 +70,7 @@ def sweep_record(
         tags["published"] = json.dumps(study.published)
     if study.predictions:
         tags[schema.PREDICTIONS] = _short(json.dumps(study.predictions))
-    return {
-        "study": study.name,
-        "name": directory.name,
-        "title": f"sweep of {len(grid)} trials" if len(grid) > 1 else "one trial",
-        "note": _note(study, line, grid),
-        "tags": tags,
-    }
+    return tags
 
 
 def _note(study: StudyConfig, line: str, grid: Sequence[Sequence[str]]) -> str:
@@ -94,8 +100,8 @@ def swept(grid: Sequence[Sequence[str]]) -> list[str]:
 
 def sweep_files() -> dict[str, str]:
     """Texts that are kept with a sweep: every installed package, changes that no commit holds."""
-    found = {f"{one.name}=={one.version}" for one in distributions()}
-    files = {"provenance/packages.txt": "\n".join(sorted(found, key=str.lower)) + "\n"}
+    packages = {f"{one.name}=={one.version}" for one in distributions()}
+    files = {"provenance/packages.txt": "\n".join(sorted(packages, key=str.lower)) + "\n"}
     ours = uncommitted(Path(__file__).parent)
     theirs = uncommitted(Path.cwd())
     if theirs:
@@ -119,7 +125,7 @@ def _versions() -> list[str]:
 
 
 def _processor() -> str:
-    """The model of the processor: other ones may round otherwise."""
+    """The model of the processor: another one may round differently."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:

@@ -17,11 +17,10 @@ from scaling.store.check import StoreError
 from scaling.store.follow import Destination
 from scaling.store.writer import NoWriter, Writer
 from sweeps.messages import StoppedAtOnce
-from sweeps.run.executors import Executor, HereExecutor, WorkerExecutor
+from sweeps.run.executors import Executor, new_executor
 from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count, progress_display
-from sweeps.run.slurm import SlurmExecutor
-from sweeps.run.worker import Place
+from sweeps.run.trainer import Place
 
 log = logging.getLogger(__name__)
 MOST_SHOWN = 5  # lines of what the store does not have
@@ -55,10 +54,10 @@ class Crew:
                 self._executor = executor
                 executor.start()
             if not self._open:
-                said = self._writer.wait_until_open()
+                warning = self._writer.wait_until_open()
                 self._open = True
-                if said:
-                    log.warning("%s", said)
+                if warning:
+                    log.warning("%s", warning)
             yield
             if not self.keep:
                 self.finish()
@@ -88,7 +87,7 @@ class Crew:
         self._writer.look_after()
 
     def dismiss(self) -> None:
-        """At once; the writer writes what there is, and nobody waits for it."""
+        """At once; the writer finishes by itself, without being waited for."""
         if not self._gone:
             self._leave()
             self._writer.abandon()  # it would wait for us, and we at our end for it
@@ -114,7 +113,7 @@ class Crew:
 
     def _write_the_rest(self) -> None:
         patience = self._writer.patience_seconds
-        log.info("writing to MLflow what is not written yet; a store away is given %g s", patience)
+        log.info("writing the rest to MLflow; a store that is away has %g s to come back", patience)
         with progress_display() as display:
             written = Count("writing to MLflow", self.n_trials, display)
             try:
@@ -129,7 +128,7 @@ class Crew:
         if left_out.n_refused:
             raise StoreError(
                 f"not in the store: {in_a_line(left_out.lines)}. All that was trained is on "
-                f"record; to try again: {command('sync', str(self._folder))}"
+                f"record; to retry: {command('sync', str(self._folder))}"
             )
 
 
@@ -172,15 +171,9 @@ def kept_crew() -> Iterator[None]:
         _Kept.wanted, _Kept.crew = False, None
 
 
-def new_executor(n_units: int, place: Place, options: LauncherOptions) -> Executor:
+def executor_for(n_units: int, place: Place, options: LauncherOptions) -> Executor:
     """Where trials train; of a search, whose later rounds may have more units, in all workers."""
-    if options.slurm is not None:
-        seconds, size = options.trial_timeout_seconds, options.stack_size
-        return SlurmExecutor(place, options.slurm, size, seconds)
-    n_workers = options.workers if _Kept.wanted else min(options.workers, n_units)
-    if n_workers == 0:
-        return HereExecutor(place)
-    return WorkerExecutor(n_workers, place, options.trial_timeout_seconds)
+    return new_executor(place, options, None if _Kept.wanted else n_units)
 
 
 def _writer(config: TrialConfig, place: Place) -> Writer:

@@ -86,12 +86,12 @@ def refuse_other_kinds(folder: Path) -> None:
         try:
             refuse_no_plain_file(folder / name)
         except OSError:
-            allowed = f"its {name} is a link or no file; remove it"
+            allowed = f"its {name} is not a plain file; remove it"
             raise ConfigError("record_dir", folder, allowed) from None
     for name in FOLDERS:
         path = folder / name
         if path.is_symlink() or (path.exists() and not path.is_dir()):
-            allowed = f"its {name} is a link or no folder; remove it"
+            allowed = f"its {name} is not a plain folder; remove it"
             raise ConfigError("record_dir", folder, allowed)
 
 
@@ -117,9 +117,9 @@ def _claim(folder: Path, study: str) -> None:
             write_whole(folder / OWNER, json.dumps({"study": study}).encode())
     except OSError as error:
         raise ConfigError("record_dir", folder, f"cannot be used ({error.strerror})") from None
-    found = study_of(folder)
-    if found != study:
-        allowed = f"holds the record of study {found}; choose another record_dir or study.name"
+    owner = study_of(folder)
+    if owner != study:
+        allowed = f"holds the record of study {owner}; choose another record_dir or study.name"
         raise ConfigError("record_dir", folder, allowed)
 
 
@@ -129,4 +129,4 @@ def _busy(holder: Path) -> str:
         who = f"host {alive['host']}, pid {alive['pid']}"
     except (OSError, ValueError, KeyError, TypeError):
         who = "just started"
-    return f"a sweep of this study is alive ({who}); wait for its end or stop it"
+    return f"a sweep of this study is running ({who}); wait until it ends, or stop it"

@@ -1,4 +1,4 @@
-"""Trains the units of a sweep: submits, retries, hears what comes of them."""
+"""Trains the units of a sweep: submits them, retries, and collects their results."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from pathlib import Path
 from scaling.record.journal import Journal, RecordError
 from scaling.record.read_journals import FolderReader
 from scaling.result import TrialResult
-from sweeps.run.executors import Executor, end_of
+from sweeps.run.executors import Executor
+from sweeps.run.executors.local import end_of
 from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count
+from sweeps.run.trainer import Place
 from sweeps.run.units import Unit, rest_of
-from sweeps.run.worker import Ended, Place
+from sweeps.run.worker import Ended
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
@@ -46,7 +48,7 @@ class Training:
     """A sweep while it trains. results and failures grow; stopped: not everything was trained.
 
     n_skipped: trials of the sweep that were finished before.
-    meanwhile: called again and again, for what else goes on.
+    meanwhile: called at every poll.
     """
 
     place: Place
@@ -85,8 +87,8 @@ class Training:
             self._hear_the_last(journals)
 
     def _refuse_moved(self, there: tuple[int, int] | None) -> None:
-        """RecordError if the record folder is not the one that it was: workers would go on in
-        the old one, where nobody hears them."""
+        """RecordError if the record folder was replaced: workers would continue in the old one,
+        which is no longer read."""
         if _identity(self.place.folder) != there:
             self.stop()
             raise RecordError(f"{self.place.folder}: was moved or removed while its sweep trained")
@@ -168,7 +170,7 @@ class Training:
         if not paused and unit.attempt > self.options.retries:
             self._fail(unit, ended.text)
             return []
-        how = "gone on with" if paused else "tried again"
+        how = "resumed" if paused else "retried"
         log.warning("%s: %s; %s", unit.name, ended.text, how)
         attempt = unit.attempt if paused else unit.attempt + 1
         return [replace(part, attempt=attempt) for part in rest.units]
@@ -200,10 +202,10 @@ class Training:
 def _identity(folder: Path) -> tuple[int, int] | None:
     """What tells a folder from another one of its name; None where it is not there."""
     try:
-        found = folder.stat()
+        status = folder.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 @contextmanager

@@ -1,83 +1,38 @@
-"""Units of work: the trials that one process trains together, and what they go on from."""
+"""Units of work: the trials that one process trains together, and what they resume from."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from scaling import schema
-from scaling.config import use_current_names
 from scaling.outcome import Curve
 from scaling.record.checkpoint import Header, read_headers
 from scaling.record.plan import Plan, plan
 from scaling.record.study import StudyRecord, read_record
 from scaling.result import TrialResult
-from scaling.schema import without_password
 from scaling.stack import group_into_stacks
 from scaling.trial import Trial
+from sweeps.run.job import Job, trial_header, trial_settings
 
 if TYPE_CHECKING:
-    from sweeps.compose.compose import HydraNode
+    pass
 
-NAME_CHARACTERS = 200
-MOST_DATA_CHARACTERS = 500
 OVERHEAD = 1e5  # work of a step that does not grow with it, in multiplications
 
 
-def yaml_without_passwords(content: Any) -> str:
-    """Containers as YAML; each value alone, because YAML folds and quotes what it holds."""
-    return yaml.dump(_without_passwords(content), Dumper=yaml.CSafeDumper, sort_keys=False)
-
-
-def _without_passwords(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _without_passwords(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_without_passwords(value) for value in content]
-    return without_password(content, whole=True) if isinstance(content, str) else content
-
-
-@dataclass(frozen=True)
-class Job:
-    """One configuration of a multirun, resolved, with the overrides that made it.
-
-    directory: inside of the sweep's, once that is claimed. hydra: of jobs in a multirun.
-    """
-
-    content: dict[str, Any]
-    overrides: list[str]
-    directory: Path
-    hydra: HydraNode | None = None
-
-    def __post_init__(self) -> None:
-        use_current_names(self.content)
-
-    @property
-    def yaml(self) -> str:
-        return yaml_without_passwords(self.content)
-
-    def write_directory(self, subdir: str = ".hydra") -> None:
-        """The job's own directory with what Hydra would leave there, values resolved."""
-        folder = self.directory / subdir
-        folder.mkdir(parents=True, exist_ok=True)
-        texts = {"config": self.yaml, "overrides": yaml_without_passwords(self.overrides)}
-        if self.hydra is not None:
-            texts["hydra"] = yaml_without_passwords(self.hydra.content(self.directory))
-        for name, text in texts.items():
-            (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+_launches = count(1)
 
 
 @dataclass(frozen=True)
 class Unit:
     """A stack. numbers: its trials' jobs; headers: what a journal says of each trial.
 
-    saved: checkpoints to go on from, newest first; curves: what is on record of each trial.
-    log: where whatever the training prints goes. attempt: 1, 2, ...
+    saved: checkpoints to resume from, newest first; curves: what is on record of each trial.
+    log: where whatever the training prints goes. launch: a number, equal for all units of
+    one launch. attempt: 1, 2, ...
     """
 
     numbers: list[int]
@@ -86,6 +41,7 @@ class Unit:
     saved: tuple[Header, ...]
     curves: list[Curve]
     log: Path
+    launch: int = 0
     attempt: int = 1
 
     @property
@@ -110,7 +66,7 @@ def make_units(
     stack_size: int,
 ) -> list[Unit]:
     """The units of all trials to do, longest first."""
-    headers = journal_headers(jobs, trials, planned.to_do, record)
+    headers, launch = journal_headers(jobs, trials, planned.to_do, record), next(_launches)
     units = []
     for numbers, saved in _groups(trials, planned, stack_size):
         unit = Unit(
@@ -120,6 +76,7 @@ def make_units(
             saved=saved,
             curves=[_curve(trials[number], record, saved) for number in numbers],
             log=(jobs[numbers[0]].directory / "train.log").absolute(),
+            launch=launch,
         )
         units.append(unit)
     return sorted(units, key=lambda unit: -unit.work)
@@ -128,7 +85,7 @@ def make_units(
 def _groups(
     trials: Sequence[Trial], planned: Plan, stack_size: int
 ) -> list[tuple[list[int], tuple[Header, ...]]]:
-    """Positions of the trials to do that form a stack, and what it goes on from."""
+    """Positions of the trials to do that form a stack, and what it resumes from."""
     to_do = planned.to_do
     begins = [planned.saved.get(position, ()) for position in to_do]
     paths = [tuple(header.path for header in headers) for headers in begins]
@@ -176,7 +133,7 @@ def journal_headers(
     """What a journal says of each of these trials when it begins, at its next turn."""
     settings = trial_settings(jobs, trials)
     return {
-        number: _at_next_turn(_header(trials[number], jobs[number], settings[number]), record)
+        number: _at_next_turn(trial_header(trials[number], jobs[number], settings[number]), record)
         for number in positions
     }
 
@@ -189,76 +146,3 @@ def _at_next_turn(header: dict[str, Any], record: StudyRecord) -> dict[str, Any]
 
 def _curve(trial: Trial, record: StudyRecord, saved: Sequence[Header]) -> Curve:
     return record.trials[trial.trial_id].curve_to(saved[0].step) if saved else ([], [])
-
-
-def trial_settings(jobs: Sequence[Job], trials: Sequence[Trial]) -> list[str]:
-    """What tells the trials of a sweep apart but the seed: batch size, lr, what else is swept."""
-    counts = Counter(override for job in jobs for override in job.overrides)
-    settings = []
-    for job, trial in zip(jobs, trials, strict=True):
-        config = trial.config
-        parts = [f"B={config.batch_size}", f"lr={config.lr:.4g}"]
-        varied = [one for one in job.overrides if counts[one] < len(jobs)]
-        if config.sweep.cell is not None:  # in a search rounds differ in what varies
-            varied = config.sweep.cell.split(" ")
-        for override in varied:
-            key, _, value = override.lstrip("+").partition("=")
-            if value and key not in ("batch_size", "lr", "seed"):
-                parts.append(f"{key.rpartition('.')[2]}={value}")
-        settings.append(" ".join(parts)[:NAME_CHARACTERS])
-    return settings
-
-
-def _header(trial: Trial, job: Job, setting: str) -> dict[str, Any]:
-    search_round = trial.config.sweep.round
-    return {
-        "trial_id": trial.trial_id,
-        "name": f"{setting} seed={trial.config.seed}",
-        "params": trial_params(trial, job.content),
-        "tags": {
-            "overrides": " ".join(without_password(one, whole=True) for one in job.overrides),
-            "job_directory": str(job.directory),
-            schema.SETTING: setting,
-            **({} if search_round is None else {schema.ROUND: str(search_round)}),
-        },
-        "config": job.yaml,
-        **({"files": trial.files} if trial.files else {}),
-    }
-
-
-def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
-    """The params of a trial: the leaves of its configuration by dotted path, and derived ones."""
-    left_out = (
-        *("study", "tracking", "targets", "sweep", "record_dir", "checkpoint", "picture_ratio"),
-        *("cache_dir", "save_models"),
-    )
-    shown = {key: value for key, value in content.items() if key not in left_out}
-    leaves = leaves_of(_without_passwords(shown))
-    for key in ("task.inputs", "task.labels"):  # config.yaml has them, however long
-        if len(str(leaves.get(key, ""))) > MOST_DATA_CHARACTERS:
-            del leaves[key]
-    if trial.config.noise_scale.measure == "none":
-        leaves = {k: v for k, v in leaves.items() if not k.startswith("noise_scale.")}
-    content_of_task = {schema.TASK_CONTENT: trial.task_content} if trial.task_content else {}
-    return (
-        leaves
-        | trial.facts
-        | content_of_task
-        | {
-            schema.TARGETS: list(trial.targets),
-            schema.MODEL_SIZE: trial.model_size,
-            schema.INITIAL_LOSS: trial.initial_loss,
-            schema.IRREDUCIBLE_LOSS: trial.irreducible_loss,
-        }
-    )
-
-
-def leaves_of(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested containers by dotted path; None is left out."""
-    leaves: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, dict):
-            leaves |= leaves_of(value, f"{prefix}{key}.")
-        elif value is not None:
-            leaves[prefix + key] = value
-    return leaves

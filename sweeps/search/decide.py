@@ -20,89 +20,28 @@ whatever order they came. Pure functions: no training, no files, no Hydra.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from scaling.schema import CENSORED, DIVERGED, REACHED
+from sweeps.search.observations import (
+    ALL_DIVERGED,
+    BOUNDED,
+    INTERIOR,
+    NOT_REACHED,
+    RANGE_END,
+    CellObservations,
+    Decision,
+    Reading,
+    SearchOptions,
+    TargetState,
+)
 
 SCAN_STRIDES = 2  # of the first scan, to either side of the start
 FIRST_CAP_STEPS = 64  # of a scan's first trials, or FIRST_CAP of the budget where that is more
 FIRST_CAP, CAP_GROWTH = 1 / 64, 8
 CLEAR = 1.5  # a curve this many times as long as the fewest steps is long enough to be compared
-
-INTERIOR = "interior"
-BOUNDED = "bounded by divergence"
-RANGE_END = "at the end of the lr range"
-NOT_REACHED = "not reached"
-ALL_DIVERGED = "everything diverges"
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """lowest, highest: indices allowed; start: index at which the scan begins.
-
-    seeds: all of them; the first n_search_seeds search. give_up_after: learning rates of a cell
-    tried in vain at a target.
-    """
-
-    lowest: int
-    highest: int
-    start: int
-    seeds: tuple[int, ...]
-    n_search_seeds: int = 1
-    cap_factor: float = 2.0
-    stride: int = 8
-    give_up_after: int = 16
-
-
-@dataclass(frozen=True)
-class Observed:
-    """A trial as far as it was trained. ended: more steps would not be trained (it went on for its
-    tail, used up its budget, or diverged); else its cap stopped it at last_step."""
-
-    last_step: int
-    ended: bool
-    diverged: bool = False
-
-
-@dataclass(frozen=True)
-class Reading:
-    """The mean of some seeds at one target: outcome, where it crosses, where their window ends."""
-
-    outcome: str
-    steps: float = math.inf
-    last_step: int = 0
-
-
-@dataclass(frozen=True)
-class CellObservations:
-    """trials: by (index, seed). read(index, seeds): a Reading of each target, easiest first, of
-    seeds that are all in `trials` and have not diverged. budget: steps that a trial may take."""
-
-    budget: int
-    n_targets: int
-    trials: Mapping[tuple[int, int], Observed]
-    read: Callable[[int, tuple[int, ...]], Sequence[Reading]]
-
-
-@dataclass(frozen=True)
-class TargetState:
-    """Where the search stands at one target. index, steps: the best so far, of the seed means where
-    all seeds are trained; None where nothing reached it. reason: why it is done; "" while open."""
-
-    index: int | None
-    steps: float | None
-    reason: str = ""
-    n_tried: int = 0
-
-
-@dataclass(frozen=True)
-class Decision:
-    """trials: cap in steps by (index, seed), none when the cell is done. states: of each target."""
-
-    trials: dict[tuple[int, int], int]
-    states: tuple[TargetState, ...]
 
 
 def decide(cell: CellObservations, options: SearchOptions) -> Decision:
@@ -170,8 +109,8 @@ class _TargetSearch:
         }
 
     def _diverged(self, index: int) -> bool:
-        found = (self.cell.trials.get((index, seed)) for seed in self.options.seeds)
-        return any(one is not None and one.diverged for one in found)
+        observed = (self.cell.trials.get((index, seed)) for seed in self.options.seeds)
+        return any(one is not None and one.diverged for one in observed)
 
     def _ask(self, indices: Iterable[int], seeds: Iterable[int], cap: float) -> None:
         """Trials up to `cap` steps, but for those that ended or are that long."""

@@ -10,7 +10,7 @@ from hydra.core.config_loader import ConfigLoader
 
 from scaling.limits import ConfigError
 from sweeps.compose.grid import combinations, parse
-from sweeps.search.decide import SearchOptions
+from sweeps.search.observations import SearchOptions
 
 DIGITS = 6  # of a learning rate
 WIDEST = 1e4  # the range of lr to either side of its base, where none is given

@@ -6,12 +6,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
@@ -22,21 +21,21 @@ from scaling.record.plan import describe, finished, plan
 from scaling.record.study import RecordReader, StudyRecord
 from scaling.result import TrialResult
 from scaling.trial import Trial
+from sweeps.compose.endings import fail_after_all, refuse_stillborn, say_report
 from sweeps.compose.folders import claim_sweep_directory
-from sweeps.compose.launch import compose_jobs, fail_after_all, refuse_stillborn, say_report
+from sweeps.compose.launch import LaunchJobs, compose_jobs
 from sweeps.messages import one_line_errors
 from sweeps.probe import probe
+from sweeps.run.job import Job, Search
 from sweeps.run.jobs import prepare_jobs, write_last_word
 from sweeps.run.progress import Display, progress_display
 from sweeps.run.session import kept_crew
-from sweeps.run.units import Job, leaves_of
-from sweeps.search.cells import ROW, Asked, Cell, found
-from sweeps.search.decide import Observed, decide
-from sweeps.search.readings import CellCurves
+from sweeps.search.cells import ROW, Asked, Cell, CellCurves, best_so_far
+from sweeps.search.decide import decide
+from sweeps.search.observations import Observed
 from sweeps.search.settings import FrontierSettings, Lattice, Swept
 
 log = logging.getLogger(__name__)
-Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
 
 
 @dataclass
@@ -54,10 +53,7 @@ class FrontierSweep:
     def __post_init__(self) -> None:
         """ConfigError for what cannot be searched; nothing is written yet."""
         self.settings.check()
-        overrides = [[*cell, "sweep.round=0"] for cell in self.swept.cells]
-        jobs = compose_jobs(self.loader, self.config, overrides, 0)
-        trials = prepare_jobs(jobs)
-        self._refuse_followers(jobs, trials)
+        trials = prepare_jobs(compose_jobs(self.loader, self.config, self.swept.cells, 0))
         if not all(trial.targets for trial in trials):
             raise ConfigError("targets", "[]", "a frontier needs a target: its steps are searched")
         base = self.settings.lr_base
@@ -72,28 +68,11 @@ class FrontierSweep:
         ]
         self.folder = Path(trials[0].config.record_dir).absolute()
 
-    def _refuse_followers(self, jobs: Sequence[Job], trials: Sequence[Trial]) -> None:
-        """ConfigError for a value that follows budget.max_steps, which every cap sets anew."""
-        capped = [
-            [*job.overrides, f"budget.max_steps={_another_budget(job, trial)}"]
-            for job, trial in zip(jobs, trials, strict=True)
-        ]
-        for job, other in zip(jobs, compose_jobs(self.loader, self.config, capped, 0), strict=True):
-            now = leaves_of(other.content)
-            for key, value in leaves_of(job.content).items():
-                if not key.startswith("budget.") and now.get(key) != value:
-                    allowed = (
-                        "follows budget.max_steps, which hydra/sweeper=frontier lowers and raises "
-                        "trial by trial: those of one cell would train different things; give a "
-                        "number, or sweep lr without hydra/sweeper=frontier"
-                    )
-                    raise ConfigError(key, value, allowed)
-
     def _curves(self, trial: Trial) -> CellCurves:
         targets = trial.targets if self.settings.tune_for == "all" else trial.targets[-1:]
         return CellCurves(targets, trial.irreducible_loss, trial.max_steps)
 
-    def run(self, launch: Launch) -> list[Sequence[JobReturn]]:
+    def run(self, launch: LaunchJobs) -> list[Sequence[JobReturn]]:
         """Rounds until every cell is done, or a trial fails."""
         with kept_crew():
             returned = self._rounds(launch)
@@ -102,28 +81,29 @@ class FrontierSweep:
             self._say_end()
         return returned
 
-    def _rounds(self, launch: Launch) -> list[Sequence[JobReturn]]:
+    def _rounds(self, launch: LaunchJobs) -> list[Sequence[JobReturn]]:
         returned: list[Sequence[JobReturn]] = []
         number = n_jobs = 0
         trial_ids: set[str] = set()
-        with RecordReader(self.folder) as reader, progress_display() as display:
-            while asked := self._ask(number := number + 1):
-                trials = self._compose(asked)
+        with RecordReader(self.folder) as journals, progress_display() as display:
+            while asked := self._ask():
+                number += 1
+                jobs, trials = self._prepare(asked, number, n_jobs)
                 trial_ids.update(trial.trial_id for trial in trials)
-                results = self._results(trials, reader.read())
+                results = self._results(trials, journals.read())
                 if None in results:
                     if not returned and number > 1:
                         log.info("rounds 1 to %d are on record", number - 1)
                     self._say_round(number, asked, display)
-                    returned.append(launch([one.overrides for one in asked], n_jobs))
-                    n_jobs += len(asked)
+                    returned.append(launch(jobs, trials, n_jobs, journals))
+                    n_jobs += len(jobs)
                     if _failed(returned):
                         return returned
-                    results = self._results(trials, reader.read())
-                self._take(asked, trials, results, reader.read())
+                    results = self._results(trials, journals.read())
+                self._take(asked, trials, results, journals.read())
             if display is not None:
                 self._show("done", display)
-            self._write_end(number - 1)
+            self._write_end(number)
             drop_checkpoints(self.folder / "checkpoints", trial_ids)
         return returned
 
@@ -132,40 +112,48 @@ class FrontierSweep:
         number = 0
         with RecordReader(self.folder) as reader:
             record = reader.read()
-            while asked := self._ask(number := number + 1):
-                trials = self._compose(asked)
+            while asked := self._ask():
+                number += 1
+                _, trials = self._prepare(asked, number, 0)
                 results = self._results(trials, record)
                 if None in results:
                     saved = read_headers(self.folder / "checkpoints", move=False)[0]
                     lines = describe(plan(trials, record, saved), trials, record)
                     return [f"round {number}; what comes after it depends on it", *lines]
                 self._take(asked, trials, results, record)
-        return [f"all {number - 1} rounds are on record, nothing to train"]
+        return [f"all {number} rounds are on record, nothing to train"]
 
-    def _ask(self, number: int) -> list[Asked]:
-        """The trials of round `number`, of all cells."""
+    def _ask(self) -> list[Asked]:
+        """The trials of the next round, of all cells."""
         asked = []
         for cell in self.cells:
             before = cell.done
             decision = decide(cell.curves.observations, self.options)
             cell.states = decision.states
             for (index, seed), cap in decision.trials.items():
-                asked.append(self._asked(cell, index, seed, cell.up_to_evaluation(cap), number))
+                asked.append(self._asked(cell, index, seed, cell.up_to_evaluation(cap)))
             if cell.done and not before:
                 for line in cell.describe(self.lattice):
                     log.info("%s", line)
         return asked
 
-    def _asked(self, cell: Cell, index: int, seed: int, cap: int, number: int) -> Asked:
-        values = [f"lr={self.lattice.lr(index)}", f"seed={seed}", f"sweep.round={number}"]
-        values.append(f"sweep.cell={QuotedString(cell.name, Quote.single).with_quotes()}")
-        if cap < cell.curves.budget:
-            values.append(f"budget.max_steps={cap}")
+    def _asked(self, cell: Cell, index: int, seed: int, cap: int) -> Asked:
+        values = [f"lr={self.lattice.lr(index)}", f"seed={seed}"]
         return Asked(cell, index, seed, cap, [*cell.overrides, *values])
 
-    def _compose(self, asked: Sequence[Asked]) -> list[Trial]:
+    def _prepare(
+        self, asked: Sequence[Asked], number: int, first_job: int
+    ) -> tuple[list[Job], list[Trial]]:
         overrides = [one.overrides for one in asked]
-        return prepare_jobs(compose_jobs(self.loader, self.config, overrides, 0))
+        jobs = [
+            replace(job, search=Search(number, one.cell.name, one.cap))
+            for one, job in zip(
+                asked,
+                compose_jobs(self.loader, self.config, overrides, first_job),
+                strict=True,
+            )
+        ]
+        return jobs, prepare_jobs(jobs)
 
     def _results(self, trials: Sequence[Trial], record: StudyRecord) -> list[TrialResult | None]:
         """What is on record of these trials, up to their caps."""
@@ -215,7 +203,7 @@ class FrontierSweep:
     def _so_far(self) -> list[str]:
         """The frontier as it forms, at the hardest target of each cell."""
         return [
-            f"{cell.name} {found(state, self.lattice)}{'' if state.reason else ' (open)'}"
+            f"{cell.name} {best_so_far(state, self.lattice)}{'' if state.reason else ' (open)'}"
             for cell, state in ((cell, cell.states[-1]) for cell in self.cells)
         ]
 
@@ -241,10 +229,6 @@ class FrontierSweep:
         say_report(self.cells[0].trial.config.study.name)
 
 
-def _another_budget(job: Job, trial: Trial) -> int:
-    return (job.content["budget"]["max_steps"] or trial.max_steps) + 1
-
-
 def _failed(returned: Sequence[Sequence[JobReturn]]) -> bool:
     return any(job.status == JobStatus.FAILED for batch in returned for job in batch)
 
@@ -258,7 +242,7 @@ def sweep_frontier(
     config: DictConfig,
     swept: Callable[[], Swept],
     settings: dict[str, Any],
-    launch: Launch,
+    launch: LaunchJobs,
 ) -> list[Sequence[JobReturn]]:
     """The body of the `frontier` sweeper."""
     with one_line_errors():

@@ -36,8 +36,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import scaling.curves
+import sweeps.search.cells
 import sweeps.search.decide
-import sweeps.search.readings
 from analysis import StudyResult, analyse
 from analysis.fit.fit_result import FitResult
 from analysis.fit.fitting import fit_hyperbola
@@ -224,7 +224,7 @@ def _cell(row: dict[Any, Any]) -> str:
 def folder() -> Path:
     """Of the simulated studies; another one when the code that makes them changes."""
     modules = (
-        regression_search, frontier_search, sweeps.search.decide, sweeps.search.readings,
+        regression_search, frontier_search, sweeps.search.decide, sweeps.search.cells,
         scaling.curves,
     )  # fmt: skip
     content = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)

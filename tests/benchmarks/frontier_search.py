@@ -28,7 +28,7 @@ from scaling.problem import RegressionProblem
 from scaling.record.study import TrialRecord, read_record
 from scaling.schedules import next_evaluation
 from scaling.schema import REACHED
-from sweeps.search.decide import SearchOptions
+from sweeps.search.observations import SearchOptions
 from sweeps.search.settings import Lattice
 from tests.analysis.simulated import sgd_curves
 from tests.sweeps.simulated_cells import SimulatedCell, search

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from scaling.problem import RegressionProblem
 from scaling.schema import CENSORED, DIVERGED, REACHED
-from sweeps.search.decide import Observed, decide
-from sweeps.search.readings import CellCurves, Curve
+from sweeps.search.cells import CellCurves, Curve
+from sweeps.search.decide import decide
+from sweeps.search.observations import Observed
 from sweeps.search.settings import FrontierSettings, Lattice
 from tests.analysis.simulated import trial_row
 from tests.benchmarks.frontier_search import (

@@ -10,10 +10,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from scaling.config import TrialConfig
+from sweeps.run.job import Job
 from sweeps.run.jobs import prepare_jobs, run_trials
 from sweeps.run.options import LauncherOptions
 from sweeps.run.provenance import sweep_record
-from sweeps.run.units import Job
 
 NET = """
 import torch

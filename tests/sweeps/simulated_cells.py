@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeps.search.decide import Decision, Observed, SearchOptions, TargetState, decide
-from sweeps.search.readings import CellCurves
+from sweeps.search.cells import CellCurves
+from sweeps.search.decide import decide
+from sweeps.search.observations import Decision, Observed, SearchOptions, TargetState
 
 Floats = NDArray[np.float64]
 

@@ -63,13 +63,13 @@ def test_studies_are_found_by_their_choice(tmp_path: Path) -> None:
     [
         (
             "study=minimum_norm task=colourization",
-            "needs task=finite_regression: it sets",
+            "requires task=finite_regression: ",
         ),
         (
             "-m study=minimum_norm task=finite_regression,custom",
             "task=custom: study=minimum_norm",
         ),
-        ("study=model_size task=linear_regression", "it sets model.norm, which linear_regression"),
+        ("study=model_size task=linear_regression", "linear_regression does not have model.norm"),
     ],
 )
 def test_a_task_that_a_study_cannot_have(arguments: str, says: str) -> None:
@@ -115,7 +115,7 @@ def test_the_loop_goes_on_after_a_failure_and_again_where_it_stopped(tmp_path: P
     done = run("sweeps.all", *arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "failed: broken, its sweep (exit code 2); the same command goes on"
+        "failed: broken, its sweep (exit code 2); the same command resumes"
     )
     assert "error: lr=-1.0: must be a finite number > 0" in done.stderr
     assert "[3 of 3] fine" in done.stdout

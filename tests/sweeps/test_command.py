@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra_plugins.batch_scaling.options import SlurmOptions
+from hydra_plugins.batch_scaling._options import SlurmOptions
 
 from scaling.commands import CONSOLE, FORM, MODULES, command, head_of, options_of
 from sweeps.all import run_command
-from sweeps.run.slurm import sbatch_parameters
+from sweeps.run.executors.slurm import sbatch_parameters
 from tests.command_line import CONSOLE_SCRIPT, console, run
 
 FRAGILE = Path(__file__).parent / "fragile.py"

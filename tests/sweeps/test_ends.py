@@ -23,11 +23,12 @@ from scaling.store.writer import Writer
 from scaling.trial import prepare
 from sweeps.messages import one_line_errors, outliving_pipes
 from sweeps.run import training
-from sweeps.run.executors import WorkerExecutor, end_of
+from sweeps.run.executors.local import WorkerExecutor, end_of
+from sweeps.run.job import Job
 from sweeps.run.options import launcher_options
+from sweeps.run.trainer import Place
 from sweeps.run.training import stop_requests
-from sweeps.run.units import Job, Unit, make_units
-from sweeps.run.worker import Place
+from sweeps.run.units import Unit, make_units
 from tests.command_line import sweeps
 from tests.conftest import store_of
 from tests.scaling.trials import regression_trial
@@ -35,7 +36,7 @@ from tests.scaling.trials import regression_trial
 
 def one_unit(folder: Path) -> tuple[Place, Unit]:
     trials = prepare([regression_trial(max_steps=20, relative_targets=[])])
-    jobs = [Job({"batch_size": 64}, ["lr=0.1"], folder / "0")]
+    jobs = [Job({"task": {}, "optimizer": {}, "batch_size": 64}, ["lr=0.1"], folder / "0")]
     [unit] = make_units(jobs, trials, plan(trials, StudyRecord()), StudyRecord(), stack_size=1)
     unit.log.parent.mkdir()
     return Place(folder, "small", {"name": "sweep", "tags": {}}, None), unit
@@ -101,7 +102,7 @@ def test_a_closed_pipe_ends_nothing() -> None:
         process.stdout.close()
         said = process.stderr.read()
         assert process.wait(60) == 0
-    assert said == "nobody reads the output any more: the work goes on\nwhole\n"
+    assert said == "the output is no longer read: the work continues\nwhole\n"
     with outliving_pipes():
         print("as ever")
 

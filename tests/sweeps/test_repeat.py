@@ -149,7 +149,7 @@ def test_what_cannot_be_repeated(
     assert command(repeat, monkeypatch, f"run_id={name}") == 2
     assert "trains other numbers from the same configuration" in capsys.readouterr().err
     client.set_tag(name, "threads", "$(reboot)")
-    with pytest.raises(Exception, match="is no number"):
+    with pytest.raises(Exception, match="is not a number"):
         repeat._threads(RunReader(client.tracking_uri).read(name))
 
 

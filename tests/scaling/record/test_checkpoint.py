@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scaling.config import BudgetConfig, ScheduleConfig, SweepConfig, TrialConfig
+from scaling.config import BudgetConfig, ScheduleConfig, TrialConfig
 from scaling.record.checkpoint import (
     CheckpointError,
     read_checkpoint,
@@ -140,16 +140,15 @@ def test_capped_trials_of_a_search_go_on_from_their_caps(task) -> None:
     expected = train(prepare(configs), whole)
     assert not whole.states  # only a search asks for more
     caps = [8, 8, 12, 24]
-    searched = [replace(c, sweep=SweepConfig(round=1)) for c in configs]
-    short = [replace(c, budget=BudgetConfig(cap)) for c, cap in zip(searched, caps, strict=True)]
+    short = [replace(t, cap=cap) for t, cap in zip(prepare(configs), caps, strict=True)]
     first = Memory()
-    train(prepare(short), first)
+    train(short, first)
     assert [state.stack["numbers"] for state in first.states] == [[0, 1], [2]]
     for state in first.states:
         numbers = state.stack["numbers"]
         known = [first.curves[number] for number in numbers]
         curves = [([row[0] for row in curve], [row[1] for row in curve]) for curve in known]
-        rest, trials = Memory(), prepare([searched[number] for number in numbers])
+        rest, trials = Memory(), [replace(t, cap=None) for t in (short[n] for n in numbers)]
         results = train(trials, rest, Begin(state, range(len(numbers)), curves))
         for position, number in enumerate(numbers):
             assert first.curves[number] + rest.curves[position] == whole.curves[number]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sweeps.compose.compose import Composer, task_part
+from sweeps.compose.composer import Composer, task_part
 from tests.sweeps.hydra_parts import jobs_of, multirun
 
 

@@ -12,7 +12,7 @@ from hydra.core.utils import JobStatus
 from analysis.read.runs import read_study
 from sweeps.compose.folders import claim_sweep_directory
 from sweeps.compose.launch import launch
-from sweeps.run.executors import HereExecutor
+from sweeps.run.executors.local import HereExecutor
 from sweeps.run.options import LauncherOptions
 from sweeps.run.worker import Ended
 from tests.command_line import sweeps
@@ -156,14 +156,16 @@ def test_store_of_the_environment(tmp_path: Path) -> None:
 
 def test_passwords_stay_out_of_every_record(tmp_path: Path) -> None:
     from scaling.config import StudyConfig
+    from sweeps.run.job import Job
     from sweeps.run.provenance import sweep_record
-    from sweeps.run.units import Job
 
     secret = "tracking.uri=postgresql://me:SECRET@db/mlflow"
     record = sweep_record(StudyConfig(), tmp_path, [secret])
     assert "SECRET" not in str(record)
     assert "me:***@db" in record["tags"]["command"]
-    job = Job({"tracking": {"uri": secret.split("=")[1]}}, [secret], tmp_path / "0")
+    content = {"task": {"name": "linear_regression"}, "optimizer": {"name": "sgd"}}
+    content |= {"tracking": {"uri": secret.split("=")[1]}}
+    job = Job(content, [secret], tmp_path / "0")
     job.write_directory()
     written = [path.read_text() for path in (tmp_path / "0" / ".hydra").iterdir()]
     assert len(written) == 2

@@ -41,17 +41,17 @@ MISTAKES = {  # a line, and how what is said begins
     "task.name=custom": "task.name=custom: choose the group instead: task=custom",
     "lr@x=3": "Override lr@x=3 looks like a config group override, but config group 'lr' does not",
     # what is not a name
-    "study=true": "study=true: is no name of a file in conf/study",
-    "optimizer=nan": "optimizer=nan: is no name of a file in conf/optimizer",
-    "optimizer=null": "optimizer=null: is no name of a file in conf/optimizer",
-    "-m optimizer=sgd,1": "optimizer=sgd,1: is no name of a file in conf/optimizer",
-    "-m task=[a]": "task=[a]: is no name of a file in conf/task",
-    "-m optimizer={a:b}": "optimizer={a:b}: is no name of a file in conf/optimizer",
+    "study=true": "study=true: is not the name of a file in conf/study",
+    "optimizer=nan": "optimizer=nan: is not the name of a file in conf/optimizer",
+    "optimizer=null": "optimizer=null: is not the name of a file in conf/optimizer",
+    "-m optimizer=sgd,1": "optimizer=sgd,1: is not the name of a file in conf/optimizer",
+    "-m task=[a]": "task=[a]: is not the name of a file in conf/task",
+    "-m optimizer={a:b}": "optimizer={a:b}: is not the name of a file in conf/optimizer",
     "-m optimizer=glob(zzz)": "optimizer=glob(zzz): the list of values is empty; give at least one",
     "~task": "~task: cannot be left out; choose another with task=..",
     "-m ~optimizer": "~optimizer: cannot be left out; choose another with optimizer=..",
     "~lr": "~lr: cannot be left out; give it another value",
-    "~nothing": "~nothing: there is nothing of this name to leave out",
+    "~nothing": "~nothing: there is nothing of this name to remove",
     # multiruns without -m
     "batch_size=1,4": f"batch_size=1,4: {NEEDS_M}",
     "seed=range(0,4)": f"seed=range(0,4): {NEEDS_M}",
@@ -70,13 +70,13 @@ MISTAKES = {  # a line, and how what is said begins
     # grids
     "-m batch_size=range(0,3,0)": "batch_size=range(0,3,0): has no end: give range(start,stop,ste",
     "-m lr=range(0,1,0.0)": "lr=range(0,1,0.0): has no end: give range(start,stop,step)",
-    "-m lr=interval(0,1)": "lr=interval(0,1): has endless values; give a list of them, or range(st",
+    "-m lr=interval(0,1)": "lr=interval(0,1): has infinitely many values; give a list or range(st",
     "-m seed=range(0,1e9)": "seed=range(0,1e9): makes 1,000,000,000 jobs of this sweep, and 100,00",
     "-m seed=range(0,99999) batch_size=range(1,99)": "seed=range(0,99999): makes 9,799,902 jobs of",
     "-m seed=range(0,0)": "seed=range(0,0): the list of values is empty; give at least one",
     "-m hydra.sweeper.max_batch_size=0": "hydra.sweeper.max_batch_size=0: must be at least 1",
     "-m hydra/sweeper=frontier lr=1,2": "lr=1,2: hydra/sweeper=frontier chooses lr: give one value",
-    "-m hydra/sweeper=frontier batch_size=interval(1,2)": "batch_size=interval(1,2): has endless v",
+    "-m hydra/sweeper=frontier batch_size=interval(1,2)": "batch_size=interval(1,2): has infinite",
     # values
     "lr=abc": "lr=abc: must be a number",
     "-m lr=0.1,abc": "lr=abc: must be a number",
@@ -97,7 +97,7 @@ MISTAKES = {  # a line, and how what is said begins
     "targets=[-1]": "targets=-1: the target loss -1 must lie below the initial loss",
     "targets=99": "targets=99: the target loss 99 must lie below the initial loss",
     "study.name=../x": "study.name=../x: letters, digits",
-    "-m study.name=a,b": "study.name=a,b: one sweep has one of these; start a sweep for each",
+    "-m study.name=a,b": "study.name=a,b: must be the same for all trials; run a sweep for each",
     "-m study=linear_regression_grid,scratch lr=1 seed=0": "study.name=linear_regression_grid,scra",
     "-m hydra.launcher.workers=many": "hydra.launcher.workers=many: must be auto (one a core) or a",
     "-m hydra/sweeper=frontier hydra.launcher.workers=x": "hydra.launcher.workers=x: must be auto",
@@ -112,7 +112,7 @@ MISTAKES = {  # a line, and how what is said begins
     "task=custom": "task.path=???: must be module.Class, the module in the working directory or",
     "task=custom task.path=nope.Nope": "task.path=nope.Nope: raised ModuleNotFoundError",
     "optimizer=custom optimizer.path=torch.optim.Nope": "optimizer.path=torch.optim.Nope: has no",
-    "-m study=minimum_norm task=colourization": "task=colourization: study=minimum_norm needs task",
+    "-m study=minimum_norm task=colourization": "task=colourization: study=minimum_norm requires",
     # what refers to something
     "lr=${oc.env:NOPE}": "lr: the environment variable NOPE is not set; set it, or leave it out",
     "-m lr=${oc.env:NOPE}": "lr: the environment variable NOPE is not set; set it, or leave it out",
@@ -210,7 +210,7 @@ def bomb(levels: int) -> str:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (bomb(9), "study/mine.yaml: its aliases make "),
+        (bomb(9), "study/mine.yaml: its aliases expand to "),
         ("a: &a [*a]", "study/mine.yaml: "),
         ("a: [", "study/mine.yaml: "),
         ("# @package _global_\nlr: ${oc.env:NOPE}", "lr: the environment variable NOPE is not set"),
@@ -247,7 +247,7 @@ def test_a_study_that_is_on_record_is_no_file(tmp_path: Path) -> None:
     assert command(made, tmp_path).code == 0
     done = command(["-m", "study=found"], tmp_path)
     is_one_line(
-        done, "study=found: is no file of conf/study but the name of a study that is on rec"
+        done, "study=found: is not a file of conf/study but a study on record; resume it with: "
     )
     assert done.stderr.strip().endswith(f"python -m sweeps -m {' '.join(made[1:])}")
 

@@ -153,7 +153,7 @@ def test_two_sweeps_of_one_study_in_the_same_second(undisturbed: Path, tmp_path:
     errors = [process.communicate(timeout=120)[1].decode() for process in both]
     assert sorted(process.returncode for process in both) == [0, 2]
     [line] = [error for error in errors if error]
-    assert line.startswith("error: study.name=small: a sweep of this study is alive (")
+    assert line.startswith("error: study.name=small: a sweep of this study is running (")
     assert_equal_studies(tmp_path, undisturbed)
 
 
@@ -183,7 +183,7 @@ def test_ctrl_c_at_any_moment_ends_soon_and_leaves_nothing_running(
     _, errors = process.communicate(timeout=60)
     assert process.returncode in (130, -signal.SIGINT, 1)
     if seconds > 2:
-        assert errors.endswith("interrupted: what is done is on record, the same command goes on\n")
+        assert errors.endswith("interrupted: what is done is on record; the same command resumes\n")
         if (tmp_path / "mlflow.db").exists():
             wait_for_writer(tmp_path)
             assert "RUNNING" not in statuses(tmp_path)
@@ -217,7 +217,9 @@ def test_a_second_sweep_of_a_live_study_is_refused(undisturbed: Path) -> None:
     assert done.returncode == 2
     assert done.stdout == ""  # said before any work
     assert set(folder.iterdir()) == before
-    assert done.stderr.startswith("error: study.name=small: a sweep of this study is alive (host ")
+    assert done.stderr.startswith(
+        "error: study.name=small: a sweep of this study is running (host "
+    )
     assert f"pid {os.getpid()}" in done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -247,7 +249,7 @@ def test_the_lock_of_a_sweep_that_was_refused_keeps_nobody_out(tmp_path: Path) -
     assert [path.read_text() for path in folder.iterdir()] == ["somebody's own"]
     (folder / "writer.lock").unlink()
     with live_sweep(folder, "small"):
-        with pytest.raises(ConfigError, match="is alive"), live_sweep(folder, "small"):
+        with pytest.raises(ConfigError, match="is running"), live_sweep(folder, "small"):
             pass
         assert {path.name for path in folder.iterdir()} == {
             "lock",

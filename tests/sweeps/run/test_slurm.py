@@ -175,10 +175,10 @@ def push_aside(slurm: Cluster) -> None:
     ("befalls", "options", "said"),
     [
         (requeue, [], ""),
-        (kill_a_task, [], "; tried again"),
+        (kill_a_task, [], "; retried"),
         (lose_a_node, [], ""),
         (push_aside, ["partition=low"], ""),
-        (push_aside, ["partition=lowest"], "; gone on with"),
+        (push_aside, ["partition=lowest"], "; resumed"),
     ],
 )
 def test_a_task_that_is_disturbed_goes_on_from_its_checkpoint(
@@ -217,7 +217,7 @@ def test_a_time_limit_costs_nothing(slurm: Cluster, undisturbed: Path, tmp_path:
         time.sleep(0.2)
     sweep.hurry()
     out, _ = sweep.end(0)
-    assert "reached its time limit (hydra.launcher.slurm.time_minutes=1); gone on with" in out
+    assert "reached its time limit (hydra.launcher.slurm.time_minutes=1); resumed" in out
     assert_equal_studies(tmp_path, undisturbed)
 
 
@@ -245,7 +245,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(
     os.killpg(sweep.process.pid, signal.SIGINT)
     _, errors = sweep.end(130)
     assert "stopping: saving what trains; Ctrl-C again stops at once" in errors
-    assert errors.endswith("interrupted: what is done is on record, the same command goes on\n")
+    assert errors.endswith("interrupted: what is done is on record; the same command resumes\n")
     slurm.wait_until_idle()
     assert statuses(tmp_path) == {"KILLED"}
     assert "interrupted before (2 from a checkpoint" in sweep.go_on()
@@ -262,7 +262,7 @@ def test_tasks_of_a_sweep_that_was_killed_are_ended_and_gone_on_with(
     wait_for_writer(tmp_path)
     assert slurm.command("squeue", "-h")  # they train on
     out = sweep.go_on(hurry=False)
-    assert "2 Slurm jobs of a sweep that is gone still train this study" in out
+    assert "2 Slurm jobs of a sweep that has ended still train this study" in out
     assert_equal_studies(tmp_path, undisturbed)
     slurm.wait_until_idle()
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from hydra_plugins.batch_scaling.options import SlurmOptions
+from hydra_plugins.batch_scaling._options import SlurmOptions
 
 from scaling.config import StudyConfig
 from scaling.limits import ConfigError
@@ -22,12 +22,14 @@ from scaling.record.process import is_alive, this_process
 from scaling.record.study import StudyRecord, read_record
 from scaling.tasks.config import CustomTaskConfig
 from scaling.trial import prepare
+from sweeps.run.executors.slurm import end_of_task, share_out
+from sweeps.run.executors.slurm_queue import SlurmError, TaskState, one_line, read_states
+from sweeps.run.executors.slurm_task import Said, Task, Work, read_said
+from sweeps.run.job import Job
 from sweeps.run.options import slurm_options
-from sweeps.run.slurm import end_of_task, share_out
-from sweeps.run.slurm_queue import SlurmError, TaskState, one_line, read_states
-from sweeps.run.slurm_task import Said, Task, Work, read_said
-from sweeps.run.units import Job, Unit, make_units
-from sweeps.run.worker import Ended, Place
+from sweeps.run.trainer import Place
+from sweeps.run.units import Unit, make_units
+from sweeps.run.worker import Ended
 from tests.command_line import sweeps
 from tests.scaling.trials import regression_trial
 

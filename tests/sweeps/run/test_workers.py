@@ -35,7 +35,7 @@ TROUBLES = {
     "kill": "its worker process was ended by SIGKILL (out of memory, or killed by hand)",
     "segfault": "its worker process was ended by SIGSEGV",
     "memory": "MemoryError: no more of it (",
-    "device": "out of memory on the device: a smaller micro_batch_size needs less of it",
+    "device": "out of memory on the device: use a smaller micro_batch_size",
     "hang": "took longer than hydra.launcher.trial_timeout_seconds=2",
     "mistake": "ValueError: a mistake of the user (",
 }
@@ -139,7 +139,7 @@ def test_lost_workers_are_replaced_and_their_trials_go_on(retried) -> None:
     folder, done = retried
     assert done.returncode == 1  # a mistake comes again: it is not tried again
     assert "B=4 lr=0.1 trouble=kill seed=0: its worker process was ended" in done.stdout
-    assert done.stdout.count("; tried again") == 3
+    assert done.stdout.count("; retried") == 3
     assert done.stderr.count("log:") == 1
     for trouble in ("kill", "memory", "hang"):
         pd.testing.assert_frame_equal(curve_of(folder, trouble), curve_of(folder, "none"))
@@ -224,7 +224,7 @@ def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - begin < 10
     assert process.returncode == 130
     assert "stopping: saving what trains; Ctrl-C again stops at once" in errors
-    assert errors.endswith("interrupted: what is done is on record, the same command goes on\n")
+    assert errors.endswith("interrupted: what is done is on record; the same command resumes\n")
     assert "Traceback" not in errors
     wait_for_writer(tmp_path)
     assert set(runs_of(tmp_path).status) == {"KILLED"}

@@ -22,11 +22,11 @@ from scaling.limits import ConfigError
 from scaling.record.study import StudyRecord, read_record
 from scaling.store.client import Store
 from scaling.store.sync import Sync
-from sweeps.compose.launch import compose_jobs, launch
+from sweeps.compose.launch import compose_jobs, launch, launch_jobs
 from sweeps.run.jobs import prepare_jobs
 from sweeps.run.options import LauncherOptions
-from sweeps.search.decide import Observed, Reading
-from sweeps.search.readings import CellCurves
+from sweeps.search.cells import CellCurves
+from sweeps.search.observations import Observed, Reading
 from sweeps.search.settings import FrontierSettings, split_swept
 from sweeps.search.sweep import FrontierSweep, sweep_frontier
 from tests.command_line import sweeps
@@ -58,7 +58,9 @@ def frontier(
             master,
             lambda: split_swept(arguments),
             options,
-            lambda jobs, n: launch(loader, master, jobs, n, LauncherOptions()),
+            lambda jobs, trials, n, journals: launch_jobs(
+                master, jobs, trials, n, LauncherOptions(), None, journals
+            ),
         )
     return said(Path("runs/small"))[-1]
 
@@ -106,7 +108,7 @@ def test_finds_what_the_full_lattice_has(swept, here: Path) -> None:
         )
         indices = range(sweep.options.lowest, sweep.options.highest + 1)
         asked = [
-            sweep._asked(cell, index, seed, 600, 1)
+            sweep._asked(cell, index, seed, 600)
             for cell in sweep.cells
             for index in indices
             for seed in sweep.options.seeds
@@ -326,27 +328,33 @@ def test_lr_is_the_search_s_to_choose_and_seeds_are_whole() -> None:
         split(["seed=a,b"])
 
 
-@pytest.mark.parametrize(
-    "follower",
-    ["schedule.total_steps=${budget.max_steps}", "schedule.warmup_steps=${.total_steps}"],
-)
-def test_a_schedule_that_follows_the_caps_is_refused(
-    follower: str, here: Path, capsys: pytest.CaptureFixture
-) -> None:
-    cosine = ["schedule=cosine", "schedule.total_steps=${budget.max_steps}"]
-    if "warmup" in follower:
-        cosine = ["schedule=warmup", "schedule.total_steps=${budget.max_steps}", follower]
-    with pytest.raises(SystemExit) as caught:
-        frontier(*cosine)
-    assert caught.value.code == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert re.match(
-        r"error: schedule\.(total|warmup)_steps=600: follows budget.max_steps, which "
-        r"hydra/sweeper=frontier lowers and raises .* give a number, or sweep lr without",
-        line,
-    )
-    assert not (here / "runs").exists()
-    frontier("schedule=cosine", "schedule.total_steps=600", swept=["batch_size=8"])
+def test_a_schedule_that_follows_the_budget_does_not_follow_the_caps(here: Path) -> None:
+    frontier("schedule=cosine", "schedule.total_steps=${budget.max_steps}", swept=["batch_size=8"])
+    trials = [line for line in lines(here / "runs/small") if line["record"] == "trial"]
+    assert {line["params"]["schedule.total_steps"] for line in trials} == {600}
+    assert min(line["params"]["budget.max_steps"] for line in trials) < 600
+
+
+def test_another_launcher_trains_the_same_search(here: Path) -> None:
+    """Hydra's basic one composes each job anew: rounds and caps reach it as added overrides."""
+    coarse = ["hydra.sweeper.lr_ratio=2", "hydra.sweeper.stride=1", "hydra/sweeper=frontier"]
+    command = ["-m", *STUDY, *coarse, "batch_size=32", "seed=0,1"]
+    for folder, launcher in ((here / "a", "stacked"), (here / "b", "basic")):
+        folder.mkdir()
+        done = sweeps(*command, f"hydra/launcher={launcher}", cwd=folder)
+        assert done.returncode == 0, done.stderr
+    (found, basic) = (said(here / name / "runs/small")[-1] for name in ("a", "b"))
+    assert basic == found
+    assert caps(here / "a/runs/small") == caps(here / "b/runs/small")
+
+
+def caps(folder: Path) -> set[tuple[str, str, int]]:
+    """Setting, round and cap of every time that a trial was begun."""
+    return {
+        (line["name"], line["tags"]["round"], line["params"]["budget.max_steps"])
+        for line in lines(folder)
+        if line["record"] == "trial"
+    }
 
 
 CUSTOM = ["task=custom", "budget.max_steps=20", "relative_targets=[0.9]", "study.name=small"]

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling.schema import CENSORED, REACHED
-from sweeps.search.decide import (
+from sweeps.search.decide import decide
+from sweeps.search.observations import (
     ALL_DIVERGED,
     BOUNDED,
     INTERIOR,
@@ -21,7 +22,6 @@ from sweeps.search.decide import (
     Observed,
     Reading,
     SearchOptions,
-    decide,
 )
 
 LOWEST, HIGHEST, BUDGET = -40, 40, 20000

@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from hydra_plugins.batch_scaling.options import FrontierOptions, GridOptions, StackedOptions
+from hydra_plugins.batch_scaling._options import FrontierOptions, GridOptions, StackedOptions
 from omegaconf import DictConfig, OmegaConf
 
 
@@ -19,7 +19,8 @@ class GridSweeper(BasicSweeper):
     """All combinations of the swept values; a directory of its own for every sweep."""
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        from sweeps.compose.launch import dry_run, fail_after_all
+        from sweeps.compose.check import dry_run
+        from sweeps.compose.endings import fail_after_all
 
         assert self.config is not None
         assert self.hydra_context is not None
@@ -75,6 +76,7 @@ class FrontierSweeper(BasicSweeper):
         self.settings = settings
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        from sweeps.compose.launch import by_overrides
         from sweeps.search.settings import split_swept
         from sweeps.search.sweep import sweep_frontier
 
@@ -83,6 +85,9 @@ class FrontierSweeper(BasicSweeper):
         assert self.launcher is not None
         if isinstance(self.launcher, StackedLauncher):
             self.launcher.checked_options()  # before a directory is made
+            launch = self.launcher.launch_jobs
+        else:
+            launch = by_overrides(self.launcher)
         given = [*self._parse_config(), *arguments]
         loader = self.hydra_context.config_loader
         return sweep_frontier(
@@ -90,7 +95,7 @@ class FrontierSweeper(BasicSweeper):
             self.config,
             lambda: split_swept(given, loader),
             self.settings,
-            self.launcher.launch,
+            launch,
         )
 
 
@@ -120,14 +125,29 @@ class StackedLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        from sweeps.compose.job_callbacks import JobCallbacks
         from sweeps.compose.launch import launch
 
         loader, options = self.hydra_context.config_loader, self.checked_options()
-        callbacks = JobCallbacks(
-            loader, self.config, self.hydra_context.callbacks, self.task_function
+        return launch(
+            loader, self.config, job_overrides, initial_job_idx, options, self._callbacks()
         )
-        return launch(loader, self.config, job_overrides, initial_job_idx, options, callbacks)
+
+    def launch_jobs(
+        self, jobs: list[Any], trials: Sequence[Any], first_number: int, journals: Any
+    ) -> Sequence[JobReturn]:
+        """For jobs that are composed and prepared, and journals that are open."""
+        from sweeps.compose.launch import launch_jobs
+
+        options, callbacks = self.checked_options(), self._callbacks()
+        return launch_jobs(self.config, jobs, trials, first_number, options, callbacks, journals)
+
+    def _callbacks(self) -> Any:
+        from sweeps.compose.callbacks import JobCallbacks
+
+        context = self.hydra_context
+        return JobCallbacks(
+            context.config_loader, self.config, context.callbacks, self.task_function
+        )
 
 
 store = ConfigStore.instance()

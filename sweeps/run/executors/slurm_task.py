@@ -1,7 +1,7 @@
 """What an array task of Slurm does: train its units one after another, and say how each ended.
 
 A task may be killed at any moment and started again by Slurm (preempted, its node lost): then it
-goes on with what its units left, from their checkpoints. What it says stands in a file that it
+resumes its units from their checkpoints. What it says stands in a file that it
 alone writes, beside its logs:
 
     {"unit": position, "begun": true}
@@ -23,9 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.durable import LineFile
-from sweeps.run.executors import took_too_long
+from sweeps.run.executors.local import took_too_long
+from sweeps.run.trainer import Place, Trainer
 from sweeps.run.units import Unit, rest_of
-from sweeps.run.worker import Ended, Place, Trainer, output_to, train_logged
+from sweeps.run.worker import Ended, output_to, train_logged
 
 TOLD_TO_SAVE = (signal.SIGTERM, signal.SIGUSR2)  # cancelled or preempted; near its time limit
 
@@ -107,7 +108,7 @@ class _Run:
         self._signal = signal.Signals(number).name
 
     def _train(self, position: int, unit: Unit, again: bool) -> Ended:
-        """A unit that this task began before it was started again is gone on with."""
+        """A unit that this task began before Slurm restarted it is resumed."""
         size = self._work.stack_size
         parts = rest_of(unit, self._work.place.folder, size).units if again else [unit]
         for part in parts:

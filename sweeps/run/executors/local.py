@@ -1,4 +1,4 @@
-"""Where units are trained: in worker processes that live as long as the sweep, or in this one."""
+"""Executors of this machine: in worker processes that live as long as the sweep, or in this one."""
 
 from __future__ import annotations
 
@@ -10,38 +10,16 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures.process import BrokenProcessPool
-from typing import Protocol
 
 from pebble import ProcessExpired, ProcessPool
 
 from scaling.store.writer import interrupts_blocked
+from sweeps.run.trainer import Place, Trainer
 from sweeps.run.units import Unit
-from sweeps.run.worker import Ended, Place, Trainer, run_unit, start_worker, train_logged
+from sweeps.run.worker import Ended, run_unit, start_worker, train_logged
 
 MOST_POOLS = 20  # one after another
 NO_NEW_WORKER_SECONDS = 0.2  # after this long a pool that is told to stop starts none
-
-
-class Executor(Protocol):
-    """capacity: how many units it takes at once."""
-
-    capacity: int
-
-    def start(self) -> None:
-        """Have it ready while other things are being prepared."""
-        ...
-
-    def submit(self, units: Sequence[Unit]) -> list[Future[Ended]]: ...
-
-    def poll(self) -> None:
-        """Look after what trains elsewhere; called again and again while something does."""
-        ...
-
-    def stop(self) -> None:
-        """Have every unit saved and ended soon."""
-        ...
-
-    def close(self, at_once: bool = False) -> None: ...
 
 
 class HereExecutor:

@@ -151,5 +151,5 @@ def task_part(config: DictConfig) -> dict[str, Any]:
             except (AssertionError, ValueError, TypeError) as error:
                 if isinstance(error, OmegaConfBaseException):
                     raise
-                raise ConfigError(str(key), node, "refers to what it cannot be") from None
+                raise ConfigError(str(key), node, "refers to a value that it cannot have") from None
     return content

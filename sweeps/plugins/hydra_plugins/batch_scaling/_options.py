@@ -1,7 +1,8 @@
 """The options of our sweepers and launchers: types, defaults, limits, and what --help says of each.
 
-Every Hydra application of this environment imports this module, so it imports nothing of ours.
-Hydra's scan does so outside of sys.modules, where postponed annotations do not resolve.
+Every Hydra application of this environment imports this module, so it imports nothing of ours. Its
+name begins with an underscore because Hydra's scan for plugins would execute it a second time, and
+classes of two modules are not the same.
 """
 
 # ruff: noqa: RUF009 (each call makes a field)

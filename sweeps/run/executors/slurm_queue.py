@@ -91,8 +91,8 @@ def end_left_over(folder: Path) -> None:
     if not tasks:
         return
     log.warning(
-        "%d Slurm jobs of a sweep that is gone still train this study: they are told to save and "
-        "end, and this sweep goes on from there",
+        "%d Slurm jobs of a sweep that has ended still train this study: they are told to save and "
+        "end, and this sweep resumes from there",
         len(tasks),
     )
     cancel(tasks)

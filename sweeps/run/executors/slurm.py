@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra_plugins.batch_scaling.options import SlurmOptions
+from hydra_plugins.batch_scaling._options import SlurmOptions
 
 from scaling.commands import FORM
 from scaling.store.writer import interrupts_blocked
-from sweeps.run.slurm_queue import (
+from sweeps.run.executors.slurm_queue import (
     SlurmError,
     TaskState,
     ask_to_save,
@@ -33,9 +33,10 @@ from sweeps.run.slurm_queue import (
     one_line,
     read_states,
 )
-from sweeps.run.slurm_task import Said, Task, Work, read_said
+from sweeps.run.executors.slurm_task import Said, Task, Work, read_said
+from sweeps.run.trainer import Place
 from sweeps.run.units import Unit
-from sweeps.run.worker import Ended, Place
+from sweeps.run.worker import Ended
 
 log = logging.getLogger(__name__)
 STOP_AGAIN_SECONDS = 3.0  # a task that just started has not heard the first signal
@@ -135,7 +136,7 @@ class SlurmExecutor:
         try:
             action()
         except SlurmError as error:
-            self._say(f"Slurm does not answer ({error}): {otherwise}; asked again")
+            self._say(f"Slurm does not answer ({error}): {otherwise}; trying again")
 
     def _ask(self) -> None:
         states = read_states(self._tasks)

@@ -24,7 +24,7 @@ def key_values(
     if not arguments or set(arguments) & {"-h", "--help"}:
         print(usage)
         raise SystemExit(0 if arguments else 2)
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for argument in arguments:
         key, sign, value = argument.partition("=")
         if not sign or not value:
@@ -33,7 +33,7 @@ def key_values(
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigError(key, value, f"there are {', '.join(known)}{hint}")
-        if key in found:
-            raise ConfigError(key, value, f"stands twice, the first time as {found[key]}")
-        found[key] = value
-    return found
+        if key in values:
+            raise ConfigError(key, value, f"is given twice, first as {values[key]}")
+        values[key] = value
+    return values
