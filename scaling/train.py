@@ -120,11 +120,11 @@ def take_step(
     stack.advance(losses, params)
     if rows is None:
         return {}
-    found = {}
+    non_finite = {}
     for row in reversed(np.flatnonzero(rows.numpy())):
         parts = {"gradient of ": gradients, "": updated}
-        found[int(stack.member[row])] = _what(task, losses[row], parts, int(row))
-    return found
+        non_finite[int(stack.member[row])] = _what(task, losses[row], parts, int(row))
+    return non_finite
 
 
 def _seed(task: Task, *key: int) -> None:
@@ -161,13 +161,13 @@ def _grown(least: float, step: int, ratio: float) -> float:
 
 def _noise(meter: NoiseMeter, stack: Stack, step: int, next_noise: float) -> dict[str, np.ndarray]:
     """Metrics [R] of the noise scale that are due at this evaluation."""
-    found: dict[str, np.ndarray] = {}
+    metrics: dict[str, np.ndarray] = {}
     if len(stack.noise) >= meter.config.window_steps:
-        found |= meter.window(stack.noise)
+        metrics |= meter.window(stack.noise)
         stack.noise = []
     if meter.config.measure in ("examples", "both") and step >= next_noise:
-        found |= meter.of_examples(stack.params, stack.member, step)
-    return found
+        metrics |= meter.of_examples(stack.params, stack.member, step)
+    return metrics
 
 
 def _draw(task: Task, stack: Stack, recorder: Recorder, step: int, rows: np.ndarray) -> None:

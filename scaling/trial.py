@@ -138,8 +138,8 @@ def _start(config: TrialConfig) -> _Start:
     validate_names("files", task.files)
     if not math.isfinite(initial_loss):
         raise ConfigError("task.name", config.task.name, "its initial loss is not finite")
-    own = isinstance(config.task, CustomTaskConfig)
-    content = content_hash(config.task, task) if own else str(task.facts.get("data_hash", ""))
+    custom = isinstance(config.task, CustomTaskConfig)
+    content = content_hash(config.task, task) if custom else str(task.facts.get("data_hash", ""))
     return _Start(task, initial_loss, params, content, frozenset(measured), draws)
 
 

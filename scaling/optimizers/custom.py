@@ -48,19 +48,19 @@ class CustomOptimizers:
         self._keys = list(gradients_of)
         self._shaped = shaped
         self._of_row = list(members)
-        self._one: dict[int, _One] = {}
+        self._of_member: dict[int, _TrialOptimizer] = {}
         for row, member in enumerate(members):
-            if member not in self._one:
+            if member not in self._of_member:
                 leaves = self._shaped(self._row(params, row))
-                self._one[member] = _One(configs[row], lrs[row], leaves)
+                self._of_member[member] = _TrialOptimizer(configs[row], lrs[row], leaves)
 
     def step(self, gradients: Leaves, params: Leaves, step: int, lr_factor: float | None) -> Leaves:
         """New parameters of all rows; leaves without a gradient (buffers) stay as they are."""
         new = {**params} | {key: torch.empty_like(params[key]) for key in self._keys}
         first = {member: row for row, member in reversed(list(enumerate(self._of_row)))}
         for member, row in first.items():
-            own = self._shaped(self._row(gradients, row))
-            stepped = self._one[member].step(own, lr_factor)
+            of_row = self._shaped(self._row(gradients, row))
+            stepped = self._of_member[member].step(of_row, lr_factor)
             for name, view in self._shaped(self._row(new, row)).items():
                 view.copy_(stepped[name])
         for row, member in enumerate(self._of_row):
@@ -72,11 +72,11 @@ class CustomOptimizers:
     def keep(self, index: Tensor) -> None:
         """Go on with the rows `index` alone, in that order."""
         self._of_row = [self._of_row[row] for row in index.tolist()]
-        self._one = {member: self._one[member] for member in set(self._of_row)}
+        self._of_member = {member: self._of_member[member] for member in set(self._of_row)}
 
     def saved(self, index: Tensor) -> list[dict[str, Any]]:
         """The state_dicts of the rows `index`, on the CPU."""
-        return [self._one[self._of_row[row]].saved() for row in index.tolist()]
+        return [self._of_member[self._of_row[row]].saved() for row in index.tolist()]
 
     def restore(self, saved: list[dict[str, Any]], index: Tensor, params: Leaves) -> None:
         """Go on from `saved`; index [R]: where each row stands in it; params: the rows' own."""
@@ -85,13 +85,13 @@ class CustomOptimizers:
             if member not in seen:
                 seen.add(member)
                 leaves = self._shaped(self._row(params, row))
-                self._one[member].restore(saved[source], leaves)
+                self._of_member[member].restore(saved[source], leaves)
 
     def _row(self, leaves: Leaves, row: int) -> Leaves:
         return {key: leaves[key][row] for key in self._keys}
 
 
-class _One:
+class _TrialOptimizer:
     """The optimizer of one trial and the parameters that it owns: contiguous, each in its shape."""
 
     def __init__(self, config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> None:
@@ -121,10 +121,12 @@ class _One:
                 param.copy_(leaves[key])
         self.optimizer.load_state_dict(copy.deepcopy(saved))
         for number, param in enumerate(self._params.values()):
-            own = self.optimizer.state.get(param, {})
+            state = self.optimizer.state.get(param, {})
             for key, value in saved["state"].get(number, {}).items():
-                if isinstance(value, Tensor) and own[key].dtype != value.dtype:
-                    own[key] = value.clone().to(own[key].device)  # torch casts to the parameter's
+                if isinstance(value, Tensor) and state[key].dtype != value.dtype:
+                    state[key] = value.clone().to(
+                        state[key].device
+                    )  # torch casts to the parameter's
 
 
 def _whole(leaf: Tensor) -> Tensor:
@@ -149,13 +151,13 @@ def _on_cpu(value: Any) -> Any:
 def optimizer_class(config: CustomOptimizerConfig) -> type[torch.optim.Optimizer]:
     """The class that `config.path` names, with options that it takes; ConfigError otherwise."""
     path, name = config.path, config.path.rpartition(".")[2]
-    found = getattr(module_of(KEY, path), name, None)
-    if not isinstance(found, type):
-        said = "has no such class in its module" if found is None else "is not a class"
-        raise ConfigError(KEY, path, f"{said}; it must name a torch.optim.Optimizer")
-    if not issubclass(found, torch.optim.Optimizer):
+    kind = getattr(module_of(KEY, path), name, None)
+    if not isinstance(kind, type):
+        reason = "has no such class in its module" if kind is None else "is not a class"
+        raise ConfigError(KEY, path, f"{reason}; it must name a torch.optim.Optimizer")
+    if not issubclass(kind, torch.optim.Optimizer):
         raise ConfigError(KEY, path, "is not a subclass of torch.optim.Optimizer")
-    taken = _arguments(found)
+    taken = _arguments(kind)
     if "lr" not in taken:
         raise ConfigError(KEY, path, "does not take lr, which every trial sets")
     if {"lr", "params"} & set(config.options):
@@ -164,7 +166,7 @@ def optimizer_class(config: CustomOptimizerConfig) -> type[torch.optim.Optimizer
     if unknown := sorted(set(_plain(config.options)) - taken):
         allowed = f"{path} takes {', '.join(sorted(taken - {'lr', 'params'}))}"
         raise ConfigError("optimizer.options", ", ".join(unknown), allowed)
-    return found
+    return kind
 
 
 def _arguments(kind: type) -> set[str]:
@@ -210,7 +212,7 @@ def _probe(config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> str | No
     """Why the optimizer cannot be resumed after it is saved, if so."""
     generator = torch.Generator().manual_seed(0)
     draws = torch.default_generator.get_state()
-    first = _One(config, lr, leaves)
+    first = _TrialOptimizer(config, lr, leaves)
     params = leaves
     for _ in range(PROBED_STEPS):
         params = _clone(first.step(_random(leaves, generator), None))
@@ -221,12 +223,12 @@ def _probe(config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> str | No
         saved = torch.load(buffer, weights_only=True)
     except Exception:
         return "its state_dict holds more than tensors and plain values: it cannot be saved"
-    second = _One(config, lr, leaves)
+    second = _TrialOptimizer(config, lr, leaves)
     second.restore(saved, params)
     for _ in range(PROBED_STEPS):
         gradients = _random(leaves, generator)
-        own, other = first.step(gradients, None), second.step(gradients, None)
-        if any(not torch.equal(own[key].nan_to_num(), other[key].nan_to_num()) for key in own):
+        uncut, resumed = first.step(gradients, None), second.step(gradients, None)
+        if any(not torch.equal(uncut[k].nan_to_num(), resumed[k].nan_to_num()) for k in uncut):
             return (
                 "its state_dict does not hold all its state: after an interruption it would train "
                 "other numbers"
