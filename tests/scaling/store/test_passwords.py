@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from scaling.schema import one_line, without_password
 from scaling.store.check import store_message
-from sweeps.run.provenance import swept
 from sweeps.run.job import yaml_without_passwords
+from sweeps.run.provenance import swept
 
 BEGIN, END = "S3CR", "T9ZQ"
 SIGNS = st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_categories=("Cc", "Cs"))
