@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analysis.curve_study import analyse as analyse
     from analysis.errors import AnalysisError as AnalysisError
-    from analysis.fit_table import fit_critical_batch_size as fit_critical_batch_size
-    from analysis.fit_table import fit_critical_batch_sizes as fit_critical_batch_sizes
-    from analysis.measure.cells import steps_to_target as steps_to_target
+    from analysis.fit.step_fits import fit_critical_batch_size as fit_critical_batch_size
+    from analysis.fit.step_fits import fit_critical_batch_sizes as fit_critical_batch_sizes
+    from analysis.measure.cell_frame import steps_to_target as steps_to_target
     from analysis.read.curves import read_curves_csv as read_curves_csv
     from analysis.read.curves import tidy_curves as tidy_curves
     from analysis.read.experiments import read_mlflow as read_mlflow
@@ -35,13 +35,13 @@ _PUBLIC = {
     "StudyResult": "analysis.result",
     "analyse": "analysis.curve_study",
     "analyse_steps": "analysis.step_study",
-    "fit_critical_batch_size": "analysis.fit_table",
-    "fit_critical_batch_sizes": "analysis.fit_table",
+    "fit_critical_batch_size": "analysis.fit.step_fits",
+    "fit_critical_batch_sizes": "analysis.fit.step_fits",
     "read_curves_csv": "analysis.read.curves",
     "read_mlflow": "analysis.read.experiments",
     "read_steps_csv": "analysis.read.steps",
     "read_study": "analysis.read.runs",
-    "steps_to_target": "analysis.measure.cells",
+    "steps_to_target": "analysis.measure.cell_frame",
     "tidy_curves": "analysis.read.curves",
     "tidy_steps": "analysis.read.steps",
     "write_report": "analysis.report.report",

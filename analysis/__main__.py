@@ -223,7 +223,7 @@ def _analysed(
 
 
 def name_study(config: AnalysisConfig) -> None:
-    """A study that is not named is called as its experiment or its file."""
+    """A study without a name gets that of its experiment or file."""
     source, named = config.source, not OmegaConf.is_missing(config, "study")
     if source.kind not in SOURCES:
         raise AnalysisError(f"source={source.kind}: must be one of {', '.join(SOURCES)}")
@@ -342,12 +342,12 @@ def _read_command_line(words: list[str]) -> list[str]:
     if flags.multirun:
         raise AnalysisError("-m: a report is one run; compare=[a,b] compares studies")
     if flags.experimental_rerun is not None:
-        raise AnalysisError("--experimental-rerun: start the report's own command again")
+        raise AnalysisError("--experimental-rerun: rerun the report's own command")
     for word in flags.overrides:
         if re.match(r"[+~]*hydra[./]", word):
             raise AnalysisError(f"{word}: a report has no options of Hydra's")
         if word.startswith("+") and not word.lstrip("+").startswith("source.columns."):
-            raise AnalysisError(f"{word}: there is no such option to add")
+            raise AnalysisError(f"{word}: is not an option")
     options = [word for word in words if word not in flags.overrides]
     return [*options, *map(as_meant, flags.overrides)]
 

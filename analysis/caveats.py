@@ -41,19 +41,19 @@ class Caveat:
     is_late: bool = False  # said of a group after all else
 
 
-def fold(found: Iterable[tuple[Mapping[str, Any], Caveat | str]], n_groups: int) -> list[str]:
+def fold(caveats: Iterable[tuple[Mapping[str, Any], Caveat | str]], n_groups: int) -> list[str]:
     """(group, caveat) in, sentences out: one for all groups that it is true of, naming them.
 
-    True of every group of several and nowhere in particular: no group is named.
+    If it is true of all of several groups, without a place, no group is named.
     """
-    said: dict[tuple[int, str], dict[str, list[str]]] = {}
-    for group, text in found:
+    places_of: dict[tuple[int, str], dict[str, list[str]]] = {}
+    for group, text in caveats:
         caveat = Caveat(text.rstrip(".")) if isinstance(text, str) else text
         key = (_TOPICS.index(caveat.topic), caveat.sentence)
-        places = said.setdefault(key, {}).setdefault(group_label(group), [])
+        places = places_of.setdefault(key, {}).setdefault(group_label(group), [])
         if caveat.where and caveat.where not in places:
             places.append(caveat.where)
-    ordered = sorted(said.items(), key=lambda item: item[0][0])
+    ordered = sorted(places_of.items(), key=lambda item: item[0][0])
     return [_sentence(text, places, n_groups) for (_, text), places in ordered]
 
 
@@ -69,56 +69,56 @@ def _sentence(text: str, places: Mapping[str, Sequence[str]], n_groups: int) -> 
 
 def trial_caveats(cells: pd.DataFrame, exact: bool = False) -> list[Caveat]:
     """Seeds, batch sizes, lr spacing and divergence of one group; cells of one of its targets."""
-    found = []
+    caveats = []
     sizes, seeds = cells["batch_size"].nunique(), cells.loc[cells["compared"], "n_seeds"]
     n_lrs = cells.groupby("batch_size")["lr"].nunique()
-    spacing = [_spacing_at_best(own) for _, own in cells.groupby("batch_size")]
+    spacing = [_spacing_at_best(of_size) for _, of_size in cells.groupby("batch_size")]
     if sizes == 1:
         text = "There is only one batch size, so nothing is said about scaling"
-        found.append(Caveat(text, topic="answer"))
+        caveats.append(Caveat(text, topic="answer"))
     if n_lrs.max() == 1 and sizes > 1:
-        found.append(Caveat(ONE_LR, topic="tuning"))
-    found += _seed_caveats(seeds, sizes)
+        caveats.append(Caveat(ONE_LR, topic="tuning"))
+    caveats += _seed_caveats(seeds, sizes)
     if n_lrs.min() != n_lrs.max() and not _alike(spacing):
         text = (
             "Batch sizes were not tuned equally: the least of more trials is lower, so give each "
             "the same number of lrs"
         )
-        found.append(Caveat(text, f"{n_lrs.min()} to {n_lrs.max()} lrs", "tuning"))
+        caveats.append(Caveat(text, f"{n_lrs.min()} to {n_lrs.max()} lrs", "tuning"))
     ratio = max((r for r in spacing if r is not None), default=1.0)
     if ratio > _FINE_RATIO and sizes > 1 and not exact:  # exact values say what this grid costs
         text = (
             f"Tried lrs lie a factor {ratio:.2f} apart: against a continuous lr the critical batch "
             "size comes out low (by 6 to 10 % at a factor 1.41, by 17 to 22 % at 2)"
         )
-        found.append(Caveat(text, topic="tuning"))
+        caveats.append(Caveat(text, topic="tuning"))
     mixed = int(((cells["n_diverged"] > 0) & (cells["n_diverged"] < cells["n_seeds"])).sum())
     if mixed:
         text = "Cells in which only some seeds diverged count as diverged"
-        found.append(Caveat(text, f"{mixed} of {len(cells)}", "diverged"))
-    return found
+        caveats.append(Caveat(text, f"{mixed} of {len(cells)}", "diverged"))
+    return caveats
 
 
 def _seed_caveats(seeds: pd.Series, n_batch_sizes: int) -> list[Caveat]:
-    found = []
+    caveats = []
     if seeds.max() == 1:
         text = (
             "Each cell has one seed: crossings of a single noisy curve scatter and can come early"
         )
         if n_batch_sizes > 1:
             text += ", and intervals come from the residuals of the fit"
-        found.append(Caveat(text, topic="seeds"))
+        caveats.append(Caveat(text, topic="seeds"))
     elif seeds.min() < 3 and n_batch_sizes > 1:
         text = "Some cells have fewer than 3 seeds, so their intervals are approximate"
-        found.append(Caveat(text, topic="seeds"))
+        caveats.append(Caveat(text, topic="seeds"))
     if seeds.min() != seeds.max():
-        found.append(Caveat("Cells differ in seeds", f"{seeds.min()} to {seeds.max()}", "seeds"))
-    return found
+        caveats.append(Caveat("Cells differ in seeds", f"{seeds.min()} to {seeds.max()}", "seeds"))
+    return caveats
 
 
 def value_edge_caveats(frontier: pd.DataFrame) -> list[Caveat]:
     """Tuned columns other than lr whose best value lies at the end of what was tried."""
-    found = []
+    caveats = []
     for column in frontier.columns:
         name = column.removesuffix("_at_edge")
         if name in (column, "lr") or name not in frontier:
@@ -126,18 +126,18 @@ def value_edge_caveats(frontier: pd.DataFrame) -> list[Caveat]:
         rows = frontier[frontier[column].astype(bool)].drop_duplicates("batch_size")
         if len(rows):
             text = f"The best {own_name(name)} is the smallest or largest that was tried"
-            found.append(Caveat(text, size_list(rows), "edges"))
-    return found
+            caveats.append(Caveat(text, size_list(rows), "edges"))
+    return caveats
 
 
 def norm_caveats(trials: pd.DataFrame) -> list[str]:
     """Which normalisation the trials had, and from where its statistics came."""
     if "model.norm" not in trials:
         return []
-    found = []
+    sentences = []
     for norm, rows in trials.groupby("model.norm"):
         if norm != "batch":
-            found.append(f"Networks were normalised by {norm}." if norm == "group" else NO_NORM)
+            sentences.append(f"Networks were normalised by {norm}." if norm == "group" else NO_NORM)
             continue
         ghost = "model.ghost_batch_size" in rows and rows["model.ghost_batch_size"].notna().all()
         of = "ghost batches of a stated size" if ghost else "the whole batch"
@@ -147,8 +147,8 @@ def norm_caveats(trials: pd.DataFrame) -> list[str]:
             else "moving averages, which lag behind and make large batches look slow"
         )
         end = "" if ghost else ", so that the loss itself depends on the batch size"
-        found.append(f"Batch normalisation is over {of}{end}; its statistics are {how}.")
-    return found
+        sentences.append(f"Batch normalisation is over {of}{end}; its statistics are {how}.")
+    return sentences
 
 
 def _spacing_at_best(cells: pd.DataFrame) -> float | None:
@@ -156,8 +156,8 @@ def _spacing_at_best(cells: pd.DataFrame) -> float | None:
 
     Of all neighbours the median where nothing reached the target; None with a single lr.
     """
-    own = cells[cells["compared"]].sort_values("lr").drop_duplicates("lr")
-    lrs, steps = own["lr"].to_numpy(float), own["steps"].to_numpy(float)
+    tried = cells[cells["compared"]].sort_values("lr").drop_duplicates("lr")
+    lrs, steps = tried["lr"].to_numpy(float), tried["steps"].to_numpy(float)
     if len(lrs) < 2:
         return None
     ratios = lrs[1:] / lrs[:-1]

@@ -123,13 +123,13 @@ def _chosen_targets(
     """The same levels for every group, so that groups can be compared."""
     floor, start = floor_of(trials), float(trials["initial_loss"].min())
     below = np.inf if np.isnan(start) else start - floor
-    chosen = choose_targets([cell for own in cells.values() for cell in own], below)
+    chosen = choose_targets([cell for of_group in cells.values() for cell in of_group], below)
     known = trials["irreducible_loss"].notna().all()
-    found = [target + floor for target in chosen if target > 0 or not known]
-    if not found:
+    targets = [target + floor for target in chosen if target > 0 or not known]
+    if not targets:
         raise AnalysisError(
             "targets: the curves reach no common level (they hardly fall, or have one evaluation "
             "each); give targets=[...]"
         )
-    notes.append(targets_sentence(found))
-    return found
+    notes.append(targets_sentence(targets))
+    return targets

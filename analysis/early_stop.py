@@ -39,17 +39,21 @@ def early_stop_caveats(
     """
     last = curves[curves["loss"].notna()].groupby("run_id")["step"].max()
     then = _THEN_LOW if trials["batch_size"].nunique() > 1 else ""
-    found = []
+    caveats = []
     for target, points in frontier[frontier["outcome"] == REACHED].groupby("target_loss"):
         best = trials.merge(points[["batch_size", "lr"]], on=["batch_size", "lr"])
-        own = curves[curves["run_id"].isin(best["run_id"])]
-        touch = own[(own["loss"] <= target) & (own["step"] > 0)].groupby("run_id")["step"].min()
+        of_best = curves[curves["run_id"].isin(best["run_id"])]
+        touch = (
+            of_best[(of_best["loss"] <= target) & (of_best["step"] > 0)]
+            .groupby("run_id")["step"]
+            .min()
+        )
         early = last.reindex(touch.index) < SHORTEST_TAIL * touch
         at = f"at target loss {target:.4g}"
         if target in one_by_one:
-            found.append(Caveat(_ONE_BY_ONE + then, at, "answer", is_late=True))
+            caveats.append(Caveat(_ONE_BY_ONE + then, at, "answer", is_late=True))
         elif len(touch) and early.mean() >= _WORTH_SAYING:
-            found.append(
+            caveats.append(
                 Caveat(_STOPPED + then, f"{100 * early.mean():.0f} % {at}", "answer", is_late=True)
             )
-    return found[::-1]  # the easiest first
+    return caveats[::-1]  # the easiest first

@@ -12,12 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.caveats import Caveat, trial_caveats, value_edge_caveats
-from analysis.fit.critical_batch_size import exact_critical_batch_size, find_critical_batch_size
+from analysis.fit.critical_batch_size import exact_critical_batch_size, find_critical_batch_sizes
 from analysis.fit.fit_caveats import fit_caveats
 from analysis.fit.fitting import LIKELIHOOD
-from analysis.measure.bootstrap import FrontierDraws, draw_frontier, stack_draws
-from analysis.measure.cells import Cell, cell_frame, compared, read_one_by_one
-from analysis.measure.frontier import frontier_frame, hardest_reached
+from analysis.measure.bootstrap import FrontierDraws, draw_frontier
+from analysis.measure.cell_frame import cell_frame
+from analysis.measure.cells import Cell, compared, read_one_by_one
+from analysis.measure.frontier import frontier_frame, frontier_is_given, hardest_reached
 from analysis.measure.model_sizes import MeasuredGroup, flops_per_example, the_one
 from analysis.measure.step_time import of_group, read_step_time
 from analysis.read.selection import floor_of
@@ -80,7 +81,7 @@ def measured_frontier(
     tuned: Sequence[str],
 ) -> Measured:
     """One setting at each batch size was chosen before: it is the frontier, with no grid's edge."""
-    given = bool((rows.groupby(["target_loss", "batch_size"]).size() == 1).all())
+    given = frontier_is_given(rows)
     frontier = frontier_frame(rows, draws, targets, group, given=given, tuned=tuned)
     return Measured(rows, draws, frontier, given)
 
@@ -104,21 +105,18 @@ def group_statistics(
     first = measured.rows[measured.rows["target_loss"] == targets[0]]
     caveats: list[Caveat | str] = [*trial_caveats(first, exact=len(theory) > 0)]
     caveats += value_edge_caveats(frontier)
-    fits = []
-    for k, target in enumerate(targets):
-        points = frontier[frontier["target_loss"] == target]
-        fit = find_critical_batch_size(
-            points,
-            stack_draws(measured.draws, points["batch_size"].tolist(), k),
-            group=group,
-            target_loss=target,
-            n_bootstrap=settings.n_bootstrap,
-            rng=rng,
-            objective=settings.objective,
-        )
+    fits = find_critical_batch_sizes(
+        frontier,
+        measured.draws,
+        targets,
+        group=group,
+        n_bootstrap=settings.n_bootstrap,
+        rng=rng,
+        objective=settings.objective,
+    )
+    for fit, target in zip(fits, targets, strict=True):
         fit.exact = exact_critical_batch_size(theory[theory["target_loss"] == target], fit)
-        fits.append(fit)
-        caveats += fit_caveats(fit, points)
+        caveats += fit_caveats(fit, frontier[frontier["target_loss"] == target])
     return Statistics(
         cells=measured.rows,
         frontier=frontier,

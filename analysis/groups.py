@@ -10,16 +10,16 @@ import pandas as pd
 
 Group = Mapping[str, Any]
 # What another project calls its columns and params stands in frames under this prefix, as in
-# MLflow's own tables: whatever its name, it can be no column of ours.
+# MLflow's own tables: whatever its name, it is never one of our columns.
 PARAMS = "params."
-OPTIMIZER_PATH = "optimizer.path"  # of optimizer.name=own: its class, by which it is called
+OPTIMIZER_PATH = "optimizer.path"  # of optimizer.name=custom: its class, which names it
 
 
 def group_label(group: Group) -> str:
     """What tells a group from the others, as it is read; "" for the only group.
 
     The value alone says enough of a name ("unet" for model.name=unet), the last part of the dotted
-    param and its value of anything else ("num_filters = 8"). An optimizer of one's own is called by
+    param and its value of anything else ("num_filters = 8"). A custom optimizer is called by
     its class. What an optimizer does not have is left out.
     """
     group = own_group(group)
@@ -54,7 +54,7 @@ def column_of(frame: pd.DataFrame, name: str) -> str:
 
 
 def with_own_names(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame as it is read: own names for columns, but where a column of ours has that name.
+    """The frame with its project's own column names, except where a column of ours has that name.
 
     >>> list(with_own_names(pd.DataFrame(columns=["params.net", "params.steps", "steps"])))
     ['net', 'params.steps', 'steps']

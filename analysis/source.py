@@ -1,4 +1,4 @@
-"""One question whatever the runs lie in: a source is chosen, read and analysed."""
+"""A source of runs is chosen, read and analysed. A new kind of source is one more case here."""
 
 from __future__ import annotations
 

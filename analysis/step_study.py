@@ -1,9 +1,8 @@
-"""A table of steps to target (published, or somebody's own) through the whole chain."""
+"""A table of steps to target (published, or somebody's) through the whole chain."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,11 +11,12 @@ from analysis.errors import AnalysisError
 from analysis.fit.fitting import LIKELIHOOD
 from analysis.group_statistics import Settings, group_statistics, measured_frontier
 from analysis.groups import column_of
-from analysis.measure.bootstrap import FrontierDraws
-from analysis.measure.step_tables import complete_table, draw_table, group_tables, table_cells
+from analysis.measure.step_tables import TableGroup, complete_table, table_groups
 from analysis.measure.step_time import probe_frame, trial_step_seconds
+from analysis.measure.tuned_settings import coded, decoded, decoded_draws
 from analysis.read.steps import NO_TARGET, tidy_steps
 from analysis.result import StudyResult, study_result
+from analysis.study import Statistics
 from scaling.schema import CENSORED, DIVERGED, REACHED, TARGETS
 
 UNTIMED = pd.DataFrame(
@@ -50,39 +50,41 @@ def analyse_steps(
     """
     if "group_by" not in table.attrs:
         table = tidy_steps(table, group_by=group_by, tuned=tuned)
-    tuned = [column_of(table, name) for name in tuned]
-    wanted_groups = table.attrs["group_by"] if group_by is None else group_by
-    names = [column_of(table, name) for name in wanted_groups]
+    study = study or str(table.attrs.get("study", "steps"))
+    left_out = table.attrs.get("left_out", [])
+    names = [
+        column_of(table, n) for n in (table.attrs["group_by"] if group_by is None else group_by)
+    ]
+    others = [name for name in (column_of(table, n) for n in tuned) if name in table]
+    others = [name for name in others if name != "lr"]
     notes = [] if (table["target_loss"] != NO_TARGET).any() else [_NO_TARGET_NAMED]
-    table, wanted = _of_targets(table, targets)
-    if (table["outcome"] != REACHED).all():
-        states = table["outcome"].value_counts()
-        counts = ", ".join(f"{n} {outcome}" for outcome, n in states.sort_index().items())
-        raise AnalysisError(
-            f"no row of the table reached its target ({counts}); train longer, or name easier ones"
-        )
-    others = [name for name in tuned if name != "lr" and name in table]
-    coded, settings = _coded(table, others)
-    asked = Settings(n_bootstrap, seed, fit_objective, ("lr", *others), jointly, with_theory=False)
-    parts = []
-    for index, (group, own) in enumerate(group_tables(complete_table(coded), names)):
-        of_group = [target for target in wanted if target in set(own["target_loss"])]
-        rng = np.random.default_rng([seed, index])
-        draws = _decoded_draws(
-            draw_table(own, of_group, n_bootstrap, rng, jointly=jointly), own, settings
-        )
-        rows = _decoded(table_cells(own, names), settings)
-        measured = measured_frontier(rows, draws, of_group, dict(group), tuned=("lr", *others))
-        trials = _trials(own, study or str(table.attrs.get("study", "steps")))
-        trials = trials.assign(step_seconds=trial_step_seconds(trials, UNTIMED))
-        parts.append(
-            group_statistics(
-                dict(group), trials, measured, [], of_group, rng, asked, probe_frame(())
-            )
-        )
-    everything = _trials(_decoded(complete_table(coded), settings), study or table.attrs["study"])
-    everything.attrs["left_out"] = table.attrs.get("left_out", [])
-    return study_result(parts, everything, everything, UNTIMED, names, asked, notes=notes)
+    table = _of_targets(table, targets)
+    _check_reached(table)
+    table, codes = coded(table, others)
+    settings = Settings(
+        n_bootstrap, seed, fit_objective, ("lr", *others), jointly, with_theory=False
+    )
+    parts = [
+        _statistics(part, codes, study, settings)
+        for part in table_groups(table, names, n_bootstrap=n_bootstrap, seed=seed, jointly=jointly)
+    ]
+    trials = _trials(decoded(complete_table(table), codes), study)
+    trials.attrs["left_out"] = left_out
+    return study_result(parts, trials, trials, UNTIMED, names, settings, notes=notes)
+
+
+def _statistics(
+    part: TableGroup, codes: pd.DataFrame | None, study: str, settings: Settings
+) -> Statistics:
+    """Of one group; codes: what its lrs stand for, see analysis.measure.tuned_settings."""
+    draws = decoded_draws(part.draws, part.rows, codes)
+    cells = decoded(part.cells, codes)
+    measured = measured_frontier(cells, draws, part.targets, part.group, tuned=settings.tuned)
+    trials = _trials(part.rows, study)
+    trials = trials.assign(step_seconds=trial_step_seconds(trials, UNTIMED))
+    return group_statistics(
+        part.group, trials, measured, [], part.targets, part.rng, settings, probe_frame(())
+    )
 
 
 _NO_TARGET_NAMED = (
@@ -91,59 +93,27 @@ _NO_TARGET_NAMED = (
 )
 
 
-def _of_targets(
-    table: pd.DataFrame, targets: Sequence[float] | None
-) -> tuple[pd.DataFrame, list[float]]:
-    there = sorted(set(table["target_loss"]), reverse=True)
+def _of_targets(table: pd.DataFrame, targets: Sequence[float] | None) -> pd.DataFrame:
     if targets is None:
-        return table, there
+        return table
     wanted = sorted({float(target) for target in targets}, reverse=True)
+    known = sorted(set(table["target_loss"]), reverse=True)
     for target in wanted:
-        if target not in there:
-            listed = ", ".join(f"{value:g}" for value in there)
+        if target not in known:
+            listed = ", ".join(f"{value:g}" for value in known)
             raise AnalysisError(
                 f"targets: the table has no target_loss {target:g}; it has {listed}"
             )
-    attrs = table.attrs
-    table = table[table["target_loss"].isin(wanted)].reset_index(drop=True)
-    table.attrs |= attrs
-    return table, wanted
+    return table[table["target_loss"].isin(wanted)].reset_index(drop=True)
 
 
-def _coded(table: pd.DataFrame, others: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """With further tuned columns, a number for each setting in place of lr, and the settings."""
-    if not others:
-        return table, None
-    keys = [*(["lr"] if "lr" in table else []), *others]
-    codes = 1.0 + table.groupby(keys, dropna=False, sort=True).ngroup()
-    settings = table.assign(code=codes)[["code", *keys]].drop_duplicates("code").set_index("code")
-    if "lr" not in settings:
-        settings.insert(0, "lr", np.nan)
-    return table.drop(columns=others).assign(lr=codes), settings
-
-
-def _decoded(frame: pd.DataFrame, settings: pd.DataFrame | None) -> pd.DataFrame:
-    if settings is None:
-        return frame
-    found = settings.loc[frame["lr"]].reset_index(drop=True)
-    frame = frame.reset_index(drop=True)
-    place = list(frame.columns).index("lr")
-    return pd.concat([frame.iloc[:, :place], found, frame.iloc[:, place + 1 :]], axis=1)
-
-
-def _decoded_draws(
-    draws: dict[int, FrontierDraws], table: pd.DataFrame, settings: pd.DataFrame | None
-) -> dict[int, FrontierDraws]:
-    """With the lr of the best setting in place of its number."""
-    if settings is None:
-        return draws
-    found = {}
-    for size, drawn in draws.items():
-        codes = sorted(table.loc[table["batch_size"] == size, "lr"].unique())
-        lrs = settings.loc[codes, "lr"].to_numpy(float)
-        best = np.where(drawn.best >= 0, lrs[drawn.best], np.nan)
-        found[size] = replace(drawn, lr=best, lrs=lrs)
-    return found
+def _check_reached(table: pd.DataFrame) -> None:
+    if (table["outcome"] != REACHED).all():
+        states = table["outcome"].value_counts()
+        counts = ", ".join(f"{n} {outcome}" for outcome, n in states.sort_index().items())
+        raise AnalysisError(
+            f"no row of the table reached its target ({counts}); train longer, or name easier ones"
+        )
 
 
 def _trials(table: pd.DataFrame, study: str) -> pd.DataFrame:

@@ -173,7 +173,7 @@ NESTED = {
 def use_current_names(content: dict[str, Any]) -> None:
     """Replace names of earlier versions in place; a warning says each."""
     for group in ("task", "optimizer"):
-        name = content[group].get("name")
+        name = content.get(group, {}).get("name")
         current = current_name(f"{group}.name", name)
         if current != name:
             say_renamed(f"{group}={name} is now called {group}={current}")

@@ -1,4 +1,4 @@
-"""A user's own code, named by dotted path: its import, its content and the errors it raises."""
+"""Custom code, named by dotted path: its import, its content and the errors it raises."""
 
 from __future__ import annotations
 

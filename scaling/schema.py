@@ -19,7 +19,7 @@ MODEL_SIZE = "model_size"  # the axis on which models grow (linear regression: i
 IRREDUCIBLE_LOSS = "irreducible_loss"  # the least value that `loss` can take
 INITIAL_LOSS = "initial_loss"  # held-out loss at step 0
 TRAIN_EXAMPLES = "train_examples"  # in a fixed data set, whether drawn or given; not of a stream
-TASK_CONTENT = "task_content"  # digest of a user's own code and data; absent for our own tasks
+TASK_CONTENT = "task_content"  # digest of custom code and data; absent for built-in tasks
 TARGETS = "targets"  # absolute held-out losses, a JSON list, easiest (largest) first
 # Values that had another name in records and configurations of earlier versions.
 RENAMED = {("task.name", "own"): "custom", ("optimizer.name", "own"): "custom"}
@@ -78,7 +78,7 @@ OUTCOME = "outcome"  # of the hardest target; "outcome/<target_label>" of each
 QUESTION, GRID = "question", "grid"  # of a sweep: the study's question; what is swept
 ERROR = "error"  # of a failed trial: the first line
 NOT_FINITE = "not_finite"  # of a diverged trial: the tensor that was not
-GIT_COMMITS = "git_commits"  # all of them, where a trial was gone on with at another commit
+GIT_COMMITS = "git_commits"  # all of them, where a trial was resumed at another commit
 LAST_STEP = "last_step"
 ROUND = "round"  # of the search that first asked for the trial; absent in a grid
 SEARCH_ROUNDS = "search_rounds"  # of a sweep that searched: how many

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,78 +13,16 @@ from torch import Tensor
 from scaling.config import TrialConfig
 from scaling.draws import EVALUATION, MEASURING, TRAINING, kept_draws, seed_draws
 from scaling.noise_scale import NoiseMeter
-from scaling.outcome import Curve, Watch
+from scaling.outcome import Watch
+from scaling.recorder import Begin, Evaluation, Recorder, TrainState
 from scaling.result import TrialResult
 from scaling.schedules import lr_factor, next_evaluation
-from scaling.stack import Stack, StackState
+from scaling.stack import Stack
 from scaling.tasks.make import make_task
 from scaling.tasks.task import Params, Task
 from scaling.trial import Trial
 
 TRAINING_LOSS = "training loss"
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Some trials at one step. A trial's number is its position in the stack; arrays [N].
-
-    loss: held out. train_loss: mean batch loss since the last evaluation, None at step 0.
-    lr: only where it is scheduled. metrics: what else the task measures on held-out data.
-    """
-
-    step: int
-    numbers: np.ndarray
-    loss: np.ndarray
-    train_loss: np.ndarray | None = None
-    lr: np.ndarray | None = None
-    metrics: dict[str, np.ndarray] = field(default_factory=dict)
-
-
-class Recorder(Protocol):
-    """Where the loop leaves what it sees."""
-
-    def evaluation(self, evaluation: Evaluation) -> None: ...
-
-    def outcome(self, number: int, result: TrialResult) -> None: ...
-
-    def picture(self, step: int, number: int, picture: np.ndarray) -> None:
-        """uint8 [H, W, 3]: what a trial does at this step."""
-        ...
-
-    def model(self, number: int, kind: str, state: dict[str, Tensor]) -> None:
-        """kind: best or last, whenever there is a newer one."""
-        ...
-
-    def wants_state(self) -> bool:
-        """Asked before every step."""
-        ...
-
-    def state(self, state: TrainState) -> None:
-        """Given where it was wanted; what it raises ends the training."""
-        ...
-
-    def capped(self, state: TrainState) -> None:
-        """Trials that end at their caps: more of them may be asked for later."""
-        ...
-
-
-@dataclass(frozen=True)
-class TrainState:
-    """A stack between two steps: all that decides what follows, but for the curves on record."""
-
-    step: int
-    due: int
-    seconds: list[float]
-    stack: StackState
-
-
-@dataclass(frozen=True)
-class Begin:
-    """A saved state, the row of each trial in it, and their curves up to it."""
-
-    state: TrainState
-    rows: Sequence[int]
-    curves: Sequence[Curve]
 
 
 def train(

@@ -46,7 +46,7 @@ DRAWS_FORMAT = 1  # the same of networks that draw random numbers alone
 class Trial:
     """targets: absolute held-out losses, easiest (largest) first.
 
-    task_content: digest of a user's own code and data, empty for the tasks of this package.
+    task_content: digest of custom code and data, empty for built-in tasks.
     facts: what the task says of itself, logged; files: texts that are kept with the trial.
     most_rows: trials that may train as one stack. cap: of a trial that a search asks for, steps at
     which it stops for now; more of it may be asked for later.
@@ -173,7 +173,7 @@ def _check_batch_size(task: Task, config: TrialConfig) -> None:
 
 @contextmanager
 def _users_errors(config: TrialConfig) -> Iterator[None]:
-    """What a user's own task raises is one line that names it."""
+    """What a custom task raises becomes one line that names it."""
     try:
         yield
     except ConfigError:

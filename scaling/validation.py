@@ -108,7 +108,7 @@ def validate_names(key: str, names: Iterable[str]) -> None:
         if not re.fullmatch(r"[\w.\- /:]{1,250}", name) or not _is_plain_path(name):
             allowed = "letters, digits, '_', '-', '.', ':', '/' and spaces, no part of it '..'"
             raise ConfigError(
-                key, repr(name[:80]), f"is no name for MLflow: {allowed}, at most 250"
+                key, repr(name[:80]), f"is not a name that MLflow takes: {allowed}, at most 250"
             )
 
 

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from scaling import schema
 from scaling.config import StudyConfig
+from scaling.recorder import Evaluation, TrainState
 from scaling.result import TrialResult
 from scaling.store.read_back import History, RunError, RunReader, StoredRun, trial_of
-from scaling.train import Evaluation, TrainState, train
+from scaling.train import train
 from scaling.trial import Trial
 from sweeps.key_values import key_values
 from sweeps.messages import one_line_errors, one_line_warning

@@ -14,7 +14,8 @@ from scaling.commands import OneLineParser, command
 from scaling.config import StudyConfig
 from scaling.schema import resolve_tracking_uri
 from scaling.store.check import StoreError
-from scaling.store.writer import Destination, LeftOut, Writer
+from scaling.store.follow import Destination, LeftOut
+from scaling.store.writer import Writer
 from scaling.validation import validate_study
 from sweeps.messages import StoppedAtOnce, one_line_errors, one_line_interruption
 from sweeps.run.progress import Count, progress_display

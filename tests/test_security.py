@@ -15,11 +15,13 @@ from analysis.report.files import file_name
 from scaling.config import StudyConfig
 from scaling.limits import ConfigError
 from scaling.record.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from scaling.record.journal import JournalError, JournalReader, inside, journal_path
+from scaling.record.files import inside
+from scaling.record.journal import JournalError, journal_path
+from scaling.record.read_journals import JournalReader
+from scaling.recorder import TrainState
 from scaling.schema import note_code, note_text
 from scaling.tasks.config import CustomTaskConfig
 from scaling.tasks.custom import make_custom_problem
-from scaling.train import TrainState
 from scaling.trial import prepare
 from scaling.validation import validate_names, validate_study
 from sweeps.compose.folders import job_directory
@@ -114,7 +116,7 @@ def test_weights_that_hold_a_pickle_run_nothing(tmp_path: Path) -> None:
     torch.save({"weight": Bomb(bomb)}, tmp_path / "best.pt")
     described = {"task": "colourization", "dtype": "float32", "model": {"name": "unet"}}
     (tmp_path / "network.json").write_text(json.dumps(described))
-    with pytest.raises(RunError, match="is no state_dict"):
+    with pytest.raises(RunError, match="is not a state_dict"):
         _save(tmp_path, tmp_path / "best.pt", torch.zeros(1, 1, 16, 16).numpy())
     assert not bomb.exists()
 
@@ -175,7 +177,7 @@ def test_what_a_journal_names_stays_in_its_folder(path: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../b", "a//b", "a\nb", "", "n" * 300, "a<b"])
 def test_names_for_the_store_are_checked_before_training(name: str) -> None:
-    with pytest.raises(ConfigError, match="is no name for MLflow"):
+    with pytest.raises(ConfigError, match="is not a name that MLflow takes"):
         validate_names("files", [name])
     validate_names("files", ["palette.csv", "task.options.breite_ö", "outcome/0.1", "a b"])
 
@@ -198,7 +200,7 @@ def test_a_task_of_ones_own_names_no_other_place(
     )
     monkeypatch.syspath_prepend(tmp_path)
     config = regression_trial(task=CustomTaskConfig(path=f"names_{what}.Net"), batch_size=2)
-    with pytest.raises(ConfigError, match=f"^{what}='.*is no name for MLflow"):
+    with pytest.raises(ConfigError, match=f"^{what}='.*is not a name that MLflow takes"):
         prepare([config])
 
 

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ from analysis.fit.observations import LEAST_SIGMA, Observations
 from analysis.fit.readings import half_elasticity, half_elasticity_interval
 from analysis.fit.resamples import fitted_resamples, log_step_draws, residuals_of
 from analysis.fit.residual_draws import residual_draws
-from analysis.measure.bootstrap import StepDraws
+from analysis.measure.bootstrap import FrontierDraws, StepDraws, stack_draws
 from analysis.measure.frontier import lower_bounds, upper_bounds, usable
 from scaling.schema import REACHED
 
@@ -92,6 +92,34 @@ def find_critical_batch_size(
     judge(result, frontier)
     _read_half_elasticity(result, points, log_draws, resampled is not None)
     return result
+
+
+def find_critical_batch_sizes(
+    frontier: pd.DataFrame,
+    draws: Mapping[int, FrontierDraws],
+    targets: Sequence[float],
+    *,
+    group: Mapping[str, Any],
+    n_bootstrap: int,
+    rng: np.random.Generator,
+    objective: str = LIKELIHOOD,
+) -> list[FitResult]:
+    """A fit for each target of one group. draws: of each batch size, in the order of targets."""
+    fits = []
+    for k, target in enumerate(targets):
+        points = frontier[frontier["target_loss"] == target]
+        fits.append(
+            find_critical_batch_size(
+                points,
+                stack_draws(draws, points["batch_size"].tolist(), k),
+                group=group,
+                target_loss=target,
+                n_bootstrap=n_bootstrap,
+                rng=rng,
+                objective=objective,
+            )
+        )
+    return fits
 
 
 def exact_critical_batch_size(

@@ -16,7 +16,7 @@ def fit_caveats(fit: FitResult, frontier: pd.DataFrame) -> list[Caveat]:
     at = f"at target loss {fit.target_loss:.4g}"
     several = frontier["batch_size"].nunique() > 1
     left_out = ", so the point is left out of the fit" if several else ""
-    found = []
+    caveats = []
     for outcome, topic, why in (
         (CENSORED, "censored", "The target was not reached within the trials' budget"),
         (DIVERGED, "diverged", "Every lr diverged"),
@@ -29,26 +29,26 @@ def fit_caveats(fit: FitResult, frontier: pd.DataFrame) -> list[Caveat]:
         bound = f", so the point is in the fit as a{side} bound" if several else ""
         for rows, then in ((failed[counted], bound), (failed[~counted], left_out)):
             if len(rows):
-                found.append(Caveat(why + then, f"{size_list(rows)} {at}", topic))
+                caveats.append(Caveat(why + then, f"{size_list(rows)} {at}", topic))
     if not several:
-        return found
+        return caveats
     rows = frontier[frontier["lr_at_edge"].astype(bool) & (frontier["outcome"] == REACHED)]
     counted = rows["batch_size"].isin(fit.upper_bounded_batch_sizes)
-    for own, then in (
+    for at_edge, then in (
         (rows[counted], "in the fit as an upper bound"),
         (rows[~counted], "left out"),
     ):
-        if len(own):
+        if len(at_edge):
             text = (
                 "The best lr is the smallest or largest that was tried, so the point is marked and "
                 f"{then} (extend the lrs there)"
             )
-            found.append(Caveat(text, f"{size_list(own)} {at}", "edges"))
+            caveats.append(Caveat(text, f"{size_list(at_edge)} {at}", "edges"))
     if not fit.identified:
         text = "The critical batch size is not identified"
-        found.append(Caveat(text, f"{_known(fit)}{at}, as {fit.reason}", "answer"))
-    found += [Caveat(_capitalised(note), at, "shape") for note in fit.notes]
-    return found + _form_caveats(fit, at)
+        caveats.append(Caveat(text, f"{_known(fit)}{at}, as {fit.reason}", "answer"))
+    caveats += [Caveat(_capitalised(note), at, "shape") for note in fit.notes]
+    return caveats + _form_caveats(fit, at)
 
 
 def _known(fit: FitResult) -> str:
@@ -60,14 +60,14 @@ def _known(fit: FitResult) -> str:
 
 def _form_caveats(fit: FitResult, at: str) -> list[Caveat]:
     """The shape of the curve that the data prefer, and whether the answer depends on it."""
-    found = _knee_caveats(fit, at) if fit.identified else []
+    caveats = _knee_caveats(fit, at) if fit.identified else []
     if fit.preferred_form in (None, "hyperbola"):
-        return found
+        return caveats
     form = next(form for form in fit.forms if form["form"] == fit.preferred_form)
     value = form["critical_batch_size"]
     says = "which has no critical batch size" if value is None else f"B_crit {value:.3g} there"
     text = "The data prefer another shape than the hyperbola (AICc)"
-    return [*found, Caveat(text, f"{fit.preferred_form} {at} ({says})", "shape")]
+    return [*caveats, Caveat(text, f"{fit.preferred_form} {at} ({says})", "shape")]
 
 
 def _knee_caveats(fit: FitResult, at: str) -> list[Caveat]:

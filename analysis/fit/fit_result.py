@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from analysis.fit.forms import hyperbola
 from analysis.fit.measured_curve import MeasuredCurve
 from analysis.groups import own_group
+from analysis.words import between, rounded
 
 Floats = NDArray[np.float64]
 Interval = tuple[float | None, float | None]
@@ -88,8 +89,8 @@ class FitResult:
         """
         sizes = np.asarray(batch_size, float)
         if self.curve is not None:
-            found = self.curve.log_steps_at(sizes)
-            return found[0], found[1:]
+            log_steps = self.curve.log_steps_at(sizes)
+            return log_steps[0], log_steps[1:]
         parameters = self.draws.T.reshape(2, -1, *(1,) * sizes.ndim)
         return np.log(self.predict(sizes)), np.log(hyperbola(sizes, *parameters))
 
@@ -129,15 +130,10 @@ class FitResult:
             ("fewest steps", self.min_steps, "min_steps"),
             ("fewest examples", self.min_examples, "min_examples"),
         ]
-        return [(name, _number(value), self._between(key)) for name, value, key in shown]
-
-    def _between(self, name: str) -> str:
-        low, high = self.ci95.get(name, (None, None))
-        if low is None and high is None:
-            return ""
-        if low is None or high is None:
-            return f"at least {_number(low)}" if high is None else f"at most {_number(high)}"
-        return f"{_number(low)} to {_number(high)}"
+        return [
+            (name, rounded(value), between(*self.ci95.get(key, (None, None))))
+            for name, value, key in shown
+        ]
 
     def _heading(self) -> str:
         where = ", ".join(f"{name}={value}" for name, value in own_group(self.group).items())
@@ -160,16 +156,16 @@ class FitResult:
     def __repr__(self) -> str:
         head = self._heading()
         lines = [f"Fit of S(B) = S_min + E_min/B{f' at {head}' if head else ''}"]
-        for name, value, between in self.rows():
-            text = value if value and not between else f"{value} ({between})" if value else between
+        for name, value, interval in self.rows():
+            text = f"{value} ({interval})" if value and interval else value or interval
             lines.append(f"  {name + ':':<21}{text or 'not known'}")
         return "\n".join([*lines, f"  {self._footing()}"])
 
     def _repr_html_(self) -> str:
         cells = "".join(
             f"<tr><th>{html.escape(name)}</th><td>{value or 'not known'}</td>"
-            f"<td>{between}</td></tr>"
-            for name, value, between in self.rows()
+            f"<td>{interval}</td></tr>"
+            for name, value, interval in self.rows()
         )
         head = html.escape(self._heading())
         return (
@@ -182,9 +178,3 @@ class FitResult:
 def headline(fits: Sequence[FitResult]) -> FitResult | None:
     """The one to speak of first: at the hardest target that is identified, else at the hardest."""
     return min(fits, key=lambda fit: (not fit.identified, fit.target_loss), default=None)
-
-
-def _number(x: float | None) -> str:
-    if x is None:
-        return ""
-    return f"{float(f'{x:.3g}'):,.0f}" if abs(x) >= 100 else f"{x:.3g}"

@@ -18,7 +18,9 @@ Floats = NDArray[np.float64]
 # data do not bend there, and where the end lies is the shape's doing.
 _BEYOND = 4.0
 FEWEST_STEPS = 10.0  # a target reached in fewer steps is resolved badly
-_CONTRADICTED = 1.05  # a fit whose band lies above a measured bound by more than this is no fit
+_CONTRADICTED = (
+    1.05  # a fit whose band lies above a measured bound by more than this is not believed
+)
 
 
 def judge(result: FitResult, frontier: pd.DataFrame) -> None:
@@ -76,18 +78,18 @@ def what_to_do(frontier: pd.DataFrame, beyond: float = 0.0) -> str:
     advice = []
     edges = rows[rows["lr_at_edge"].astype(bool) & rows["steps"].notna()]
     if "better_lrs" in edges:
-        for side, own in edges.groupby("better_lrs"):
-            lr = own["lr"].max() if side == "above" else own["lr"].min()
-            where = size_span(own["batch_size"])
+        for side, affected in edges.groupby("better_lrs"):
+            lr = affected["lr"].max() if side == "above" else affected["lr"].min()
+            where = size_span(affected["batch_size"])
             advice.append(f"extend the learning rates {side} {lr:.3g} at {where}")
     for outcome, text in (
         (LEFT_CENSORED, "evaluate earlier, or name a lower target, at"),
         (CENSORED, "train longer, or name an easier target, at"),
         (DIVERGED, "try smaller learning rates at"),
     ):
-        own = rows[rows["outcome"] == outcome]
-        if len(own):
-            advice.append(f"{text} {size_span(own['batch_size'])}")
+        affected = rows[rows["outcome"] == outcome]
+        if len(affected):
+            advice.append(f"{text} {size_span(affected['batch_size'])}")
     return "; ".join(advice)
 
 
@@ -131,14 +133,14 @@ def _obstacle(result: FitResult, frontier: pd.DataFrame, value: float) -> str:
             )
     kept = used.index.union(lower_bounds(frontier).index).union(bounds.index)
     lost = frontier.loc[~frontier.index.isin(kept), "batch_size"]
-    for side, far, there in (
+    for side, far, others in (
         ("above", lost > value, used["batch_size"] > value),
         ("below", lost < value, used["batch_size"] < value),
     ):
-        if far.any() and there.sum() < 2:
+        if far.any() and others.sum() < 2:
             return (
                 f"{size_span(lost[far])}, {side} the critical batch size, {_were(far)} lost, and "
-                f"{int(there.sum())} other bounds it there"
+                f"{int(others.sum())} other bounds it there"
             )
     return ""
 

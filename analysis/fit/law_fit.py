@@ -49,11 +49,15 @@ def law_row(form: str, points: Points) -> dict[str, Any]:
     if reason := law_reason(x, fewest) or _reason_of_sign(x, y):
         return row | {"reason": reason}
     fit = _FITS[form]
-    found = fit(x, y)
-    row |= {"coefficient": float(np.exp(found[0])), "exponent": float(found[1]), "reason": ""}
-    row["rmse_log"] = float(np.sqrt(np.mean(np.log(y / predict(form, found, x)) ** 2)))
+    parameters = fit(x, y)
+    row |= {
+        "coefficient": float(np.exp(parameters[0])),
+        "exponent": float(parameters[1]),
+        "reason": "",
+    }
+    row["rmse_log"] = float(np.sqrt(np.mean(np.log(y / predict(form, parameters, x)) ** 2)))
     if form != "power":
-        row["offset"] = float(found[2])
+        row["offset"] = float(parameters[2])
     left = [
         float(fit(np.delete(x, i), np.delete(y, i))[1])
         for i in range(len(x))
@@ -79,10 +83,10 @@ def law_reason(x: Floats, fewest: int = FEWEST_POINTS) -> str:
     distinct = np.unique(x)
     n = len(distinct)
     if n < fewest:
-        there = (
+        known = (
             "no value is" if n == 0 else "only one value is" if n == 1 else f"only {n} values are"
         )
-        return f"{there} known, the law needs {fewest}"
+        return f"{known} known, the law needs {fewest}"
     span = distinct[-1] / distinct[0] if distinct[0] > 0 else np.inf
     if span < LEAST_SPAN:
         return f"the values lie within a factor {span:.2f}, the law needs {LEAST_SPAN:g}"
@@ -111,9 +115,10 @@ def two_power_rows(
     min_steps; none where the data do not carry four parameters."""
     if not _carries_two_powers(sizes, excess):
         return []
-    found = fit_two_powers(sizes, steps, excess)
+    parameters = fit_two_powers(sizes, steps, excess)
     log_fit = np.logaddexp(
-        found[1] * (found[0] - np.log(sizes)), found[3] * (found[2] - np.log(steps))
+        parameters[1] * (parameters[0] - np.log(sizes)),
+        parameters[3] * (parameters[2] - np.log(steps)),
     )
     shared = {
         "form": "two_powers", "n": len(sizes), "reason": "",
@@ -125,7 +130,11 @@ def two_power_rows(
         drawn_fits = fit_two_powers(sizes, np.vstack([steps, drawn]), excess)[1:]
     rows = []
     for i, x in ((0, "model_size"), (2, "min_steps")):
-        row = shared | {"x": x, "coefficient": float(np.exp(found[i])), "exponent": -found[i + 1]}
+        row = shared | {
+            "x": x,
+            "coefficient": float(np.exp(parameters[i])),
+            "exponent": -parameters[i + 1],
+        }
         if drawn_fits is not None:
             row |= _interval("coefficient", drawn_fits[:, i], np.exp)
             row |= _interval("exponent", -drawn_fits[:, i + 1])

@@ -183,8 +183,8 @@ def _saturating(x: Floats, y: Floats, drawn: Floats | None, exponents: Floats) -
         finer = np.geomspace(near[0], near[-1], 81)
         level[:1], scale[:1], a[:1] = _best_exponent(x, ys[:1], finer)
     a = a[:1] if len(exponents) == 1 else a  # what is not fitted has no interval
-    found = {"lr_max": np.exp(level), "batch_scale": np.exp(scale), "exponent": a}
-    return _row("saturating", found)
+    parameters = {"lr_max": np.exp(level), "batch_scale": np.exp(scale), "exponent": a}
+    return _row("saturating", parameters)
 
 
 def _best_exponent(x: Floats, y: Floats, exponents: Floats) -> tuple[Floats, Floats, Floats]:
@@ -225,17 +225,17 @@ def _stack(y: Floats, drawn: Floats | None) -> Floats:
     return y[None, :] if drawn is None else np.vstack([y, drawn])
 
 
-def _row(rule: str, found: Mapping[str, Floats]) -> dict[str, Any]:
+def _row(rule: str, parameters: Mapping[str, Floats]) -> dict[str, Any]:
     """The first of each is the estimate, the rest its draws."""
     row: dict[str, Any] = {"rule": rule}
-    for name, values in found.items():
+    for name, values in parameters.items():
         low, high = percentile_interval(values[1:])
         row |= {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
     return row
 
 
 def _quality(residuals: Floats, n_parameters: int, known_to: float) -> dict[str, float]:
-    """A residual of less than the lrs' own error is no better fit."""
+    """A residual of less than the lrs' own error is not a better fit."""
     rmse = float(np.sqrt(np.mean(residuals**2)))
     criterion = None
     if len(residuals) >= FEWEST_FOR_VERDICT:

@@ -39,8 +39,8 @@ class MeasuredCurve:
         """log S(B) [n, ...] of the fit and its draws; batch_size of any shape."""
         sizes = np.asarray(batch_size, float)
         at = np.log(sizes).ravel()
-        found = KNEE.log_steps(self.parameters, at)[0] + self._beyond_the_knee(at)
-        return found.reshape(len(self.parameters), *sizes.shape)
+        log_steps = KNEE.log_steps(self.parameters, at)[0] + self._beyond_the_knee(at)
+        return log_steps.reshape(len(self.parameters), *sizes.shape)
 
     def misfit_at(self, batch_size: float) -> float:
         """|r| of the fit: how far, in log S, the points lie beyond its knee there.
@@ -65,8 +65,8 @@ class MeasuredCurve:
         rise = excess[rows, after] - excess[rows, before]
         share = -excess[rows, before] / np.where(rise > 0, rise, 1.0)
         sizes = np.exp(dense[before] + share * (dense[after] - dense[before]))
-        found = np.where(crossed, sizes, np.inf)
-        return (float(found[0]) if crossed[0] else None), found[1:]
+        crossings = np.where(crossed, sizes, np.inf)
+        return (float(crossings[0]) if crossed[0] else None), crossings[1:]
 
     def _beyond_the_knee(self, at: Floats) -> Floats:
         """r [n, len(at)] at these log batch sizes."""

@@ -41,11 +41,11 @@ def fit_power(x: ArrayLike, y: ArrayLike) -> Floats:
     centred = log_x - log_x.mean()
     spread = float(centred @ centred)
     if spread == 0:
-        found = np.full((len(log_y), 2), np.nan)
+        parameters = np.full((len(log_y), 2), np.nan)
     else:
         exponent = log_y @ centred / spread
-        found = np.stack([log_y.mean(axis=1) - exponent * log_x.mean(), exponent], axis=1)
-    return found if np.ndim(y) == 2 else found[0]
+        parameters = np.stack([log_y.mean(axis=1) - exponent * log_x.mean(), exponent], axis=1)
+    return parameters if np.ndim(y) == 2 else parameters[0]
 
 
 def fit_shifted(x: ArrayLike, y: ArrayLike, lowest: float = 0.0) -> Floats:
@@ -76,9 +76,9 @@ def fit_shifted(x: ArrayLike, y: ArrayLike, lowest: float = 0.0) -> Floats:
     for place in np.linspace(-5.0, 5.0, 9):
         log_c, k = fit_power(xs - shift(np.array([place])), ys[0])
         starts.append([log_c, k, place])
-    found = _fit(model, xs, log_y, np.array(starts))
-    found[:, 2] = shift(found[:, 2])
-    return found if np.ndim(y) == 2 else found[0]
+    parameters = _fit(model, xs, log_y, np.array(starts))
+    parameters[:, 2] = shift(parameters[:, 2])
+    return parameters if np.ndim(y) == 2 else parameters[0]
 
 
 def fit_floor(x: ArrayLike, y: ArrayLike) -> Floats:
@@ -97,9 +97,9 @@ def fit_floor(x: ArrayLike, y: ArrayLike) -> Floats:
     for part in (0.02, 0.2, 0.5, 0.8, 0.95):
         floor = part * ys[0].min()
         starts.append([*fit_power(xs, ys[0] - floor), np.log(floor)])
-    found = _fit(model, log_x, np.log(ys), np.array(starts))
-    found[:, 2] = np.exp(found[:, 2])
-    return found if np.ndim(y) == 2 else found[0]
+    parameters = _fit(model, log_x, np.log(ys), np.array(starts))
+    parameters[:, 2] = np.exp(parameters[:, 2])
+    return parameters if np.ndim(y) == 2 else parameters[0]
 
 
 def fit_two_powers(x: ArrayLike, z: ArrayLike, y: ArrayLike) -> Floats:
@@ -124,11 +124,11 @@ def fit_two_powers(x: ArrayLike, z: ArrayLike, y: ArrayLike) -> Floats:
         for p in _EXPONENTS
         for q in _EXPONENTS
     ]
-    found = _fit(model, log_z, log_y, np.array(starts))
+    parameters = _fit(model, log_z, log_y, np.array(starts))
     with np.errstate(divide="ignore", invalid="ignore"):
-        found[:, 0] /= found[:, 1]
-        found[:, 2] /= found[:, 3]
-    return found if np.ndim(z) == 2 else found[0]
+        parameters[:, 0] /= parameters[:, 1]
+        parameters[:, 2] /= parameters[:, 3]
+    return parameters if np.ndim(z) == 2 else parameters[0]
 
 
 def _fit(model: Model, x: Floats, log_y: Floats, starts: Floats) -> Floats:
@@ -140,11 +140,11 @@ def _fit(model: Model, x: Floats, log_y: Floats, starts: Floats) -> Floats:
     tried = _huber(model, x[first] if x.ndim == 2 else x, log_y[first], starts)
     order = np.argsort(-tried.value, kind="stable")
     # a draw may prefer the second best valley
-    one, other = (
+    best, other = (
         _huber(model, x, log_y, np.tile(start, (len(log_y), 1)))
         for start in tried.parameters[order[:2]]
     )
-    return np.where((other.value > one.value)[:, None], other.parameters, one.parameters)
+    return np.where((other.value > best.value)[:, None], other.parameters, best.parameters)
 
 
 def _huber(model: Model, x: Floats, log_y: Floats, start: Floats) -> Solution:

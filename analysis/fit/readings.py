@@ -70,14 +70,14 @@ def half_elasticity_interval(
     A draw that does not cross 1/2 lies beyond the batch sizes on its side; an end among such draws
     is open (None), and the other end is then at most the largest, at least the smallest size.
     """
-    found = []
+    readings = []
     for log_steps in log_draws:
         known = ~np.isnan(log_steps)
-        own = None if variance is None else variance[known]
-        reading = half_elasticity(batch_size[known], np.exp(log_steps[known]), own)
+        known_variance = None if variance is None else variance[known]
+        reading = half_elasticity(batch_size[known], np.exp(log_steps[known]), known_variance)
         beyond = 0.0 if reading.at_most is not None else np.inf
-        found.append(beyond if reading.value is None else reading.value)
-    low, high = percentile_interval(np.array(found))
+        readings.append(beyond if reading.value is None else reading.value)
+    low, high = percentile_interval(np.array(readings))
     largest, smallest = float(batch_size[-1]), float(batch_size[0])
     if np.isnan(high):
         return (largest if np.isnan(low) else float(low) or None, None)

@@ -79,15 +79,15 @@ def residual_draws(
     drawn = np.interp(at, np.arange(_N_GRID), u)
     log_min_steps = np.interp(at, np.arange(_N_GRID), mean)
     log_min_steps = log_min_steps + sigma / np.sqrt(n) * rng.standard_normal(n_proposed)
-    found = np.stack([log_min_steps, log_min_steps + drawn], axis=1)
+    proposed = np.stack([log_min_steps, log_min_steps + drawn], axis=1)
     if not bounds:
-        return found
+        return proposed
     log_weight = np.zeros(n_proposed)
     for sign, size, bound in bounds:
-        z = (np.log(bound) - np.log(hyperbola(size, *found.T))) / sigma
+        z = (np.log(bound) - np.log(hyperbola(size, *proposed.T))) / sigma
         log_weight += log_ndtr(sign * z)
     weight = np.exp(log_weight - log_weight.max())
-    return found[rng.choice(n_proposed, n_draws, p=weight / weight.sum())]
+    return proposed[rng.choice(n_proposed, n_draws, p=weight / weight.sum())]
 
 
 def _profile(u: Floats, x: Floats, y: Floats, least_sigma: float) -> tuple[Floats, Floats]:

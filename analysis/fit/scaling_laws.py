@@ -100,31 +100,33 @@ def law_curve(law: Mapping[Any, Any], x: np.ndarray) -> np.ndarray:
 
 def law_caveats(families: Sequence[Family], laws: pd.DataFrame) -> list[str]:
     """Few sizes, and what could not enter."""
-    found = []
+    sentences = []
     for family in families:
         n = len(set(family.sizes))
         if 1 < n < FEWEST_POINTS:
-            found.append(f"There are {n} model sizes; a law in model size needs {FEWEST_POINTS}.")
+            sentences.append(
+                f"There are {n} model sizes; a law in model size needs {FEWEST_POINTS}."
+            )
         elif 1 < n < FEWEST_FOR_CLAIM:
-            found.append(
+            sentences.append(
                 f"Laws in model size stand on {n} sizes; below {FEWEST_FOR_CLAIM} nothing shows "
                 "whether a power law holds, so do not extrapolate them."
             )
     in_size = laws[(laws["x"] == "model_size") & (laws["y"] == "critical_batch_size")]
     if ((in_size["definition"] == OWN_TARGETS) & in_size["exponent"].notna()).any():
-        found.append(
+        sentences.append(
             "Model sizes have different targets: the law of the critical batch size in model size "
             "joins each size at its own, so its exponent holds the effect of the target as well."
         )
     for row in in_size[in_size["n_left_out"] > 0].to_dict("records"):
         own = row["definition"] == OWN_TARGETS
         at = "At their own targets" if own else f"At target loss {row['target_loss']:.4g}"
-        found.append(
+        sentences.append(
             f"{at}, the critical batch size of "
             f"{row['n_left_out']} of {row['n_left_out'] + row['n']} model sizes is not identified "
             "and stays out of its law."
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(sentences))
 
 
 def _laws_in_target(group: MeasuredGroup, fits: Sequence[FitResult]) -> Rows:
@@ -286,10 +288,10 @@ def _loss_surface(family: Family, fits: Sequence[FitResult]) -> Rows:
 def _by_target(
     family: Family, fits: Sequence[FitResult]
 ) -> dict[float, list[tuple[float, FitResult]]]:
-    found: dict[float, list[tuple[float, FitResult]]] = {}
+    by_target: dict[float, list[tuple[float, FitResult]]] = {}
     for size, _, fit in _with_floor(family, fits):
-        found.setdefault(fit.target_loss, []).append((size, fit))
-    return dict(sorted(found.items(), reverse=True))
+        by_target.setdefault(fit.target_loss, []).append((size, fit))
+    return dict(sorted(by_target.items(), reverse=True))
 
 
 def _with_floor(family: Family, fits: Sequence[FitResult]) -> list[tuple[float, float, FitResult]]:

@@ -37,7 +37,7 @@ _NEAR = 2.0  # so many times the critical batch size, or a part of it, is near t
 
 
 def twice_the_compute(
-    found: Sequence[Family], fits: Sequence[FitResult], n_bootstrap: int = 0, seed: int = 0
+    families: Sequence[Family], fits: Sequence[FitResult], n_bootstrap: int = 0, seed: int = 0
 ) -> pd.DataFrame:
     """Four rows (BASE and the three ways) a group that has a model about twice as large.
 
@@ -49,7 +49,7 @@ def twice_the_compute(
     """
     names = list(fits[0].group) if fits else []
     rows: list[dict[str, Any]] = []
-    for number, family in enumerate(found):
+    for number, family in enumerate(families):
         for member in family.members:
             fit = _hardest_identified(member, fits)
             larger = _about_twice(member, family)
@@ -168,14 +168,14 @@ def _uncertain(name: str, value: float, draws: Floats, n: int, error: str) -> di
     return {error: spread, f"{name}_low": value + wide * low, f"{name}_high": value + wide * high}
 
 
-def way_curves(found: Sequence[Family], rows: pd.DataFrame) -> pd.DataFrame:
+def way_curves(families: Sequence[Family], rows: pd.DataFrame) -> pd.DataFrame:
     """way, compute, loss: the seed-mean curve of each of the three ways, at its learning rate.
 
     rows: those of one group.
     """
     parts = []
     for row in rows[rows["way"] != BASE].to_dict("records"):
-        others = [m for family in found for m in family.members if _matches(m, family, row)]
+        others = [m for family in families for m in family.members if _matches(m, family, row)]
         cells = [(m, c) for m in others for c in m.cells if _is_of(c, row)]
         for member, cell in cells[:1]:
             steps, excess = cell.mean_curve()

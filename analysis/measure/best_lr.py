@@ -49,9 +49,9 @@ def refined_lr(lrs: Floats, steps: Floats, best: NDArray) -> Floats:
     """
     log_lrs, n = np.log(lrs), len(lrs)
     at = np.clip(best, 1, max(n - 2, 1))
-    own = np.where(best >= 0, lrs[np.maximum(best, 0)], np.nan)
+    tried_best = np.where(best >= 0, lrs[np.maximum(best, 0)], np.nan)
     if n < 3 or (np.diff(lrs) <= 0).any():
-        return own
+        return tried_best
     with np.errstate(invalid="ignore", divide="ignore"):
         down, here, up = (
             np.log(np.take_along_axis(steps, (at + move)[..., None], axis=-1)[..., 0])
@@ -64,7 +64,7 @@ def refined_lr(lrs: Floats, steps: Floats, best: NDArray) -> Floats:
         vertex = -slope / (2 * (rise - fall) / (left + right))
     moved = np.clip(vertex, -left / 2, right / 2)
     inside = (best == at) & np.isfinite(moved) & (rise > fall)
-    return np.where(inside, np.exp(log_lrs[at] + np.where(inside, moved, 0.0)), own)
+    return np.where(inside, np.exp(log_lrs[at] + np.where(inside, moved, 0.0)), tried_best)
 
 
 def lr_interval(

@@ -77,8 +77,8 @@ def draw_frontier(
         if cell.n_diverged or not len(cell.steps):
             continue
         of_cell = counts[:, np.searchsorted(seeds, cell.seeds)]
-        found = _resampled(cell, of_cell, levels, one_by_one or [False] * len(levels))
-        for part, values in zip(drawn, found, strict=True):
+        resampled = _resampled(cell, of_cell, levels, one_by_one or [False] * len(levels))
+        for part, values in zip(drawn, resampled, strict=True):
             part[:, :, i] = values.T
     lrs = np.array([cell.lr for cell in cells])
     least = least_of_lrs(drawn, lrs)
@@ -122,15 +122,15 @@ def _resampled(
 ) -> Crossings:
     """Crossings [n_boot, K] of one cell in resamples; counts [n_boot, n_seeds] of its seeds."""
     curves, lengths = cell.resample(counts)
-    found = read_crossings(cell.steps, curves, levels, lengths)
+    crossings = read_crossings(cell.steps, curves, levels, lengths)
     if any(one_by_one):
-        own, some = cell.own_crossings(levels), counts.sum(axis=1) > 0
+        of_seeds, some = cell.own_crossings(levels), counts.sum(axis=1) > 0
         for k in np.flatnonzero(one_by_one):
-            of_level = Crossings(*(part[:, k] for part in own))
+            of_level = Crossings(*(part[:, k] for part in of_seeds))
             mean = mean_of_crossings(of_level, counts)
-            for part, values in zip(found, mean, strict=True):
+            for part, values in zip(crossings, mean, strict=True):
                 part[:, k] = np.where(some, values, np.nan)
-    return found
+    return crossings
 
 
 def stack_draws(draws: Mapping[int, FrontierDraws], sizes: Sequence[int], k: int) -> StepDraws:
@@ -138,7 +138,7 @@ def stack_draws(draws: Mapping[int, FrontierDraws], sizes: Sequence[int], k: int
     nothing = np.full(draws[sizes[0]].steps[k].shape, np.nan) if len(sizes) else np.empty(0)
 
     def stack(name: str) -> Floats:
-        found = [getattr(draws[size], name) for size in sizes]
-        return np.stack([nothing if one is None else one[k] for one in found], axis=1)
+        parts = [getattr(draws[size], name) for size in sizes]
+        return np.stack([nothing if part is None else part[k] for part in parts], axis=1)
 
     return StepDraws(stack("steps"), stack("steps_lower"), stack("steps_upper"), stack("lr"))

@@ -81,6 +81,11 @@ def frontier_frame(
     return frame
 
 
+def frontier_is_given(cells: pd.DataFrame) -> bool:
+    """Whether each batch size has one setting: it was chosen before, so no grid ends there."""
+    return bool((cells.groupby(["target_loss", "batch_size"]).size() == 1).all())
+
+
 def usable(frontier: pd.DataFrame) -> pd.DataFrame:
     """The rows that may enter fits: reached, and the best lr not at the edge of the tried grid."""
     return frontier[(frontier["outcome"] == REACHED) & ~frontier["lr_at_edge"].astype(bool)]
@@ -121,10 +126,10 @@ def lr_draws(frontier: pd.DataFrame, draws: StepDraws) -> Floats | None:
     return np.exp(spread(np.log(draws.lr[:, used]), np.sqrt(seeds / (seeds - 1))))
 
 
-def _mark_censored(frame: pd.DataFrame, own: pd.DataFrame, cells: pd.DataFrame) -> None:
+def _mark_censored(frame: pd.DataFrame, of_target: pd.DataFrame, cells: pd.DataFrame) -> None:
     """lr_at_edge of the censored rows of one target, from the best lrs around them."""
-    sound = usable(own).dropna(subset="lr")
-    for index, row in own[own["outcome"] == CENSORED].iterrows():
+    sound = usable(of_target).dropna(subset="lr")
+    for index, row in of_target[of_target["outcome"] == CENSORED].iterrows():
         lrs = cells.loc[cells["batch_size"] == row["batch_size"], "lr"].dropna()
         if sound.empty or lrs.empty:
             continue

@@ -170,13 +170,13 @@ def _resampled(
     counts = rng.multinomial(len(seeds), share, size=n_bootstrap)
     least = np.full((n_bootstrap, len(steps)), np.inf)
     for cell in cells:
-        own = counts[:, np.searchsorted(seeds, cell.seeds)]
-        total = own.sum(axis=1)
+        of_cell = counts[:, np.searchsorted(seeds, cell.seeds)]
+        total = of_cell.sum(axis=1)
         window = int(cell.lengths.min())
-        weights = own / np.maximum(total, 1)[:, None]
-        found = _excess_at(cell.steps[:window], weights @ cell.excess[:, :window], steps)
-        found[total == 0] = np.inf  # a resample without any seed of this lr
-        least = np.minimum(least, found)
+        weights = of_cell / np.maximum(total, 1)[:, None]
+        excess = _excess_at(cell.steps[:window], weights @ cell.excess[:, :window], steps)
+        excess[total == 0] = np.inf  # a resample without any seed of this lr
+        least = np.minimum(least, excess)
     return np.where(np.isinf(least), np.nan, least)
 
 

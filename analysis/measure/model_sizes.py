@@ -75,7 +75,7 @@ class Family:
 
 
 def families(groups: Sequence[MeasuredGroup]) -> list[Family]:
-    """One family for each value of the params that are no measure of size.
+    """One family for each value of the params that do not measure size.
 
     A param measures size if it is a number and changing it alone changes model_size. Where a
     group's model size is not known every group is a family of its own.
@@ -83,15 +83,15 @@ def families(groups: Sequence[MeasuredGroup]) -> list[Family]:
     names = list(groups[0].group) if groups else []
     sized = all(group.model_size is not None for group in groups)
     others = [name for name in names if not (sized and _measures_size(name, groups))]
-    found: dict[tuple[Any, ...], list[MeasuredGroup]] = {}
+    members_of: dict[tuple[Any, ...], list[MeasuredGroup]] = {}
     for group in groups:
-        found.setdefault(tuple(group.group[name] for name in others), []).append(group)
+        members_of.setdefault(tuple(group.group[name] for name in others), []).append(group)
     return [
         Family(
             dict(zip(others, key, strict=True)),
             sorted(members, key=lambda member: member.model_size or 0.0),
         )
-        for key, members in found.items()
+        for key, members in members_of.items()
     ]
 
 
@@ -110,7 +110,7 @@ def flops_per_example(trials: pd.DataFrame) -> tuple[pd.Series, str]:
 
 
 def the_one(values: pd.Series) -> float | None:
-    """The value that all have; None if there are several, none, or it is no positive number."""
+    """The value that all have; None if there are several, none, or it is not a positive number."""
     distinct = pd.to_numeric(values, errors="coerce").unique()
     single = len(distinct) == 1 and np.isfinite(distinct[0]) and distinct[0] > 0
     return float(distinct[0]) if single else None
@@ -123,7 +123,7 @@ def _measures_size(name: str, groups: Sequence[MeasuredGroup]) -> bool:
             return False
         rest = tuple(value for key, value in group.group.items() if key != name)
         sizes.setdefault(rest, set()).add(group.model_size)
-    return any(len(found) > 1 for found in sizes.values())
+    return any(len(model_sizes) > 1 for model_sizes in sizes.values())
 
 
 def _is_number(value: Any) -> bool:

@@ -95,16 +95,16 @@ def placed_records(
     return records.merge(trials[names], on="run_id") if len(records) else records
 
 
-def pooled(own: pd.DataFrame) -> dict[str, Any]:
+def pooled(records: pd.DataFrame) -> dict[str, Any]:
     """Over the records of one estimator."""
-    of_batches = own["estimator"].iloc[0] == "parts"
-    weights = own["batch_size"].to_numpy(float) if of_batches else np.ones(len(own))
-    trace, square = (own[name].to_numpy(float) * weights for name in ("trace", "square"))
+    of_batches = records["estimator"].iloc[0] == "parts"
+    weights = records["batch_size"].to_numpy(float) if of_batches else np.ones(len(records))
+    trace, square = (records[name].to_numpy(float) * weights for name in ("trace", "square"))
     exact_trace, exact_square = (
-        float((own[f"exact_{name}"].to_numpy(float) * weights).sum())
+        float((records[f"exact_{name}"].to_numpy(float) * weights).sum())
         for name in ("trace", "square")
     )
     ratio = ratio_of_means(trace, square)
-    found = {"noise_scale": ratio.value, "low": ratio.low, "high": ratio.high}
+    estimate = {"noise_scale": ratio.value, "low": ratio.low, "high": ratio.high}
     exact = exact_trace / exact_square if exact_square else np.nan
-    return found | {"at_least": ratio.at_least, "exact": exact, "n_records": len(own)}
+    return estimate | {"at_least": ratio.at_least, "exact": exact, "n_records": len(records)}

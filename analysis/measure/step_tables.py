@@ -17,14 +17,16 @@ Without seeds a row is a cell of one seed; without lrs the frontier itself is gi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.measure.bootstrap import FrontierDraws, least_of_lrs, resample_seeds
-from analysis.measure.cells import CELL_COLUMNS, mark_compared, mean_of_crossings
+from analysis.measure.cell_frame import CELL_COLUMNS, mark_compared
+from analysis.measure.cells import mean_of_crossings
 from scaling.curves import Crossings
 from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
 
@@ -33,9 +35,44 @@ Floats = NDArray[np.float64]
 BOUNDS = ["steps_lower", "steps_upper"]
 
 
+class TableGroup(NamedTuple):
+    """One group of a table of steps: its rows, its targets (largest first), cells and bootstrap.
+
+    rng: of the group, as the bootstrap left it.
+    """
+
+    group: dict[str, Any]
+    rows: pd.DataFrame
+    targets: list[float]
+    cells: pd.DataFrame
+    draws: dict[int, FrontierDraws]
+    rng: np.random.Generator
+
+
+def table_groups(
+    table: pd.DataFrame,
+    group_by: Sequence[str],
+    *,
+    n_bootstrap: int,
+    seed: int,
+    jointly: bool = False,
+) -> Iterator[TableGroup]:
+    """The groups of a table in the order of their values, measured; see this module."""
+    table = complete_table(table)
+    groups: Iterable[tuple[Any, pd.DataFrame]] = [((), table)]
+    if group_by:
+        groups = table.groupby(list(group_by), dropna=False, sort=True)
+    for index, (key, rows) in enumerate(groups):
+        rng = np.random.default_rng([seed, index])
+        targets = sorted(map(float, rows["target_loss"].unique()), reverse=True)
+        draws = draw_table(rows, targets, n_bootstrap, rng, jointly=jointly)
+        group = dict(zip(group_by, key, strict=True))
+        yield TableGroup(group, rows, targets, table_cells(rows, group_by), draws, rng)
+
+
 def complete_table(table: pd.DataFrame) -> pd.DataFrame:
     """The table with every optional column: target_loss, lr and bounds NaN, outcome reached,
-    seed 0. Not checked: see fit_table."""
+    seed 0. Not checked: see analysis.read.steps."""
     full = table.reset_index(drop=True).copy()
     for name in ("target_loss", "lr", *BOUNDS):
         full[name] = full[name].astype(float) if name in full else np.nan
@@ -43,11 +80,6 @@ def complete_table(table: pd.DataFrame) -> pd.DataFrame:
     if "seed" not in full:
         full["seed"] = 0
     return full
-
-
-def frontier_is_given(table: pd.DataFrame) -> bool:
-    """Whether each batch size has at most one lr: it was chosen before, and no edge is known."""
-    return bool((table.groupby("batch_size")["lr"].nunique() <= 1).all())
 
 
 def table_cells(table: pd.DataFrame, group_by: Sequence[str] = ()) -> pd.DataFrame:
@@ -58,8 +90,8 @@ def table_cells(table: pd.DataFrame, group_by: Sequence[str] = ()) -> pd.DataFra
     """
     keys = [*group_by, "target_loss", "batch_size", "lr"]
     rows = [
-        (*(key if isinstance(key, tuple) else (key,)), *_cell(own))
-        for key, own in table.groupby(keys, dropna=False, sort=True)
+        (*(key if isinstance(key, tuple) else (key,)), *_cell(seeds))
+        for key, seeds in table.groupby(keys, dropna=False, sort=True)
     ]
     names = [*keys, "steps", "outcome", "n_seeds", "n_diverged", "last_step", *BOUNDS]
     frame = mark_compared(pd.DataFrame(rows, columns=pd.Index(names)), keys[:-1])
@@ -84,22 +116,22 @@ def draw_table(
     shared = resample_seeds(len(everywhere), n_bootstrap, rng) if jointly else None
     draws = {}
     for size, child in zip(sizes, rng.spawn(len(sizes)), strict=True):
-        own = table[table["batch_size"] == size]
-        seeds = everywhere if jointly else np.unique(own["seed"])
+        rows = table[table["batch_size"] == size]
+        seeds = everywhere if jointly else np.unique(rows["seed"])
         counts = resample_seeds(len(seeds), n_bootstrap, child) if shared is None else shared
-        draws[int(size)] = _draw_size(own, target_losses, seeds, counts)
+        draws[int(size)] = _draw_size(rows, target_losses, seeds, counts)
     return draws
 
 
-def _cell(own: pd.DataFrame) -> tuple[object, ...]:
+def _cell(rows: pd.DataFrame) -> tuple[object, ...]:
     """steps, outcome, n_seeds, n_diverged, last_step, steps_lower, steps_upper."""
-    outcome = own["outcome"].to_numpy(str)
+    outcome = rows["outcome"].to_numpy(str)
     n_diverged = int((outcome == DIVERGED).sum())
-    seeds = (own["seed"].nunique(), n_diverged)
-    ends = own.loc[own["outcome"].isin((CENSORED, DIVERGED)), "steps"].min()
+    seeds = (rows["seed"].nunique(), n_diverged)
+    ends = rows.loc[rows["outcome"].isin((CENSORED, DIVERGED)), "steps"].min()
     if n_diverged:
         return (np.nan, DIVERGED, *seeds, ends, np.nan, np.nan)
-    mean = mean_of_crossings(_crossings(own), np.ones((1, len(own))))
+    mean = mean_of_crossings(_crossings(rows), np.ones((1, len(rows))))
     steps, lower, upper = (float(part[0]) for part in mean)
     if (outcome == CENSORED).any():
         return (np.nan, CENSORED, *seeds, ends, lower, np.nan)
@@ -108,10 +140,10 @@ def _cell(own: pd.DataFrame) -> tuple[object, ...]:
     return (steps, REACHED, *seeds, ends, lower, upper)
 
 
-def _crossings(own: pd.DataFrame) -> Crossings:
+def _crossings(rows: pd.DataFrame) -> Crossings:
     """Of each row; without bounds a reached one is exact."""
-    outcome = own["outcome"].to_numpy(str)
-    steps, lower, upper = (own[name].to_numpy(float) for name in ("steps", *BOUNDS))
+    outcome = rows["outcome"].to_numpy(str)
+    steps, lower, upper = (rows[name].to_numpy(float) for name in ("steps", *BOUNDS))
     right, left = outcome == CENSORED, outcome == LEFT_CENSORED
     exact = np.isnan(lower) | np.isnan(upper)
     return Crossings(
@@ -122,38 +154,26 @@ def _crossings(own: pd.DataFrame) -> Crossings:
 
 
 def _draw_size(
-    own: pd.DataFrame, target_losses: Sequence[float], seeds: NDArray, counts: NDArray
+    rows: pd.DataFrame, target_losses: Sequence[float], seeds: NDArray, counts: NDArray
 ) -> FrontierDraws:
     """counts [n_boot, n_seeds]: how often each of `seeds` stands in each resample."""
-    lrs = sorted(own["lr"].dropna().unique()) or [np.nan]
+    lrs = sorted(rows["lr"].dropna().unique()) or [np.nan]
     shape = (len(target_losses), len(counts), len(lrs))
     drawn = Crossings(*(np.full(shape, np.nan) for _ in range(3)))
     for k, target in enumerate(target_losses):
         for i, lr in enumerate(lrs):
-            of_target = own[_same(own["target_loss"], target)]
+            of_target = rows[_same(rows["target_loss"], target)]
             cell = of_target[_same(of_target["lr"], lr)]
             most = of_target.groupby("lr", dropna=False)["seed"].nunique().max()
             few = 2 * cell["seed"].nunique() <= most  # not compared: see cells.compared
             if not len(cell) or few or (cell["outcome"] == DIVERGED).any():
                 continue
             weight = counts[:, np.searchsorted(seeds, cell["seed"])].astype(float)
-            found, some = mean_of_crossings(_crossings(cell), weight), weight.sum(axis=1) > 0
-            for part, values in zip(drawn, found, strict=True):
+            mean, some = mean_of_crossings(_crossings(cell), weight), weight.sum(axis=1) > 0
+            for part, values in zip(drawn, mean, strict=True):
                 part[k, :, i] = np.where(some, values, np.nan)
     return least_of_lrs(drawn, np.array(lrs))
 
 
 def _same(column: pd.Series, value: float) -> NDArray[np.bool_]:
     return (column.isna() if np.isnan(value) else column == value).to_numpy(bool)
-
-
-def group_tables(
-    table: pd.DataFrame, group_by: Sequence[str]
-) -> list[tuple[Mapping[str, object], pd.DataFrame]]:
-    """(group, its rows) of a table, in the order of the groups' values."""
-    if not group_by:
-        return [({}, table)]
-    return [
-        (dict(zip(group_by, key, strict=True)), own)
-        for key, own in table.groupby(list(group_by), dropna=False, sort=True)
-    ]

@@ -58,13 +58,13 @@ def trial_step_seconds(trials: pd.DataFrame, curves: pd.DataFrame) -> pd.Series:
     From a column step_seconds of trials, else the median of that column of a trial's curve.
     """
     if STEP_SECONDS in trials:
-        found = pd.to_numeric(trials[STEP_SECONDS], errors="coerce").astype(float)
+        seconds = pd.to_numeric(trials[STEP_SECONDS], errors="coerce").astype(float)
     elif STEP_SECONDS in curves:
         median = curves.groupby("run_id")[STEP_SECONDS].median()
-        found = trials["run_id"].map(median).astype(float)
+        seconds = trials["run_id"].map(median).astype(float)
     else:
-        found = pd.Series(np.nan, index=trials.index)
-    return found.where(np.isfinite(found) & (found > 0))
+        seconds = pd.Series(np.nan, index=trials.index)
+    return seconds.where(np.isfinite(seconds) & (seconds > 0))
 
 
 def probe_frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -31,14 +31,18 @@ def choose_targets(cells: Sequence[Cell], below: float = math.inf) -> list[float
             of_size.setdefault((cell.group, cell.batch_size), []).append(cell)
     if not of_size:
         return []
-    levels = sorted(min(_level_at(cell, 1 / TAIL) for cell in own) for own in of_size.values())
+    levels = sorted(min(_level_at(cell, 1 / TAIL) for cell in tried) for tried in of_size.values())
     most = math.ceil(REACHED_BY * len(levels)) - 1
-    starts = sorted(max(float(cell.mean_curve()[1][0]) for cell in own) for own in of_size.values())
+    starts = sorted(
+        max(float(cell.mean_curve()[1][0]) for cell in tried) for tried in of_size.values()
+    )
     below = min(below, starts[::-1][most])
     hardest = _rounded_up(levels[most], below)
     if hardest is None:
         return []
-    best = [found for own in of_size.values() if (found := _fastest(own, hardest)) is not None]
+    best = [
+        fastest for tried in of_size.values() if (fastest := _fastest(tried, hardest)) is not None
+    ]
     chosen = [hardest] if best else []
     for share in (0.5, 0.25):
         if not best or min(steps for _, steps in best) * share < _FEWEST_STEPS:
@@ -69,13 +73,13 @@ def _level_at(cell: Cell, share: float) -> float:
 
 
 def _fastest(cells: Sequence[Cell], level: float) -> tuple[Cell, float] | None:
-    found = []
+    reached = []
     for cell in cells:
         steps, mean = cell.mean_curve()
         crossing = float(isotonic_crossing(steps, mean[None, :], [level])[0, 0])
         if not math.isnan(crossing):
-            found.append((crossing, len(found), cell))
-    return (min(found)[2], min(found)[0]) if found else None
+            reached.append((crossing, len(reached), cell))
+    return (min(reached)[2], min(reached)[0]) if reached else None
 
 
 def _running_mean(cell: Cell, step: float) -> float:

@@ -99,8 +99,8 @@ def read_layout(text: str) -> Layout | None:
     lines = list(io.StringIO(text, newline=None))
     place, separator, comment = 0, None, None
     for place, line in enumerate(lines):  # noqa: B007
-        if found := _SEP_LINE.fullmatch(line):
-            separator = "\t" if found[1] == "\\t" else found[1]
+        if declared := _SEP_LINE.fullmatch(line):
+            separator = "\t" if declared[1] == "\\t" else declared[1]
         elif line.startswith("#"):
             comment = line.lstrip("# ")
         elif line.strip():
@@ -192,7 +192,7 @@ def _long_row(path: Path, row: int, n_cells: int, n_names: int) -> AnalysisError
 
 
 def _check_head(path: Path, head: bytes) -> None:
-    """Raise AnalysisError for what is no text or no table."""
+    """Raise AnalysisError for what is not a text or not a table."""
     if not head.strip() or head.strip() == b"\xef\xbb\xbf":
         raise AnalysisError(f"source.path={path}: the file is empty")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):

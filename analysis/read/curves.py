@@ -6,26 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.groups import PARAMS, own_name
+from analysis.groups import own_name
 from analysis.read.files import read_table
-from analysis.read.names import ALSO_CALLED, namespaced, need, our_names, rename
+from analysis.read.names import ALSO_CALLED, their_columns
+from analysis.read.tables import left_out_rows, name_columns, repeated_rows
 from analysis.read.trials import OF_A_CURVE, OF_A_TRIAL, check_losses, complete_trials
-from analysis.read.values import (
-    Where,
-    check_thousands,
-    finite,
-    first_row,
-    labels,
-    numbers,
-    positive,
-    seeds,
-    whole,
-)
-from scaling.schema import CENSORED, DIVERGED, REACHED
+from analysis.read.values import Where, first_row
 
 _OF_AN_EVALUATION = (*OF_A_CURVE, "step_seconds")
 Frames = tuple[pd.DataFrame, pd.DataFrame]
@@ -90,89 +79,43 @@ def tidy_curves(
     >>> float(trials["initial_loss"].iloc[0])
     2.0
     """
-    columns = dict(columns or {})
-    table = Where(where, columns)
-    frame = rename(frame, columns, where)
-    tuned = our_names(tuned, columns, frame.columns)
-    named = our_names(group_by or (), columns, frame.columns)
-    need(frame, ("batch_size", *tuned), where)
-    need(frame, ("lr", "loss", *(() if "examples" in frame else ("step",))), where)
-    need(frame, named, where)
-    check_thousands(frame, ("batch_size", "step", "examples"), table)
-    frame, keys = namespaced(frame, (*OF_A_TRIAL, *_OF_AN_EVALUATION), columns)
-    tuned, named = ([keys.get(name, name) for name in names] for names in (tuned, named))
-    frame = _typed(frame, table)
-    frame, said = _placed(frame, tuned)
-    if frame.empty:
-        raise AnalysisError(f"{where}: no row has a batch_size, an lr and a step")
-    frame["run_id"] = _runs(frame, [*named, *tuned])
-    trials = _trials(frame, table, [*named, *tuned])
-    kept = [name for name in _OF_AN_EVALUATION if name in frame]
-    curves = _once(frame[["run_id", *kept]], table)
-    groups = None if group_by is None else named
-    trials, curves = complete_trials(
-        trials, curves, study=study, group_by=groups, tuned=tuned, left_out=said
+    table = name_columns(
+        frame,
+        columns,
+        table=where,
+        documented=(*OF_A_TRIAL, *_OF_AN_EVALUATION),
+        needed=("batch_size", "lr", "loss", "step|examples"),
+        counts=("batch_size", "step", "examples"),
+        group_by=group_by,
+        tuned=tuned,
     )
-    check_losses(trials, curves, table.table, table.column("loss"))
-    return trials, curves
-
-
-def _typed(frame: pd.DataFrame, table: Where) -> pd.DataFrame:
-    frame = frame.copy()
-    frame["batch_size"] = whole(frame["batch_size"], "batch_size", table)
-    frame["lr"] = positive(frame["lr"], "lr", table, or_zero=True)
-    for name in ("step", "examples"):
-        if name in frame:
-            frame[name] = positive(frame[name], name, table, or_zero=True)
+    frame = table.frame
     if "step" not in frame:
         frame["step"] = frame["examples"] / frame["batch_size"]
-    frame["loss"] = numbers(frame["loss"], "loss", table)
-    for name in ("train_loss", "accuracy"):
-        if name in frame:
-            frame[name] = numbers(frame[name], name, table).replace(np.inf, np.nan)
-    for name in ("irreducible_loss", "initial_loss"):
-        if name in frame:
-            frame[name] = finite(frame[name], name, table)
-    for name in ("model_size", "step_seconds", "flops_per_example"):
-        if name in frame:
-            frame[name] = positive(frame[name], name, table)
-    if "outcome" in frame:
-        check_outcomes(frame["outcome"], table)
-    if "seed" in frame:
-        frame["seed"] = seeds(frame["seed"].dropna()).reindex(frame.index).astype(float)
-    rest = set(_theirs(frame))
-    # built anew: a frame of a hundred columns that are replaced one by one draws pandas' warning
-    return pd.DataFrame({n: labels(frame[n]) if n in rest else frame[n] for n in frame})
-
-
-def check_outcomes(outcome: pd.Series, table: Where) -> None:
-    allowed = (REACHED, CENSORED, DIVERGED)
-    wrong = outcome.notna() & ~outcome.isin(allowed)
-    if wrong.any():
-        row = first_row(wrong)
-        raise table.mistake("outcome", outcome[row], row, f"it must be {', '.join(allowed)}")
-
-
-def _placed(frame: pd.DataFrame, tuned: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """The rows that can be placed, and a sentence about the others."""
-    keys = list(dict.fromkeys(["batch_size", "lr", "step", *tuned]))
-    lacking = frame[keys].isna()
-    dropped = lacking.any(axis=1)
-    if not dropped.any():
-        return frame, []
-    names = ", ".join(own_name(name) for name in keys if lacking[name].any())
-    first = first_row(dropped)
-    said = (
-        f"Rows left out because they lack {names}: {int(dropped.sum())} (the first: row {first})."
+    lacking = frame[list(dict.fromkeys(["batch_size", "lr", "step", *table.tuned]))].isna()
+    frame = frame[~lacking.any(axis=1)].copy()
+    if frame.empty:
+        raise AnalysisError(f"{where}: no row has a batch_size, an lr and a step")
+    settings = [*table.groups, *table.tuned]
+    frame["run_id"] = _runs(frame, settings)
+    kept = [name for name in _OF_AN_EVALUATION if name in frame]
+    trials, curves = complete_trials(
+        _trials(frame, table.where, settings),
+        _once(frame[["run_id", *kept]], table.where),
+        study=study,
+        group_by=None if group_by is None else table.groups,
+        tuned=table.tuned,
+        left_out=left_out_rows(lacking),
     )
-    return frame[~dropped].copy(), [said]
+    check_losses(trials, curves, where, table.where.column("loss"))
+    return trials, curves
 
 
 def _runs(frame: pd.DataFrame, further: Sequence[str]) -> pd.Series:
     """Their run_id; else one made of what tells runs apart."""
     if "run_id" in frame and frame["run_id"].notna().all():
         return frame["run_id"].astype(str)
-    theirs = _theirs(frame)
+    theirs = their_columns(frame)
     texts = [name for name in theirs if not pd.api.types.is_numeric_dtype(frame[name])]
     candidates = ["batch_size", "lr", "seed", "model_size", *further, *texts]
     keys = [name for name in dict.fromkeys(candidates) if name in frame]
@@ -205,49 +148,42 @@ def _tells_apart(frame: pd.DataFrame, run: pd.Series, finer: pd.Series) -> bool:
     return rows_of_piece > max(1.0, steps_of_run / 4)
 
 
-def _trials(frame: pd.DataFrame, table: Where, needed: Sequence[str]) -> pd.DataFrame:
+def _trials(frame: pd.DataFrame, where: Where, needed: Sequence[str]) -> pd.DataFrame:
     """A row a run with all that does not change within runs."""
-    own = [name for name in OF_A_TRIAL[1:] if name in frame]
-    rest = _theirs(frame)
+    ours = [name for name in OF_A_TRIAL[1:] if name in frame]
     by_run = frame.groupby("run_id", sort=False)
     kept = []
-    for name in (*own, *rest):
+    for name in (*ours, *their_columns(frame)):
         first = by_run[name].transform("first")
         differs = frame[name].notna() & (frame[name] != first)
         if not differs.any():
             kept.append(name)
-        elif name in own or name in needed:
-            raise _contradiction(frame, name, first_row(differs), table)
+        elif name in ours or name in needed:
+            raise _contradiction(frame, name, first_row(differs), where)
     return by_run[kept].first().reset_index()
 
 
-def _theirs(frame: pd.DataFrame) -> list[str]:
-    return [name for name in map(str, frame.columns) if name.startswith(PARAMS)]
-
-
-def _contradiction(frame: pd.DataFrame, name: str, row: Any, table: Where) -> AnalysisError:
+def _contradiction(frame: pd.DataFrame, name: str, row: Any, where: Where) -> AnalysisError:
     run = frame.at[row, "run_id"]
     known = frame.loc[(frame["run_id"] == run) & frame[name].notna(), name]
     return AnalysisError(
-        f"{table.table}: rows {known.index[0]} and {row} of run {run} contradict each other: "
-        f"{table.column(own_name(name))} is {known.iloc[0]} and {known[row]}; it must be one value "
+        f"{where.table}: rows {known.index[0]} and {row} of run {run} contradict each other: "
+        f"{where.column(own_name(name))} is {known.iloc[0]} and {known[row]}; it must be one value "
         "a run"
     )
 
 
-def _once(curves: pd.DataFrame, table: Where) -> pd.DataFrame:
+def _once(curves: pd.DataFrame, where: Where) -> pd.DataFrame:
     """A row a run and step; identical repetitions go, contradicting ones are an error."""
     known = curves[curves["loss"].notna()]
     kept = known.drop_duplicates(["run_id", "step", "loss"])
-    again = kept.duplicated(["run_id", "step"])
-    if again.any():
-        row = first_row(again)
-        run, step = kept.at[row, "run_id"], kept.at[row, "step"]
-        same = kept[(kept["run_id"] == run) & (kept["step"] == step)]
+    if repeated := repeated_rows(kept, ["run_id", "step"]):
+        first, second = repeated
         raise AnalysisError(
-            f"{table.table}: rows {same.index[0]} and {row} contradict each other: "
-            f"{table.column('loss')} is {same['loss'].iloc[0]:g} and {same['loss'].iloc[1]:g} "
-            f"at step {step:g} of one run; if they are two runs, name the column that tells them "
-            "apart with source.columns.run_id=... or source.columns.seed=..., or in group_by=[...]"
+            f"{where.table}: rows {first.name} and {second.name} contradict each other: "
+            f"{where.column('loss')} is {first['loss']:g} and {second['loss']:g} "
+            f"at step {first['step']:g} of one run; if they are two runs, name the column that "
+            "tells them apart with source.columns.run_id=... or source.columns.seed=..., or in "
+            "group_by=[...]"
         )
     return kept

@@ -37,11 +37,11 @@ OR_LABEL = (MODEL_SIZE, "step_seconds", "flops_per_example")
 _MOST_LISTED = 20
 
 
-def near_names(name: str, there: Iterable[str]) -> list[str]:
+def near_names(name: str, known: Iterable[str]) -> list[str]:
     """Up to three of the names there that may be meant by `name`, the likeliest first."""
     goals = [_bare(name), *(_bare(other) for other in ALSO_CALLED.get(name, ()))]
     scored = []
-    for candidate in there:
+    for candidate in known:
         forms = {_bare(candidate), _bare(re.split(r"[./]", candidate)[-1])}
         likeness = max(
             difflib.SequenceMatcher(None, goal, form).ratio() - 0.01 * (rank > 0)
@@ -53,14 +53,14 @@ def near_names(name: str, there: Iterable[str]) -> list[str]:
     return [candidate for _, candidate in sorted(scored)[:3]]
 
 
-def suggestion(name: str, there: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
     """ "; did you mean a or b? There are a, b, c": what follows a name that found nothing."""
-    names = sorted(map(str, there))
+    names = sorted(map(str, known))
     near = near_names(name, names)
     question = f"; did you mean {' or '.join(near)}?" if near else ";"
-    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+    rest = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
     listed = ", ".join(names[:_MOST_LISTED]) or "none"
-    return f"{question} There are {listed}{more}"
+    return f"{question} There are {listed}{rest}"
 
 
 def check_ours(columns: Mapping[str, str]) -> None:
@@ -81,8 +81,10 @@ def rename(frame: pd.DataFrame, columns: Mapping[str, str], where: str) -> pd.Da
     check_ours(columns)
     for ours, theirs in columns.items():
         if theirs not in frame:
-            said = suggestion(theirs, frame.columns)
-            raise AnalysisError(f"source.columns.{ours}={theirs}: {where} has no such column{said}")
+            raise AnalysisError(
+                f"source.columns.{ours}={theirs}: {where} has no such column"
+                f"{suggestion(theirs, frame.columns)}"
+            )
     given = {ours: frame[theirs] for ours, theirs in columns.items()}
     return frame.drop(columns=list({*columns, *columns.values()} & set(frame.columns))).assign(
         **given
@@ -124,15 +126,20 @@ def any_number(column: pd.Series) -> bool:
     return known.empty or bool(pd.to_numeric(known, errors="coerce").notna().any())
 
 
-def our_names(wanted: Iterable[str], columns: Mapping[str, str], there: Iterable[str]) -> list[str]:
+def our_names(wanted: Iterable[str], columns: Mapping[str, str], known: Iterable[str]) -> list[str]:
     """Names that group_by or tuned give, ours where `columns` has renamed what they name."""
     ours = {theirs: name for name, theirs in columns.items()}
-    known = set(there)
-    return [name if name in known else ours.get(name, name) for name in wanted]
+    known_names = set(known)
+    return [name if name in known_names else ours.get(name, name) for name in wanted]
+
+
+def their_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns that stand under groups.PARAMS."""
+    return [name for name in map(str, frame.columns) if name.startswith(PARAMS)]
 
 
 def need(frame: pd.DataFrame, names: Iterable[str], where: str) -> None:
-    """Raise AnalysisError for the first of `names` that the frame lacks."""
+    """Raise AnalysisError for the first of `names` that the frame does not have."""
     for name in names:
         if name not in frame:
             raise AnalysisError(

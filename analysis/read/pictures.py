@@ -42,7 +42,7 @@ def read_pictures(
     from mlflow.exceptions import MlflowException
 
     client = MlflowClient(tracking_uri)
-    found = []
+    pictures = []
     for row in best_trials(trials, curves, group_by).to_dict("records"):
         try:
             names = [item.path for item in client.list_artifacts(row["run_id"], FOLDER)]
@@ -61,8 +61,8 @@ def read_pictures(
             f"batch size {row['batch_size']}, lr {row['lr']:.3g}, "
             f"after {step} steps (in the end its held-out loss is {row['last_loss']:.4g})",
         )
-        found.append(Picture(caption, png))
-    return found
+        pictures.append(Picture(caption, png))
+    return pictures
 
 
 def _step(name: str) -> int | None:

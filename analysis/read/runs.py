@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.read.logged import read_curves
 from analysis.read.store_database import read_store
 from analysis.read.stored_values import check_values
 from analysis.read.stores import CURVE_METRICS, StoredRuns, Wanted
@@ -94,8 +95,8 @@ def tidy(stored: StoredRuns, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _with_requests(stored: StoredRuns) -> pd.DataFrame:
     """The params of runs with what was asked of them last: in tags, in older records in params."""
-    asked = stored.tags[stored.tags["key"].isin(schema.REQUESTED)]
-    both = pd.concat([stored.params, asked], ignore_index=True)
+    requested = stored.tags[stored.tags["key"].isin(schema.REQUESTED)]
+    both = pd.concat([stored.params, requested], ignore_index=True)
     return both.drop_duplicates(["run_id", "key"], keep="last", ignore_index=True)
 
 
@@ -194,44 +195,10 @@ def _in_order(curves: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     ]
 
 
-def read_curves(stored: StoredRuns, finite: bool = True) -> pd.DataFrame:
-    """run_id, step and a column a metric, a row a (run, step), sorted by both.
-
-    A point written twice (a resumed run): the newest one counts. What is not finite is left out,
-    or infinite with finite=False. Columns of metrics without any point are left out but for the
-    first two (loss, train_loss).
-    """
-    columns, keys = {}, []
-    step_range = 1 + max(
-        (int(p["step"].max()) for p in stored.metrics.values() if len(p)), default=0
-    )
-    for index, (name, points) in enumerate(stored.metrics.items()):
-        if not len(points) and index > 1:
-            continue
-        value = points["value"].to_numpy()
-        # an infinity stands in MLflow's databases as the largest double
-        sound = np.abs(value) < np.finfo(np.float64).max
-        value = value if finite else np.where(sound, value, np.inf)
-        key = points["run"].to_numpy() * step_range + points["step"].to_numpy()
-        if finite:
-            points, key, value = points[sound], key[sound], value[sound]
-        order = np.lexsort((points["timestamp"].to_numpy(), key))
-        key, value = key[order], value[order]
-        newest = np.append(key[1:] != key[:-1], True)[: len(key)]
-        keys.append(key[newest])
-        columns[name] = pd.Series(value[newest], keys[-1])
-    union = np.sort(np.concatenate([np.empty(0, np.int64), *keys]), kind="stable")
-    union = union[np.append(union[1:] != union[:-1], True)[: len(union)]]
-    run_ids = stored.runs["run_id"].to_numpy(object)
-    frame = {name: column.reindex(union).to_numpy() for name, column in columns.items()}
-    place = {"run_id": run_ids[union // step_range], "step": union % step_range}
-    return pd.DataFrame({**place, **frame})
-
-
 def _probes(stored: StoredRuns, runs: pd.DataFrame, trials: pd.DataFrame) -> list[dict[str, Any]]:
     """A record a probe: batch_size, the params that vary among trials, step_seconds (a tuple)."""
-    own = runs[(runs[schema.KIND] == "probe") & (runs["status"] == "FINISHED")]
-    newest = own.sort_values("end_time").drop_duplicates(schema.TRIAL_ID, keep="last")
+    finished = runs[(runs[schema.KIND] == "probe") & (runs["status"] == "FINISHED")]
+    newest = finished.sort_values("end_time").drop_duplicates(schema.TRIAL_ID, keep="last")
     wide = _wide(stored.params, newest.index).apply(_numbers)
     # pandas copies attrs with every frame that it makes of another: few and plain values only
     names = [n for n in wide if n in trials and n not in (schema.TARGETS, "lr", "seed")]
@@ -256,8 +223,8 @@ def _step_seconds(stored: StoredRuns) -> dict[str, tuple[float, ...]]:
 
 def _wide(long: pd.DataFrame, run_ids: Any) -> pd.DataFrame:
     """run_id, key, value in; a row a run, a column a key out."""
-    own = long[long["run_id"].isin(run_ids)]
-    wide = own.pivot(index="run_id", columns="key", values="value").reindex(list(run_ids))
+    of_runs = long[long["run_id"].isin(run_ids)]
+    wide = of_runs.pivot(index="run_id", columns="key", values="value").reindex(list(run_ids))
     wide.columns.name = None
     return wide
 

@@ -9,11 +9,12 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.groups import OPTIMIZER_PATH, PARAMS, own_name, prefixed
+from analysis.groups import OPTIMIZER_PATH, own_name, prefixed
+from analysis.read.names import their_columns
 from scaling.schema import DIVERGED
 
 NONE = "none"  # the value of a param in groups whose trials do not have it
-# Columns of trials that are no property of the question: identity, results, and how it was run.
+# Columns of trials that do not belong to the question: identity, results, and how it was run.
 _NOT_A_GROUP = {
     "run_id", "trial_id", "study", "sweep", "status", "outcome", "last_step", "batch_size", "lr",
     "seed", "irreducible_loss", "initial_loss", "targets", "seconds", "tail_factor", "device",
@@ -155,8 +156,7 @@ def one_trial_per_seed(
 
 def _named_params(trials: pd.DataFrame) -> str:
     """What group_by and tuned can name, as its project calls it."""
-    theirs = [name for name in trials if str(name).startswith(PARAMS)]
-    names = theirs or set(trials.columns) - _NOT_A_GROUP
+    names = their_columns(trials) or set(trials.columns) - _NOT_A_GROUP
     return ", ".join(sorted({own_name(str(name)) for name in names}))
 
 

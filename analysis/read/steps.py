@@ -9,21 +9,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.groups import PARAMS, own_name
-from analysis.read.curves import check_outcomes
+from analysis.groups import own_name
 from analysis.read.files import read_table
-from analysis.read.names import namespaced, need, our_names, rename
+from analysis.read.names import suggestion
+from analysis.read.tables import left_out_rows, name_columns, repeated_rows, typed
 from analysis.read.trials import group_columns
-from analysis.read.values import (
-    Where,
-    check_thousands,
-    finite,
-    first_row,
-    labels,
-    positive,
-    seeds,
-    whole,
-)
+from analysis.read.values import Where, first_row
 from scaling.schema import CENSORED, DIVERGED, REACHED
 
 STEP_COLUMNS = ("target_loss", "batch_size", "lr", "seed", "steps", "outcome")
@@ -78,98 +69,94 @@ def tidy_steps(
     >>> tidy_steps(pd.DataFrame({"batch_size": [8, 8], "steps": [90, 110]}))["seed"].tolist()
     [0, 1]
     """
-    columns = dict(columns or {})
-    place = Where(where, columns)
-    frame = rename(frame, columns, where)
-    tuned = our_names(tuned, columns, frame.columns)
-    named = our_names(group_by or (), columns, frame.columns)
-    need(frame, ("batch_size", "steps", *(n for n in tuned if n != "lr"), *named), where)
-    check_thousands(frame, ("batch_size", "steps"), place)
-    frame, key_of = namespaced(frame, (*STEP_COLUMNS, *_FURTHER), columns)
-    tuned, groups = ([key_of.get(name, name) for name in names] for names in (tuned, named))
-    frame, said = _known(_typed(frame, place), place)
+    named = name_columns(
+        frame,
+        columns,
+        table=where,
+        documented=(*STEP_COLUMNS, *_FURTHER),
+        needed=("batch_size", "steps"),
+        counts=("batch_size", "steps"),
+        group_by=group_by,
+        tuned=tuned,
+    )
+    frame = _filled_in(named.frame, named.where)
+    lacking = frame[[n for n in ("batch_size", "lr", "target_loss") if n in frame]].isna()
+    lacking["steps"] = frame["steps"].isna() & (frame["outcome"] != DIVERGED)
+    frame = frame[~lacking.any(axis=1)].astype({"batch_size": np.int64})
     if frame.empty:
         raise AnalysisError(f"{where}: no row has a batch_size and steps")
-    others = [name for name in tuned if name in frame]
-    if group_by is None:
-        groups, _ = group_columns(frame, tuned)
-    keys = [*groups, "target_loss", "batch_size", *others]
-    frame = _once(frame, keys, place)
+    groups = group_columns(frame, named.tuned)[0] if group_by is None else named.groups
+    keys = [*groups, "target_loss", "batch_size", *(n for n in named.tuned if n in frame)]
+    frame = _once(frame, keys, named.where)
     if "seed" not in frame:
         frame["seed"] = frame.groupby(keys, dropna=False).cumcount()
     frame["seed"] = frame["seed"].astype(np.int64)
     further = [name for name in _FURTHER if name in frame]
     ordered = list(dict.fromkeys([*keys, "seed", "steps", "outcome", *further]))
     table = frame[ordered].sort_values([*keys, "seed"], ignore_index=True, kind="stable")
-    table.attrs |= {"group_by": groups, "left_out": said, "study": "steps"}
+    table.attrs |= {"group_by": groups, "left_out": left_out_rows(lacking), "study": "steps"}
     return table
 
 
-def _typed(frame: pd.DataFrame, place: Where) -> pd.DataFrame:
-    frame = frame.copy()
-    frame["batch_size"] = whole(frame["batch_size"], "batch_size", place)
-    frame["steps"] = positive(frame["steps"], "steps", place)
-    if "lr" in frame:
-        frame["lr"] = positive(frame["lr"], "lr", place, or_zero=True)
-        if frame["lr"].isna().all():
-            frame = frame.drop(columns="lr")
-    if "target_loss" in frame:
-        frame["target_loss"] = finite(frame["target_loss"], "target_loss", place)
-    else:
+def checked_steps(table: pd.DataFrame, group_by: Sequence[str] = ()) -> pd.DataFrame:
+    """A table of steps under our names, as a notebook has it; nothing is filled in.
+
+    Raises AnalysisError, one line, for what cannot be read so.
+    """
+    for name in ("batch_size", "steps", *group_by):
+        if name not in table:
+            raise AnalysisError(f"column {name} is missing{suggestion(name, table.columns)}")
+    if table.empty:
+        raise AnalysisError("the table is empty; it needs a row for each batch size")
+    where = Where("the table")
+    table = typed(table.reset_index(drop=True), where, ("batch_size", "steps", "outcome"))
+    needed = {"batch_size": table["batch_size"].isna(), "steps": table["steps"].isna()}
+    if "outcome" in table:
+        needed["steps"] &= table["outcome"] != DIVERGED
+    if "target_loss" in table:
+        needed["target_loss"] = table["target_loss"].isna()
+    for name, lacking in needed.items():
+        if lacking.any():
+            raise where.mistake(name, "", first_row(lacking), "every row needs one")
+    table["batch_size"] = table["batch_size"].astype(np.int64)
+    keys = [*group_by, "batch_size", "target_loss", "lr", "seed"]
+    keys = [name for name in keys if name in table]
+    if repeated := repeated_rows(table, keys):
+        first = table.loc[[repeated[0].name]]
+        named = ", ".join(f"{name}={first[name].iloc[0]}" for name in keys)
+        raise AnalysisError(f"two rows for {named}; tell them apart by a column seed or group_by")
+    return table
+
+
+def _filled_in(frame: pd.DataFrame, where: Where) -> pd.DataFrame:
+    """With a target_loss and an outcome in every row; without an lr that is empty throughout."""
+    if "lr" in frame and frame["lr"].isna().all():
+        frame = frame.drop(columns="lr")
+    if "target_loss" not in frame:
         frame["target_loss"] = NO_TARGET
-    for name in _FURTHER:
-        if name in frame:
-            frame[name] = positive(frame[name], name, place)
-    if "outcome" in frame:
-        check_outcomes(frame["outcome"], place)
-        frame["outcome"] = frame["outcome"].fillna(REACHED)
-    else:
-        frame["outcome"] = REACHED
-    if "seed" in frame:
-        if frame["seed"].isna().any():
-            row = first_row(frame["seed"].isna())
-            raise place.mistake("seed", "", row, "give one in every row, or no such column")
-        frame["seed"] = seeds(frame["seed"])
-    rest = {name for name in map(str, frame.columns) if name.startswith(PARAMS)}
-    return pd.DataFrame({n: labels(frame[n]) if n in rest else frame[n] for n in frame})
+    frame["outcome"] = frame["outcome"].fillna(REACHED) if "outcome" in frame else REACHED
+    if "seed" in frame and frame["seed"].isna().any():
+        row = first_row(frame["seed"].isna())
+        raise where.mistake("seed", "", row, "give one in every row, or no such column")
+    return frame
 
 
-def _known(frame: pd.DataFrame, place: Where) -> tuple[pd.DataFrame, list[str]]:
-    """The rows that say something, and sentences about the others."""
-    names = [n for n in ("batch_size", "lr", "target_loss") if n in frame]
-    lacking = frame[names].isna()
-    steps = frame["steps"].isna() & (frame["outcome"] != DIVERGED)
-    dropped = lacking.any(axis=1) | steps
-    said = []
-    if dropped.any():
-        names = [*(n for n in names if lacking[n].any()), *(["steps"] if steps.any() else [])]
-        said.append(
-            f"Rows left out because they lack {', '.join(names)}: {int(dropped.sum())} "
-            f"(the first: row {first_row(dropped)})."
-        )
-    return frame[~dropped].astype({"batch_size": np.int64}), said
-
-
-def _once(frame: pd.DataFrame, keys: Sequence[str], place: Where) -> pd.DataFrame:
+def _once(frame: pd.DataFrame, keys: Sequence[str], where: Where) -> pd.DataFrame:
     """With seeds, a row stands once: identical repetitions go, contradicting ones are an error."""
     if "seed" not in frame:
         return frame.copy()
     identity = [*keys, "seed"]
     kept = frame.drop_duplicates([*identity, "steps", "outcome"])
-    again = kept.duplicated(identity)
-    if again.any():
-        row = first_row(again)
-        group = kept.groupby(identity, dropna=False).ngroup()
-        same = kept[group == group[row]]
-        first = same.index[0]
+    if repeated := repeated_rows(kept, identity):
+        first, second = repeated
         raise AnalysisError(
-            f"{place.table}: rows {first} and {row} contradict each other: {place.column('steps')} "
-            f"is {_said(same.loc[first])} and {_said(same.loc[row])} for the same "
-            f"{', '.join(map(own_name, identity))}; keep one of them, or tell them apart with "
+            f"{where.table}: rows {first.name} and {second.name} contradict each other: "
+            f"{where.column('steps')} is {_steps_words(first)} and {_steps_words(second)} for the "
+            f"same {', '.join(map(own_name, identity))}; keep one of them, or tell them apart with "
             "group_by=[...]"
         )
     return kept.copy()
 
 
-def _said(row: pd.Series) -> str:
+def _steps_words(row: pd.Series) -> str:
     return f"{row['steps']:g}" + (f" ({row['outcome']})" if row["outcome"] == CENSORED else "")

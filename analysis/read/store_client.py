@@ -44,8 +44,10 @@ def search_runs(client: Any, experiment_id: str, text: str | None) -> list[Any]:
                 return runs
     except MlflowException as error:
         if text and error.error_code == "INVALID_PARAMETER_VALUE":
-            said = str(error).splitlines()[0].removeprefix("INVALID_PARAMETER_VALUE: ")
-            raise AnalysisError(f"source.filter={text}: MLflow does not take it ({said})") from None
+            reason = str(error).splitlines()[0].removeprefix("INVALID_PARAMETER_VALUE: ")
+            raise AnalysisError(
+                f"source.filter={text}: MLflow does not take it ({reason})"
+            ) from None
         raise
 
 
@@ -69,20 +71,20 @@ def read_client(study: str, uri: str, wanted: Wanted = OUR_TRIALS) -> StoredRuns
 
 
 def _parents_of(client: Any, runs: list[Any]) -> list[Any]:
-    """Parent runs, and theirs, that a filter left out; one that was deleted for good is none."""
+    """Parent runs, and theirs, that a filter left out. One that was deleted for good is skipped."""
     from mlflow.exceptions import MlflowException
 
     known = {run.info.run_id for run in runs}
-    found: list[Any] = []
-    while missing := {r.data.tags.get(PARENT) for r in [*runs, *found]} - known - {None}:
+    parents: list[Any] = []
+    while missing := {r.data.tags.get(PARENT) for r in [*runs, *parents]} - known - {None}:
         known |= missing
         for run_id in sorted(missing):
             try:
-                found.append(client.get_run(run_id))
+                parents.append(client.get_run(run_id))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
-    return found
+    return parents
 
 
 def _from_entities(client: Any, runs: list[Any], beyond: list[Any], wanted: Wanted) -> StoredRuns:

@@ -75,12 +75,12 @@ def _query(connection: Any, study: str, uri: str, wanted: Wanted) -> StoredRuns:
     columns = "experiment_id, name, lifecycle_stage"
     experiments = frame(columns, "experiments", ("id", "name", "stage"))
     named = (experiments["name"] == study) & (experiments["stage"] == "active")
-    found = experiments.loc[named, "id"]
-    if found.empty:
+    experiment_ids = experiments.loc[named, "id"]
+    if experiment_ids.empty:
         stages = dict(zip(experiments["name"], experiments["stage"], strict=True))
         raise NoExperiment(study, public_uri(uri), stages)
-    bound = {"experiment": int(found.iloc[0])}
-    own = f"runs r ON r.run_uuid = x.run_uuid WHERE r.{active} AND r.experiment_id = :experiment"
+    bound = {"experiment": int(experiment_ids.iloc[0])}
+    joins = f"runs r ON r.run_uuid = x.run_uuid WHERE r.{active} AND r.experiment_id = :experiment"
     text = ("run_id", "key", "value")
     runs = frame(
         "run_uuid, status, end_time",
@@ -90,20 +90,20 @@ def _query(connection: Any, study: str, uri: str, wanted: Wanted) -> StoredRuns:
     )
     if wanted.filter:
         runs = _matching(runs, study, uri, wanted.filter)
-    tags = frame("x.run_uuid, x.key, x.value", f"tags x JOIN {own}", text, **bound)
+    tags = frame("x.run_uuid, x.key, x.value", f"tags x JOIN {joins}", text, **bound)
     code = {run_id: i for i, run_id in enumerate(runs["run_id"])}
     if wanted.only_trials:  # here and not in the query, which would ask for every point
         ours = set(tags.loc[(tags["key"] == schema.KIND) & tags["value"].isin(OURS), "run_id"])
         code = {run_id: i for run_id, i in code.items() if run_id in ours}
     curves = sa.text(
         "SELECT x.run_uuid, x.step, x.timestamp, CASE WHEN x.is_nan THEN 1.7976931348623157e308 "
-        f"ELSE x.value END FROM metrics x JOIN {own} AND x.key = :key AND r.status = 'FINISHED'"
+        f"ELSE x.value END FROM metrics x JOIN {joins} AND x.key = :key AND r.status = 'FINISHED'"
     )
     return StoredRuns(
         runs=runs,
-        params=frame("x.run_uuid, x.key, x.value", f"params x JOIN {own}", text, **bound),
+        params=frame("x.run_uuid, x.key, x.value", f"params x JOIN {joins}", text, **bound),
         tags=tags,
-        latest=frame("x.run_uuid, x.key, x.value", f"latest_metrics x JOIN {own}", text, **bound),
+        latest=frame("x.run_uuid, x.key, x.value", f"latest_metrics x JOIN {joins}", text, **bound),
         metrics={
             # the driver's own rows, which spare a tenth of the time
             key: points_frame(connection.execute(curves, {"key": key, **bound}).cursor, code)

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from scaling import schema
 
-MEND = "restore it, or delete the run"
+FIX = "restore it, or delete the run"
 
 
 def _number(text: str) -> float:
@@ -77,7 +77,7 @@ def check_values(params: pd.DataFrame, tags: pd.DataFrame, study: str) -> None:
                     run_id = values.index[values[name] == text][0]
                     raise AnalysisError(
                         f"study={study}: run {run_id} has the {kind} {name}={shown(text)}; "
-                        f"it must be {allowed}: {MEND}"
+                        f"it must be {allowed}: {FIX}"
                     ) from None
 
 
@@ -90,7 +90,7 @@ def listed(sweeps: Sequence[Mapping[str, str]], key: str) -> list[dict[str, Any]
             content = json.loads(tags[key])
         except ValueError:
             content = None
-        if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
+        if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
             raise wrong_tag(key, tags[key], "a JSON list of mappings")
         return content
     return []

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.groups import PARAMS, own_name
+from analysis.read.names import their_columns
 from analysis.read.selection import splitting
 from scaling import schema
 
@@ -41,47 +42,63 @@ def complete_trials(
     status: FINISHED; targets: none. `trials.attrs["group_by"]`: the columns that tell groups apart
     unless the user names them.
     """
-    said = list(left_out)
     curves, diverged_at, gaps = _cut(curves)
-    said += gaps
-    has_loss = set(curves["run_id"]) | set(diverged_at.index)
-    empty = ~trials["run_id"].isin(has_loss)
-    if empty.any():
-        said.append(f"Trials left out because they have no loss: {int(empty.sum())}.")
-    frame = trials[~empty].sort_values("run_id", kind="stable").copy()
+    frame, empty = _with_losses(trials, curves, diverged_at)
     curves = curves[curves["run_id"].isin(frame["run_id"])]
+    groups, confounded = list(group_by or ()), []
+    if group_by is None:
+        groups, confounded = _groups(frame, tuned)
+    frame["seed"] = _numbered(frame, [n for n in groups if n in frame], tuned)
+    _fill_in(frame, curves, diverged_at)
+    frame = frame.assign(
+        trial_id=frame["run_id"], study=study, sweep="", status="FINISHED", seconds=np.nan,
+        batch_size=frame["batch_size"].astype(np.int64), lr=frame["lr"].astype(float),
+    )  # fmt: skip
+    frame[schema.TARGETS] = [()] * len(frame)
+    frame = frame.sort_values(["batch_size", "lr", "seed", "run_id"], ignore_index=True)
+    sentences = [*left_out, *gaps, *empty, *confounded]
+    frame.attrs |= {"left_out": sentences, "sweeps": [], "group_by": groups}
+    curves = curves.sort_values(["run_id", "step"], ignore_index=True)
+    return frame, curves.assign(step=_whole(curves["step"]))
+
+
+def _with_losses(
+    trials: pd.DataFrame, curves: pd.DataFrame, diverged_at: pd.Series
+) -> tuple[pd.DataFrame, list[str]]:
+    """The trials that have a loss, by run_id, and a sentence about the others."""
+    empty = ~trials["run_id"].isin(set(curves["run_id"]) | set(diverged_at.index))
+    frame = trials[~empty].sort_values("run_id", kind="stable").copy()
+    if not empty.any():
+        return frame, []
+    return frame, [f"Trials left out because they have no loss: {int(empty.sum())}."]
+
+
+def _groups(frame: pd.DataFrame, tuned: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What tells groups apart, and a sentence about columns that follow the batch size."""
+    groups, confounded = group_columns(frame, tuned)
+    if not confounded:
+        return groups, []
+    known = ", ".join(["batch_size", *map(own_name, tuned)])
+    return groups, [
+        f"Besides {known} and seed these differ between trials and "
+        "are not taken for groups, since each of their values stands with one batch size "
+        f"only: {', '.join(map(own_name, confounded))}. Name them in group_by=[...] if they "
+        "matter."
+    ]
+
+
+def _fill_in(frame: pd.DataFrame, curves: pd.DataFrame, diverged_at: pd.Series) -> None:
+    """Sizes, losses, the outcome and the last step of trials that did not record them."""
     for name in ("model_size", "irreducible_loss", "initial_loss"):
         frame[name] = frame[name].astype(float) if name in frame else np.nan
     outcome = frame["outcome"] if "outcome" in frame else pd.Series(None, frame.index, dtype=object)
     diverged = frame["run_id"].isin(diverged_at.index) | (outcome == schema.DIVERGED)
     frame["outcome"] = outcome.astype(object).where(~diverged, schema.DIVERGED)
-    groups, confounded = list(group_by or ()), []
-    if group_by is None:
-        groups, confounded = group_columns(frame, tuned)
-    if confounded:
-        known = ", ".join(["batch_size", *map(own_name, tuned)])
-        said.append(
-            f"Besides {known} and seed these differ between trials and "
-            "are not taken for groups, since each of their values stands with one batch size "
-            f"only: {', '.join(map(own_name, confounded))}. Name them in group_by=[...] if they "
-            "matter."
-        )
-    frame["seed"] = _numbered(frame, [n for n in groups if n in frame], tuned)
-    last = curves.groupby("run_id")["step"].max()
-    frame["last_step"] = frame["run_id"].map(last).fillna(frame["run_id"].map(diverged_at))
+    last = frame["run_id"].map(curves.groupby("run_id")["step"].max())
+    frame["last_step"] = _whole(last.fillna(frame["run_id"].map(diverged_at)))
     start = curves[curves["step"] == 0].groupby("run_id")["loss"].mean()
     known = frame["run_id"].map(start).mean() if len(start) else np.nan
     frame["initial_loss"] = frame["initial_loss"].fillna(frame["run_id"].map(start)).fillna(known)
-    frame = frame.assign(
-        trial_id=frame["run_id"], study=study, sweep="", status="FINISHED", seconds=np.nan,
-        batch_size=frame["batch_size"].astype(np.int64), lr=frame["lr"].astype(float),
-        last_step=_whole(frame["last_step"]),
-    )  # fmt: skip
-    frame[schema.TARGETS] = [()] * len(frame)
-    frame = frame.sort_values(["batch_size", "lr", "seed", "run_id"], ignore_index=True)
-    frame.attrs |= {"left_out": said, "sweeps": [], "group_by": groups}
-    curves = curves.sort_values(["run_id", "step"], ignore_index=True)
-    return frame, curves.assign(step=_whole(curves["step"]))
 
 
 def check_losses(trials: pd.DataFrame, curves: pd.DataFrame, where: str, loss: str) -> None:
@@ -126,13 +143,13 @@ def _cut(curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series, list[str]]:
     last_sound = curves[sound].groupby("run_id")["step"].max()
     broken = curves[np.isinf(curves["loss"])]
     is_gap = broken["step"] < broken["run_id"].map(last_sound).astype(float)
-    said = []
+    sentences = []
     if is_gap.any():
-        said.append(
+        sentences.append(
             f"Losses that are not finite, but have finite ones after them, taken for gaps: "
             f"{int(is_gap.sum())} in {broken.loc[is_gap, 'run_id'].nunique()} runs."
         )
-    return curves[sound], broken[~is_gap].groupby("run_id")["step"].min(), said
+    return curves[sound], broken[~is_gap].groupby("run_id")["step"].min(), sentences
 
 
 def group_columns(frame: pd.DataFrame, tuned: Sequence[str] = ()) -> tuple[list[str], list[str]]:
@@ -141,7 +158,7 @@ def group_columns(frame: pd.DataFrame, tuned: Sequence[str] = ()) -> tuple[list[
     A column of which each value stands with one batch size only is a name, a date, a result, or
     follows from the batch size (its warm-up steps): no group. tuned: columns that are none anyway.
     """
-    theirs = [str(name) for name in frame if str(name).startswith(PARAMS) and name not in tuned]
+    theirs = [name for name in their_columns(frame) if name not in tuned]
     varying = [name for name in theirs if frame[name].map(str).nunique() > 1]
     varying.sort(key=lambda name: name != PARAMS + schema.MODEL_SIZE)
     if frame["batch_size"].nunique() == 1:

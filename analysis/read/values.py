@@ -1,4 +1,4 @@
-"""Cells of somebody's table as numbers, and one line with row and value for those that are none."""
+"""Cells of somebody's table as numbers; one line with row and value for those that are not."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def first_row(wrong: pd.Series) -> Any:
 def numbers(column: pd.Series, name: str, where: Where) -> pd.Series:
     """Float64; missing cells stay NaN, and a written-out nan or inf becomes inf.
 
-    Raises AnalysisError for the first cell that is no number.
+    Raises AnalysisError for the first cell that is not a number.
     """
     if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
         text = column.astype("string").str.strip()
@@ -69,24 +69,31 @@ def finite(column: pd.Series, name: str, where: Where) -> pd.Series:
     return values
 
 
-def positive(column: pd.Series, name: str, where: Where, or_zero: bool = False) -> pd.Series:
-    """As `finite`; AnalysisError for one that is negative (or zero)."""
+def positive(column: pd.Series, name: str, where: Where) -> pd.Series:
+    """As `finite`; AnalysisError for one that is negative or zero."""
     values = finite(column, name, where)
-    wrong = (values < 0) if or_zero else (values <= 0)
-    if wrong.any():
-        row = first_row(wrong)
-        least = "must not be negative" if or_zero else "must be greater than 0"
-        raise where.mistake(name, values[row], row, f"it {least}")
-    return values
+    return _checked(values, values <= 0, name, where, "it must be greater than 0")
+
+
+def not_negative(column: pd.Series, name: str, where: Where) -> pd.Series:
+    """As `finite`; AnalysisError for one that is negative."""
+    values = finite(column, name, where)
+    return _checked(values, values < 0, name, where, "it must not be negative")
 
 
 def whole(column: pd.Series, name: str, where: Where) -> pd.Series:
-    """As `positive`; AnalysisError for one that is no whole number."""
+    """As `positive`; AnalysisError for one that is not a whole number."""
     values = positive(column, name, where)
-    wrong = values.notna() & (values != np.floor(values))
+    fraction = values.notna() & (values != np.floor(values))
+    return _checked(values, fraction, name, where, "it must be a whole number")
+
+
+def _checked(
+    values: pd.Series, wrong: pd.Series, name: str, where: Where, allowed: str
+) -> pd.Series:
     if wrong.any():
         row = first_row(wrong)
-        raise where.mistake(name, values[row], row, "it must be a whole number")
+        raise where.mistake(name, values[row], row, allowed)
     return values
 
 
@@ -96,15 +103,15 @@ def with_grouped_digits(frame: pd.DataFrame) -> dict[str, int]:
     As thousands separators and as decimal points these dots give different numbers. A number of
     four digits without a dot, or a dot that is not before three digits, shows that they are points.
     """
-    found = {}
+    first_rows = {}
     for name in map(str, frame.columns):
         cells = frame[name].dropna().str.strip()
         dotted = cells.str.contains(".", regex=False)
         grouped = cells.str.fullmatch(r"[1-9]\d{0,2}(\.\d{3})+")
         short = (cells[~dotted].str.len() <= 3) | cells[~dotted].str.contains(",", regex=False)
         if dotted.any() and (grouped == dotted).all() and short.all():
-            found[name] = first_row(dotted)
-    return found
+            first_rows[name] = first_row(dotted)
+    return first_rows
 
 
 def check_thousands(frame: pd.DataFrame, names: Sequence[str], where: Where) -> None:

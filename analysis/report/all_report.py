@@ -1,7 +1,7 @@
 """One page of many studies, from the reports that were written of each: what holds, what does not.
 
-Of each report its summary.json (the public contract) and its first figure are read; nothing is
-analysed anew.
+Only each report's summary.json (the public contract) and its first figure are read; nothing is
+analysed again.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ class StudyReport:
 
 def read_report(study: str, folder: Path) -> StudyReport:
     """The report of the study under `folder`; AnalysisError if it cannot be read."""
-    own = folder / file_name(study)
+    of_study = folder / file_name(study)
     try:
-        summary = json.loads((own / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads((of_study / "summary.json").read_text(encoding="utf-8"))
         figures = summary.get("figures") or []
         predicted = [_NOTHING | row for row in summary.get("predictions") or []]
         return StudyReport(
@@ -97,14 +97,14 @@ def read_report(study: str, folder: Path) -> StudyReport:
             answer=list(summary.get("answer") or []),
             verdict=summary.get("verdict") or "",
             predictions=predicted,
-            figure=_figure(own, _main(figures, predicted)) if figures else None,
+            figure=_figure(of_study, _main(figures, predicted)) if figures else None,
             link=os.path.join(file_name(study), "report.html"),
         )
     except FileNotFoundError:
         return StudyReport(study)
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise AnalysisError(
-            f"{own}: is no report that can be read ({error}); write it again with "
+            f"{of_study}: is not a readable report ({error}); write it again with "
             + command("report", f"study={study}")
         ) from None
 
@@ -113,15 +113,15 @@ def _main(figures: list[dict[str, Any]], predicted: list[dict[str, Any]]) -> dic
     """The figure of the first quantity that has one, of all groups if there is such; else the first
     of the report."""
     wanted = [_FIGURES[row["quantity"]] for row in predicted if row["quantity"] in _FIGURES]
-    found = [one for one in figures if wanted and one["name"].startswith(wanted[0])]
-    found.sort(key=lambda one: "of_all" not in one["name"])
-    return (found or figures)[0]
+    shown = [figure for figure in figures if wanted and figure["name"].startswith(wanted[0])]
+    shown.sort(key=lambda figure: "of_all" not in figure["name"])
+    return (shown or figures)[0]
 
 
 def _figure(folder: Path, figure: dict[str, Any]) -> dict[str, Any]:
     name = str(figure["name"])
     if Path(name).name != name:
-        raise ValueError(f"{name} is no name of a figure")
+        raise ValueError(f"{name} is not the name of a figure")
     images = {kind: (folder / "figures" / f"{name}.{kind}").read_bytes() for kind in ("svg", "pdf")}
     return {
         **{key: figure[key] for key in ("name", "title", "caption")},
@@ -137,24 +137,27 @@ def ordered(reports: Sequence[StudyReport]) -> list[StudyReport]:
 
 def all_rows(reports: Sequence[StudyReport]) -> pd.DataFrame:
     """The rows of all tables of predictions, with the study."""
-    rows = [{"study": one.study} | row for one in ordered(reports) for row in one.predictions]
+    rows = [
+        {"study": report.study} | row for report in ordered(reports) for row in report.predictions
+    ]
     return pd.DataFrame(rows, columns=None if rows else ["study"])
 
 
 def all_lines(reports: Sequence[StudyReport]) -> list[str]:
     """For the terminal: a line a study."""
     return [
-        f"{one.study}: {one.verdict or one.held}" + ("" if one.link else f"; {one.command}")
-        for one in ordered(reports)
+        f"{report.study}: {report.verdict or report.held}"
+        + ("" if report.link else f"; {report.command}")
+        for report in ordered(reports)
     ]
 
 
 def lead(reports: Sequence[StudyReport]) -> str:
-    rows = [row for one in reports for row in one.predictions]
-    n_broken = sum(len(one.broken) for one in reports)
-    said = f"{len(rows) - n_broken} of {len(rows)} predictions of {len(reports)} studies hold."
-    absent = [one.study for one in reports if one.link is None]
-    return f"{said} There is no report of {', '.join(absent)}." if absent else said
+    rows = [row for report in reports for row in report.predictions]
+    n_broken = sum(len(report.broken) for report in reports)
+    sentence = f"{len(rows) - n_broken} of {len(rows)} predictions of {len(reports)} studies hold."
+    absent = [report.study for report in reports if report.link is None]
+    return f"{sentence} There is no report of {', '.join(absent)}." if absent else sentence
 
 
 def write_all(studies: Sequence[str], folder: Path, commands: Sequence[str]) -> list[StudyReport]:
@@ -163,7 +166,7 @@ def write_all(studies: Sequence[str], folder: Path, commands: Sequence[str]) -> 
     Raises AnalysisError if a report cannot be read or the page not be written.
     """
     reports = [read_report(study, folder) for study in studies]
-    if all(one.link is None for one in reports):
+    if all(report.link is None for report in reports):
         raise AnalysisError(
             f"all=[{','.join(studies)}]: {folder} has no report of any of them; write them first, "
             + command("report", f"study={studies[0]}")
@@ -173,7 +176,7 @@ def write_all(studies: Sequence[str], folder: Path, commands: Sequence[str]) -> 
     content = page.render(
         reports=ordered(reports),
         lead=lead(reports),
-        sound=all(one.sound for one in reports),
+        sound=all(report.sound for report in reports),
         table=data_uri(table, MIME["csv"]),
         commands=commands,
     )

@@ -54,7 +54,7 @@ class Option:
 
 @dataclass
 class Answer:
-    """What there is to say about one target of one group."""
+    """The answer for one target of one group."""
 
     group: str
     target: str
@@ -67,7 +67,7 @@ class Answer:
 
 def answers(result: StudyResult) -> list[Answer]:
     """An answer for each group and target: a group's headline first, then its hardest target."""
-    found = []
+    entries = []
     for group in result.groups:
         trials = select(result.trials, group)
         first = result.headline(group)
@@ -78,7 +78,7 @@ def answers(result: StudyResult) -> list[Answer]:
             rows = select(result.frames["recommendations"], where)
             sizes = select(result.frontier, where)["batch_size"]
             clock = select(result.frames["batch_size_choices"], where)
-            found.append(
+            entries.append(
                 Answer(
                     group=group_label(group),
                     target=rounded(fit.target_loss),
@@ -89,12 +89,12 @@ def answers(result: StudyResult) -> list[Answer]:
                     options=[option_of(row, fit, sizes, clock) for row in rows.to_dict("records")],
                 )
             )
-    return found
+    return entries
 
 
-def harder_words(found: list[Answer]) -> str:
+def harder_words(entries: list[Answer]) -> str:
     """ "not identified at the harder target 0.1", of the answers of one group."""
-    harder = [a.target for a in found if a.fit.target_loss < found[0].fit.target_loss]
+    harder = [a.target for a in entries if a.fit.target_loss < entries[0].fit.target_loss]
     if not harder:
         return ""
     return f"not identified at the harder target{'s' * (len(harder) > 1)} {listed(harder)}"
@@ -147,14 +147,14 @@ def overview_lead(result: StudyResult) -> str:
     targets = {row["target"] for row in rows}
     of = goal(targets.pop(), result) if len(targets) == 1 else "its own target"
     start = f"To reach {of}, the critical batch size is "
-    said = listed([f"{row['critical']} for {row['label']}" for row in known[:_MOST_NAMED]])
+    values = listed([f"{row['critical']} for {row['label']}" for row in known[:_MOST_NAMED]])
     if len(known) > _MOST_NAMED:
-        said += f" (and so on: the table has all {len(rows)})"
+        values += f" (and so on: the table has all {len(rows)})"
     unknown = [row["label"] for row in rows if row not in known]
     if not known:
         return f"{start}not known for any of the {len(rows)} groups."
     rest = listed(unknown) if len(unknown) <= _MOST_NAMED else f"{len(unknown)} other groups"
-    return f"{start}{said}{f'; it is not known for {rest}' if unknown else ''}."
+    return f"{start}{values}{f'; it is not known for {rest}' if unknown else ''}."
 
 
 def best_lr_words(frontier: pd.DataFrame) -> str:
@@ -163,10 +163,10 @@ def best_lr_words(frontier: pd.DataFrame) -> str:
     if points.empty:
         return "not known"
     ends = points.iloc[[0, -1] if len(points) > 1 else [0]]
-    said = [
+    words = [
         f"{rounded(lr)} at {size_words(size)}" for lr, size in ends[["lr", "batch_size"]].to_numpy()
     ]
-    return ", ".join(said)
+    return ", ".join(words)
 
 
 def _with_interval(fit: FitResult, name: str) -> str:
@@ -184,20 +184,20 @@ def goal(target: str, result: StudyResult) -> str:
 def answer_lines(result: StudyResult) -> list[str]:
     """Lines for a terminal, what the report's head says: the critical batch size and the named
     batch sizes of the headline's target, or a line a group."""
-    found = answers(result)
+    entries = answers(result)
     if result.is_about_losses:
         return [outcome_lead(result)]
-    if not found:
+    if not entries:
         return ["no target was reached often enough to say anything"]
-    first = found[0]
-    if len({answer.group for answer in found}) > 1:
+    first = entries[0]
+    if len({answer.group for answer in entries}) > 1:
         return twice_lines(result, result.frames) + [
             f"{row['label']}: critical batch size {row['critical']} for "
             f"{goal(row['target'], result)}"
             for row in overview(result)
         ]
     critical = f"critical batch size for {first.goal}: {first.critical}"
-    harder = harder_words(found)
+    harder = harder_words(entries)
     critical += f" ({harder})" if harder else ""
     if not first.options:
         return [critical, not_identified(first.fit)]

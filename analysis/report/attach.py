@@ -107,9 +107,9 @@ def grid_values(result: StudyResult) -> dict[str, str]:
     for name in dict.fromkeys(["batch_size", "lr", "seed", *result.group_by]):
         if name in result.trials:
             known = sorted(result.trials[name].dropna().unique(), key=_number_first)
-            shown = [f"{one:g}" if isinstance(one, float) else str(one) for one in known]
-            more = f", .. {len(shown)} in all" if len(shown) > MOST_VALUES else ""
-            values[schema.GRID_PARAM + name] = ", ".join(shown[:MOST_VALUES]) + more
+            shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in known]
+            rest = f", .. {len(shown)} in all" if len(shown) > MOST_VALUES else ""
+            values[schema.GRID_PARAM + name] = ", ".join(shown[:MOST_VALUES]) + rest
     return values
 
 
@@ -121,8 +121,8 @@ def _number_first(value: Any) -> tuple[bool, float, str]:
 def _log_fits(client: Any, run_id: str, result: StudyResult) -> None:
     """The sweep's run can be sorted and compared by what came out, and by what it was asked.
 
-    A param cannot be written anew: a study that grew keeps its first grid there, and has the whole
-    one in the tag GRID.
+    A param cannot be overwritten: a study that grew keeps its first grid there, and its whole grid
+    in the tag GRID.
     """
     from mlflow.entities import Metric, Param, RunTag
 
@@ -144,7 +144,7 @@ def _log_fits(client: Any, run_id: str, result: StudyResult) -> None:
 def _log_frontiers(client: Any, experiment: str, parent: str, result: StudyResult) -> None:
     """A run a group and target, with the batch size as step: MLflow draws them as lines.
 
-    A metric cannot be written anew, so a run whose points changed is deleted and made again.
+    A metric cannot be overwritten, so a run whose points changed is deleted and created again.
     """
     known = {}
     for run in client.search_runs([experiment], f"tags.{schema.KIND} = 'report'"):
@@ -154,9 +154,9 @@ def _log_frontiers(client: Any, experiment: str, parent: str, result: StudyResul
             client.delete_run(run.info.run_id)
     wanted = {}
     for group in result.groups:
-        own = select(result.frontier, group)
-        for target in sorted(own["target_loss"].unique())[:MOST_FRONTIERS]:
-            points = frontier_points(own[own["target_loss"] == target])
+        frontier = select(result.frontier, group)
+        for target in sorted(frontier["target_loss"].unique())[:MOST_FRONTIERS]:
+            points = frontier_points(frontier[frontier["target_loss"] == target])
             label = group_label(group)
             name = ", ".join(part for part in (label, f"loss {rounded(target)}") if part)
             text = json.dumps([parent, name, points])

@@ -149,8 +149,12 @@ def _reference(base: str, entry: Entry, entries: Sequence[Entry]) -> FitResult |
     if entry.study == base:
         return None
     target = target_label(entry.fit.target_loss)
-    own = [e for e in entries if e.study == base and target_label(e.fit.target_loss) == target]
-    same = [e for e in own if e.place == entry.place] or (own if len(own) == 1 else [])
+    at_target = [
+        e for e in entries if e.study == base and target_label(e.fit.target_loss) == target
+    ]
+    same = [e for e in at_target if e.place == entry.place] or (
+        at_target if len(at_target) == 1 else []
+    )
     return same[0].fit if same else None
 
 

@@ -70,11 +70,11 @@ def comparison_summary(comparison: Comparison) -> dict[str, Any]:
 
 def comparison_lead(comparison: Comparison) -> list[str]:
     """Plain sentences: the question, and the ratios of the hardest common target."""
-    asked = questions(comparison.differing)
-    said = []
-    if len(asked) == 1:
-        values = listed(comparison.differing[asked[0]])
-        said.append(f"The studies differ in {asked[0]}: {values}.")
+    params = questions(comparison.differing)
+    sentences = []
+    if len(params) == 1:
+        values = listed(comparison.differing[params[0]])
+        sentences.append(f"The studies differ in {params[0]}: {values}.")
     ratios = comparison.ratios
     hardest = ratios[ratios["target_loss"] == ratios["target_loss"].min()]
     for (study, group), rows in list(hardest.groupby(["study", "group"], sort=False))[:_MOST_SAID]:
@@ -83,8 +83,10 @@ def comparison_lead(comparison: Comparison) -> list[str]:
         ]
         where = f" ({group})" if group else ""
         target, of = rounded(rows["target_loss"].iloc[0]), rows["of"].iloc[0]
-        said.append(f"At target loss {target}, {study}{where} against {of}: {', '.join(times)}.")
-    return said or ["No ratio can be given; the table has what is known of each study."]
+        sentences.append(
+            f"At target loss {target}, {study}{where} against {of}: {', '.join(times)}."
+        )
+    return sentences or ["No ratio can be given; the table has what is known of each study."]
 
 
 def draw_comparison(comparison: Comparison) -> Iterator[Drawing]:
@@ -123,15 +125,18 @@ def draw_comparison(comparison: Comparison) -> Iterator[Drawing]:
 def _by_target(comparison: Comparison) -> dict[str, list[Entry]]:
     """The entries of each figure: of a common target, hardest first; else the hardest of each."""
     ordered = sorted(comparison.entries, key=lambda entry: entry.fit.target_loss)
-    found: dict[str, list[Entry]] = {}
+    of_target: dict[str, list[Entry]] = {}
     if comparison.common_targets:
         for entry in ordered:
-            found.setdefault(target_label(entry.fit.target_loss), []).append(entry)
+            of_target.setdefault(target_label(entry.fit.target_loss), []).append(entry)
     else:
         hardest = {entry.name: entry for entry in reversed(ordered)}
-        found[""] = list(hardest.values())
+        of_target[""] = list(hardest.values())
     order = {name: i for i, name in enumerate(comparison.studies)}
-    return {label: sorted(own, key=lambda e: order[e.study]) for label, own in found.items()}
+    return {
+        label: sorted(of_label, key=lambda e: order[e.study])
+        for label, of_label in of_target.items()
+    }
 
 
 def latex_table(comparison: Comparison) -> str:
@@ -180,13 +185,13 @@ def _ordered(comparison: Comparison) -> list[Entry]:
 
 def _ratio_of(comparison: Comparison, entry: Entry) -> dict[Any, Any] | None:
     ratios = comparison.ratios
-    own = ratios[
+    rows = ratios[
         (ratios["quantity"] == "critical_batch_size")
         & (ratios["study"] == entry.study)
         & (ratios["group"] == entry.group)
         & (ratios["target_loss"] == entry.fit.target_loss)
     ]
-    return own.iloc[0].to_dict() if len(own) else None
+    return rows.iloc[0].to_dict() if len(rows) else None
 
 
 def _ratio_words(row: dict[Any, Any]) -> str:

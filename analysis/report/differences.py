@@ -10,12 +10,13 @@ import numpy as np
 from analysis.groups import listed, own_name
 from analysis.read.selection import question_params
 from analysis.result import StudyResult
+from analysis.topics.tuning import tuning_budget
 from analysis.words import span_words
 
 
 def differing_params(results: Sequence[StudyResult]) -> dict[str, list[str]]:
     """Params that are one value in each study and not the same in all; "none" where not given."""
-    found = {}
+    differing = {}
     frames = [result.trials for result in results]
     for name in dict.fromkeys(name for frame in frames for name in question_params(frame)):
         values = [
@@ -23,8 +24,8 @@ def differing_params(results: Sequence[StudyResult]) -> dict[str, list[str]]:
             for frame in frames
         ]
         if all(len(of) == 1 for of in values) and len({of[0] for of in values}) > 1:
-            found[own_name(name)] = [of[0] for of in values]
-    return found
+            differing[own_name(name)] = [of[0] for of in values]
+    return differing
 
 
 def questions(differing: dict[str, list[str]]) -> list[str]:
@@ -33,13 +34,13 @@ def questions(differing: dict[str, list[str]]) -> list[str]:
     `optimizer.momentum` belongs to `optimizer.name`, and `model_size` to the task or model.
     """
     named = {name.rsplit(".", 1)[0] for name in differing if name.endswith(".name")}
-    own = [
+    independent = [
         name
         for name in differing
         if name.endswith(".name") or name.rsplit(".", 1)[0] not in named or "." not in name
     ]
-    derived = any(name.startswith(("model.", "task.")) for name in own)
-    return [name for name in own if not (name == "model_size" and derived)]
+    derived = any(name.startswith(("model.", "task.")) for name in independent)
+    return [name for name in independent if not (name == "model_size" and derived)]
 
 
 def comparison_caveats(
@@ -52,20 +53,20 @@ def comparison_caveats(
 
     open_ends: names of what has no critical batch size; common: whether targets are shared.
     """
-    found = []
-    asked = questions(differing)
-    if len(asked) > 1:
-        said = listed([f"{name} ({', '.join(differing[name])})" for name in asked])
-        found.append(
-            f"The studies differ in {len(asked)} params, so what sets them apart cannot be put "
-            f"down to one of them: {said}."
+    sentences = []
+    params = questions(differing)
+    if len(params) > 1:
+        values = listed([f"{name} ({', '.join(differing[name])})" for name in params])
+        sentences.append(
+            f"The studies differ in {len(params)} params, so what sets them apart cannot be put "
+            f"down to one of them: {values}."
         )
     if not common:
-        found.append(
+        sentences.append(
             "The studies have no target in common, so each stands at its own and no ratios are "
             "given; targets=[...] sets the same ones for all."
         )
-    spent = {result.study: result.frames["tuning_budget"] for result in results}
+    spent = {result.study: tuning_budget(result) for result in results}
     for column, what in (("n_lrs", "learning rates"), ("n_seeds", "seeds")):
         spans = {
             study: span_words(of[column].min(), of[column].max())
@@ -73,14 +74,14 @@ def comparison_caveats(
             if len(of)
         }
         if len(set(spans.values())) > 1:
-            said = ", ".join(f"{study} {span}" for study, span in spans.items())
-            found.append(f"The studies were not tuned equally; {what} a batch size: {said}.")
+            values = ", ".join(f"{study} {span}" for study, span in spans.items())
+            sentences.append(f"The studies were not tuned equally; {what} a batch size: {values}.")
     if open_ends:
-        found.append(
+        sentences.append(
             "The critical batch size is not identified, so there is no ratio of it, for "
             f"{listed(list(dict.fromkeys(open_ends)))}."
         )
-    return found
+    return sentences
 
 
 def value_text(value: Any) -> str:

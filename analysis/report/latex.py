@@ -27,10 +27,10 @@ _SPECIAL = {
 
 def latex_tables(result: StudyResult) -> dict[str, str]:
     """Name -> LaTeX of the fits, the frontier and the recommendations of a study."""
-    found = {"fits": _fits(result), "frontier": _frontier(result)}
+    tables = {"fits": _fits(result), "frontier": _frontier(result)}
     if len(result.frames["recommendations"]):
-        found["recommendations"] = _recommendations(result)
-    return found
+        tables["recommendations"] = _recommendations(result)
+    return tables
 
 
 def escape(text: str) -> str:

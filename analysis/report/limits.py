@@ -1,4 +1,4 @@
-"""Where the tidy results end, for the trials of a study: sentences that its own params call for."""
+"""Which results of theory do not hold for the trials of a study, in sentences."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def limits(result: Study) -> list[str]:
     trials = result.trials
     if "task.name" not in trials:
         return []
-    found = [_sampling(trials), _interpolation(trials), _instability(result), _epochs(trials)]
-    return [sentence for sentence in found if sentence]
+    sentences = [_sampling(trials), _interpolation(trials), _instability(result), _epochs(trials)]
+    return [sentence for sentence in sentences if sentence]
 
 
 def _sampling(trials: pd.DataFrame) -> str:
     if "task.sampling" not in trials:
         return ""
-    own = trials[trials["task.sampling"] == "without_replacement"]
-    if own.empty:
+    fixed = trials[trials["task.sampling"] == "without_replacement"]
+    if fixed.empty:
         return ""
-    shares = own["batch_size"] / examples_in_data(own)
+    shares = fixed["batch_size"] / examples_in_data(fixed)
     if shares.max() < _FEW_OF_MANY:
         return ""
     of = f", up to {100 * shares.max():.0f} % of them here" if shares.notna().any() else ""

@@ -34,19 +34,19 @@ class Shown:
 
 def environment() -> jinja2.Environment:
     """Of the templates; Jinja2 escapes every text that comes from a study."""
-    found = jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.PackageLoader("analysis", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.globals |= {
+    templates.globals |= {
         name: getattr(words, name) for name in ("rounded", "size_words", "between", "difference")
     }
-    found.globals["known"] = pd.notna
-    found.globals |= {"most_rows": MOST_ROWS, "versions": _versions(), "slug": file_name}
-    return found
+    templates.globals["known"] = pd.notna
+    templates.globals |= {"most_rows": MOST_ROWS, "versions": _versions(), "slug": file_name}
+    return templates
 
 
 def show(drawing: Drawing, images: Mapping[str, bytes]) -> Shown:
@@ -89,10 +89,10 @@ def fold(shown: Sequence[Shown]) -> list[Shown]:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:  # our own, in a source tree that is not installed
             continue
-    return found
+    return versions

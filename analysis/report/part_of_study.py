@@ -22,13 +22,13 @@ def chosen(trials: pd.DataFrame, where: Mapping[str, Any] | None) -> NDArray[np.
 
     None: trials that do not have the param.
     """
-    found = np.ones(len(trials), dtype=bool)
+    keep = np.ones(len(trials), dtype=bool)
     for param, wanted in (where or {}).items():
         values = wanted if isinstance(wanted, list) else [wanted]
         allowed = [_plain(current_name(param, value)) for value in values]
         known = trials[param].map(_plain) if param in trials else pd.Series(NONE, trials.index)
-        found &= known.isin(allowed).to_numpy()
-    return found
+        keep &= known.isin(allowed).to_numpy()
+    return keep
 
 
 def restricted(

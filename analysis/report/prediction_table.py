@@ -62,11 +62,11 @@ class Block:
 
 def blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     """Rows of predictions.check_predictions, in their order, those of one prediction together."""
-    found: dict[tuple[str, str, str, str], list[Line]] = {}
+    lines_of: dict[tuple[str, str, str, str], list[Line]] = {}
     for row in rows:
         key = (row["says"], row["source"] or "", row["note"] or "", row["quantity"] or "")
-        found.setdefault(key, []).append(_line(row))
-    return [Block(*key, lines=lines) for key, lines in found.items()]
+        lines_of.setdefault(key, []).append(_line(row))
+    return [Block(*key, lines=lines) for key, lines in lines_of.items()]
 
 
 def _line(row: Mapping[str, Any]) -> Line:

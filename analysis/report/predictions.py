@@ -66,7 +66,7 @@ def check_predictions(
     tolerance: absolute, in the measured unit; allowed: as the study states it. holds: HOLDS, FAILS,
     or NOT_MEASURED where there is no such trial or value; reason: why it does not hold.
     """
-    rows = [row for one in predictions for row in _check(result, one)]
+    rows = [row for prediction in predictions for row in _check(result, prediction)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     order = table["holds"].map({FAILS: 0, NOT_MEASURED: 1, HOLDS: 2})
     return table.iloc[np.argsort(order.to_numpy(), kind="stable")].reset_index(drop=True)
@@ -102,8 +102,8 @@ def verdict(table: pd.DataFrame) -> Verdict | None:
 def _check(result: StudyResult, prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = _of_quantity if "quantity" in prediction else _of_metric
     keys = ("says", "source", "note", "metric", "at", "quantity")
-    said = {key: str(prediction.get(key, "")) for key in keys}
-    return [said | row for row in rows(result, prediction)]
+    stated = {key: str(prediction.get(key, "")) for key in keys}
+    return [stated | row for row in rows(result, prediction)]
 
 
 def _of_metric(result: StudyResult, prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -124,26 +124,26 @@ def _of_quantity(result: StudyResult, prediction: Mapping[str, Any]) -> list[dic
     n = len(part.trials)
     name = prediction["quantity"]
     if not n:
-        found = [Finding("", None, reason="the study has no such trial")]
+        findings = [Finding("", None, reason="the study has no such trial")]
     elif name not in QUANTITIES:
-        found = [Finding("", None, reason="this version knows no such quantity")]
+        findings = [Finding("", None, reason="this version knows no such quantity")]
     else:
         try:
-            found = QUANTITIES[name](part, frames)
+            findings = QUANTITIES[name](part, frames)
         except AnalysisError as error:
-            found = [Finding("", None, reason=str(error))]
-    found = found or [Finding("", None, reason="these trials do not have it")]
-    return [_row(prediction, one, n) for one in found]
+            findings = [Finding("", None, reason=str(error))]
+    findings = findings or [Finding("", None, reason="these trials do not have it")]
+    return [_row(prediction, finding, n) for finding in findings]
 
 
-def _row(prediction: Mapping[str, Any], found: Finding, n: int) -> dict[str, Any]:
+def _row(prediction: Mapping[str, Any], finding: Finding, n: int) -> dict[str, Any]:
     """One line of the table; excess: how far the value is beyond what is allowed, if positive."""
     relation = next(kind for kind in schema.PREDICTED if kind in prediction)
     wanted = prediction[relation]
-    predicted = found.predicted if wanted == schema.THEORY else float(wanted)
-    tolerance, allowed = _tolerance(prediction, predicted, found.standard_error)
-    excess, reason = np.nan, found.reason
-    if found.value is None or not np.isfinite(found.value):
+    predicted = finding.predicted if wanted == schema.THEORY else float(wanted)
+    tolerance, allowed = _tolerance(prediction, predicted, finding.standard_error)
+    excess, reason = np.nan, finding.reason
+    if finding.value is None or not np.isfinite(finding.value):
         reason = reason or "no value was found"
     elif predicted is None:
         reason = "no theory is known for it"
@@ -151,22 +151,22 @@ def _row(prediction: Mapping[str, Any], found: Finding, n: int) -> dict[str, Any
         reason = "its standard error is not known"
     else:
         beyond = {
-            "equals": abs(found.value - predicted) - tolerance,
-            "at_most": found.value - predicted + tolerance,
-            "at_least": predicted - found.value + tolerance,
+            "equals": abs(finding.value - predicted) - tolerance,
+            "at_most": finding.value - predicted + tolerance,
+            "at_least": predicted - finding.value + tolerance,
         }
         excess = beyond[relation]
-        reason = "" if excess <= 0 else _reason(found, predicted, relation)
+        reason = "" if excess <= 0 else _reason(finding, predicted, relation)
     return {
-        "what": found.what,
+        "what": finding.what,
         "relation": relation,
         "predicted": np.nan if predicted is None else predicted,
         "tolerance": np.nan if tolerance is None or not allowed else tolerance,
         "allowed": allowed,
-        "measured": np.nan if found.value is None else found.value,
-        "standard_error": np.nan if found.standard_error is None else found.standard_error,
-        "low": np.nan if found.low is None else found.low,
-        "high": np.nan if found.high is None else found.high,
+        "measured": np.nan if finding.value is None else finding.value,
+        "standard_error": np.nan if finding.standard_error is None else finding.standard_error,
+        "low": np.nan if finding.low is None else finding.low,
+        "high": np.nan if finding.high is None else finding.high,
         "n": n,
         "holds": NOT_MEASURED if np.isnan(excess) else HOLDS if excess <= 0 else FAILS,
         "reason": reason,
@@ -193,12 +193,12 @@ def _tolerance(
     return 0.0, ""
 
 
-def _reason(found: Finding, predicted: float, relation: str) -> str:
+def _reason(finding: Finding, predicted: float, relation: str) -> str:
     """By how much, in the unit that tells whether it matters."""
-    gap = (found.value or 0.0) - predicted
+    gap = (finding.value or 0.0) - predicted
     side = "above" if gap > 0 else "below"
-    if found.standard_error:
-        off = f"{abs(gap) / found.standard_error:.2g} standard errors"
+    if finding.standard_error:
+        off = f"{abs(gap) / finding.standard_error:.2g} standard errors"
     else:
         off = f"{abs(gap):.2g}" + (f" ({100 * abs(gap / predicted):.2g} %)" if predicted else "")
     right = {"equals": False, "at_most": gap <= 0, "at_least": gap >= 0}[relation]
@@ -217,5 +217,5 @@ def _values(
     if at not in schema.AT:
         points = points[points["step"] == at]
     by_run = points.sort_values("step").groupby("run_id")[metric]
-    found = {"greatest": by_run.max, "least": by_run.min}.get(at, by_run.last)()
-    return found.reindex(trials.loc[which, "run_id"]).to_numpy(float)
+    values = {"greatest": by_run.max, "least": by_run.min}.get(at, by_run.last)()
+    return values.reindex(trials.loc[which, "run_id"]).to_numpy(float)

@@ -37,22 +37,22 @@ def compare_published(
     last = curves.sort_values("step").groupby("run_id").last()
     rows = []
     for claim in published:
-        own = np.ones(len(trials), dtype=bool)
+        keep = np.ones(len(trials), dtype=bool)
         for param, value in claim["where"].items():
-            own &= (trials[param] == value).to_numpy() if param in trials else False
-        values = last.reindex(trials.loc[own, "run_id"])
-        found = values[claim["metric"]].dropna() if claim["metric"] in values else pd.Series()
+            keep &= (trials[param] == value).to_numpy() if param in trials else False
+        values = last.reindex(trials.loc[keep, "run_id"])
+        measured = values[claim["metric"]].dropna() if claim["metric"] in values else pd.Series()
         rows.append(
             {
                 "trials": group_label(claim["where"]),
                 "metric": claim["metric"],
                 "published": float(claim["value"]),
                 "source": str(claim.get("source", "")),
-                "measured": float(found.mean()) if len(found) else np.nan,
-                "least": float(found.min()) if len(found) else np.nan,
-                "most": float(found.max()) if len(found) else np.nan,
-                "n": len(found),
-                "off_by": float(found.mean() - claim["value"]) if len(found) else np.nan,
+                "measured": float(measured.mean()) if len(measured) else np.nan,
+                "least": float(measured.min()) if len(measured) else np.nan,
+                "most": float(measured.max()) if len(measured) else np.nan,
+                "n": len(measured),
+                "off_by": float(measured.mean() - claim["value"]) if len(measured) else np.nan,
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -20,16 +20,16 @@ def examples_in_data(trials: pd.DataFrame) -> pd.Series:
     that nothing used, so it counts only if the data drawn with it have the recorded initial loss.
     """
     unknown = pd.Series(np.nan, trials.index)
-    found = trials.get(TRAIN_EXAMPLES, unknown).astype(float)
-    found = found.fillna(trials.get("train_images", unknown).astype(float))
+    n_examples = trials.get(TRAIN_EXAMPLES, unknown).astype(float)
+    n_examples = n_examples.fillna(trials.get("train_images", unknown).astype(float))
     if "task.labels" in trials:
-        found = found.fillna(trials["task.labels"].map(_length))
+        n_examples = n_examples.fillna(trials["task.labels"].map(_length))
     if "task.data_examples" not in trials:
-        return found
+        return n_examples
     used = trials["task.data_examples"].astype(float)
     if "task.labels" in trials:
         used = used.where(trials["task.labels"].isna())
-    return found.fillna(used.where(~were_given(trials)))
+    return n_examples.fillna(used.where(~were_given(trials)))
 
 
 def _length(text: Any) -> float:

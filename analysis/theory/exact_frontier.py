@@ -135,12 +135,12 @@ def continuous_lr_frontier(
         lrs = np.exp(np.concatenate(grids))
         steps = race.run(sizes[pair], lrs, targets[pair, None], pair)[:, 0]
         for i, grid in enumerate(grids):
-            own = steps[pair == i]
-            found = _least(own, grid)
-            if not found[0] >= best[i, 0]:  # also the first one
-                best[i] = found
+            of_pair = steps[pair == i]
+            least = _least(of_pair, grid)
+            if not least[0] >= best[i, 0]:  # also the first one
+                best[i] = least
             centre = top[i] if np.isnan(best[i, 1]) else best[i, 1]
-            grids[i] = _next_grid(grid, own, centre, number)
+            grids[i] = _next_grid(grid, of_pair, centre, number)
     rows = [
         (target, size, "continuous_lr", best[i, 0], float(np.exp(best[i, 1])))
         for i, (target, size) in enumerate(pairs)
@@ -161,13 +161,13 @@ class _Race:
         """Steps [C, K] of contenders to their targets [C, K]; races [C]: who runs against whom.
 
         A contender is read at a target when it has gone on to tail_factor times its first touch. A
-        race ends at tail_factor times the least steps read at its last target: whoever has not been
+        race ends at tail_factor times the least steps read at its last target: one not
         read by then touches later than that. Each alone in its race: all steps.
         """
         order = np.argsort(-targets, axis=1, kind="stable")
         goals = np.take_along_axis(targets, order, axis=1)
         start, steps = self.problem.initial_risk, self.evaluated
-        found = np.where(goals >= start, 0.0, np.nan)
+        reached_at = np.where(goals >= start, 0.0, np.nan)
         unread, windows = goals < start, np.full(goals.shape, np.inf)
         race_of = np.unique(races, return_inverse=True)[1]
         ends = np.full(race_of.max() + 1, np.inf)
@@ -187,17 +187,17 @@ class _Race:
             whole = unread[alive] & sound[:, None] & (windows[alive] <= last_step)
             for k in np.flatnonzero(whole.any(axis=0)):
                 who = alive[whole[:, k]]
-                found[who, k] = self._read(risks[: n + 1, who], goals[who, k])
+                reached_at[who, k] = self._read(risks[: n + 1, who], goals[who, k])
                 unread[who, k] = False
             finished = alive[whole[:, -1]]
-            np.fmin.at(ends, race_of[finished], self.tail_factor * found[finished, -1])
+            np.fmin.at(ends, race_of[finished], self.tail_factor * reached_at[finished, -1])
             keep = sound & unread[alive, -1] & (ends[race_of[alive]] > steps[n])
             alive, risk = alive[keep], risk[keep]
             moving.keep(keep)
             if not len(alive):
                 break
-        crossings = np.empty_like(found)
-        np.put_along_axis(crossings, order, found, axis=1)
+        crossings = np.empty_like(reached_at)
+        np.put_along_axis(crossings, order, reached_at, axis=1)
         return crossings
 
     def _read(self, risks: Floats, goals: Floats) -> Floats:

@@ -89,7 +89,7 @@ class Finite:
 
 
 def theory_of(trials: pd.DataFrame) -> Theory | None:
-    """The theory that is exact for all trials of one group; None where there is none.
+    """The theory that is exact for all trials of one group; None if no theory is.
 
     Exact: constant schedule, no weight decay, one value of every param of the task, and either
     linear_regression under sgd, momentum or preconditioned (one value of its numbers), or
@@ -178,7 +178,7 @@ def _streaming(trials: pd.DataFrame, optimizer: str) -> Streaming | None:
     numbers_of = _fixed(trials, [f"optimizer.{name}" for name in _EXACT[optimizer]])
     if values is None or numbers_of is None:
         return None
-    own = [float(value) for value in numbers_of.values()]
+    parameters = [float(value) for value in numbers_of.values()]
     dimension, *numbers = values.values()
     if not (trials["model_size"] == int(dimension)).all():  # not one that this code trained
         return None
@@ -186,8 +186,8 @@ def _streaming(trials: pd.DataFrame, optimizer: str) -> Streaming | None:
     if not _starts_at(trials, problem.initial_risk):
         return None
     if optimizer == "preconditioned":
-        return Streaming(problem.preconditioned(*own))
-    return Streaming(problem, *own)
+        return Streaming(problem.preconditioned(*parameters))
+    return Streaming(problem, *parameters)
 
 
 def _finite(trials: pd.DataFrame) -> Finite | None:
@@ -211,14 +211,14 @@ def _finite(trials: pd.DataFrame) -> Finite | None:
 
 def were_given(trials: pd.DataFrame) -> pd.Series:
     """Where the data of finite regression cannot be those that its settings draw: these have
-    another initial loss than was recorded, so data were given that the store lacks."""
+    another initial loss than was recorded, so the store does not have the data that were given."""
     names = [f"task.{name}" for name in _FINITE]
     given = pd.Series(False, trials.index)
     if not {*names, "initial_loss", "irreducible_loss"} <= set(trials):
         return given
     rows = trials.dropna(subset=names)
-    for _, own in rows.groupby([*names, "initial_loss"], sort=False):
-        given[own.index] = _finite(own) is None
+    for _, alike in rows.groupby([*names, "initial_loss"], sort=False):
+        given[alike.index] = _finite(alike) is None
     return given
 
 

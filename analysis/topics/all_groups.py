@@ -22,9 +22,9 @@ def drawings(part: Part) -> Iterator[Drawing]:
     for group in part.groups:
         fit = part.study.headline(group)
         if fit is not None:
-            own = select(steps, group | {"target_loss": fit.target_loss})
-            series.append((group_label(group), own, fit))
-    if not any(own["steps"].notna().any() for _, own, _ in series):
+            rows = select(steps, group | {"target_loss": fit.target_loss})
+            series.append((group_label(group), rows, fit))
+    if not any(rows["steps"].notna().any() for _, rows, _ in series):
         return
     targets = {fit.target_loss for _, _, fit in series}
     to = f"target {targets.pop():.3g}" if len(targets) == 1 else "each group's own target"
@@ -38,12 +38,12 @@ def drawings(part: Part) -> Iterator[Drawing]:
         "steps_by_batch_size",
         steps,
     )
-    if any(own["lr"].notna().any() for _, own, _ in series):
+    if any(rows["lr"].notna().any() for _, rows, _ in series):
         yield Drawing(
             "best_lr_against_batch_size_of_all",
             f"Best learning rate for {to}, all groups",
             f"Bars are 95 % intervals; {hollow}.",
-            plot_overlaid_lr([(label, own) for label, own, _ in series]),
+            plot_overlaid_lr([(label, rows) for label, rows, _ in series]),
             "best_lr",
             part.frames["best_lr"],
         )

@@ -56,11 +56,11 @@ def best_lr_frame(study: Study, rules: pd.DataFrame) -> pd.DataFrame:
         table[f"lr_{name}"] = np.nan
     for rule in rules.to_dict("records"):
         group = {key: rule[key] for key in study.group_by}
-        own = (table["target_loss"] == rule["target_loss"]).to_numpy()
+        chosen = (table["target_loss"] == rule["target_loss"]).to_numpy()
         for key, value in group.items():
-            own = own & (table[key] == value).to_numpy()
-        sizes = table.loc[own, "batch_size"].to_numpy(dtype=float)
-        table.loc[own, f"lr_{rule['rule']}"] = predict_lr(rule, sizes)
+            chosen = chosen & (table[key] == value).to_numpy()
+        sizes = table.loc[chosen, "batch_size"].to_numpy(dtype=float)
+        table.loc[chosen, f"lr_{rule['rule']}"] = predict_lr(rule, sizes)
     return table
 
 
@@ -69,7 +69,7 @@ def best_lrs(study: Study, frames: Frames) -> Sequence[Finding]:
 
     Best lrs at an edge of what was tried are left out. standard_error: of log lr times lr.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for label, rows in _frontiers(study):
         errors = _log_errors(rows)
         for row, error in zip(rows.to_dict("records"), errors, strict=True):
@@ -77,8 +77,8 @@ def best_lrs(study: Study, frames: Frames) -> Sequence[Finding]:
             lr, exact = float(row["best"]), float(row["exact"])
             low, high = lr * np.exp(-_95 * error), lr * np.exp(_95 * error)
             predicted = None if np.isnan(exact) else exact
-            found.append(Finding(what, lr, lr * error, float(low), float(high), predicted))
-    return found
+            findings.append(Finding(what, lr, lr * error, float(low), float(high), predicted))
+    return findings
 
 
 def lr_slope_small_batches(study: Study, frames: Frames) -> Sequence[Finding]:
@@ -97,7 +97,7 @@ def lr_saturation(study: Study, frames: Frames) -> Sequence[Finding]:
     Not known below lr_rules.FEWEST_FOR_VERDICT batch sizes. Above 0 the saturating rule is
     preferred; a difference of 2 is weak, of 10 strong evidence.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     columns = [*study.group_by, "target_loss"]
     for key, rules in frames["lr_rules"].groupby(columns, sort=False, dropna=False):
         of = dict(zip(columns, key if isinstance(key, tuple) else (key,), strict=True))
@@ -106,8 +106,8 @@ def lr_saturation(study: Study, frames: Frames) -> Sequence[Finding]:
         gain = float(aicc.reindex(_POWERS).min() - aicc["saturating"])
         known = not np.isnan(gain)
         reason = "" if known else f"not decided: {rules['reason'].iloc[0]}"
-        found.append(Finding(what, gain if known else None, reason=reason))
-    return found
+        findings.append(Finding(what, gain if known else None, reason=reason))
+    return findings
 
 
 def _frontiers(study: Study) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -120,17 +120,17 @@ def _frontiers(study: Study) -> Iterator[tuple[str, pd.DataFrame]]:
     if len(study.theory):
         exact = study.theory[study.theory["lr_choice"] == "continuous_lr"]
     keys = [*columns, "batch_size"]
-    for key, own in rows.groupby(columns, sort=False, dropna=False):
+    for key, points in rows.groupby(columns, sort=False, dropna=False):
         of = dict(zip(columns, key if isinstance(key, tuple) else (key,), strict=True))
-        own = own.sort_values("batch_size")
+        points = points.sort_values("batch_size")
         lrs = {} if exact.empty else _by_size(exact, of)
-        refined = own["lr_refined"].astype(float) if "lr_refined" in own else np.nan
-        own = own.assign(
-            best=np.where(pd.isna(refined), own["lr"].astype(float), refined),
-            exact=[lrs.get(int(size), np.nan) for size in own["batch_size"]],
+        refined = points["lr_refined"].astype(float) if "lr_refined" in points else np.nan
+        points = points.assign(
+            best=np.where(pd.isna(refined), points["lr"].astype(float), refined),
+            exact=[lrs.get(int(size), np.nan) for size in points["batch_size"]],
         )
-        assert set(keys) <= set(own.columns)
-        yield _label(study, of), own
+        assert set(keys) <= set(points.columns)
+        yield _label(study, of), points
 
 
 def _by_size(exact: pd.DataFrame, of: dict[str, Any]) -> dict[int, float]:
@@ -198,14 +198,14 @@ def plot_best_lr(
     """
     with style.house_style():
         figure, ax = style.new_axes(5.2)
-        own = best_lr[(best_lr["target_loss"] == target) & best_lr["lr"].notna()]
-        own = own[own["outcome"] == REACHED]
-        edge = own["lr_at_edge"].astype(bool)
+        best = best_lr[(best_lr["target_loss"] == target) & best_lr["lr"].notna()]
+        best = best[best["outcome"] == REACHED]
+        edge = best["lr_at_edge"].astype(bool)
         color = style.target_colors(1)[0]
-        ax.errorbar(own["batch_size"], own["lr"], bars_of(own, "lr"), ls="", color=color, lw=1.2)
+        ax.errorbar(best["batch_size"], best["lr"], bars_of(best, "lr"), ls="", color=color, lw=1.2)
         for where, fill, label in ((~edge, color, "best lr"), (edge, "white", "at grid edge")):
             if where.any():
-                points = own.loc[where]
+                points = best.loc[where]
                 ax.plot(
                     points["batch_size"], points["lr"], ls="", marker="o", color=color, mfc=fill,
                     label=label, zorder=4,
@@ -216,19 +216,19 @@ def plot_best_lr(
                 exact["batch_size"], exact["lr"], ls="", marker="+", ms=10, color=style.INK,
                 label="exact theory, continuous lr", zorder=3,
             )  # fmt: skip
-        _plot_rules(ax, own, lr_rules[lr_rules["target_loss"] == target])
-        style.batch_size_axis(ax, own["batch_size"])
+        _plot_rules(ax, best, lr_rules[lr_rules["target_loss"] == target])
+        style.batch_size_axis(ax, best["batch_size"])
         style.log_axis(ax, "y", "best learning rate")
-        if len(own):
-            ax.set_ylim(own["lr"].min() / 2.5, own["lr"].max() * 2.5)
+        if len(best):
+            ax.set_ylim(best["lr"].min() / 2.5, best["lr"].max() * 2.5)
         style.legend_below(figure, ax)
     return figure
 
 
-def _plot_rules(ax: Axes, own: pd.DataFrame, rules: pd.DataFrame) -> None:
-    if own.empty:
+def _plot_rules(ax: Axes, best: pd.DataFrame, rules: pd.DataFrame) -> None:
+    if best.empty:
         return
-    dense = np.geomspace(own["batch_size"].min(), own["batch_size"].max(), 200)
+    dense = np.geomspace(best["batch_size"].min(), best["batch_size"].max(), 200)
     colors = style.target_colors(len(_RULE_NAMES) + 1)[1:]
     for i, rule in enumerate(rules[rules["shown"].astype(bool)].to_dict("records")):
         name, line = _RULE_NAMES.get(rule["rule"], (rule["rule"], "-"))

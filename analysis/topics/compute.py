@@ -63,17 +63,22 @@ def plot_loss_against_compute(loss_by_compute: pd.DataFrame, frontier: pd.DataFr
         figure, ax = style.new_axes(5.0)
         sizes = sorted(loss_by_compute["model_size"].unique())
         for i, size in enumerate(sizes):
-            own = loss_by_compute[loss_by_compute["model_size"] == size].sort_values("compute")
+            rows = loss_by_compute[loss_by_compute["model_size"] == size].sort_values("compute")
             shown = {**ordered_look(i, len(sizes)), "lw": 1.2, "ms": 4.5}
-            ax.plot(own["compute"], own["loss"], **shown, label=style.number(size), zorder=3)
-        own = frontier.sort_values("compute")
+            ax.plot(rows["compute"], rows["loss"], **shown, label=style.number(size), zorder=3)
+        rows = frontier.sort_values("compute")
         ax.fill_between(
-            own["compute"], own["loss_low"], own["loss_high"], color=style.MUTED, alpha=0.25, lw=0
+            rows["compute"],
+            rows["loss_low"],
+            rows["loss_high"],
+            color=style.MUTED,
+            alpha=0.25,
+            lw=0,
         )
-        ax.plot(own["compute"], own["loss"], color=style.INK, lw=3.2, alpha=0.35, zorder=2)
+        ax.plot(rows["compute"], rows["loss"], color=style.INK, lw=3.2, alpha=0.35, zorder=2)
         ax.plot([], [], color=style.INK, lw=3.2, alpha=0.35, label="the lowest")
         style.log_axis(ax, "x", "training compute C (FLOPs)")
-        ends = [own["loss_low"], own["loss_high"]]
+        ends = [rows["loss_low"], rows["loss_high"]]
         style.value_axis(ax, "y", "held-out loss (best B, lr)", [loss_by_compute["loss"], *ends])
         style.legend_beside(figure, ax, "model size")
     return figure
@@ -90,27 +95,27 @@ def plot_compute_allocation(frontier: pd.DataFrame, laws: pd.DataFrame) -> Figur
             frontier["model_size_at_edge"].all() and not (laws["y"] == "model_size").any()
         ) else _SPENT_ON  # fmt: skip
         figure, axes = style.new_panels(len(spent_on), 2.6 * len(spent_on) + 0.6)
-        own = frontier.sort_values("compute")
+        rows = frontier.sort_values("compute")
         for i, (ax, (name, label)) in enumerate(zip(axes, spent_on, strict=True)):
             color = style.target_colors(3)[i]
-            edge = np.zeros(len(own), bool)
+            edge = np.zeros(len(rows), bool)
             if len(spent_on) == 3:
-                edge |= own["model_size_at_edge"].to_numpy(bool)
+                edge |= rows["model_size_at_edge"].to_numpy(bool)
             if name != "model_size":
-                edge |= own["batch_size_at_edge"].to_numpy(bool)
-            best = own[f"best_{name}"]
-            low, high = own[f"best_{name}_low"], own[f"best_{name}_high"]
+                edge |= rows["batch_size_at_edge"].to_numpy(bool)
+            best = rows[f"best_{name}"]
+            low, high = rows[f"best_{name}_low"], rows[f"best_{name}_high"]
             ax.errorbar(
-                own["compute"], best, bars(best, low, high), ls="", color=color, lw=1.1,
+                rows["compute"], best, bars(best, low, high), ls="", color=color, lw=1.1,
             )  # fmt: skip
             for where, fill, words in ((~edge, color, "best"), (edge, "white", "at an edge")):
                 if where.any():
                     points = {"ls": "", "marker": style.MARKERS[i], "color": color, "mfc": fill}
-                    ax.plot(own["compute"][where], best[where], **points, label=words, zorder=3)
+                    ax.plot(rows["compute"][where], best[where], **points, label=words, zorder=3)
             law = laws[(laws["y"] == name) & laws["exponent"].notna()]
             if len(law):
                 row = law.iloc[0].to_dict()
-                span = own["compute"][~edge]
+                span = rows["compute"][~edge]
                 dense = np.geomspace(span.min(), span.max(), 50)
                 line = {"color": color, "ls": style.LINES[1], "lw": 1.2}
                 ax.plot(dense, law_curve(row, dense), **line, label=f"exponent {law_interval(row)}")
@@ -122,11 +127,11 @@ def plot_compute_allocation(frontier: pd.DataFrame, laws: pd.DataFrame) -> Figur
 
 def _frames(study: Study, earlier: Frames) -> dict[str, pd.DataFrame]:
     """Its laws in compute are further rows of the table of laws."""
-    found = compute_frontier(study.families, n_bootstrap=study.n_bootstrap, seed=study.seed)
-    frames = {"compute_frontier": found.frontier, "loss_by_compute": found.losses}
+    best = compute_frontier(study.families, n_bootstrap=study.n_bootstrap, seed=study.seed)
+    frames = {"compute_frontier": best.frontier, "loss_by_compute": best.losses}
     laws = earlier["laws"]
-    if found.laws:
-        in_compute = pd.DataFrame(found.laws, columns=laws.columns)
+    if best.laws:
+        in_compute = pd.DataFrame(best.laws, columns=laws.columns)
         in_compute = in_compute.astype(laws.dtypes[study.group_by])
         frames["laws"] = pd.concat([laws, in_compute], ignore_index=True)
     return frames

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from analysis.fit.scaling_laws import law_curve
 from analysis.groups import group_label, select
 from analysis.read.steps import NO_TARGET
 from analysis.study import Study
-from analysis.topics.topic import Finding, Frames, Part, Topic
+from analysis.topics.topic import Finding, Frames, Part, Topic, or_nan
 from analysis.words import between, law_interval, size_words
 
 _OTHERS = (  # column, label, marker, shift along the log axis
@@ -58,12 +57,8 @@ def critical_batch_size_frame(study: Study) -> pd.DataFrame:
         for name in ("overhead", "half_elasticity"):
             ends = fit.ci95.get(f"critical_batch_size_{name}", (None, None))
             row[f"{name}_low"], row[f"{name}_high"] = ends
-        rows.append(fit.group | {k: _float(v) for k, v in row.items()})
+        rows.append(fit.group | {k: or_nan(v) for k, v in row.items()})
     return pd.DataFrame(rows)
-
-
-def _float(value: Any) -> float:
-    return math.nan if value is None else float(value)
 
 
 def critical_words(fit: FitResult) -> str:
@@ -110,7 +105,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
     unnamed = part.study.curves.empty and (table["target_loss"] == NO_TARGET).all()
     if len(table) and not unnamed and table[bounds].notna().any(axis=None):
         labelled = [(group_label(group), select(table, group)) for group in part.groups]
-        shown = pd.concat([own for _, own in labelled], ignore_index=True)
+        shown = pd.concat([rows for _, rows in labelled], ignore_index=True)
         yield Drawing(
             "critical_batch_size_against_target",
             "Critical batch size against target",
@@ -148,18 +143,18 @@ def plot_critical_batch_size(
         targets = sorted(critical_batch_size["target_loss"].unique())
         x_label = "target held-out loss (harder to the right)"
         on_log = style.value_axis(ax, "x", x_label, [targets], minor=False)
-        for i, (label, own) in enumerate(groups):
+        for i, (label, rows) in enumerate(groups):
             shift = 1 + 0.03 * (i - (len(groups) - 1) / 2)
-            own = own.assign(x=_beside(own["target_loss"], shift, targets, on_log))
-            _plot_group(ax, own, label, colors[i], style.MARKERS[i % len(style.MARKERS)])
+            rows = rows.assign(x=_beside(rows["target_loss"], shift, targets, on_log))
+            _plot_group(ax, rows, label, colors[i], style.MARKERS[i % len(style.MARKERS)])
         if len(groups) == 1:
             for column, label, marker, shift in _OTHERS:
-                own = critical_batch_size.dropna(subset=column)
-                if len(own):
+                rows = critical_batch_size.dropna(subset=column)
+                if len(rows):
                     ink = style.INK if column.startswith("exact") else style.MUTED
-                    x = _beside(own["target_loss"], 1 / shift, targets, on_log)
+                    x = _beside(rows["target_loss"], 1 / shift, targets, on_log)
                     ax.plot(
-                        x, own[column], ls="", marker=marker, color=ink,
+                        x, rows[column], ls="", marker=marker, color=ink,
                         mfc="none", ms=8 if marker in "+x" else 6, label=label,
                     )  # fmt: skip
         style.log_axis(ax, "y", "critical batch size (examples)")
@@ -171,8 +166,8 @@ def plot_critical_batch_size(
                     for end, side in ((max(targets), 1), (min(targets), -1))
                 )
             )
-        for own, color in zip(laws, colors, strict=False):
-            _draw_target_laws(ax, own, targets, color, named=len(groups) == 1)
+        for rows, color in zip(laws, colors, strict=False):
+            _draw_target_laws(ax, rows, targets, color, named=len(groups) == 1)
         style.legend_below(figure, ax, columns=2 if len(groups) == 1 else 3)
     return figure
 

@@ -125,13 +125,13 @@ def drawings(part: Part) -> Iterator[Drawing]:
     what = "Mean over the seeds, at the learning rate that ends lowest; the band spans the seeds"
     if study.frontier["batch_size"].nunique() > 1:
         what += "; batch sizes of a group share its colour"
-    for y, more in (("loss", ", dotted lines are the targets"), ("accuracy", "")):
+    for y, remark in (("loss", ", dotted lines are the targets"), ("accuracy", "")):
         if y in curves and curves[y].notna().any():
             targets = study.targets if y == "loss" else ()
             yield Drawing(
                 f"{y}_against_steps",
                 f"Held-out {y} against steps",
-                f"{what}{more}.",
+                f"{what}{remark}.",
                 plot_overlaid_curves(series, y, targets),
                 "loss_curves",
                 curves,

@@ -15,7 +15,7 @@ from analysis.figures.drawing import Drawing
 from analysis.figures.series import bars
 from analysis.groups import select
 from analysis.study import Study
-from analysis.topics.topic import Part, Topic
+from analysis.topics.topic import Part, Topic, or_nan
 from scaling.schema import CENSORED, REACHED
 
 
@@ -32,8 +32,8 @@ def form_frame(study: Study) -> pd.DataFrame:
             low, high = form.get("ci95", (None, None))
             if form["form"] == fit.form:
                 low, high = fit.ci95.get("critical_batch_size", (None, None))
-            row = {k: v if k == "form" else _float(v) for k, v in form.items() if k != "ci95"}
-            ends = {"low": _float(low), "high": _float(high)}
+            row = {k: v if k == "form" else or_nan(v) for k, v in form.items() if k != "ci95"}
+            ends = {"low": or_nan(low), "high": or_nan(high)}
             where = fit.group | {"target_loss": fit.target_loss}
             rows.append(where | row | ends | {"preferred": form["form"] == fit.preferred_form})
     return pd.DataFrame(rows)
@@ -49,10 +49,10 @@ def residual_frame(study: Study) -> pd.DataFrame:
     """
     rows = []
     for fit in study.fits:
-        own = select(study.frontier, fit.group)
-        own = own[own["target_loss"] == fit.target_loss]
+        points = select(study.frontier, fit.group)
+        points = points[points["target_loss"] == fit.target_loss]
         for point, fitted in zip(
-            own.to_dict("records"), fit.predict(own["batch_size"].to_numpy()), strict=True
+            points.to_dict("records"), fit.predict(points["batch_size"].to_numpy()), strict=True
         ):
             reached = point["outcome"] == REACHED
             at_most = point["batch_size"] in fit.upper_bounded_batch_sizes
@@ -97,20 +97,29 @@ def plot_residuals(residuals: pd.DataFrame) -> Figure:
         for i, (target, color) in enumerate(
             zip(targets, style.target_colors(len(targets)), strict=True)
         ):
-            own = residuals[residuals["target_loss"] == target]
+            of_target = residuals[residuals["target_loss"] == target]
             # targets side by side where they share a batch size
-            x = own["batch_size"] * 1.06 ** (i - (len(targets) - 1) / 2)
-            y = own["log_residual"]
+            x = of_target["batch_size"] * 1.06 ** (i - (len(targets) - 1) / 2)
+            y = of_target["log_residual"]
             ax.errorbar(
-                x, y, bars(y, own["low"], own["high"]), ls="", color=color, lw=1.2, zorder=2
+                x,
+                y,
+                bars(y, of_target["low"], of_target["high"]),
+                ls="",
+                color=color,
+                lw=1.2,
+                zorder=2,
             )
             shown = {"ls": "", "color": color, "zorder": 3}
-            sound, at_most = style.MARKERS[i % len(style.MARKERS)], own["at_most"].astype(bool)
-            reached = (own["outcome"] == REACHED) & ~at_most
-            censored = (own["outcome"] == CENSORED) & own["used"]
+            sound, at_most = (
+                style.MARKERS[i % len(style.MARKERS)],
+                of_target["at_most"].astype(bool),
+            )
+            reached = (of_target["outcome"] == REACHED) & ~at_most
+            censored = (of_target["outcome"] == CENSORED) & of_target["used"]
             for rows, marker, fill, label in (
-                (reached & own["used"], sound, color, ""),
-                (reached & ~own["used"], sound, "white", ", left out"),
+                (reached & of_target["used"], sound, color, ""),
+                (reached & ~of_target["used"], sound, "white", ", left out"),
                 (censored, "^", "white", ", at least (censored)"),
                 (at_most, "v", "white", ", at most"),
             ):
@@ -135,10 +144,6 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _float(value: Any) -> float:
-    return math.nan if value is None else float(value)
 
 
 TOPIC = Topic(

@@ -120,7 +120,7 @@ def _overlays(
         f"Best learning rate of all model sizes, target {target:.3g}",
         "With 95 % intervals, never narrower than half the spacing of the grid; hollow: at the "
         "edge of the tried learning rates.",
-        plot_overlaid_lr([(size, own) for size, own, _ in curves], "model size"),
+        plot_overlaid_lr([(size, points) for size, points, _ in curves], "model size"),
         "best_lr",
         at_target(frames["best_lr"], target).reset_index(drop=True),
         folded=folded,
@@ -157,10 +157,10 @@ def _plot_targets(
 ) -> None:
     targets = sorted({fit.target_loss for _, fit in sized_fits})
     for i, target in enumerate(targets):
-        own = [(size, fit) for size, fit in sized_fits if fit.target_loss == target]
+        fits = [(size, fit) for size, fit in sized_fits if fit.target_loss == target]
         shown = look(i, style.target_colors(len(targets))[i])
         of_target = laws[(laws["y"] == name) & (laws["target_loss"] == target)]
-        _plot_quantity(ax, own, name, of_target, shown, f"target {target:.3g}")
+        _plot_quantity(ax, fits, name, of_target, shown, f"target {target:.3g}")
 
 
 def _plot_quantity(
@@ -205,16 +205,24 @@ def plot_loss_against_model_size(laws: pd.DataFrame, points: pd.DataFrame) -> Fi
         figure, ax = style.new_axes(4.6)
         budgets = sorted(points["examples"].unique())
         for i, budget in enumerate(budgets):
-            own = points[points["examples"] == budget]
+            of_budget = points[points["examples"] == budget]
             shown = ordered_look(i, len(budgets))
             law = laws[(laws["examples"] == budget) & laws["exponent"].notna()]
             label = style.number(budget)
             if len(law):
                 row = law.iloc[-1].to_dict()  # with a free floor where there is one
-                dense = np.geomspace(own["model_size"].min(), own["model_size"].max(), 50)
+                dense = np.geomspace(
+                    of_budget["model_size"].min(), of_budget["model_size"].max(), 50
+                )
                 ax.plot(dense, law_curve(row, dense), color=shown["color"], ls=shown["ls"], lw=1.2)
                 label += f": exponent {law_interval({**row, 'exponent_low': np.nan})}"
-            ax.plot(own["model_size"], own["loss"], **{**shown, "ls": ""}, label=label, zorder=3)
+            ax.plot(
+                of_budget["model_size"],
+                of_budget["loss"],
+                **{**shown, "ls": ""},
+                label=label,
+                zorder=3,
+            )
         style.size_axis(ax, points["model_size"].unique())
         style.value_axis(ax, "y", "held-out loss (best B, lr)", [points["loss"]])
         style.legend_beside(figure, ax, "examples seen")
@@ -292,12 +300,12 @@ def _span(low: float, high: float) -> str:
 
 def _unknown(laws: pd.DataFrame) -> list[str]:
     """Why there is no law, a sentence a reason; the table has them one by one."""
-    found = []
+    sentences = []
     for reason, rows in laws.groupby("reason", sort=False):
         pairs = dict.fromkeys(zip(rows["y"], rows["x"], strict=True))
         names = listed([f"{_NAMES[y]} in {_NAMES[x]}" for y, x in pairs])
-        found.append(f"{names}: {reason}.")
-    return [text[0].upper() + text[1:] for text in found]
+        sentences.append(f"{names}: {reason}.")
+    return [text[0].upper() + text[1:] for text in sentences]
 
 
 def _ten_times(laws: pd.DataFrame, label: str) -> str:

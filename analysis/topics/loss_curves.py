@@ -86,11 +86,13 @@ def _at_common_steps(losses: list[pd.Series]) -> pd.DataFrame:
     seeds = pd.concat(losses, axis=1, join="inner").sort_index()
     if 2 * len(seeds) >= min(map(len, losses)):
         return seeds
-    first, last = max(one.index[0] for one in losses), min(one.index[-1] for one in losses)
-    union = np.unique(np.concatenate([one.index.to_numpy(float) for one in losses]))
+    first, last = max(loss.index[0] for loss in losses), min(loss.index[-1] for loss in losses)
+    union = np.unique(np.concatenate([loss.index.to_numpy(float) for loss in losses]))
     union = union[(union >= first) & (union <= last)]
-    found = [interpolate_loss(one.index.to_numpy(float), one.to_numpy(), union) for one in losses]
-    return pd.DataFrame(dict(enumerate(found)), index=pd.Index(union, name="step"))
+    interpolated = [
+        interpolate_loss(loss.index.to_numpy(float), loss.to_numpy(), union) for loss in losses
+    ]
+    return pd.DataFrame(dict(enumerate(interpolated)), index=pd.Index(union, name="step"))
 
 
 def loss_at_fixed_examples(study: Study) -> pd.DataFrame:
@@ -151,22 +153,22 @@ def plot_loss_curves(loss_curves: pd.DataFrame, targets: list[float], x: str) ->
         sizes = sorted(loss_curves["batch_size"].unique())
         colors = style.ordered_colors(len(sizes))
         for i, size in enumerate(sizes):
-            own = loss_curves[(loss_curves["batch_size"] == size) & (loss_curves[x] > 0)]
+            rows = loss_curves[(loss_curves["batch_size"] == size) & (loss_curves[x] > 0)]
             ax.fill_between(
-                own[x], own["loss_low"], own["loss_high"], color=colors[i], alpha=0.13, lw=0
+                rows[x], rows["loss_low"], rows["loss_high"], color=colors[i], alpha=0.13, lw=0
             )
             ax.plot(
-                own[x],
-                own["loss"],
+                rows[x],
+                rows["loss"],
                 color=colors[i],
                 linestyle=style.LINES[i % len(style.LINES)],
                 marker=style.MARKERS[i % len(style.MARKERS)],
                 markersize=4,
-                markevery=(i % 5, max(1, len(own) // 6)),
+                markevery=(i % 5, max(1, len(rows) // 6)),
                 lw=1.3,
                 label=style.number(size),
             )
-            _plot_expected(ax, own, x, colors[i])
+            _plot_expected(ax, rows, x, colors[i])
         style.log_axis(ax, "x", label)
         shown = loss_curves[loss_curves[x] > 0]
         values = (targets, *(shown[name] for name in ("loss", "loss_low", "loss_high")))
@@ -192,10 +194,10 @@ def _mark_first_epoch(ax: Axes, loss_curves: pd.DataFrame) -> None:
     if "epochs" not in loss_curves or not (loss_curves["epochs"] > 1).any():
         return
     later = loss_curves[loss_curves["epochs"] > 0].iloc[-1]
-    one = later["examples"] / later["epochs"]
-    ax.axvline(one, color=style.MUTED, lw=0.9, ls=(0, (5, 2, 1, 2)))
+    n_examples = later["examples"] / later["epochs"]
+    ax.axvline(n_examples, color=style.MUTED, lw=0.9, ls=(0, (5, 2, 1, 2)))
     ax.annotate(
-        "all examples once", (one, 1.0), xycoords=("data", "axes fraction"), xytext=(3, -3),
+        "all examples once", (n_examples, 1.0), xycoords=("data", "axes fraction"), xytext=(3, -3),
         textcoords="offset points", fontsize=8, va="top", color=style.MUTED,
     )  # fmt: skip
 
@@ -223,12 +225,12 @@ def plot_fixed_budget(fixed_budget: pd.DataFrame) -> Figure:
         budgets = sorted(fixed_budget["examples"].unique())
         colors = style.ordered_colors(len(budgets))
         for i, budget in enumerate(budgets):
-            own = fixed_budget[fixed_budget["examples"] == budget].sort_values("batch_size")
-            low, high = own["loss_low"], own["loss_high"]
-            ax.fill_between(own["batch_size"], low, high, color=colors[i], alpha=0.18, lw=0)
+            rows = fixed_budget[fixed_budget["examples"] == budget].sort_values("batch_size")
+            low, high = rows["loss_low"], rows["loss_high"]
+            ax.fill_between(rows["batch_size"], low, high, color=colors[i], alpha=0.18, lw=0)
             ax.plot(
-                own["batch_size"],
-                own["loss"],
+                rows["batch_size"],
+                rows["loss"],
                 color=colors[i],
                 linestyle=style.LINES[i % len(style.LINES)],
                 marker=style.MARKERS[i % len(style.MARKERS)],

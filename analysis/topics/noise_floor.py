@@ -73,8 +73,8 @@ def plot_noise_floor(
         sizes = style.thinned(sorted(floors["batch_size"].unique()), _MOST_SIZES)
         limits = stability.set_index("batch_size")["largest_stable_lr"].to_dict()
         for size, color in zip(sizes, style.ordered_colors(len(sizes)), strict=True):
-            own = floors[floors["batch_size"] == size]
-            ax.plot(own["lr"], own["noise_floor"], color=color, label=f"B = {style.number(size)}")
+            rows = floors[floors["batch_size"] == size]
+            ax.plot(rows["lr"], rows["noise_floor"], color=color, label=f"B = {style.number(size)}")
             ax.axvline(limits[size], color=color, lw=0.9, ls=(0, (4, 3)))
         for target in targets:
             ax.axhline(target, color=style.MUTED, lw=0.9, ls=(0, (1, 1.4)))

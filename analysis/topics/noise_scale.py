@@ -70,9 +70,9 @@ def noise_along_runs(study: Study) -> pd.DataFrame:
     best = hardest_reached(study.frontier, names[:-1])[names]
     rows = []
     keys = [*study.group_by, "estimator", "kind", "batch_size", "lr", "step"]
-    for key, own in records.merge(best, on=names).groupby(keys, sort=True):
+    for key, of_step in records.merge(best, on=names).groupby(keys, sort=True):
         where = dict(zip(keys, key, strict=True))
-        rows.append(where | {"loss": own["loss"].mean()} | pooled(own))
+        rows.append(where | {"loss": of_step["loss"].mean()} | pooled(of_step))
     return pd.DataFrame(rows, columns=[*study.group_by, *RUN_COLUMNS])
 
 
@@ -89,16 +89,16 @@ def noise_against_critical(study: Study) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for fit in study.fits if len(records) else ():
         at = _at_target(study, records, fit.group, fit.target_loss)
-        for (estimator, kind), own in at.groupby(["estimator", "kind"], sort=False):
-            found = pooled(own)
+        for (estimator, kind), near in at.groupby(["estimator", "kind"], sort=False):
+            estimate = pooled(near)
             low, high = fit.ci95.get("critical_batch_size", (None, None))
             critical = (fit.critical_batch_size, low, high)
             row = {**fit.group, "target_loss": fit.target_loss, "estimator": estimator}
-            row |= {"kind": kind, **found, "n_batch_sizes": own["batch_size"].nunique()}
+            row |= {"kind": kind, **estimate, "n_batch_sizes": near["batch_size"].nunique()}
             names = ("critical_batch_size", "critical_low", "critical_high")
             numbers = [np.nan if value is None else float(value) for value in critical]
             row |= dict(zip(names, numbers, strict=True))
-            scale = (found["noise_scale"], found["low"], found["high"])
+            scale = (estimate["noise_scale"], estimate["low"], estimate["high"])
             rows.append(row | _ratio(scale, (numbers[0], numbers[1], numbers[2])))
     return pd.DataFrame(rows, columns=[*study.group_by, *CRITICAL_COLUMNS])
 
@@ -112,11 +112,11 @@ def _at_target(
     names = [*group, "batch_size", "lr"]
     for key, value in group.items():
         points = points[points[key] == value]
-    own = records.merge(points[[*names, "steps"]], on=names)
-    own["far"] = np.abs(np.log(own["step"].clip(lower=0.5) / own["steps"].clip(lower=0.5)))
-    short = (own["estimator"] != "parts") | (own["step"] <= _NEAR * own["since"])
-    own = own[short & (own["far"] <= np.log(_NEAR))].sort_values("far", kind="stable")
-    return own.drop_duplicates(["run_id", "estimator", "kind"])
+    near = records.merge(points[[*names, "steps"]], on=names)
+    near["far"] = np.abs(np.log(near["step"].clip(lower=0.5) / near["steps"].clip(lower=0.5)))
+    short = (near["estimator"] != "parts") | (near["step"] <= _NEAR * near["since"])
+    near = near[short & (near["far"] <= np.log(_NEAR))].sort_values("far", kind="stable")
+    return near.drop_duplicates(["run_id", "estimator", "kind"])
 
 
 def _ratio(scale: Sequence[float], critical: Sequence[float]) -> dict[str, float]:
@@ -138,9 +138,9 @@ def drawings(part: Part) -> Iterator[Drawing]:
     first = True
     for estimator, records in _RECORDS.items():
         for kind, name in KINDS.items():
-            found = along[(along["estimator"] == estimator) & (along["kind"] == kind)]
-            negative = int((found["noise_scale"] <= 0).sum())
-            if not (found["noise_scale"] > 0).any():
+            rows = along[(along["estimator"] == estimator) & (along["kind"] == kind)]
+            negative = int((rows["noise_scale"] <= 0).sum())
+            if not (rows["noise_scale"] > 0).any():
                 continue
             left_out = f" Estimates that are negative, left out: {negative}." if negative else ""
             yield Drawing(
@@ -148,9 +148,9 @@ def drawings(part: Part) -> Iterator[Drawing]:
                 f"Noise scale {name} along the run, from {records}",
                 f"At each batch size's best learning rate, pooled over the seeds; stars are the "
                 f"measured critical batch sizes at their targets.{left_out}",
-                plot_noise_scale(found, part.frames["critical_batch_size"], kind, name),
+                plot_noise_scale(rows, part.frames["critical_batch_size"], kind, name),
                 "noise_scale",
-                found.reset_index(drop=True),
+                rows.reset_index(drop=True),
                 folded=not first,
             )
             first = False
@@ -165,11 +165,11 @@ def plot_noise_scale(along: pd.DataFrame, critical: pd.DataFrame, kind: str, nam
     """
     with style.house_style():
         figure, ax = style.new_axes(5.2)
-        own = along[(along["kind"] == kind) & (along["noise_scale"] > 0)]
-        sizes = style.thinned(sorted(own["batch_size"].unique()), MOST_LINES)
+        rows = along[(along["kind"] == kind) & (along["noise_scale"] > 0)]
+        sizes = style.thinned(sorted(rows["batch_size"].unique()), MOST_LINES)
         colors = style.ordered_colors(len(sizes))
         for i, size in enumerate(sizes):
-            of_size = own[own["batch_size"] == size].sort_values("step")
+            of_size = rows[rows["batch_size"] == size].sort_values("step")
             ax.plot(
                 of_size["loss"], of_size["noise_scale"], ls="", ms=4.5, label=f"B = {size:,.0f}",
                 color=colors[i], marker=style.MARKERS[i % len(style.MARKERS)],
@@ -178,16 +178,16 @@ def plot_noise_scale(along: pd.DataFrame, critical: pd.DataFrame, kind: str, nam
             ax.plot(
                 exact["loss"], exact["exact"], color=style.INK, lw=0.9, ls=(0, (3, 2)), zorder=4
             )
-        if own["exact"].notna().any():
+        if rows["exact"].notna().any():
             ax.plot([], [], color=style.INK, lw=0.9, ls=(0, (3, 2)), label=f"{name}, closed form")
         _plot_critical(ax, critical)
         label = "held-out loss (falling to the right)"
-        on_log = style.value_axis(ax, "x", label, [own["loss"]])
+        on_log = style.value_axis(ax, "x", label, [rows["loss"]])
         style.log_axis(ax, "y", f"{name} and critical batch size (examples)")
         if not on_log:
             ax.xaxis.set_inverted(True)
-        elif len(own):
-            most, least = own["loss"].max() * 1.15, own["loss"].min() / 1.15
+        elif len(rows):
+            most, least = rows["loss"].max() * 1.15, rows["loss"].min() / 1.15
             ax.xaxis.set_major_locator(FixedLocator(style.PlainTicks().tick_values(least, most)))
             ax.set_xlim(most, least)
         style.legend_below(figure, ax, 4)
@@ -268,17 +268,17 @@ def noise_scale_over_exact(study: Study, frames: Frames) -> Sequence[Finding]:
     records = records.merge(study.trials[names], on="run_id").dropna(subset=_SUMS)
     records = records[records["outcome"] != DIVERGED]
     records = records[records["loss"] <= records["initial_loss"]]
-    found = []
+    findings = []
     keys = [*study.group_by, "estimator", "kind"]
-    for key, own in records.groupby(keys, sort=False, dropna=False):
+    for key, of_kind in records.groupby(keys, sort=False, dropna=False):
         where = dict(zip(keys, key, strict=True))
         label = group_label({name: where[name] for name in study.group_by})
         kind, estimator = str(where["kind"]), str(where["estimator"])
         of = f"{KINDS[kind]} from {ESTIMATORS[estimator]}"
-        for losses, part in _parts(own, study.targets):
+        for losses, part in _parts(of_kind, study.targets):
             what = ", ".join(filter(None, (label, of, losses)))
-            found.append(_over_exact(what, part))
-    return found
+            findings.append(_over_exact(what, part))
+    return findings
 
 
 def _parts(records: pd.DataFrame, targets: Sequence[float]) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -54,24 +54,24 @@ def one_step_lr_frame(study: Study) -> pd.DataFrame:
     )
     trials = study.trials.drop_duplicates("run_id").join(losses.dropna(), "run_id", "inner")
     rows: list[dict[str, Any]] = []
-    for group, own in _parts(trials, names):
-        problem = _problem(own)
-        for size, at in own.groupby("batch_size"):
-            found = _best(at)
-            if found is None:
+    for group, of_group in _parts(trials, names):
+        problem = _problem(of_group)
+        for size, at in of_group.groupby("batch_size"):
+            best = _best(at)
+            if best is None:
                 continue
             predicted = np.nan if problem is None else best_one_step_lr(problem, int(str(size)))
-            rows.append(group | {"batch_size": size, "predicted_lr": predicted} | found)
+            rows.append(group | {"batch_size": size, "predicted_lr": predicted} | best)
     return pd.DataFrame(rows, columns=[*names, *COLUMNS])
 
 
 def one_step_theory(study: Study) -> pd.DataFrame:
     """group.., batch_size (any real number), predicted_lr: lines between the sampled sizes."""
     frames = []
-    for group, own in _parts(study.trials, study.group_by):
-        problem = _problem(own)
+    for group, of_group in _parts(study.trials, study.group_by):
+        problem = _problem(of_group)
         if problem is not None:
-            ends = own["batch_size"].min(), own["batch_size"].max()
+            ends = of_group["batch_size"].min(), of_group["batch_size"].max()
             sizes = np.geomspace(*ends, _LINE_POINTS)
             lrs = [best_one_step_lr(problem, size) for size in sizes]
             frames.append(pd.DataFrame({"batch_size": sizes, "predicted_lr": lrs}).assign(**group))

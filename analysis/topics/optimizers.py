@@ -28,7 +28,7 @@ def critical_batch_size_ratio(study: Study, frames: Frames) -> Sequence[Finding]
     trials are of one optimizer, or the plainest has several settings.
     """
     targets = sorted({fit.target_loss for fit in study.fits}, reverse=True)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for target in targets:
         fits = [fit for fit in study.fits if fit.target_loss == target]
         names = [_optimizer(fit) for fit in fits]
@@ -39,8 +39,8 @@ def critical_batch_size_ratio(study: Study, frames: Frames) -> Sequence[Finding]
                 f"the plainest of them ({least or 'none'})"
             )
         reference = fits[names.index(least)]
-        found += [_ratio(fit, reference) for fit in fits if fit is not reference]
-    return found
+        findings += [_ratio(fit, reference) for fit in fits if fit is not reference]
+    return findings
 
 
 def _plainness(name: str) -> tuple[int, str]:
@@ -55,7 +55,7 @@ def _optimizer(fit: FitResult) -> str:
 def _ratio(fit: FitResult, reference: FitResult) -> Finding:
     what = f"{group_label(fit.group)} / {_optimizer(reference)}, target {fit.target_loss:.4g}"
     ours, theirs = fit.critical_batch_size, reference.critical_batch_size
-    exact = [(one.exact or {}).get("continuous_lr") for one in (fit, reference)]
+    exact = [(each.exact or {}).get("continuous_lr") for each in (fit, reference)]
     predicted = exact[0] / exact[1] if exact[0] and exact[1] else None
     if ours is None or theirs is None:
         unknown = fit if ours is None else reference

@@ -1,4 +1,4 @@
-"""Which batch size is one to use? Three named ones of every identified fit."""
+"""Which batch size should one use? Three named ones for every identified fit."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def timed_advice(
 
     advice: rows of recommendations.recommend; frontier, choices: of the group. Where steps to the
     target were timed at two batch sizes or more, "fast" is the fastest measured one, with what was
-    measured there; elsewhere the row is called "fewest_steps", which is all that is known of it.
+    measured there; otherwise the row is called "fewest_steps": nothing else is known of it.
     """
     fastest = choices[(choices["name"] == "fastest") & (choices["n_timed"] > 1)]
     size_of = dict(zip(fastest["target_loss"], fastest["batch_size"], strict=True))
-    found = []
+    rows = []
     for row in advice:
         if row["name"] == FAST:
             target = row["target_loss"]
@@ -71,8 +71,8 @@ def timed_advice(
                 row = {**row, **_as_measured(points.loc[size_of[target]])}
             else:
                 row = {**row, "name": FEWEST_STEPS}
-        found.append(dict(row))
-    return found
+        rows.append(dict(row))
+    return rows
 
 
 def _as_measured(point: pd.Series) -> dict[str, Any]:
@@ -107,12 +107,12 @@ def recommendation_caveats(
 
 
 def caveats(study: Study, frames: Frames) -> list[tuple[Group | None, Caveat | str]]:
-    found: list[tuple[Group | None, Caveat | str]] = []
+    every: list[tuple[Group | None, Caveat | str]] = []
     for group in study.groups:
         rows = select(frames["recommendations"], group).to_dict("records")
         of_group = recommendation_caveats(rows, study.fits_of(group))
-        found += [(group, caveat) for caveat in of_group]
-    return found
+        every += [(group, caveat) for caveat in of_group]
+    return every
 
 
 def _frames(study: Study, earlier: Frames) -> dict[str, pd.DataFrame]:

@@ -76,10 +76,10 @@ def plot_search(search: pd.DataFrame, frontier: pd.DataFrame) -> Figure:
             (~diverged & whole, "o", _SEVERAL),
             (diverged, "x", _ONE_SEED),
         ):
-            own = search[where]
+            rows = search[where]
             edges = {} if marker == "x" else {"edgecolors": "white", "linewidths": 0.5}
             drawn = ax.scatter(
-                own["batch_size"], own["lr"], s=size, c=rounds[where], marker=marker, zorder=3,
+                rows["batch_size"], rows["lr"], s=size, c=rounds[where], marker=marker, zorder=3,
                 **edges, **shade,
             )  # fmt: skip
         _plot_best(ax, frontier)
@@ -100,10 +100,10 @@ def _plot_best(ax: Any, frontier: pd.DataFrame) -> None:
     """A line through the best lrs of each target, the easiest first."""
     known = frontier[frontier["lr"].notna()]
     for i, target in enumerate(sorted(known["target_loss"].unique(), reverse=True)):
-        own = known[known["target_loss"] == target].sort_values("batch_size")
+        rows = known[known["target_loss"] == target].sort_values("batch_size")
         label = f"best lr, target {target:.3g}"
         ax.plot(
-            own["batch_size"], own["lr"], color=style.INK, lw=0.9, ls=_LINES[i % 4], label=label,
+            rows["batch_size"], rows["lr"], color=style.INK, lw=0.9, ls=_LINES[i % 4], label=label,
             zorder=2,
         )  # fmt: skip
 

@@ -97,20 +97,20 @@ def plot_step_time(groups: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
     """t(B) as measured, and overhead + cost per example; (label, rows of step_time) of groups."""
     with style.house_style():
         figure, ax = style.new_axes(4.4)
-        for i, (label, own) in enumerate(groups):
+        for i, (label, rows) in enumerate(groups):
             shown = ordered_look(i, len(groups))
             ax.errorbar(
-                own["batch_size"], own["step_seconds"], bars_of(own, "step_seconds"), ls="", lw=1.1,
-                color=shown["color"],
+                rows["batch_size"], rows["step_seconds"], bars_of(rows, "step_seconds"), ls="",
+                lw=1.1, color=shown["color"],
             )  # fmt: skip
-            ax.plot(own["batch_size"], own["step_seconds"], **{**shown, "ls": ""}, zorder=3)
-            first = own.iloc[0]
+            ax.plot(rows["batch_size"], rows["step_seconds"], **{**shown, "ls": ""}, zorder=3)
+            first = rows.iloc[0]
             if np.isfinite(first["overhead_seconds"]):
-                dense = np.geomspace(own["batch_size"].min(), own["batch_size"].max(), 100)
+                dense = np.geomspace(rows["batch_size"].min(), rows["batch_size"].max(), 100)
                 fitted = first["overhead_seconds"] + first["seconds_per_example"] * dense
                 ax.plot(dense, fitted, color=shown["color"], ls=shown["ls"], lw=1.2)
             ax.plot([], [], **shown, label=label or "measured and fitted")
-        style.batch_size_axis(ax, {size for _, own in groups for size in own["batch_size"]})
+        style.batch_size_axis(ax, {size for _, rows in groups for size in rows["batch_size"]})
         style.log_axis(ax, "y", "seconds per step t")
         style.legend_beside(figure, ax, "model size" if groups[0][0] else "")
     return figure

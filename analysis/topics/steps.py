@@ -27,19 +27,19 @@ def steps_by_batch_size(study: Study) -> pd.DataFrame:
     """The frontier, with what the fit and the exact theory say at the same batch sizes."""
     frames = []
     for fit in study.fits:
-        own = select(study.frontier, fit.group)
-        own = own[own["target_loss"] == fit.target_loss].copy()
-        own["fitted_steps"] = fit.predict(own["batch_size"].to_numpy())
-        own["fitted_steps_low"], own["fitted_steps_high"] = fit.predict_interval(
-            own["batch_size"].to_numpy()
+        rows = select(study.frontier, fit.group)
+        rows = rows[rows["target_loss"] == fit.target_loss].copy()
+        rows["fitted_steps"] = fit.predict(rows["batch_size"].to_numpy())
+        rows["fitted_steps_low"], rows["fitted_steps_high"] = fit.predict_interval(
+            rows["batch_size"].to_numpy()
         )
         theory = select(study.theory, fit.group)
         theory = theory[theory["target_loss"] == fit.target_loss]
         for choice in ("same_grid", "continuous_lr"):
             exact = theory[theory["lr_choice"] == choice].set_index("batch_size")
-            own[f"exact_steps_{choice}"] = own["batch_size"].map(exact["steps"]).astype(float)
-            own[f"exact_lr_{choice}"] = own["batch_size"].map(exact["lr"]).astype(float)
-        frames.append(own)
+            rows[f"exact_steps_{choice}"] = rows["batch_size"].map(exact["steps"]).astype(float)
+            rows[f"exact_lr_{choice}"] = rows["batch_size"].map(exact["lr"]).astype(float)
+        frames.append(rows)
     return pd.concat(frames, ignore_index=True) if frames else study.frontier
 
 
@@ -84,8 +84,8 @@ def plot_steps_against_batch_size(
         sizes = np.array(sorted(steps_by_batch_size["batch_size"].unique()), dtype=float)
         dense = np.geomspace(sizes.min(), sizes.max(), 200) if len(sizes) else sizes
         for i, (fit, color) in enumerate(zip(fits, style.target_colors(len(fits)), strict=True)):
-            own = steps_by_batch_size[steps_by_batch_size["target_loss"] == fit.target_loss]
-            _plot_target(ax, own, fit, dense, look(i, color))
+            rows = steps_by_batch_size[steps_by_batch_size["target_loss"] == fit.target_loss]
+            _plot_target(ax, rows, fit, dense, look(i, color))
         exact = steps_by_batch_size.dropna(subset="exact_steps_same_grid")
         if len(exact):
             ax.plot(
@@ -102,19 +102,21 @@ def plot_steps_against_batch_size(
 
 
 def _plot_target(
-    ax: Axes, own: pd.DataFrame, fit: FitResult, dense: np.ndarray, shown: Look
+    ax: Axes, rows: pd.DataFrame, fit: FitResult, dense: np.ndarray, shown: Look
 ) -> None:
     """Points with intervals, fit and band; a hollow point stands at the edge of the lr grid."""
-    early = own[own["outcome"] == LEFT_CENSORED] if "outcome" in own else own.iloc[:0]
-    own = own.dropna(subset="steps")
+    early = rows[rows["outcome"] == LEFT_CENSORED] if "outcome" in rows else rows.iloc[:0]
+    rows = rows.dropna(subset="steps")
     color, points = shown["color"], {**shown, "ls": "", "zorder": 3}
     if len(early):
         label = f"target {fit.target_loss:.3g}, at most (met at the first evaluation)"
         arrow = {**points, "marker": "v", "mfc": "white"}
         ax.plot(early["batch_size"], early["steps_upper"], **arrow, label=label)
-    ax.errorbar(own["batch_size"], own["steps"], bars_of(own, "steps"), ls="", color=color, lw=1.2)
-    edge = own["lr_at_edge"].astype(bool)
-    ax.plot(own.loc[~edge, "batch_size"], own.loc[~edge, "steps"], **points)
+    ax.errorbar(
+        rows["batch_size"], rows["steps"], bars_of(rows, "steps"), ls="", color=color, lw=1.2
+    )
+    edge = rows["lr_at_edge"].astype(bool)
+    ax.plot(rows.loc[~edge, "batch_size"], rows.loc[~edge, "steps"], **points)
     target = f"target {fit.target_loss:.3g}"
     if fit.log_parameters is None:
         ax.plot([], [], **points, label=f"{target} (no fit)")
@@ -125,7 +127,7 @@ def _plot_target(
         ax.plot(dense, fit.predict(dense), color=color, ls=shown["ls"], zorder=2)
         ax.plot([], [], **shown, label=f"{target}, fit and 95 % band")
     if edge.any():
-        hollow = own[edge]
+        hollow = rows[edge]
         label = f"{target}, at most (best lr at the grid's edge)"
         ax.plot(hollow["batch_size"], hollow["steps"], **points, mfc="white", label=label)
 
@@ -189,16 +191,16 @@ def plot_pareto_front(steps_by_batch_size: pd.DataFrame, fits: Sequence[FitResul
         labels: list[Any] = []
         lines: list[np.ndarray] = []
         for i, (fit, color) in enumerate(zip(fits, style.target_colors(len(fits)), strict=True)):
-            own = steps_by_batch_size[steps_by_batch_size["target_loss"] == fit.target_loss]
-            own = own.dropna(subset="steps")
+            rows = steps_by_batch_size[steps_by_batch_size["target_loss"] == fit.target_loss]
+            rows = rows.dropna(subset="steps")
             shown = look(i, color)
-            if len(own) and fit.log_parameters is not None:
-                dense = np.geomspace(own["batch_size"].min(), own["batch_size"].max(), 400)
+            if len(rows) and fit.log_parameters is not None:
+                dense = np.geomspace(rows["batch_size"].min(), rows["batch_size"].max(), 400)
                 lines.append(np.column_stack([fit.predict(dense) * dense, fit.predict(dense)]))
                 ax.plot(*lines[-1].T, color=color, ls=shown["ls"], lw=1.3, zorder=2)
-            ax.plot(own["examples"], own["steps"], **{**shown, "ls": ""}, zorder=3)
+            ax.plot(rows["examples"], rows["steps"], **{**shown, "ls": ""}, zorder=3)
             ax.plot([], [], **shown, label=f"target {fit.target_loss:.3g} and its hyperbola")
-            labels += _label_points(ax, own, fit, color)
+            labels += _label_points(ax, rows, fit, color)
         style.log_axis(ax, "x", "examples to target E = B S")
         style.log_axis(ax, "y", "steps to target S")
         ax.margins(0.09)
@@ -207,11 +209,11 @@ def plot_pareto_front(steps_by_batch_size: pd.DataFrame, fits: Sequence[FitResul
     return figure
 
 
-def _label_points(ax: Axes, own: pd.DataFrame, fit: FitResult, color: Any) -> list[Any]:
+def _label_points(ax: Axes, rows: pd.DataFrame, fit: FitResult, color: Any) -> list[Any]:
     """Labels of the batch sizes, and the unreachable corner (E_min, S_min) with its B_crit."""
     places = [
         (style.number(size), (examples, steps))
-        for size, examples, steps in own[["batch_size", "examples", "steps"]].to_numpy()
+        for size, examples, steps in rows[["batch_size", "examples", "steps"]].to_numpy()
     ]
     if fit.critical_batch_size is not None and fit.min_examples and fit.min_steps:
         corner = (fit.min_examples, fit.min_steps)

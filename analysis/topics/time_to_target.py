@@ -81,19 +81,19 @@ def time_to_target_frames(
     rows, choices = [], []
     for k, target in enumerate(targets):
         at_target = frontier[frontier["target_loss"] == target]
-        own = at_target[at_target["outcome"] == REACHED].sort_values("batch_size")
+        reached = at_target[at_target["outcome"] == REACHED].sort_values("batch_size")
         if time is not None:
-            own = own[own["batch_size"].isin(time.batch_sizes)]
-        if time is None or own.empty:
+            reached = reached[reached["batch_size"].isin(time.batch_sizes)]
+        if time is None or reached.empty:
             continue
-        sizes = own["batch_size"].to_numpy()
+        sizes = reached["batch_size"].to_numpy()
         where = np.searchsorted(time.batch_sizes, sizes)
-        steps, t = own["steps"].to_numpy(float), time.seconds[where]
-        seeded = bool((own["n_seeds"] > 1).all())
+        steps, t = reached["steps"].to_numpy(float), time.seconds[where]
+        seeded = bool((reached["n_seeds"] > 1).all())
         steps_draws = np.stack([draws[int(size)].steps[k] for size in sizes], axis=1)
         seconds_draws = steps_draws * time.draws[: len(steps_draws), where]
         low, high = percentile_interval(seconds_draws if seeded else seconds_draws[:0])
-        table = own[["batch_size", "steps", "examples", "lr_at_edge"]].assign(
+        table = reached[["batch_size", "steps", "examples", "lr_at_edge"]].assign(
             target_loss=target, step_seconds=t, seconds=steps * t,
             seconds_low=low, seconds_high=high, **group,
         )  # fmt: skip
@@ -102,7 +102,7 @@ def time_to_target_frames(
         chosen = _choices(table, *(draw if seeded else draw[:0] for draw in compared))
         fit = next((fit for fit in fits if fit.target_loss == target), None)
         chosen += [] if fit is None else _fitted(fit, time)
-        shared = {**group, "target_loss": target, "n_timed": len(own)}
+        shared = {**group, "target_loss": target, "n_timed": len(reached)}
         choices += [shared | choice for choice in chosen]
     columns = [*group, *TIME_COLUMNS]
     return (
@@ -113,7 +113,7 @@ def time_to_target_frames(
 
 def _choices(table: pd.DataFrame, seconds: Floats, examples: Floats) -> list[dict[str, Any]]:
     """The least of both columns; draws [m, B] in the order of the rows."""
-    found = []
+    chosen = []
     sizes = table["batch_size"].to_numpy(float)
     for name, column, draws in (
         ("fastest", "seconds", seconds),
@@ -123,7 +123,7 @@ def _choices(table: pd.DataFrame, seconds: Floats, examples: Floats) -> list[dic
         row = table.iloc[best]
         picked = np.where(np.isnan(draws), np.inf, draws).argmin(axis=1)
         low, high = percentile_interval(sizes[picked])
-        found.append(
+        chosen.append(
             {
                 "name": name, "batch_size": sizes[best], "batch_size_low": float(low),
                 "batch_size_high": float(high), "batch_size_at_edge": best in (0, len(sizes) - 1),
@@ -131,7 +131,7 @@ def _choices(table: pd.DataFrame, seconds: Floats, examples: Floats) -> list[dic
                 **{key: row[key] for key in ("seconds_low", "seconds_high")},
             }
         )  # fmt: skip
-    return found
+    return chosen
 
 
 def _fitted(fit: FitResult, time: StepTime) -> list[dict[str, Any]]:
@@ -162,7 +162,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
     assert part.family
     whole = part.frames["time_to_target"]
     for i, target in enumerate(sorted(whole["target_loss"].unique())):
-        own = [
+        members = [
             (
                 label,
                 select(at_target(whole, target), member.group),
@@ -175,7 +175,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             f"Time to target {target:.3g} against batch size",
             "Steps to target times seconds per step, on the device that trained. The fastest batch "
             "size and the cheapest (fewest examples) are different answers.",
-            plot_time_to_target([group for group in own if len(group[1])], target),
+            plot_time_to_target([group for group in members if len(group[1])], target),
             "time_to_target",
             at_target(whole, target).reset_index(drop=True),
             folded=i > 0,
@@ -191,12 +191,12 @@ def plot_time_to_target(
     """
     with style.house_style():
         figure, ax = style.new_axes(4.8)
-        for i, (label, own, choices) in enumerate(groups):
+        for i, (label, rows, choices) in enumerate(groups):
             shown = ordered_look(i, len(groups))
-            own = own.sort_values("batch_size")
+            rows = rows.sort_values("batch_size")
             ax.errorbar(
-                own["batch_size"], own["seconds"], bars_of(own, "seconds"), lw=1.1, elinewidth=1.1,
-                ms=4.5, **shown,
+                rows["batch_size"], rows["seconds"], bars_of(rows, "seconds"), lw=1.1,
+                elinewidth=1.1, ms=4.5, **shown,
             )  # fmt: skip
             ax.plot([], [], **shown, lw=1.1, ms=4.5, label=label or "measured")
             for name, marker, size in (("fastest", "*", 14), ("cheapest", "o", 13)):
@@ -210,7 +210,7 @@ def plot_time_to_target(
             ax.plot(
                 [], [], ls="", marker=marker, ms=10, mfc="none", mec=style.INK, mew=1.2, label=name
             )
-        style.batch_size_axis(ax, {size for _, own, _ in groups for size in own["batch_size"]})
+        style.batch_size_axis(ax, {size for _, rows, _ in groups for size in rows["batch_size"]})
         style.log_axis(ax, "y", f"seconds to target {target:.3g}")
         style.legend_beside(figure, ax, "model size" if groups[0][0] else "")
     return figure

@@ -5,6 +5,7 @@ A new question is a file in this folder and a line in the list in `__init__`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -158,3 +159,8 @@ def hardest(rows: pd.DataFrame) -> pd.DataFrame:
 
 def at_target(frame: pd.DataFrame, target: float) -> pd.DataFrame:
     return frame[frame["target_loss"] == target]
+
+
+def or_nan(value: float | None) -> float:
+    """A number of a table."""
+    return math.nan if value is None else float(value)

@@ -110,10 +110,10 @@ def twice_lines(study: Study, frames: Frames) -> list[str]:
         rows = select(frames["twice_the_compute"], group).to_dict("records")
         if rows:
             base, *ways = rows
-            said = listed([f"{row['loss']:.3g} with {row['way']}" for row in ways])
+            outcomes = listed([f"{row['loss']:.3g} with {row['way']}" for row in ways])
             lines.append(
                 f"{group_label(group)}: from the loss {base['loss']:.3g} at batch size "
-                f"{size_words(base['batch_size'])}, twice the compute leads to {said}"
+                f"{size_words(base['batch_size'])}, twice the compute leads to {outcomes}"
             )
     return lines
 

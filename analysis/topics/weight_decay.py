@@ -51,11 +51,11 @@ def weight_decay_gaps(study: Study) -> pd.DataFrame:
     of_name = {str(name): rows for name, rows in study.trials.groupby(_NAME)}
     frames = []
     for name, other in _DECOUPLED.items():
-        for _, one in of_name.get(name, study.trials.iloc[:0]).iterrows():
+        for _, trial in of_name.get(name, study.trials.iloc[:0]).iterrows():
             partners = of_name.get(other, study.trials.iloc[:0])
             for key in ("batch_size", "lr", "seed", *same):
-                partners = partners[partners[key].map(str) == str(one[key])]
-            frames += _of_pairs(one, partners, paths)
+                partners = partners[partners[key].map(str) == str(trial[key])]
+            frames += _of_pairs(trial, partners, paths)
     return pd.concat(frames, ignore_index=True) if frames else empty
 
 

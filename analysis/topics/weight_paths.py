@@ -23,7 +23,7 @@ _DISTANCES = {
 
 
 def drawings(part: Part) -> Iterator[Drawing]:
-    """What only tasks measure whose answer is known on paper; all batch sizes of a group."""
+    """Metrics of tasks whose answer is known on paper; all batch sizes of a group."""
     trials, curves = part.study.trials, part.study.curves
     if not {"weight_1", *_DISTANCES} & set(curves):
         return

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.record.durable import write_whole
+from scaling.durable import write_whole
 
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:

@@ -76,16 +76,16 @@ def load_batch(content: bytes) -> tuple[Bytes, NDArray[np.int64]]:
 
 def _checked(batch: object) -> tuple[Bytes, NDArray[np.int64]]:
     if not isinstance(batch, dict):
-        raise BatchError("is no batch of CIFAR-10: not a dict")
+        raise BatchError("is not a batch of CIFAR-10: not a dict")
     content = {key.decode() if isinstance(key, bytes) else key: batch[key] for key in batch}
     rows = getattr(content.get("data"), "rows", None)
     labels = content.get("labels")
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != ROW_BYTES:
-        raise BatchError(f"is no batch of CIFAR-10: no 'data' of {ROW_BYTES} bytes a row")
+        raise BatchError(f"is not a batch of CIFAR-10: no 'data' of {ROW_BYTES} bytes a row")
     if not isinstance(labels, list) or not all(
         isinstance(label, int) and 0 <= label <= 9 for label in labels
     ):
-        raise BatchError("is no batch of CIFAR-10: no 'labels' of 0 to 9")
+        raise BatchError("is not a batch of CIFAR-10: no 'labels' of 0 to 9")
     if len(labels) != len(rows):
         raise BatchError(f"has {len(rows)} images and {len(labels)} labels")
     return rows, np.array(labels, np.int64)

@@ -113,7 +113,7 @@ def _rows(path: str) -> list[tuple[int, list[str]]]:
         with Path(file).open(newline="", encoding="utf-8-sig") as lines:
             rows = [(i, row) for i, row in enumerate(csv.reader(lines), 1) if any(row)]
     except (ValueError, csv.Error):
-        raise ConfigError("data.palette", path, "is no CSV file of rows r,g,b") from None
+        raise ConfigError("data.palette", path, "is not a CSV file of rows r,g,b") from None
     has_header = bool(rows) and not any(_is_number(cell) for cell in rows[0][1])
     return rows[has_header:]
 

@@ -47,7 +47,7 @@ def prepare_data(config: DataConfig, cache_folder: Path) -> Prepared:
     """Read, prepare and keep, or take what was kept of the same files and options.
 
     A kept file that is damaged is made again; processes that want the same data wait for each
-    other. Raises ConfigError for what the user can put right, OSError where the cache cannot be
+    other. Raises ConfigError for what the user can correct, OSError where the cache cannot be
     written.
     """
     validate_data(config)

@@ -154,10 +154,10 @@ def optimizer_class(config: CustomOptimizerConfig) -> type[torch.optim.Optimizer
         said = "has no such class in its module" if found is None else "is not a class"
         raise ConfigError(KEY, path, f"{said}; it must name a torch.optim.Optimizer")
     if not issubclass(found, torch.optim.Optimizer):
-        raise ConfigError(KEY, path, "is no subclass of torch.optim.Optimizer")
+        raise ConfigError(KEY, path, "is not a subclass of torch.optim.Optimizer")
     taken = _arguments(found)
     if "lr" not in taken:
-        raise ConfigError(KEY, path, "takes no lr, which every trial sets")
+        raise ConfigError(KEY, path, "does not take lr, which every trial sets")
     if {"lr", "params"} & set(config.options):
         allowed = "leave lr and params out: lr is the trial's own key"
         raise ConfigError("optimizer.options", ", ".join(config.options), allowed)
@@ -185,7 +185,7 @@ def _arguments(kind: type) -> set[str]:
 def check_custom_optimizer(config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> None:
     """Make some steps on copies of one trial's shaped parameters; ConfigError for what fails.
 
-    The steps are saved, as a checkpoint is, and gone on with: an optimizer whose state_dict does
+    The steps are saved, as a checkpoint is, and resumed: an optimizer whose state_dict does
     not hold all its state would train other numbers after an interruption, and is refused.
     """
     kind = optimizer_class(config)
@@ -194,7 +194,9 @@ def check_custom_optimizer(config: CustomOptimizerConfig, lr: float, leaves: Lea
         allowed = "its step needs a closure that computes the loss again; a trial computes each "
         raise ConfigError(KEY, config.path, allowed + "batch's gradient once")
     if callable(getattr(kind, "eval", None)):
-        allowed = "evaluates other weights than it trains (it has an eval mode); that is not here"
+        allowed = (
+            "evaluates other weights than it trains (it has an eval mode), which is not supported"
+        )
         raise ConfigError(KEY, config.path, allowed)
     try:
         refusal = _probe(config, lr, leaves)
@@ -205,7 +207,7 @@ def check_custom_optimizer(config: CustomOptimizerConfig, lr: float, leaves: Lea
 
 
 def _probe(config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> str | None:
-    """Why the optimizer cannot be gone on with after it is saved, if so."""
+    """Why the optimizer cannot be resumed after it is saved, if so."""
     generator = torch.Generator().manual_seed(0)
     draws = torch.default_generator.get_state()
     first = _One(config, lr, leaves)
@@ -225,9 +227,12 @@ def _probe(config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> str | No
         gradients = _random(leaves, generator)
         own, other = first.step(gradients, None), second.step(gradients, None)
         if any(not torch.equal(own[key].nan_to_num(), other[key].nan_to_num()) for key in own):
-            return "its state_dict does not hold all its state: interrupted, it would train others"
+            return (
+                "its state_dict does not hold all its state: after an interruption it would train "
+                "other numbers"
+            )
     if not torch.equal(draws, torch.default_generator.get_state()):
-        return "draws random numbers that a trial gone on with would not draw again"
+        return "draws random numbers that a resumed trial would not draw again"
     return None
 
 

@@ -105,7 +105,7 @@ def check_optimizer(config: TrialConfig, task: Task, params: Params) -> None:
         check_custom_optimizer(optimizer, config.lr, _shaped(task)(leaves))
     elif isinstance(optimizer, PreconditionedConfig):
         if not hasattr(task, "curvature"):
-            allowed = f"needs a task that knows its curvature, which {config.task.name} does not: "
+            allowed = f"requires a task that knows its curvature, and {config.task.name} does not: "
             allowed += "linear_regression, finite_regression, or an own task with curvature()"
             raise ConfigError("optimizer.name", optimizer.name, allowed)
         curvature = _curvature(task)

@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 
-from scaling.record.durable import write_whole
-from scaling.train import TrainState
+from scaling.durable import write_whole
+from scaling.recorder import TrainState
 
 CHECKPOINT_FORMAT = 2  # 1: all buffers of a network in one vector
 MAGIC = b"batch-scaling checkpoint"
@@ -87,7 +87,7 @@ def read_checkpoint(path: Path) -> tuple[Header, TrainState]:
     try:
         stack: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
     except (pickle.UnpicklingError, RuntimeError):
-        raise CheckpointError(f"{path}: is no data that this version reads") from None
+        raise CheckpointError(f"{path}: is not data that this version reads") from None
     return header, TrainState(header.step, header.due, header.seconds, stack)
 
 

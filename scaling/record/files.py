@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from scaling.record.durable import open_plain
-from scaling.record.journal import JournalError, inside
+from scaling.durable import open_plain
+from scaling.record.journal import JournalError
 
 LOG = "train.log"
 LOG_BYTES = 2**20
@@ -37,7 +37,7 @@ def end_of_log(folder: Path, path: str) -> tuple[str, str]:
     A log that was removed is none: then the text says so.
     """
     if Path(path).name != LOG:
-        return f"{path}: is no log of training\n", f"{path} is no log of training"
+        return f"{path}: is not a log of training\n", f"{path} is not a log of training"
     try:
         file = file_of(folder, path)
     except JournalError as error:
@@ -47,3 +47,21 @@ def end_of_log(folder: Path, path: str) -> tuple[str, str]:
     with open_plain(file) as opened:
         opened.seek(max(0, opened.seek(0, os.SEEK_END) - LOG_BYTES))
         return opened.read().decode(errors="replace"), ""
+
+
+def inside(folder: Path, path: str) -> Path:
+    """A file that a journal names; JournalError if it lies outside of the journal's folder.
+
+    A link, also one inside the folder, is refused: a copied folder is somebody else's word.
+    """
+    try:
+        whole = (folder / path).resolve()
+        top = folder.resolve()
+        plain = whole == Path(os.path.normpath(top / os.path.relpath(folder / path, folder)))
+    except (OSError, ValueError, RuntimeError):
+        raise JournalError(f"{folder}: a journal names no file ({path[:200]!r})") from None
+    if not whole.is_relative_to(top) or not plain:
+        raise JournalError(
+            f"{folder}: a journal names a link or a file outside of this folder ({path[:200]})"
+        )
+    return whole

@@ -113,10 +113,10 @@ def _check_evaluation(line: Mapping[str, Any]) -> None:
 
 def _check_column(key: str, column: Any, n: int, gaps: bool) -> None:
     if not isinstance(column, list) or len(column) != n:
-        raise ValueError(f"{key} is no list of {n} numbers")
+        raise ValueError(f"{key} is not a list of {n} numbers")
     for value in column:
         if not (is_number(value) or (gaps and value is None)):
-            raise ValueError(f"{key} is no list of {n} numbers")
+            raise ValueError(f"{key} is not a list of {n} numbers")
 
 
 def _check_outcome(line: Mapping[str, Any]) -> None:

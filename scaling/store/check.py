@@ -63,7 +63,7 @@ def check_address(uri: str) -> None:
     opened."""
     if not ADDRESS.match(uri):
         raise StoreError(
-            store_message(uri, StoreError("is no address of an MLflow store; " + LIKE))
+            store_message(uri, StoreError("is not an address of an MLflow store; " + LIKE))
         )
     prefix = "sqlite:///"
     path = Path(uri[len(prefix) :].split("?", 1)[0])

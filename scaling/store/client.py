@@ -7,27 +7,22 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import quote
-from uuid import NAMESPACE_OID, uuid5
 
 from scaling.commands import command
-from scaling.schema import note_text, sqlite_path
+from scaling.schema import note_text
+from scaling.store.artifacts import artifact_location, follow_moved_folder
 from scaling.store.check import DATABASE, StoreError, checked, engine_of, with_limits
+from scaling.store.pictures import lay_out
 
 METRICS_PER_REQUEST = 1000  # MLflow's limits
 PARAMS_PER_REQUEST = 100
-SMALL_SIDE = 256  # pixels, as MLflow has it
-ARTIFACTS = "mlartifacts"  # the folder of artifacts beside a SQLite file
-HAS_PICTURES = {"mlflow.loggedImages": "True"}  # or the pages do not look for them
 Point = tuple[str, float, float, int]  # metric, value, seconds since 1970, step
 
 
@@ -56,7 +51,8 @@ class Store:
         with checked(uri):
             self._client = MlflowClient(with_limits(uri))
             self.experiment_id = self._experiment(uri, study, question)
-            self._follow_moved_folder(study)
+            there = self._client.get_experiment(self.experiment_id).artifact_location
+            follow_moved_folder(uri, study, self.experiment_id, there)
 
     def _experiment(self, uri: str, study: str, question: str) -> str:
         from mlflow.exceptions import MlflowException
@@ -79,41 +75,6 @@ class Store:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             return self._experiment(uri, study, question)  # from another machine, in between
-
-    def _follow_moved_folder(self, study: str) -> None:
-        """Have artifacts lie beside a SQLite file again that was moved, or copied, with them.
-
-        MLflow keeps whole paths and would write into the old folder. Nothing is done where there is
-        no folder of them beside the file: then they may well still lie where they were.
-        """
-        import sqlalchemy as sa
-
-        file = sqlite_path(self._uri)
-        here = artifact_location(self._uri, study)
-        there = self._client.get_experiment(self.experiment_id).artifact_location
-        moved = file is not None and (file.parent / ARTIFACTS / study).is_dir()
-        if not moved or here is None or there.rstrip("/") == here.rstrip("/"):
-            return
-        if not there.rstrip("/").endswith(f"/{ARTIFACTS}/{quote(study)}"):
-            return  # chosen by somebody, not made by this
-        with engine_of(self._uri).begin() as connection:
-            values = {"here": here, "there": there, "n": len(there) + 1}
-            values["experiment"] = int(self.experiment_id)
-            connection.execute(
-                sa.text(
-                    "UPDATE runs SET artifact_uri = :here || substr(artifact_uri, :n) "
-                    "WHERE experiment_id = :experiment AND "
-                    "substr(artifact_uri, 1, :n - 1) = :there"
-                ),
-                values,
-            )
-            connection.execute(
-                sa.text(
-                    "UPDATE experiments SET artifact_location = :here "
-                    "WHERE experiment_id = :experiment"
-                ),
-                values,
-            )
 
     def runs(self) -> dict[str, HeldRun]:
         """Every active run of the experiment."""
@@ -222,7 +183,7 @@ class Store:
             param_list, tag_list = [], []
 
     def set_experiment_tags(self, tags: dict[str, str]) -> None:
-        """Tags that only the pages of MLflow read; a store that does not take them goes without."""
+        """Tags that only the pages of MLflow read; a store that refuses them does not get them."""
         from mlflow.exceptions import MlflowException
 
         present = self._client.get_experiment(self.experiment_id).tags
@@ -249,26 +210,9 @@ class Store:
     def log_pictures(
         self, run_id: str, pictures: list[tuple[Path, int, float]], key: str
     ) -> list[Path]:
-        """Pictures (PNG file, step, seconds since 1970) of the run's image slider, all at once.
-
-        As MlflowClient.log_image does it, which encodes every picture anew and asks a store thrice
-        for each: files images/<key>+step+<s>+timestamp+<ms>+<id>.png and beside them a small one;
-        the run has the tag HAS_PICTURES. A picture that comes again has the same name, and so
-        stands there once. Returns those that are no pictures, which are left out.
-        """
-        from PIL import Image
-
-        broken = []
+        """Pictures of the run's image slider, all at once; those that are left out (`lay_out`)."""
         with TemporaryDirectory() as folder:
-            for path, step, moment in pictures:
-                identity = uuid5(NAMESPACE_OID, f"{run_id} {key} {step}")
-                name = f"{key}+step+{step}+timestamp+{int(moment * 1000)}+{identity}"
-                try:
-                    _save_small(path, Path(folder, f"{name}+compressed.webp"))
-                except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-                    broken.append(path)  # what Pillow raises of a file that is no sound picture
-                    continue
-                shutil.copyfile(path, Path(folder, f"{name}.png"))
+            broken = lay_out(pictures, f"{run_id} {key}", key, Path(folder))
             if len(broken) < len(pictures):
                 self._client.log_artifacts(run_id, folder, "images")
         return broken
@@ -279,15 +223,6 @@ class Store:
         else:
             moment = None if end_time is None else int(end_time * 1000)
             self._client.set_terminated(run_id, status, moment)
-
-
-def _save_small(path: Path, small: Path) -> None:
-    """What the pages show until a picture is opened."""
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        reduced = picture.reduce(math.ceil(max(picture.size) / SMALL_SIDE))
-    reduced.save(small, lossless=True, quality=0, method=0)  # large pixels: small and fast
 
 
 def _description(study: str, question: str) -> str:
@@ -304,15 +239,6 @@ def _description(study: str, question: str) -> str:
 
 def as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def artifact_location(uri: str, study: str) -> str | None:
-    """Where an experiment's artifacts lie: beside a SQLite file; servers decide themselves."""
-    if uri.startswith(("http://", "https://")):
-        return None
-    file = sqlite_path(uri)
-    folder = Path.cwd() if file is None else file.absolute().parent
-    return (folder / ARTIFACTS / study).as_uri()
 
 
 def bound_requests() -> None:

@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from scaling.record.durable import LineFile, open_plain, read_line
+from scaling.durable import LineFile, open_plain, read_line
 from scaling.schema import without_password
 
 SET_ASIDE = ".damaged"
@@ -19,7 +19,7 @@ SET_ASIDE = ".damaged"
 class Acknowledged:
     """What one store has taken of a study: runs by identity, and which steps of each trial.
 
-    said: "", or a line about a note that was damaged. Lines of the file, each with a checksum:
+    damage: "", or a line about a note that was damaged. Lines of the file, each with a checksum:
     {"look_up": true} first, if the store had runs that this note knows nothing of;
     {"begun": key} before a run is created, {"run": key, "run_id": ..} after;
     {"steps": [s, ..], "points": n, "params": n, "trial_id": ..}, how many of both the run has then;
@@ -34,7 +34,7 @@ class Acknowledged:
     def __init__(self, folder: Path, uri: str) -> None:
         self._path = note_path(folder, uri)
         self._clear()
-        self.said = ""
+        self.damage = ""
         try:
             self._read()
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -42,7 +42,7 @@ class Acknowledged:
             aside = self._path.with_suffix(SET_ASIDE)
             self._path.replace(aside)
             self._clear()
-            self.said = (
+            self.damage = (
                 f"{self._path}: the note of what the store has is damaged ({reason}); moved to "
                 f"{aside.name}, and the store is asked instead"
             )

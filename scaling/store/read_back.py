@@ -197,20 +197,20 @@ def trial_of(
     """The trial that a run holds, prepared to be trained again.
 
     What a store says is data: a task or an optimizer of the user's own is imported only if the
-    user names it (`task_path`, `optimizer_path`; torch.optim's classes go without saying), and
+    user names it (`task_path`, `optimizer_path`; torch.optim's classes are always allowed), and
     nothing is written where the record says.
     """
     config = _config_of(run)
     if isinstance(config.task, CustomTaskConfig) and config.task.path != task_path:
         raise RunError(
-            f"run_id={run.run_id}: trains a task of somebody's own code, {config.task.path}; "
+            f"run_id={run.run_id}: trains a custom task, {config.task.path}; "
             f"if you trust that code in this folder, add task.path={config.task.path}"
         )
     if isinstance(config.optimizer, CustomOptimizerConfig):
         path = config.optimizer.path
         if path != optimizer_path and not re.fullmatch(r"torch\.optim\.[A-Za-z]+", path):
             raise RunError(
-                f"run_id={run.run_id}: trains with an optimizer of somebody's own code, {path}; "
+                f"run_id={run.run_id}: trains with a custom optimizer, {path}; "
                 f"if you trust that code in this folder, add optimizer.path={path}"
             )
     config.cache_dir = cache_dir

@@ -2,7 +2,7 @@
 
 What is registered holds the state_dict (read with weights_only=True), a JSON file that says which
 network it belongs to, and `pyfunc_model.py`, which MLflow runs when it loads the model; nothing is
-pickled. It needs this package where it is loaded, and a task of one's own its module.
+pickled. It needs this package where it is loaded, and for a custom task its module.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _save(folder: Path, weights: Path, examples: np.ndarray) -> None:
         network.load_context(type("Context", (), {"artifacts": artifacts}))
     except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError) as error:
         raise RunError(
-            f"{weights.name}: is no state_dict of this network ({_line(error)})"
+            f"{weights.name}: is not a state_dict of this network ({_line(error)})"
         ) from None
     signature: ModelSignature = infer_signature(examples, network.predict(None, examples))
     mlflow.pyfunc.save_model(

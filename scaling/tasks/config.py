@@ -48,7 +48,7 @@ class FiniteRegressionConfig(TaskConfig):
 
 @dataclass
 class CustomTaskConfig(TaskConfig):
-    """A task of the user's own (scaling.tasks.custom). path: module.Class; options: its
+    """A custom task (scaling.tasks.custom). path: module.Class; options: its
     arguments."""
 
     name: str = "custom"

@@ -1,4 +1,4 @@
-"""A user's own task, named by dotted path; its code is a part of its trials' identity."""
+"""A custom task, named by dotted path; its code is part of its trials' identity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scaling.tasks.config import CustomTaskConfig, TaskConfig
 from scaling.tasks.task import Task
 
 if TYPE_CHECKING:
-    from scaling.tasks.supervised import Problem
+    from scaling.tasks.problem import Problem
 
 
 def make_custom_task(config: CustomTaskConfig, whole: TrialConfig) -> Task:
@@ -43,13 +43,13 @@ def make_custom_task(config: CustomTaskConfig, whole: TrialConfig) -> Task:
 
 def make_custom_problem(path: str, options: dict[str, object]) -> Problem:
     """The Problem that a path makes; ConfigError as from `make_custom_task`."""
-    from scaling.tasks.supervised import as_problem, is_problem
+    from scaling.tasks.problem import as_problem, is_problem
 
     make = getattr(module_of("task.path", path), path.rpartition(".")[2], None)
     with drawing(CONSTRUCTION):
         made = make(**options) if callable(make) else None
     if not is_problem(made):
-        raise ConfigError("task.path", path, "makes no problem with a network")
+        raise ConfigError("task.path", path, "does not make a problem with a network")
     return as_problem(made)
 
 
@@ -57,8 +57,9 @@ _problems: dict[str, object] = {}  # data is read once a process, however many t
 
 
 def _as_task(made: object, config: CustomTaskConfig, whole: TrialConfig, key: str) -> Task:
+    from scaling.tasks.problem import as_problem, is_problem
     from scaling.tasks.problem_check import check_data, check_network
-    from scaling.tasks.supervised import SupervisedTask, as_problem, is_problem
+    from scaling.tasks.supervised import SupervisedTask
 
     if is_problem(made):
         problem, known = as_problem(made), key in _problems
@@ -72,7 +73,7 @@ def _as_task(made: object, config: CustomTaskConfig, whole: TrialConfig, key: st
     parts = [*Task.__annotations__, *(name for name in vars(Task) if not name.startswith("_"))]
     if missing := [name for name in parts if not hasattr(made, name)]:
         allowed = (
-            "is no task: it needs train, held_out, model and loss (see the README), or, to be a "
+            "is not a task: it needs train, held_out, model and loss (see the README), or, to be a "
             f"whole task, also {', '.join(sorted(missing))}"
         )
         raise ConfigError("task.path", config.path, allowed)

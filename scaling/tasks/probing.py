@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from torch import Tensor, nn
 
 from scaling.draws import TRAINING, kept_draws, position, seed_draws
 from scaling.limits import ConfigError
@@ -10,25 +13,38 @@ from scaling.tasks.flat import WEIGHTS
 from scaling.tasks.streams import Batch
 from scaling.tasks.task import Params
 
-if TYPE_CHECKING:
-    from scaling.tasks.supervised import SupervisedTask
-
 SAME_GRADIENT = 1e-4  # relative difference that rounding stays below
 
 
-def draws_numbers(task: SupervisedTask, params: Params, batch: Batch) -> bool:
+class Probed(Protocol):
+    """A task whose network can be run by itself (scaling.tasks.supervised)."""
+
+    @property
+    def network_name(self) -> str: ...
+
+    @property
+    def replaces_buffers(self) -> bool: ...
+
+    def losses_and_gradients(self, params: Params, batch: Batch) -> tuple[Tensor, Params]: ...
+
+    def evaluating(self, params: Params, row: int) -> AbstractContextManager[nn.Module]: ...
+
+    def outputs(self, module: nn.Module, rows: Tensor) -> Any: ...
+
+
+def draws_numbers(task: Probed, params: Params, batch: Batch) -> bool:
     """Whether a training step or an evaluation of one row draws from a global generator.
 
     The batch's gradient is computed twice with one seed. ConfigError where the two differ: what no
-    seed repeats cannot be gone on with after an interruption.
+    seed repeats cannot be resumed after an interruption.
     """
     drew, gradients = False, []
     with kept_draws():
         for _ in range(2):
             seed_draws(TRAINING, 0)
             before = position()
-            own = {key: leaf.clone() for key, leaf in params.items()}
-            gradients.append(task.losses_and_gradients(own, batch)[1][WEIGHTS].clone())
+            copies = {key: leaf.clone() for key, leaf in params.items()}
+            gradients.append(task.losses_and_gradients(copies, batch)[1][WEIGHTS].clone())
             drew |= position() != before
         with task.evaluating(params, 0) as module:
             before = position()
@@ -44,10 +60,9 @@ def draws_numbers(task: SupervisedTask, params: Params, batch: Batch) -> bool:
     return drew
 
 
-def no_stack(task: SupervisedTask, params: Params, batch: Batch) -> str | None:
-    """Why the network cannot train in a stack, if so; params and batch: of two rows."""
-    if task.seen_to_draw:
-        return "as it draws random numbers, which are each trial's own"
+def no_stack(task: Probed, params: Params, batch: Batch) -> str | None:
+    """Why a network that draws no numbers cannot train in a stack, if so; params and batch: of two
+    rows."""
     if task.replaces_buffers:
         return "as it puts new tensors in the place of buffers"
     try:

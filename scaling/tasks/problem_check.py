@@ -1,4 +1,4 @@
-"""Whether a user's own problem is what a task needs: what is needed and what came, with shapes."""
+"""Whether a custom problem is what a task needs: what is needed and what came, with shapes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from scaling.draws import kept_draws
 from scaling.limits import ConfigError
 
 if TYPE_CHECKING:
-    from scaling.tasks.supervised import Problem, SupervisedTask
+    from scaling.tasks.problem import Problem
+    from scaling.tasks.supervised import SupervisedTask
 
 N_EXAMPLES = 2
 LEAVES = "a tuple of tensors or arrays, (inputs, targets), whose first axis are the examples"

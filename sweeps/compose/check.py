@@ -18,7 +18,8 @@ from omegaconf import DictConfig
 
 from scaling.limits import ConfigError
 from scaling.record.checkpoint import read_headers
-from scaling.record.plan import describe, plan, read_record
+from scaling.record.plan import describe, plan
+from scaling.record.study import read_record
 from scaling.trial import Trial
 from sweeps.compose.arguments import CommandLine
 from sweeps.compose.composer import hydra_config, task_part

@@ -15,7 +15,7 @@ from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from scaling.record.plan import RecordReader
+from scaling.record.study import RecordReader
 from scaling.trial import Trial
 from sweeps.compose.callbacks import JobCallbacks
 from sweeps.compose.composer import Composer, hydra_config, task_part

@@ -14,16 +14,8 @@ from scaling.config import TrialConfig, trial_config
 from scaling.limits import ConfigError
 from scaling.record.checkpoint import read_headers, tidy
 from scaling.record.journal import Journal
-from scaling.record.plan import (
-    Plan,
-    RecordReader,
-    StudyRecord,
-    differences,
-    plan,
-    read_record,
-    requested,
-    saved_among,
-)
+from scaling.record.plan import Plan, differences, plan, saved_among
+from scaling.record.study import RecordReader, StudyRecord, read_record, requested
 from scaling.result import TrialResult
 from scaling.trial import Trial, prepare
 from scaling.validation import validate_names

@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra_plugins.batch_scaling._options import SlurmOptions, StackedOptions, below_limits
 
-from scaling.config import ConfigError
+from scaling.limits import ConfigError
 
 EXECUTORS = ("local", "slurm")
 COMMANDS = ("sbatch", "squeue", "scancel", "srun")

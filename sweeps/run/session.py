@@ -14,7 +14,8 @@ from scaling.commands import command
 from scaling.config import TrialConfig
 from scaling.record.journal import RecordError
 from scaling.store.check import StoreError
-from scaling.store.writer import Destination, NoWriter, Writer
+from scaling.store.follow import Destination
+from scaling.store.writer import NoWriter, Writer
 from sweeps.messages import StoppedAtOnce
 from sweeps.run.executors import Executor, new_executor
 from sweeps.run.options import LauncherOptions

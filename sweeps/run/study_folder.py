@@ -10,9 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from scaling.durable import open_plain, refuse_no_plain_file, write_whole
 from scaling.limits import ConfigError
-from scaling.record.durable import open_plain, refuse_no_plain_file, write_whole
-from scaling.record.journal import this_process
+from scaling.record.process import this_process
 from sweeps.compose.folders import make_shared
 
 OWNER, HOLDER = "study.json", "sweep_alive.json"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from scaling.durable import write_whole
 from scaling.record.checkpoint import (
     KEPT,
     CheckpointError,
@@ -20,10 +21,10 @@ from scaling.record.checkpoint import (
     refuse,
     write_checkpoint,
 )
-from scaling.record.durable import write_whole
 from scaling.record.journal import Journal, journal_path
+from scaling.recorder import Begin, Evaluation, TrainState
 from scaling.result import TrialResult
-from scaling.train import Begin, Evaluation, TrainState, train
+from scaling.train import train
 from sweeps.run.units import Unit
 
 

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scaling.record.journal import FolderReader, Journal, RecordError
+from scaling.record.journal import Journal, RecordError
+from scaling.record.read_journals import FolderReader
 from scaling.result import TrialResult
 from sweeps.run.executors import Executor
 from sweeps.run.executors.local import end_of

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from scaling.outcome import Curve
 from scaling.record.checkpoint import Header, read_headers
-from scaling.record.plan import Plan, StudyRecord, plan, read_record
+from scaling.record.plan import Plan, plan
+from scaling.record.study import StudyRecord, read_record
 from scaling.result import TrialResult
 from scaling.stack import group_into_stacks
 from scaling.trial import Trial

@@ -17,7 +17,8 @@ from omegaconf import DictConfig
 from scaling import schema
 from scaling.limits import ConfigError
 from scaling.record.checkpoint import drop_checkpoints, read_headers
-from scaling.record.plan import RecordReader, StudyRecord, describe, finished, plan
+from scaling.record.plan import describe, finished, plan
+from scaling.record.study import RecordReader, StudyRecord
 from scaling.result import TrialResult
 from scaling.trial import Trial
 from sweeps.compose.endings import fail_after_all, refuse_stillborn, say_report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 import xml.etree.ElementTree as ET
@@ -129,7 +130,7 @@ def test_lr_heat_map_marks_the_best_and_hatches_the_failed() -> None:
 def test_best_lr_at_the_edge_is_hollow(small_result: StudyResult) -> None:
     result = small_result
     edge = result.frontier.assign(lr_at_edge=result.frontier["batch_size"] == 256)
-    changed = StudyResult(**{**vars(result), "frontier": edge})
+    changed = dataclasses.replace(result, frontier=edge)
     figure = next(d.figure for d in draw(changed) if d.name == "best_lr_against_batch_size")
     hollow = [line for line in figure.axes[0].lines if line.get_label() == "at grid edge"]
     assert [list(np.asarray(line.get_xdata())) for line in hollow] == [[256]]

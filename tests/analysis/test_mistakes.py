@@ -18,7 +18,7 @@ MISTAKES = {  # a line, and how what is said begins
     "stud=x": "there is no option stud; did you mean study?",
     "source.pth=x": "there is no option source.pth; did you mean source.path?",
     "batch_size=64 study=small": "there is no option batch_size; there are study, compare, ",
-    "+foo=3 study=small": "+foo=3: there is no such option to add",
+    "+foo=3 study=small": "+foo=3: is not an option",
     "study=smal": "study=smal: no experiment of this name in sqlite:///",
     "study=gone": "study=gone: no experiment of this name in sqlite:///",
     "source.experiment=theirz": "source.experiment=theirz: no experiment of this name in sqlite://",

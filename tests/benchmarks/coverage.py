@@ -27,7 +27,7 @@ from analysis import analyse
 from analysis.fit.fit_result import FitResult
 from analysis.fit.fitting import OBJECTIVES, fit_hyperbola
 from analysis.fit.forms import hyperbola
-from analysis.fit_table import fit_critical_batch_size, fit_critical_batch_sizes
+from analysis.fit.step_fits import fit_critical_batch_size, fit_critical_batch_sizes
 from scaling.problem import RegressionProblem
 from tests.analysis.simulated import simulate_study
 from tests.benchmarks import chain

@@ -25,7 +25,7 @@ import numpy as np
 
 from scaling.config import EvaluationConfig
 from scaling.problem import RegressionProblem
-from scaling.record.plan import TrialRecord, read_record
+from scaling.record.study import TrialRecord, read_record
 from scaling.schedules import next_evaluation
 from scaling.schema import REACHED
 from sweeps.search.observations import SearchOptions

@@ -10,9 +10,10 @@ import torch
 
 from scaling.config import BudgetConfig, TrialConfig
 from scaling.optimizers.config import OPTIMIZERS, OptimizerConfig
+from scaling.recorder import Evaluation, TrainState
 from scaling.result import TrialResult
 from scaling.tasks.config import CustomTaskConfig, FiniteRegressionConfig, LinearRegressionConfig
-from scaling.train import Evaluation, TrainState, train
+from scaling.train import train
 from scaling.trial import Trial, prepare
 
 

@@ -11,8 +11,9 @@ import pytest
 from scaling.store import writer as writing
 from scaling.store.check import StoreError
 from scaling.store.client import Store
+from scaling.store.follow import Destination
 from scaling.store.sync import Sync
-from scaling.store.writer import Destination, Writer
+from scaling.store.writer import Writer
 from tests.conftest import store_of
 from tests.scaling.store.test_tracking import new_journal, write_trial
 from tests.stores.proxy import Loss, Proxy, proxy_to

@@ -11,8 +11,9 @@ import pytest
 from scaling.schema import without_password
 from scaling.store.check import StoreError, store_message, with_limits
 from scaling.store.client import Store
+from scaling.store.follow import Destination
 from scaling.store.note import note_path
-from scaling.store.writer import Destination, Writer
+from scaling.store.writer import Writer
 from tests.command_line import sweeps
 from tests.conftest import store_of
 from tests.stores.proxy import proxy_to

@@ -14,10 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scaling.config import ConfigError
-from scaling.record import slurm_job
-from scaling.record.plan import StudyRecord, plan, read_record
-from scaling.store.writer import Destination, Writer
+from scaling.limits import ConfigError
+from scaling.record import process
+from scaling.record.plan import plan
+from scaling.record.study import StudyRecord, read_record
+from scaling.store.follow import Destination
+from scaling.store.writer import Writer
 from scaling.trial import prepare
 from sweeps.messages import one_line_errors, outliving_pipes
 from sweeps.run import training
@@ -184,15 +186,15 @@ def test_a_slow_squeue_is_no_death(
     squeue.write_text(f"#!/bin/sh\n{script}\n")
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(slurm_job, "PATIENCE_SECONDS", 2.0)
-    slurm_job._is_alive.cache_clear()
-    assert slurm_job.slurm_job_is_alive("7") == alive
-    slurm_job._is_alive.cache_clear()
+    monkeypatch.setattr(process, "PATIENCE_SECONDS", 2.0)
+    process._is_alive.cache_clear()
+    assert process.slurm_job_is_alive("7") == alive
+    process._is_alive.cache_clear()
 
 
 def test_a_clock_that_is_set_kills_no_process() -> None:
     """Where the start since boot is known, the date of it does not count."""
-    from scaling.record.journal import is_alive, this_process
+    from scaling.record.process import is_alive, this_process
 
     here = this_process()
     if "start_ticks" not in here:

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.record.slurm_job import UNKNOWN_JOB
+from scaling.record.process import UNKNOWN_JOB
 
 log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 60.0

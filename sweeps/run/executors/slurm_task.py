@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.record.durable import LineFile
+from scaling.durable import LineFile
 from sweeps.run.executors.local import took_too_long
 from sweeps.run.trainer import Place, Trainer
 from sweeps.run.units import Unit, rest_of

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from analysis.measure.cells import cell_frame, read_cells
+from analysis.measure.cell_frame import cell_frame
+from analysis.measure.cells import read_cells
 from scaling.curves import isotonic_crossing, read_crossings
 from tests.analysis.crossed import crossing_by_scipy
 

@@ -11,9 +11,10 @@ import pytest
 
 from analysis.errors import AnalysisError
 from analysis.fit.forms import hyperbola
-from analysis.fit_table import fit_critical_batch_size, fit_critical_batch_sizes
+from analysis.fit.step_fits import fit_critical_batch_size, fit_critical_batch_sizes
 from analysis.measure.bootstrap import stack_draws
-from analysis.measure.step_tables import complete_table, draw_table, frontier_is_given, table_cells
+from analysis.measure.frontier import frontier_is_given
+from analysis.measure.step_tables import complete_table, draw_table, table_cells
 from analysis.step_study import analyse_steps
 
 SIZES = 4 ** np.arange(1, 9)
@@ -125,12 +126,12 @@ def test_the_planted_answer_with_lrs_and_without():
 
 def test_published_tables_have_no_edge_but_grids_do():
     table = table_of(n_seeds=1, lrs=(0.05, 0.1))
-    assert not frontier_is_given(table)
+    assert not frontier_is_given(table_cells(complete_table(table)))
     fit = fit_critical_batch_size(table, n_bootstrap=50)
     assert fit.batch_sizes == ()
     assert "0 of 8 batch sizes" in fit.reason
     chosen = table[table["lr"] == 0.1]
-    assert frontier_is_given(chosen)
+    assert frontier_is_given(table_cells(complete_table(chosen)))
     assert len(fit_critical_batch_size(chosen, n_bootstrap=50).batch_sizes) == 8
 
 
@@ -176,16 +177,28 @@ def test_all_censored_or_one_batch_size_is_said():
             lambda t: t.rename(columns={"batch_size": "batchsize"}),
             "column batch_size is missing.*did you mean batchsize",
         ),
-        (lambda t: t.assign(steps=t["steps"].where(t.index != 3, -1.0)), "steps: row 3 has .*-1.0"),
-        (lambda t: t.assign(batch_size=t["batch_size"] + 0.5), "row 0 has 4.5; give whole"),
+        (
+            lambda t: t.assign(steps=t["steps"].where(t.index != 3, -1.0)),
+            "column steps is -1 in row 3",
+        ),
+        (
+            lambda t: t.assign(batch_size=t["batch_size"] + 0.5),
+            "column batch_size is 4.5 in row 0; it must be a whole number",
+        ),
         (
             lambda t: t.assign(steps=t["steps"].astype(object).where(t.index != 2, "abc")),
-            "steps: row 2 has 'abc'; it must be a number above 0",
+            "column steps is 'abc' in row 2; it must be a number",
         ),
-        (lambda t: t.assign(outcome="finished"), "outcome=finished: must be one of reached, cens"),
+        (
+            lambda t: t.assign(outcome="finished"),
+            "column outcome is 'finished' in row 0; it must be reached, censored",
+        ),
         (lambda t: t.drop(columns="seed"), "two rows for batch_size=4; .*seed"),
         (lambda t: t.iloc[:0], "table is empty"),
-        (lambda t: t.assign(target_loss=np.nan), "target_loss: some rows have none"),
+        (
+            lambda t: t.assign(target_loss=np.nan),
+            "column target_loss is '' in row 0; every row needs one",
+        ),
     ],
 )
 def test_tables_that_cannot_be_read_so(change, message):
@@ -203,7 +216,7 @@ def test_the_objective_is_one_of_two():
     [
         "measure.best_lr",
         "fit.fit_result",
-        "fit_table",
+        "fit.step_fits",
         "fit.fitting",
         "fit.lr_rules",
         "fit.readings",

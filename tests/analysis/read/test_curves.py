@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from analysis import analyse
 from analysis.errors import AnalysisError
-from analysis.measure.cells import steps_to_target
+from analysis.measure.cell_frame import steps_to_target
 from analysis.read.curves import read_curves_csv, tidy_curves
 
 SIZES, MIN_STEPS, MIN_EXAMPLES = [8, 32, 128, 512, 2048, 8192], 40.0, 8000.0

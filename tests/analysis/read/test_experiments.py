@@ -13,10 +13,10 @@ from mlflow import MlflowClient
 
 from analysis import analyse
 from analysis.errors import AnalysisError
-from analysis.measure.cells import steps_to_target
+from analysis.measure.cell_frame import steps_to_target
 from analysis.read.experiments import is_ours, read_mlflow
-from analysis.read.resumed import without_abandoned
-from analysis.read.runs import read_curves, read_study
+from analysis.read.logged import read_curves, without_abandoned
+from analysis.read.runs import read_study
 from analysis.read.store_client import read_client
 from analysis.read.store_database import read_database
 from analysis.read.stores import Wanted

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis import StudyResult
-from analysis.measure.cells import CELL_COLUMNS
+from analysis.measure.cell_frame import CELL_COLUMNS
 from analysis.measure.frontier import FRONTIER_COLUMNS
 from analysis.report.predictions import (
     FAILS,
@@ -41,10 +41,14 @@ CURVES = pd.DataFrame(
 
 def study_of(trials: pd.DataFrame, curves: pd.DataFrame, **changes) -> StudyResult:
     """Nothing but trials and curves."""
+    if "outcome" not in trials:
+        trials = trials.assign(outcome="reached")
     empty = {
         "cells": pd.DataFrame(columns=pd.Index(CELL_COLUMNS)),
         "frontier": pd.DataFrame(columns=pd.Index(FRONTIER_COLUMNS)),
     }
+    names = changes.get("group_by", [])
+    empty = {name: frame.reindex(columns=[*names, *frame]) for name, frame in empty.items()}
     given = {"group_by": [], "targets": [], "fits": [], **empty, **changes}
     return StudyResult(study="mine", trials=trials, curves=curves, **given)
 

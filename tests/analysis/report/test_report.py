@@ -30,6 +30,7 @@ from analysis.report.drawings import draw
 from analysis.report.limits import limits
 from analysis.report.note import NOTE_LENGTH, markdown
 from analysis.report.report import Provenance, write_report
+from analysis.report.summary import summary
 from analysis.step_study import analyse_steps
 from analysis.topics.recommendations import RECOMMENDATION_COLUMNS, recommendation_caveats
 from analysis.words import difference
@@ -157,19 +158,19 @@ def test_summary_is_strict_json_with_every_warning(folder: Path, small_result: S
     def refuse(name: str) -> None:
         raise AssertionError(name)
 
-    summary = json.loads((folder / "summary.json").read_text(), parse_constant=refuse)
-    assert summary["warnings"][:-1] == small_result.warnings
-    assert summary["warnings"][-1].endswith("1 FAILED.")
+    written = json.loads((folder / "summary.json").read_text(), parse_constant=refuse)
+    assert written["warnings"][:-1] == small_result.warnings
+    assert written["warnings"][-1].endswith("1 FAILED.")
     expected = summary(small_result)
-    assert summary.pop("limits") == limits(small_result)
-    assert summary.pop("question") == summary.pop("verdict") == ""
-    assert summary.pop("answer") == answers.answer_lines(small_result)
-    figures = summary.pop("figures")
+    assert written.pop("limits") == limits(small_result)
+    assert written.pop("question") == written.pop("verdict") == ""
+    assert written.pop("answer") == answers.answer_lines(small_result)
+    figures = written.pop("figures")
     assert figures[0]["title"] == "Steps to target against batch size"
     assert {f"{figure['name']}.svg" for figure in figures} <= {
         path.name for path in (folder / "figures").iterdir()
     }
-    assert {**summary, "warnings": []} == {**expected, "warnings": []}
+    assert {**written, "warnings": []} == {**expected, "warnings": []}
 
 
 @pytest.fixture
@@ -217,9 +218,9 @@ def test_markup_in_names_is_shown_not_run(small_result: StudyResult, tmp_path: P
     evil = dataclasses.replace(
         small_result,
         study=EVIL,
-        warnings=[EVIL],
         frontier=small_result.frontier.assign(**{EVIL: EVIL}),
     )
+    evil.warnings = [EVIL]
     provenance = Provenance([EVIL], EVIL, [{EVIL: EVIL, "sweep": EVIL}], [EVIL])
     text = write_report(evil, tmp_path, provenance).read_text()
     page = _Page(text)
@@ -282,9 +283,7 @@ def test_without_named_batch_sizes_the_report_says_why(
     small_result: StudyResult, tmp_path: Path
 ) -> None:
     fits = [_fit(at_least=256.0, target_loss=fit.target_loss) for fit in small_result.fits]
-    result = dataclasses.replace(
-        small_result, fits=fits, recommendations=small_result.frames["recommendations"].head(0)
-    )
+    result = dataclasses.replace(small_result, fits=fits)
     assert answers.answer_lines(result)[0].endswith("at least 256")
     words = _Page(write_report(result, tmp_path, Provenance()).read_text()).words
     assert words.count("try larger batch sizes") == 3  # in front and in a row a target

@@ -12,7 +12,7 @@ from analysis import StudyResult, analyse
 from analysis.errors import AnalysisError
 from analysis.groups import group_label
 from analysis.topics import QUANTITIES
-from analysis.topics.optimizers import ORDER
+from analysis.topics.optimizers import ORDER, critical_batch_size_ratio
 from scaling import schema
 from scaling.optimizers.config import OPTIMIZERS
 from tests.analysis.topics.quantities import find, part_of
@@ -85,7 +85,7 @@ def test_a_ratio_of_any_optimizer(planted: StudyResult, name: str) -> None:
         else fit
         for fit in planted.fits
     ]
-    [found] = find("critical_batch_size_ratio", replace(planted, fits=fits))
+    [found] = critical_batch_size_ratio(replace(planted, fits=fits), {})
     assert found.what.startswith(f"{name} / sgd")
     [other] = find("critical_batch_size_ratio", planted)
     assert found.value == other.value
@@ -97,14 +97,14 @@ def test_ratio_of_the_exact_values(planted: StudyResult) -> None:
         replace(fit, exact={"continuous_lr": exact[fit.group["optimizer.name"]]})
         for fit in planted.fits
     ]
-    [found] = find("critical_batch_size_ratio", replace(planted, fits=fits))
+    [found] = critical_batch_size_ratio(replace(planted, fits=fits), {})
     assert found.predicted == pytest.approx(2.5)
 
 
 def test_a_ratio_to_what_is_not_identified_is_none(planted: StudyResult) -> None:
     momentum, sgd = planted.fits
     unknown = replace(momentum, critical_batch_size=None, at_least=512.0, reason="it never bends")
-    [found] = find("critical_batch_size_ratio", replace(planted, fits=[sgd, unknown]))
+    [found] = critical_batch_size_ratio(replace(planted, fits=[sgd, unknown]), {})
     assert found.value is None
     assert "it never bends" in found.reason
     assert sgd.critical_batch_size is not None

@@ -73,7 +73,7 @@ def test_bad_palettes_say_why(tmp_path: Path, text: str, reason: str) -> None:
 def test_a_palette_that_is_no_text_or_no_file(tmp_path: Path) -> None:
     path = tmp_path / "picture.csv"
     path.write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(ConfigError, match=r"^data\.palette=.*is no CSV file"):
+    with pytest.raises(ConfigError, match=r"^data\.palette=.*is not a CSV file"):
         read_palette(str(path))
     with pytest.raises(ConfigError, match=r"^data\.palette=nowhere\.csv: there is no such file"):
         read_palette("nowhere.csv")

@@ -234,10 +234,10 @@ def test_a_class_of_ones_own() -> None:
 REFUSED = [
     ("torch.optim.Nothing", {}, "no such class"),
     ("torch.optim.lr_scheduler", {}, "is not a class"),
-    ("torch.nn.Linear", {}, "no subclass of torch.optim.Optimizer"),
+    ("torch.nn.Linear", {}, "not a subclass of torch.optim.Optimizer"),
     ("nowhere.Adam", {}, "raised ModuleNotFoundError"),
     ("Adam", {}, "must be module.Class"),
-    ("torch.optim.Optimizer", {}, "takes no lr"),
+    ("torch.optim.Optimizer", {}, "does not take lr"),
     ("torch.optim.LBFGS", {}, "needs a closure"),
     ("torch.optim.SparseAdam", {}, "sparse|dense"),
     ("torch.optim.Adagrad", {"lr_decays": 1.0}, "torch.optim.Adagrad takes .*lr_decay"),
@@ -284,7 +284,7 @@ def test_preconditioned_stacked_is_alone_and_goes_on(tmp_path: Path) -> None:
 
 def test_curvature_that_is_not_there() -> None:
     config = custom_trial("torch.optim.SGD", "Kernels")
-    with pytest.raises(ConfigError, match="needs a task that knows its curvature, which custom"):
+    with pytest.raises(ConfigError, match="requires a task that knows its curvature, and custom"):
         prepare([replace(config, optimizer=optimizer_config("preconditioned"))])
     fewer = regression_trial("preconditioned", task=finite_task(data_examples=4), batch_size=4)
     with pytest.raises(ConfigError, match="must be > 0: the curvature is singular"):

@@ -1,4 +1,4 @@
-"""Stopped anywhere and gone on with, a stack trains the bits that it would have trained."""
+"""Stopped anywhere and resumed, a stack trains the bits that it would have trained."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from scaling.record.checkpoint import (
     tidy,
     write_checkpoint,
 )
+from scaling.recorder import Begin, TrainState
 from scaling.tasks.config import LinearRegressionConfig
-from scaling.train import Begin, TrainState, train
+from scaling.train import train
 from scaling.trial import Trial, prepare
 from tests.scaling.trials import Memory, finite_task, optimizer_config, regression_trial
 
@@ -224,7 +225,7 @@ def test_content_is_data_only(tmp_path: Path) -> None:
     _, state = read_checkpoint(path)
     harmful = replace(state, stack={"numbers": [0], "params": torch.nn.Linear(1, 1)})
     path = write_checkpoint(tmp_path, ["x"], harmful)
-    with pytest.raises(CheckpointError, match="is no data"):
+    with pytest.raises(CheckpointError, match="is not data"):
         read_checkpoint(path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.record.durable import LineFile, write_whole
+from scaling.durable import LineFile, write_whole
 
 FULL = Path("/dev/full")
 

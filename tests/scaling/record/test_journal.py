@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.record.journal import FolderReader, Journal, JournalError, JournalReader
+from scaling.record.journal import Journal, JournalError
+from scaling.record.read_journals import FolderReader, JournalReader
 
 SWEEP = {"study": "s", "name": "n", "note": "", "tags": {}}
 

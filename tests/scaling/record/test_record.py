@@ -10,18 +10,8 @@ import pytest
 from scaling.config import BudgetConfig, TrialConfig
 from scaling.record.checkpoint import Header
 from scaling.record.journal import Journal
-from scaling.record.plan import (
-    BEGUN,
-    FAILED,
-    StudyRecord,
-    TrialRecord,
-    commits_of,
-    describe,
-    differences,
-    finished,
-    plan,
-    read_record,
-)
+from scaling.record.plan import describe, differences, finished, plan
+from scaling.record.study import BEGUN, FAILED, StudyRecord, TrialRecord, commits_of, read_record
 from scaling.result import TrialResult
 from scaling.tasks.config import CustomTaskConfig
 from scaling.trial import prepare

@@ -12,7 +12,7 @@ import pytest
 
 from scaling.limits import ConfigError
 from scaling.record.journal import Journal, JournalError
-from scaling.record.plan import StudyRecord, read_record
+from scaling.record.study import StudyRecord, read_record
 from scaling.result import TrialResult
 
 SWEEP = {"study": "s", "name": "n", "note": "", "tags": {"host": "h", "directory": "d"}}
@@ -180,7 +180,7 @@ def test_a_line_that_is_gone_is_missed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ({"record": "evaluation", "step": 9, "trials": [0]}, "loss is no list of 1"),
+        ({"record": "evaluation", "step": 9, "trials": [0]}, "loss is not a list of 1"),
         ({"record": "evaluation", "step": "9", "trials": [0], "loss": [1.0]}, "wrong kind"),
         ({"record": "evaluation", "step": 9, "trials": [0], "loss": [1.0, 2.0]}, "list of 1"),
         ({"record": "evaluation", "step": 9, "trials": [7], "loss": [1.0]}, "no beginning"),
@@ -227,7 +227,7 @@ def test_what_is_no_plain_file_is_refused_by_name(kind: str, tmp_path: Path) -> 
     path = tmp_path / "2.jsonl"
     make = {"link": lambda: path.symlink_to("1.jsonl"), "folder": path.mkdir}
     make.get(kind, lambda: os.mkfifo(path))()
-    with pytest.raises(JournalError, match=r"2\.jsonl: no journal: is") as refused:
+    with pytest.raises(JournalError, match=r"2\.jsonl: not a journal: is") as refused:
         read_record(tmp_path)
     assert "\n" not in str(refused.value)
 

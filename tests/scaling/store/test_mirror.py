@@ -16,9 +16,10 @@ from scaling.record.journal import Journal
 from scaling.result import TrialResult
 from scaling.store.check import StoreError, is_refused
 from scaling.store.client import Store
+from scaling.store.follow import Destination
 from scaling.store.note import Acknowledged, note_path
 from scaling.store.sync import Sync
-from scaling.store.writer import Destination, Writer
+from scaling.store.writer import Writer
 from tests.conftest import store_of
 from tests.scaling.store.test_tracking import new_journal, runs_of
 from tests.stores.rows import points_of, query
@@ -259,8 +260,8 @@ def test_a_damaged_note_is_set_aside(content: bytes, folder: Path, uri: str) -> 
     points, note = points_of(uri), note_path(folder, uri)
     note.write_bytes(note.read_bytes() + content)
     noted = Acknowledged(folder, uri)
-    assert noted.said.startswith(f"{note}: the note of what the store has is damaged (")
-    assert "\n" not in noted.said
+    assert noted.damage.startswith(f"{note}: the note of what the store has is damaged (")
+    assert "\n" not in noted.damage
     noted.close()
     note.write_bytes(content)
     assert replay(folder, uri).left_out == {}
@@ -276,7 +277,7 @@ def test_a_flipped_digit_in_a_note_is_seen(folder: Path, uri: str) -> None:
     note.write_bytes(note.read_bytes().replace(b'"steps":[0,1,2,', b'"steps":[0,1,9,', 1))
     noted = Acknowledged(folder, uri)
     noted.close()
-    assert "checksum does not match" in noted.said
+    assert "checksum does not match" in noted.damage
 
 
 def test_a_broken_picture_or_name_keeps_nothing_else_out(folder: Path, uri: str) -> None:
@@ -292,7 +293,7 @@ def test_a_broken_picture_or_name_keeps_nothing_else_out(folder: Path, uri: str)
         journal.write("sweep", tags={}, files={"../x": "text", "kept.txt": "text"})
     sync = replay(folder, uri)
     said = "\n".join(sync.left_out.values())
-    assert "pictures/1.png is no picture" in said
+    assert "pictures/1.png is not a picture" in said
     assert "its file ../x (" in said
     assert sync.n_refused == 0
     client, runs = runs_of(uri)

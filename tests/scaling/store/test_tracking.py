@@ -17,8 +17,9 @@ from scaling.result import TrialResult
 from scaling.schema import without_password
 from scaling.store.check import StoreError, store_message
 from scaling.store.client import Store, quiet_mlflow
+from scaling.store.follow import Destination
 from scaling.store.sync import Sync
-from scaling.store.writer import Destination, Writer
+from scaling.store.writer import Writer
 from tests.conftest import store_of
 from tests.stores.rows import ends_of, points_of, rename_study
 from tests.stores.servers import STORES

@@ -122,4 +122,4 @@ def test_a_journal_has_no_file_sent_but_a_log_of_training(tmp_path: Path, uri: s
     replay(folder, uri)
     client, runs = runs_of(uri)
     sent = client.download_artifacts(runs["trialid0"].info.run_id, "train.log", str(tmp_path))
-    assert "secret.txt: is no log" in Path(sent).read_text()
+    assert "secret.txt: is not a log" in Path(sent).read_text()

@@ -158,7 +158,7 @@ def test_a_mask_of_minus_infinity_trains() -> None:
 
 
 def test_integers_are_exact() -> None:
-    """2^24 + 1 is no float32; the counter goes on from it, alone, stacked and gone on with."""
+    """2^24 + 1 is not a float32; the counter goes on from it, alone, stacked and resumed."""
     state = final(custom("integers"))
     assert state["large"].dtype == torch.int64
     assert state["large"] > 2**24 + 30

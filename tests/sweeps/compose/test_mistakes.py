@@ -131,8 +131,8 @@ MISTAKES = {  # a line, and how what is said begins
     "hydra.output_subdir=../x": "hydra.output_subdir=../x: must be a folder inside",
     "-m record_dir=/proc/x hydra.sweep.dir=s": "record_dir=/proc/x: cannot be used (No such file",
     "-m hydra.sweep.dir=/proc/x/y": "hydra.sweep.dir=/proc/x/y: cannot be used (No such file",
-    "tracking.uri=nonsense://x": "tracking.uri=nonsense://x: is no address of an MLflow store; giv",
-    "-m tracking.uri=nonsense://x": "tracking.uri=nonsense://x: is no address of an MLflow store;",
+    "tracking.uri=nonsense://x": "tracking.uri=nonsense://x: is not an address of",
+    "-m tracking.uri=nonsense://x": "tracking.uri=nonsense://x: is not an address of",
     "tracking.uri=sqlite:////dev/null/m.db": "tracking.uri=sqlite:////dev/null/m.db: no file can b",
     # options
     "-m --info": "-m --info: only one of these at a time",

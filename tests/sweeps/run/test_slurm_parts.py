@@ -17,8 +17,9 @@ from hydra_plugins.batch_scaling._options import SlurmOptions
 
 from scaling.config import StudyConfig
 from scaling.limits import ConfigError
-from scaling.record.journal import is_alive, this_process
-from scaling.record.plan import StudyRecord, plan, read_record
+from scaling.record.plan import plan
+from scaling.record.process import is_alive, this_process
+from scaling.record.study import StudyRecord, read_record
 from scaling.tasks.config import CustomTaskConfig
 from scaling.trial import prepare
 from sweeps.run.executors.slurm import end_of_task, share_out

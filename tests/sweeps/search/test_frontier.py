@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from scaling.limits import ConfigError
-from scaling.record.plan import StudyRecord, read_record
+from scaling.record.study import StudyRecord, read_record
 from scaling.store.client import Store
 from scaling.store.sync import Sync
 from sweeps.compose.launch import compose_jobs, launch, launch_jobs

@@ -42,7 +42,7 @@ def read_line(line: bytes, check: bool) -> tuple[dict[str, Any], bool]:
     except ValueError:
         raise ValueError("it is not JSON") from None
     if not isinstance(content, dict):
-        raise ValueError("it is no object")
+        raise ValueError("it is not an object")
     return content, written is not None
 
 

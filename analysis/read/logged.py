@@ -1,4 +1,4 @@
-"""What a run that was resumed from an earlier step had logged beyond it, and never came to be."""
+"""Logged points of metrics as curves, without those that a run gave up when it was resumed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+
+from analysis.read.stores import StoredRuns
 
 
 def abandoned(run: ArrayLike, order: ArrayLike, step: ArrayLike) -> NDArray[np.bool_]:
@@ -53,3 +55,37 @@ def without_abandoned(
             places = [set(zip(of["run"], of["step"], strict=True)) for of in (points, kept[name])]
             n_lost = len(places[0] - places[1])
     return kept, n_lost
+
+
+def read_curves(stored: StoredRuns, finite: bool = True) -> pd.DataFrame:
+    """run_id, step and a column a metric, a row a (run, step), sorted by both.
+
+    A point written twice (a resumed run): the newest one counts. What is not finite is left out,
+    or infinite with finite=False. Columns of metrics without any point are left out but for the
+    first two (loss, train_loss).
+    """
+    columns, keys = {}, []
+    step_range = 1 + max(
+        (int(p["step"].max()) for p in stored.metrics.values() if len(p)), default=0
+    )
+    for index, (name, points) in enumerate(stored.metrics.items()):
+        if not len(points) and index > 1:
+            continue
+        value = points["value"].to_numpy()
+        # an infinity stands in MLflow's databases as the largest double
+        sound = np.abs(value) < np.finfo(np.float64).max
+        value = value if finite else np.where(sound, value, np.inf)
+        key = points["run"].to_numpy() * step_range + points["step"].to_numpy()
+        if finite:
+            points, key, value = points[sound], key[sound], value[sound]
+        order = np.lexsort((points["timestamp"].to_numpy(), key))
+        key, value = key[order], value[order]
+        newest = np.append(key[1:] != key[:-1], True)[: len(key)]
+        keys.append(key[newest])
+        columns[name] = pd.Series(value[newest], keys[-1])
+    union = np.sort(np.concatenate([np.empty(0, np.int64), *keys]), kind="stable")
+    union = union[np.append(union[1:] != union[:-1], True)[: len(union)]]
+    run_ids = stored.runs["run_id"].to_numpy(object)
+    frame = {name: column.reindex(union).to_numpy() for name, column in columns.items()}
+    place = {"run_id": run_ids[union // step_range], "step": union % step_range}
+    return pd.DataFrame({**place, **frame})
