@@ -22,8 +22,9 @@ from scaling.record.checkpoint import (
     write_checkpoint,
 )
 from scaling.record.journal import Journal, journal_path
+from scaling.recorder import Begin, Evaluation, TrainState
 from scaling.result import TrialResult
-from scaling.train import Begin, Evaluation, TrainState, train
+from scaling.train import train
 from sweeps.run.units import Unit
 
 
