@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.command_line import run
+from scaling.commands import MODULES
+from tests.command_line import console
 from tests.scaling.data.archives import batches, write_folder
 from tests.sweeps.in_process import command as in_process
 
@@ -21,27 +22,20 @@ READMES = [
     *(f"{room}/README.md" for room in ("conf", "scaling", "sweeps", "analysis", "tests")),
     "tests/benchmarks/README.md",
 ]
-MODULES = {
-    "sweep": "sweeps",
-    "report": "analysis",
-    "register": "sweeps.register",
-    "repeat": "sweeps.repeat",
-    "sync": "sweeps.sync",
-    "all": "sweeps.all",
-    "counts": "scaling.models.counts",
-}
 ELSEWHERE = {  # what is not run here, and where it is
     "make": "the other tests and .ci/run are what it does",
     "pip": "test_quickstart installs a wheel",
     "mlflow": "test_browsing starts it",
     "export": "tests/stores use the stores",
+    "eval": "tests/sweeps/test_command.py completes",
     "python": "what it starts takes long; its module is looked up here",
 }
 DIAGRAM = ("conf ──", "what  ", "to ask  ")
 # What is made smaller before it is run: by the command's beginning, and what is said differently.
 SMALLER = {
     "sweep -m study=optimizers_colourization": "seed=0 batch_size=16,64 hydra.sweeper.lr_ratio=2"
-    " hydra.sweeper.stride=1 data.train_images=60 data.held_out_images=30 data.num_colours=4 budget.max_steps=20",
+    " hydra.sweeper.stride=1 data.train_images=60 data.held_out_images=30 data.num_colours=4"
+    " budget.max_steps=20",
     "sweep -m study=pool_vs_transpose": "data.path=batches data.palette=palette.csv"
     " model=unet budget.max_steps=8 model.num_filters=2",
     "sweep -m study=linear_regression_grid": "batch_size=1,4,16,64,256,1024 seed=range(0,2)",
@@ -56,8 +50,8 @@ UNANSWERED = ("linear_regression", "colours", "pool_vs_transpose")  # made small
 SMALL = "batch_size=1,4,16,64 seed=range(0,2) hydra.sweeper.stride=2 hydra.sweeper.lr_ratio=1.5"
 BEFORE = {  # what a README takes for done
     "sweeps/README.md": [
-        "sweep -m study=optimizers_colourization optimizer=adam study.predictions=[] save_models=true"
-        " study.name=colours",
+        "sweep -m study=optimizers_colourization optimizer=adam study.predictions=[]"
+        " save_models=true study.name=colours",
         f"sweep -m study=linear_regression relative_targets=[0.3] {SMALL}",
     ],
     "analysis/README.md": [
@@ -224,7 +218,7 @@ def test_in_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start(words: list[str], folder: Path) -> str:
-    done = run(MODULES[words[0]], *changed(words)[1:], cwd=folder)
+    done = console(*changed(words), cwd=folder)
     assert done.returncode == 0, (words, done.stdout[-2000:], done.stderr)
     assert "Traceback" not in done.stderr
     return done.stdout
