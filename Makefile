@@ -1,4 +1,4 @@
-# Set-up and the two commands of the README. PYTHON: 3.11 or newer.
+# Set-up, the quickstart of the README, and what every change must pass. PYTHON: 3.11 or newer.
 PYTHON ?= python3
 BIN = .venv/bin
 STUDIES ?= linear_regression colourization_small
@@ -7,8 +7,8 @@ STUDIES ?= linear_regression colourization_small
 
 quickstart: .venv/installed
 	for study in $(STUDIES); do \
-	    $(BIN)/batch-scaling-sweep -m study=$$study && \
-	    $(BIN)/batch-scaling-report study=$$study || exit; \
+	    $(BIN)/batch-scaling sweep -m study=$$study && \
+	    $(BIN)/batch-scaling report study=$$study || exit; \
 	done
 
 test: .venv/installed
