@@ -36,7 +36,7 @@ DIAGRAM = ("conf ──", "what  ", "to ask  ")
 # What is made smaller before it is run: by the command's beginning, and what is said differently.
 SMALLER = {
     "sweep -m study=optimizers_colourization": "seed=0 batch_size=16,64 hydra.sweeper.lr_ratio=2"
-    " hydra.sweeper.stride=1 data.train_images=60 data.held_out_images=30 data.num_colours=4"
+    " hydra.sweeper.stride=1 data.train_images=64 data.held_out_images=30 data.num_colours=4"
     " budget.max_steps=20",
     "sweep -m study=pool_vs_transpose": "data.path=batches data.palette=palette.csv"
     " model=unet budget.max_steps=8 model.num_filters=2",
