@@ -1,4 +1,4 @@
-# Set-up and the two commands of the README. PYTHON: 3.11 or newer.
+# Set-up, the quickstart of the README, and what every change must pass. PYTHON: 3.11 or newer.
 PYTHON ?= python3
 BIN = .venv/bin
 STUDIES ?= linear_regression colourization_small
