@@ -73,8 +73,8 @@ def law_frame(
     rows: Rows = []
     losses: Rows = []
     for group in groups:
-        own = [fit for fit in fits if fit.group == group.group]
-        rows += _laws_in_target(group, own)
+        group_fits = [fit for fit in fits if fit.group == group.group]
+        rows += _laws_in_target(group, group_fits)
     for family in families:
         if len(set(family.sizes)) > 1:
             rows += _laws_in_size(family, fits) + _law_across_targets(family, fits)
@@ -119,8 +119,10 @@ def law_caveats(families: Sequence[Family], laws: pd.DataFrame) -> list[str]:
             "joins each size at its own, so its exponent holds the effect of the target as well."
         )
     for row in in_size[in_size["n_left_out"] > 0].to_dict("records"):
-        own = row["definition"] == OWN_TARGETS
-        at = "At their own targets" if own else f"At target loss {row['target_loss']:.4g}"
+        at_own_targets = row["definition"] == OWN_TARGETS
+        at = (
+            "At their own targets" if at_own_targets else f"At target loss {row['target_loss']:.4g}"
+        )
         sentences.append(
             f"{at}, the critical batch size of "
             f"{row['n_left_out']} of {row['n_left_out'] + row['n']} model sizes is not identified "
@@ -153,17 +155,17 @@ def _laws_in_target(group: MeasuredGroup, fits: Sequence[FitResult]) -> Rows:
 def _laws_in_size(family: Family, fits: Sequence[FitResult]) -> Rows:
     """B_crit, S_min and E_min against model size at each target that two sizes have."""
     rows = []
-    for target, own in _by_target(family, fits).items():
-        if len(own) < 2:
+    for target, sized_fits in _by_target(family, fits).items():
+        if len(sized_fits) < 2:
             continue
         for y, definition in _OF_FIT.items():
-            known = [(size, fit) for size, fit in own if getattr(fit, y) is not None]
+            known = [(size, fit) for size, fit in sized_fits if getattr(fit, y) is not None]
             chosen = [fit for _, fit in known]
             points = Points(np.array([size for size, _ in known]), *_values(chosen, y))
             rows.append(
                 {
                     **family.others, "y": y, "definition": definition, "x": "model_size",
-                    "target_loss": target, "n_left_out": len(own) - len(known),
+                    "target_loss": target, "n_left_out": len(sized_fits) - len(known),
                     "offset": 0.0, "offset_is": "zero", "approximate_ci": _approximate(chosen),
                     **law_row("power", points),
                 }
@@ -173,16 +175,16 @@ def _laws_in_size(family: Family, fits: Sequence[FitResult]) -> Rows:
 
 def _law_across_targets(family: Family, fits: Sequence[FitResult]) -> Rows:
     """B_crit against model size where every size has one target, and not all have the same."""
-    own = [(size, fit) for size, _, fit in _with_floor(family, fits)]
-    sizes, targets = [size for size, _ in own], {fit.target_loss for _, fit in own}
+    sized_fits = [(size, fit) for size, _, fit in _with_floor(family, fits)]
+    sizes, targets = [size for size, _ in sized_fits], {fit.target_loss for _, fit in sized_fits}
     if len(targets) < 2 or len(set(sizes)) < len(sizes):
         return []
-    known = [(size, fit) for size, fit in own if fit.critical_batch_size is not None]
+    known = [(size, fit) for size, fit in sized_fits if fit.critical_batch_size is not None]
     chosen = [fit for _, fit in known]
     points = Points(np.array([size for size, _ in known]), *_values(chosen, "critical_batch_size"))
     row = {
         **family.others, "y": "critical_batch_size", "definition": OWN_TARGETS,
-        "x": "model_size", "n_left_out": len(own) - len(known), "offset": 0.0,
+        "x": "model_size", "n_left_out": len(sized_fits) - len(known), "offset": 0.0,
         "offset_is": "zero", "approximate_ci": _approximate(chosen), **law_row("power", points),
     }  # fmt: skip
     return [row]
@@ -226,8 +228,8 @@ def _laws_of_loss(
     family: Family, frontier: pd.DataFrame, n_bootstrap: int, seed: int
 ) -> tuple[Rows, Rows]:
     """Least loss over batch sizes and lrs after fixed examples, against model size; its points."""
-    own = [_rows_of(frontier, member.group) for member in family.members]
-    budgets = np.array(example_budgets(pd.concat(own)))
+    points = [_rows_of(frontier, member.group) for member in family.members]
+    budgets = np.array(example_budgets(pd.concat(points)))
     if not len(budgets) or not all(member.cells for member in family.members):
         return [], []
     floors = {member.floor for member in family.members}

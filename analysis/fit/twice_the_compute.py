@@ -57,20 +57,20 @@ def twice_the_compute(
                 continue
             base = _base(member, larger, float(fit.critical_batch_size or 0))
             if base is not None:
-                said = {"target_loss": fit.target_loss}
-                said |= {"critical_batch_size": fit.critical_batch_size}
+                start = {"target_loss": fit.target_loss}
+                start |= {"critical_batch_size": fit.critical_batch_size}
                 ways = _ways(member, larger, *base)
                 read = _read(ways, n_bootstrap, [seed, number])
-                rows += [member.group | said | row for row in read]
+                rows += [member.group | start | row for row in read]
     # the size itself may be what tells groups apart
     columns = [*names, *(name for name in TWICE_COLUMNS if name not in names)]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _hardest_identified(member: MeasuredGroup, fits: Sequence[FitResult]) -> FitResult | None:
-    own = [fit for fit in fits if fit.group == member.group and fit.identified]
-    own = [fit for fit in own if fit.critical_batch_size is not None]
-    return min(own, key=lambda fit: fit.target_loss, default=None)
+    identified = [fit for fit in fits if fit.group == member.group and fit.identified]
+    known = [fit for fit in identified if fit.critical_batch_size is not None]
+    return min(known, key=lambda fit: fit.target_loss, default=None)
 
 
 def _about_twice(member: MeasuredGroup, family: Family) -> MeasuredGroup | None:
@@ -94,15 +94,17 @@ def _base(
     member: MeasuredGroup, larger: MeasuredGroup, critical_batch_size: float
 ) -> tuple[int, float] | None:
     """Batch size and steps to start from."""
-    own, more = _trained_examples(member), _trained_examples(larger)
-    sizes = [size for size in own if 2 * size in own and size in more]
+    examples_here, examples_larger = _trained_examples(member), _trained_examples(larger)
+    sizes = [
+        size for size in examples_here if 2 * size in examples_here and size in examples_larger
+    ]
     if not sizes:
         return None
     size = min(sizes, key=lambda size: abs(np.log(size / critical_batch_size)))
     if not 1 / _NEAR <= size / critical_batch_size <= _NEAR:
         return None
     ratio = (larger.flops_per_example or np.nan) / (member.flops_per_example or np.nan)
-    examples = min(own[size], own[2 * size], ratio * more[size]) / 2
+    examples = min(examples_here[size], examples_here[2 * size], ratio * examples_larger[size]) / 2
     steps = np.floor(examples / size)
     return (size, float(steps)) if steps >= 1 else None
 
@@ -144,13 +146,13 @@ def _read(ways: list[Way], n_bootstrap: int, seed: list[int]) -> list[dict[str, 
                 "loss": read.excess[0, 0] + model.floor, "n_seeds": n_seeds[-1],
             }
         )  # fmt: skip
-    for (name, *_), row, own, n in zip(ways, rows, draws, n_seeds, strict=True):
+    for (name, *_), row, way_draws, n in zip(ways, rows, draws, n_seeds, strict=True):
         row |= {"way": name}
-        row |= _uncertain("loss", row["loss"], own, n, "standard_error")
+        row |= _uncertain("loss", row["loss"], way_draws, n, "standard_error")
         if name in (STEPS, BATCH):
             over = row["loss"] - rows[-1]["loss"]
-            known = len(own) and len(draws[-1])
-            apart = own - draws[-1] if known else own[:0]
+            known = len(way_draws) and len(draws[-1])
+            apart = way_draws - draws[-1] if known else way_draws[:0]
             row |= {"over_larger_model": over}
             least = min(n, n_seeds[-1])
             row |= _uncertain("over_larger_model", over, apart, least, "over_larger_model_error")
@@ -180,8 +182,8 @@ def way_curves(families: Sequence[Family], rows: pd.DataFrame) -> pd.DataFrame:
         for member, cell in cells[:1]:
             steps, excess = cell.mean_curve()
             compute = steps * cell.batch_size * (member.flops_per_example or np.nan)
-            own = pd.DataFrame({"way": row["way"], "compute": compute})
-            parts.append(own.assign(loss=excess + member.floor)[compute > 0])
+            curve = pd.DataFrame({"way": row["way"], "compute": compute})
+            parts.append(curve.assign(loss=excess + member.floor)[compute > 0])
     columns = ["way", "compute", "loss"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 

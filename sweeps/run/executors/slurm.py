@@ -33,21 +33,21 @@ from sweeps.run.executors.slurm_queue import (
     one_line,
     read_states,
 )
-from sweeps.run.executors.slurm_task import Said, Task, Work, read_said
+from sweeps.run.executors.slurm_task import Answers, Task, Work, read_answers
 from sweeps.run.trainer import Place
 from sweeps.run.units import Unit
 from sweeps.run.worker import Ended
 
 log = logging.getLogger(__name__)
 STOP_AGAIN_SECONDS = 3.0  # a task that just started has not heard the first signal
-SAID_SECONDS = 10.0  # what tasks do is said this often at most
+PROGRESS_SECONDS = 10.0  # what tasks do is said this often at most
 READ_SECONDS = 0.5  # how often tasks' files are read
 
 
 @dataclass(frozen=True)
 class _ArrayTask:
     name: str  # as Slurm has it: <array>_<number>
-    said: Path
+    answers: Path
     log: Path
     units: list[Unit]
     futures: list[Future[Ended]]
@@ -81,14 +81,14 @@ class SlurmExecutor:
         futures: dict[int, Future[Ended]] = {id(unit): Future() for unit in units}
         stamp, works = time.time_ns(), []
         for number, share in enumerate(share_out(units, self._options.max_tasks)):
-            said = self._folder / f"{stamp}-{number}.said"
-            said.touch()  # by this machine: it would not see at once what another one made
+            answers = self._folder / f"{stamp}-{number}.said"
+            answers.touch()  # by this machine: it would not see at once what another one made
             size, seconds = self._stack_size, self._timeout_seconds
-            works.append(Work(self._place, share, size, seconds, said))
+            works.append(Work(self._place, share, size, seconds, answers))
         for work, job in zip(works, self._submit([Task(work) for work in works]), strict=True):
             its = [futures[id(unit)] for unit in work.units]
             self._tasks[job.job_id] = _ArrayTask(
-                job.job_id, work.said, job.paths.stderr, work.units, its
+                job.job_id, work.answers, job.paths.stderr, work.units, its
             )
         array, n = next(reversed(self._tasks)).partition("_")[0], len(works)
         log.info(
@@ -122,7 +122,7 @@ class SlurmExecutor:
         if now - self._read_at >= READ_SECONDS:
             self._read_at = now
             for task in list(self._tasks.values()):
-                self._resolve(task, read_said(task.said))
+                self._resolve(task, read_answers(task.answers))
         if self._stopping and now - self._stopped_at >= STOP_AGAIN_SECONDS:
             self._stopped_at = now
             self._tell("it cannot be told to stop", lambda: ask_to_save(self._tasks))
@@ -152,25 +152,25 @@ class SlurmExecutor:
 
     def _say(self, text: str) -> None:
         now = time.monotonic()
-        if text != self._last_said and now - self._said_at >= SAID_SECONDS:
+        if text != self._last_said and now - self._said_at >= PROGRESS_SECONDS:
             self._said_at, self._last_said = now, text
             log.info("%s", text)
 
-    def _resolve(self, task: _ArrayTask, said: Said) -> None:
+    def _resolve(self, task: _ArrayTask, answers: Answers) -> None:
         """Pass on how units ended."""
         for number in task.left:
-            if number in said.ended:
-                task.futures[number].set_result(said.ended[number])
+            if number in answers.ended:
+                task.futures[number].set_result(answers.ended[number])
         if not task.left:
             self._tasks.pop(task.name, None)
 
     def _end(self, task: _ArrayTask, state: TaskState) -> None:
         """Its last words first, then what follows from Slurm's state for the units it left."""
-        said = read_said(task.said)
-        self._resolve(task, said)
-        kind, text = end_of_task(task.name, state, said, self._options, last_words(task.log))
-        begun = said.begun - set(said.ended)
-        any_begun = bool(begun) or bool(said.ended)
+        answers = read_answers(task.answers)
+        self._resolve(task, answers)
+        kind, text = end_of_task(task.name, state, answers, self._options, last_words(task.log))
+        begun = answers.begun - set(answers.ended)
+        any_begun = bool(begun) or bool(answers.ended)
         for number in task.left:
             went = number in begun or not any_begun or kind == "cancelled"
             task.futures[number].set_result(Ended(kind, text) if went else Ended("unbegun"))
@@ -224,19 +224,19 @@ def share_out(units: Sequence[Unit], n: int) -> list[list[Unit]]:
 
 
 def end_of_task(
-    name: str, state: TaskState, said: Said, options: SlurmOptions, words: str
+    name: str, state: TaskState, answers: Answers, options: SlurmOptions, words: str
 ) -> tuple[str, str]:
     """Kind and text of the `Ended` of the units that a task left. words: the last of its log."""
     task, on = f"its Slurm task {name}", f" on node {state.node}" if state.node else ""
     limit = f"hydra.launcher.slurm.time_minutes={options.time_minutes}"
-    if state.state == "TIMEOUT" or said.paused == "SIGUSR2":
+    if state.state == "TIMEOUT" or answers.paused == "SIGUSR2":
         return "paused", f"{task} reached its time limit ({limit})"
     if state.state == "CANCELLED":
         return "cancelled", f"{task} was cancelled (scancel, by the user or an administrator)"
     if state.state == "PREEMPTED":
         return "paused", f"{task} was preempted{on}"
-    if said.paused is not None:
-        return "paused", f"{task} was told to stop by {said.paused}{on}"
+    if answers.paused is not None:
+        return "paused", f"{task} was told to stop by {answers.paused}{on}"
     if state.state == "OUT_OF_MEMORY":
         memory = f"hydra.launcher.slurm.memory_gb={options.memory_gb}"
         return "lost", f"{task} ran out of memory ({memory})"

@@ -32,7 +32,7 @@ TOLD_TO_SAVE = (signal.SIGTERM, signal.SIGUSR2)  # cancelled or preempted; near 
 
 
 @dataclass(frozen=True)
-class Said:
+class Answers:
     """What a task has said so far. begun: positions of its units; ended: how, by position."""
 
     begun: frozenset[int]
@@ -40,7 +40,7 @@ class Said:
     paused: str | None
 
 
-def read_said(path: Path) -> Said:
+def read_answers(path: Path) -> Answers:
     begun, ended, paused = set(), {}, None
     for text in path.read_bytes().split(b"\n"):
         try:
@@ -54,18 +54,18 @@ def read_said(path: Path) -> Said:
             ended[line["unit"]] = Ended(line["kind"], line["text"])
         else:
             paused = line["paused"]
-    return Said(frozenset(begun), ended, paused)
+    return Answers(frozenset(begun), ended, paused)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a task gets. said: the file, made by the sweep, in which it answers."""
+    """What a task gets. answers: the file, made by the sweep, in which it answers."""
 
     place: Place
     units: list[Unit]
     stack_size: int
     timeout_seconds: float | None
-    said: Path
+    answers: Path
 
 
 class Task:
@@ -84,13 +84,13 @@ class _Run:
     def __init__(self, work: Work) -> None:
         self._work = work
         self._signal: str | None = None
-        self._file = LineFile(work.said, "a")
+        self._file = LineFile(work.answers, "a")
         self._trainer = Trainer(work.place, lambda: self._signal is not None)
 
     def run(self) -> None:
         for name in TOLD_TO_SAVE:
             signal.signal(name, self._note)
-        before = read_said(self._work.said)
+        before = read_answers(self._work.answers)
         for position, unit in enumerate(self._work.units):
             if position in before.ended or self._signal is not None:
                 continue

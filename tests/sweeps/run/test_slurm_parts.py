@@ -24,7 +24,7 @@ from scaling.tasks.config import CustomTaskConfig
 from scaling.trial import prepare
 from sweeps.run.executors.slurm import end_of_task, share_out
 from sweeps.run.executors.slurm_queue import SlurmError, TaskState, one_line, read_states
-from sweeps.run.executors.slurm_task import Said, Task, Work, read_said
+from sweeps.run.executors.slurm_task import Answers, Task, Work, read_answers
 from sweeps.run.job import Job
 from sweeps.run.options import slurm_options
 from sweeps.run.trainer import Place
@@ -73,9 +73,9 @@ def test_units_are_shared_out_evenly_and_longest_first() -> None:
     ],
 )
 def test_what_became_of_a_task(state: str, paused: str | None, kind: str, text: str) -> None:
-    said = Said(frozenset([0]), {}, paused)
+    answers = Answers(frozenset([0]), {}, paused)
     seen = TaskState(state, "NonZeroExitCode", "1", "n1")
-    ended = end_of_task("7_1", seen, said, SlurmOptions(memory_gb=2), ": last words")
+    ended = end_of_task("7_1", seen, answers, SlurmOptions(memory_gb=2), ": last words")
     assert ended[0] == kind
     assert ended[1].startswith("its Slurm task 7_1 ")
     assert text in ended[1]
@@ -90,9 +90,9 @@ def test_what_a_task_said_may_be_torn_and_starts_anew(tmp_path: Path) -> None:
         {"paused": "SIGTERM"},
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"un')
-    assert read_said(path) == Said(frozenset([0, 1]), {0: Ended("done")}, "SIGTERM")
+    assert read_answers(path) == Answers(frozenset([0, 1]), {0: Ended("done")}, "SIGTERM")
     path.write_text(path.read_text() + '\n{"unit":1,"begun":true}\n')
-    assert read_said(path).paused is None
+    assert read_answers(path).paused is None
 
 
 def test_states_of_tasks_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,13 +217,13 @@ def test_a_task_told_to_save_goes_on_when_it_is_started_again(user_folder: Path)
             time.sleep(0.05)
         process.terminate()
         assert process.wait(timeout=60) == 0
-    assert read_said(work.said) == Said(frozenset([0]), {}, "SIGTERM")
+    assert read_answers(work.answers) == Answers(frozenset([0]), {}, "SIGTERM")
     (user_folder / "slow.txt").unlink()
     with start(work, user_folder) as process:
         assert process.wait(timeout=60) == 0
-    said = read_said(work.said)
-    assert said.paused is None
-    assert [ended.kind for ended in said.ended.values()] == ["done", "done"]
+    answers = read_answers(work.answers)
+    assert answers.paused is None
+    assert [ended.kind for ended in answers.ended.values()] == ["done", "done"]
     record = read_record(user_folder)
     for unit in work.units:
         [trial] = unit.trials
@@ -238,7 +238,7 @@ def test_a_trial_that_hangs_ends_its_task(user_folder: Path) -> None:
     work = work_of(user_folder, options, timeout_seconds=1.0)
     with start(work, user_folder) as process:
         assert process.wait(timeout=60) == 1
-    said = read_said(work.said)
+    answers = read_answers(work.answers)
     text = "took longer than hydra.launcher.trial_timeout_seconds=1 for each of 1 trials"
-    assert said.ended == {0: Ended("timeout", text)}
-    assert said.begun == {0}
+    assert answers.ended == {0: Ended("timeout", text)}
+    assert answers.begun == {0}
