@@ -83,7 +83,7 @@ def frontier_frame(
 
 def frontier_is_given(cells: pd.DataFrame) -> bool:
     """Whether each batch size has one setting: it was chosen before, so no grid ends there."""
-    return bool((cells.groupby(["target_loss", "batch_size"]).size() == 1).all())
+    return bool((cells.groupby(["target_loss", "batch_size"], dropna=False).size() == 1).all())
 
 
 def usable(frontier: pd.DataFrame) -> pd.DataFrame:

@@ -28,8 +28,8 @@ class JournalReader:
         try:
             self._file = open_plain(path)
         except OSError as error:
-            said = "is a link" if error.errno == errno.ELOOP else error.strerror
-            raise JournalError(f"{path}: no journal: {said}; move it away") from None
+            reason = "is a link" if error.errno == errno.ELOOP else error.strerror
+            raise JournalError(f"{path}: not a journal: {reason}; move it away") from None
         self._rest = b""
         self._number = 0
         self._format = 0

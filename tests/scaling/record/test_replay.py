@@ -263,6 +263,6 @@ def test_what_stands_in_for_a_file_of_the_record_is_one_line(
     if kind == ("folder" if name == "checkpoints" else "file"):
         with live_sweep(tmp_path, "s"):
             return
-    with pytest.raises(ConfigError, match=f"its {name} is a link or no"), live_sweep(tmp_path, "s"):
+    with pytest.raises(ConfigError, match=f"its {name} is not a plain"), live_sweep(tmp_path, "s"):
         pass
     assert secret.read_text() == "untouched"

@@ -118,7 +118,7 @@ def test_a_worker_lost_after_its_last_outcome_fails_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sweeps.run.session.HereExecutor", LosesItsWorkerAtTheEnd)
+    monkeypatch.setattr("sweeps.run.executors.local.HereExecutor", LosesItsWorkerAtTheEnd)
     with multirun(*FIXED) as (loader, master):
         claim_sweep_directory(master)
         jobs = jobs_of(master, ["lr=0.1,0.2", *FIXED])
