@@ -103,6 +103,8 @@ class FrontierSweep:
                 self._take(asked, trials, results, journals.read())
             if display is not None:
                 self._show("done", display)
+            if not returned:
+                log.info("all %d rounds are on record, nothing to train", number)
             self._write_end(number)
             drop_checkpoints(self.folder / "checkpoints", trial_ids)
         return returned
