@@ -19,7 +19,7 @@ def run(module: str, *arguments: str, cwd: Path, **environment: str) -> subproce
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
 
 
@@ -43,7 +43,7 @@ def console(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,
         )
 
 

@@ -84,11 +84,12 @@ class FrontierSweep:
     def _rounds(self, launch: LaunchJobs) -> list[Sequence[JobReturn]]:
         returned: list[Sequence[JobReturn]] = []
         number = n_jobs = 0
+        last: tuple[list[Job], list[Trial]] | None = None
         trial_ids: set[str] = set()
         with RecordReader(self.folder) as journals, progress_display() as display:
             while asked := self._ask():
                 number += 1
-                jobs, trials = self._prepare(asked, number, n_jobs)
+                last = jobs, trials = self._prepare(asked, number, n_jobs)
                 trial_ids.update(trial.trial_id for trial in trials)
                 results = self._results(trials, journals.read())
                 if None in results:
@@ -103,8 +104,9 @@ class FrontierSweep:
                 self._take(asked, trials, results, journals.read())
             if display is not None:
                 self._show("done", display)
-            if not returned:
+            if not returned and last is not None:  # a killed sweep may have written less to MLflow
                 log.info("all %d rounds are on record, nothing to train", number)
+                returned.append(launch(*last, 0, journals))
             self._write_end(number)
             drop_checkpoints(self.folder / "checkpoints", trial_ids)
         return returned
