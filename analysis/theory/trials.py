@@ -167,12 +167,6 @@ def exact_curves(theory: Theory | None, points: pd.DataFrame, steps: Sequence[in
     return pd.concat(frames, ignore_index=True)
 
 
-def problem_of(trials: pd.DataFrame) -> RegressionProblem | None:
-    """The streaming problem of the trials of one group; None where no recursion is exact."""
-    theory = theory_of(trials)
-    return theory.problem if isinstance(theory, Streaming) else None
-
-
 def _streaming(trials: pd.DataFrame, optimizer: str) -> Streaming | None:
     values = _fixed(trials, [f"task.{name}" for name in _STREAMING])
     numbers_of = _fixed(trials, [f"optimizer.{name}" for name in _EXACT[optimizer]])

@@ -25,10 +25,6 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_truth(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
 def _is_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 

@@ -140,10 +140,6 @@ class Store:
             return False
         return info.experiment_id == self.experiment_id and info.lifecycle_stage == "active"
 
-    def is_empty(self) -> bool:
-        """The experiment has no run."""
-        return not self._client.search_runs([self.experiment_id], max_results=1)
-
     def find_runs(self, identity: dict[str, str]) -> list[str]:
         """The runs that carry these tags, the first one first."""
         plain = {key: value for key, value in identity.items() if "'" not in value}

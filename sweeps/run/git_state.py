@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 DIFF_CHARACTERS = 2**18  # of the diff that is kept; its digest is of all of it
@@ -58,11 +59,9 @@ def _untracked(folder: Path) -> dict[str, str]:
 
 
 def _digest_of(path: Path) -> str:
-    try:
+    with suppress(OSError):  # gone, or its name is one that git has quoted
         if path.stat().st_size <= 2**20:
             return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except OSError:
-        pass  # gone, or its name is one that git has quoted
     return "-" * 16
 
 

@@ -21,7 +21,6 @@ from analysis.theory.trials import (
     Streaming,
     exact_curves,
     exact_theory,
-    problem_of,
     stability_frame,
     theory_of,
 )
@@ -279,14 +278,14 @@ def _trials(**changes: object) -> pd.DataFrame:
     ],
 )
 def test_no_theory_where_it_is_not_exact(changes):
-    assert problem_of(_trials(**changes)) is None
+    assert theory_of(_trials(**changes)) is None
     assert exact_theory(_trials(**changes), [1.0], 100).empty
 
 
 def test_theory_of_trials():
-    problem = problem_of(_trials(**{"optimizer.weight_decay": 0.0}))
-    assert problem is not None
-    assert problem.initial_risk == pytest.approx(SMALL.initial_risk)
+    known = theory_of(_trials(**{"optimizer.weight_decay": 0.0}))
+    assert isinstance(known, Streaming)
+    assert known.problem.initial_risk == pytest.approx(SMALL.initial_risk)
     theory = exact_theory(_trials(), [2.0, 1.0], 5000)
     assert list(theory.columns) == ["target_loss", "batch_size", "lr_choice", "steps", "lr"]
     assert len(theory) == 2 * 2 * 2
