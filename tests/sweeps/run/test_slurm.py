@@ -210,6 +210,7 @@ def test_a_time_limit_costs_nothing(slurm: Cluster, undisturbed: Path, tmp_path:
     # 70 s after they began: by then a busy machine, too, has imported torch
     limits = ["hydra.launcher.slurm.time_minutes=2", "hydra.launcher.slurm.grace_seconds=50"]
     sweep = Sweep(tmp_path, *limits, "hydra.launcher.retries=0")
+    (tmp_path / "slow.txt").write_text("0.2")  # no trial ends before its task is told
     sweep.wait_until_saved()
     answers = tmp_path / "runs" / "small" / "slurm"
     deadline = time.monotonic() + 120
@@ -218,7 +219,7 @@ def test_a_time_limit_costs_nothing(slurm: Cluster, undisturbed: Path, tmp_path:
         time.sleep(0.2)
     sweep.hurry()
     out, _ = sweep.end(0)
-    assert "reached its time limit (hydra.launcher.slurm.time_minutes=1); resumed" in out
+    assert "reached its time limit (hydra.launcher.slurm.time_minutes=2); resumed" in out
     assert_equal_studies(tmp_path, undisturbed)
 
 
