@@ -8,19 +8,19 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests import warm
 
-def run(module: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
-    """`python -m module arguments...` without a store or config set by the surroundings."""
-    env = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=cwd,
-        env=env | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
+LIMIT_SECONDS = 900.0
+
+
+def run(
+    module: str, *arguments: str, cwd: Path, cold: bool = False, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """`python -m module arguments...` without a store or config set by the surroundings.
+
+    cold: in an interpreter of its own, which takes 2 s more.
+    """
+    return _run(["-m", module], arguments, cwd, cold, environment)
 
 
 CONSOLE_SCRIPT = """import sys
@@ -30,26 +30,45 @@ if __name__ == "__main__":
 """
 
 
-def console(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+def console(
+    *arguments: str, cwd: Path, cold: bool = False, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """`batch-scaling arguments...`, from a script in a folder of its own, as pip writes it."""
-    env = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "batch-scaling"
         script.write_text(CONSOLE_SCRIPT)
-        return subprocess.run(
-            [sys.executable, str(script), *arguments],
-            cwd=cwd,
-            env=env | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=900,
-        )
+        return _run([str(script)], arguments, cwd, cold, environment)
 
 
-def sweeps(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
-    return run("sweeps", *arguments, cwd=cwd, **environment)
+def _run(
+    program: list[str],
+    arguments: tuple[str, ...],
+    cwd: Path,
+    cold: bool,
+    environment: dict[str, str],
+) -> subprocess.CompletedProcess[str]:
+    env = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    env |= environment
+    if not cold:
+        return warm.run(warm.Command(program, list(arguments), str(cwd), env), LIMIT_SECONDS)
+    return subprocess.run(
+        [sys.executable, *program, *arguments],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_SECONDS,
+    )
 
 
-def analysis(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
-    return run("analysis", *arguments, cwd=cwd, **environment)
+def sweeps(
+    *arguments: str, cwd: Path, cold: bool = False, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return run("sweeps", *arguments, cwd=cwd, cold=cold, **environment)
+
+
+def analysis(
+    *arguments: str, cwd: Path, cold: bool = False, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return run("analysis", *arguments, cwd=cwd, cold=cold, **environment)

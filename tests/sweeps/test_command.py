@@ -44,11 +44,11 @@ def test_files_of_the_user_do_not_hide_ours(crowded: Path) -> None:
         "relative_targets=[0.5]",
     ]
     grid = ["study.name=small", "batch_size=1,2,4,8", "lr=0.03,0.1", "budget.max_steps=100"]
-    done = console("sweep", "-m", *task, *grid, "hydra.launcher.workers=2", cwd=crowded)
+    done = console("sweep", "-m", *task, *grid, "hydra.launcher.workers=2", cwd=crowded, cold=True)
     assert done.returncode == 0, done.stderr
     assert "8 trials: " in done.stdout
     assert "report: batch-scaling report study=small\n" in done.stdout
-    done = console("report", "study=small", "n_bootstrap=10", cwd=crowded)
+    done = console("report", "study=small", "n_bootstrap=10", cwd=crowded, cold=True)
     assert done.returncode == 0, done.stderr
     page = (crowded / "reports" / "small" / "report.html").read_text()
     assert "batch-scaling report study=small n_bootstrap=10" in page

@@ -131,7 +131,7 @@ def test_failed_ones_are_done_again(troubled) -> None:
 def retried(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
     folder = custom_task(tmp_path_factory.mktemp("retried"))
     swept = ["+task.options.trouble=none,kill,memory,hang,mistake", "+task.options.times=1"]
-    limits = ["hydra.launcher.trial_timeout_seconds=4", "checkpoint.interval_seconds=0"]
+    limits = ["hydra.launcher.trial_timeout_seconds=8", "checkpoint.interval_seconds=0"]
     return folder, sweeps(*CUSTOM, *swept, *limits, cwd=folder)
 
 
