@@ -37,7 +37,7 @@ def check(line: CommandLine) -> None:
     asked about (sweep.dry_run) ends here."""
     if line.config_dir is not None:
         refuse_large_files(line.config_dir)
-    refuse_other_task(line.words)
+    refuse_other_task(line.words, line.config_dir)
     if line.multirun:
         return
     with composed(line) as config:
