@@ -23,9 +23,9 @@ from scaling.step_time import Block, time_steps
 from scaling.store.check import StoreError, store_message
 from scaling.store.client import Store
 from scaling.trial import Trial
+from sweeps.command_line.messages import one_line_errors
 from sweeps.compose.endings import say_report
 from sweeps.compose.launch import compose_jobs
-from sweeps.messages import one_line_errors
 from sweeps.run.job import Job, trial_params
 from sweeps.run.jobs import prepare_jobs
 from sweeps.run.provenance import sweep_record

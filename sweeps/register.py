@@ -10,8 +10,8 @@ from scaling.config import StudyConfig
 from scaling.limits import ConfigError
 from scaling.store.read_back import RunReader, trial_of
 from scaling.validation import validate_study
-from sweeps.key_values import key_values
-from sweeps.messages import one_line_errors, one_line_warning
+from sweeps.command_line.key_values import key_values
+from sweeps.command_line.messages import one_line_errors, one_line_warning
 
 USAGE = """study=<name> [batch_size=<B> lr=<lr> <param>=<value> ..]
 Registers the network of a cell's best trial (least last held-out loss) as an MLflow model.

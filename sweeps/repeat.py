@@ -24,8 +24,8 @@ from scaling.result import TrialResult
 from scaling.store.read_back import History, RunError, RunReader, StoredRun, trial_of
 from scaling.train import train
 from scaling.trial import Trial
-from sweeps.key_values import key_values
-from sweeps.messages import one_line_errors, one_line_warning
+from sweeps.command_line.key_values import key_values
+from sweeps.command_line.messages import one_line_errors, one_line_warning
 from sweeps.run.provenance import sweep_record
 
 USAGE = """run_id=<id> [tracking.uri=<store>] [task.path=<module.Class>]

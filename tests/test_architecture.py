@@ -23,7 +23,15 @@ SHARED = {"scaling.commands", "scaling.schema", "scaling.problem", "scaling.curv
 # below it. Rooms of one line do not know each other, except for *: all that are not named.
 FLOORS: dict[str, tuple[str, ...]] = {
     "scaling": ("store", "record", "*"),
-    "sweeps": ("plugins __main__ all register repeat sync", "search", "probe", "*"),
+    "sweeps": (
+        "plugins command __main__ all register repeat sync",  # whose options all may read: _options
+        "search",
+        "probe",
+        "compose",
+        "run",
+        "command_line",
+        "__init__",
+    ),
     "analysis": (
         "__main__",
         "__init__ source",

@@ -16,7 +16,7 @@ from scaling.record.journal import RecordError
 from scaling.store.check import StoreError
 from scaling.store.follow import Destination
 from scaling.store.writer import NoWriter, Writer
-from sweeps.messages import StoppedAtOnce
+from sweeps.command_line.messages import StoppedAtOnce
 from sweeps.run.executors import Executor, new_executor
 from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count, progress_display

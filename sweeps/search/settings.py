@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hydra.core.config_loader import ConfigLoader
 
 from scaling.limits import ConfigError
-from sweeps.compose.grid import combinations, parse, typed_value
+from sweeps.command_line.grid import combinations, parse, typed_value
 from sweeps.search.observations import SearchOptions
 
 DIGITS = 6  # of a learning rate

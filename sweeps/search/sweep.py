@@ -21,10 +21,10 @@ from scaling.record.plan import describe, finished, plan
 from scaling.record.study import RecordReader, StudyRecord
 from scaling.result import TrialResult
 from scaling.trial import Trial
+from sweeps.command_line.messages import one_line_errors
 from sweeps.compose.endings import fail_after_all, refuse_stillborn, say_report
 from sweeps.compose.folders import claim_sweep_directory
 from sweeps.compose.launch import LaunchJobs, compose_jobs
-from sweeps.messages import one_line_errors
 from sweeps.probe import probe
 from sweeps.run.job import Job, Search
 from sweeps.run.jobs import prepare_jobs, write_last_word

@@ -14,7 +14,7 @@ from scaling.commands import command
 from scaling.limits import ConfigError
 from scaling.schema import current_name
 from scaling.tasks.config import TASKS, ColourizationConfig
-from sweeps.compose.known_keys import nearest
+from sweeps.command_line.known_keys import nearest
 
 DEFAULT_TASK = "linear_regression"
 MOST_VALUES = 100_000  # of a file

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from scaling.commands import command, exit_with_version
 from scaling.limits import ConfigError
-from sweeps.compose.known_keys import nearest
+from sweeps.command_line.known_keys import nearest
 
 
 def key_values(

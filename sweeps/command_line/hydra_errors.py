@@ -18,8 +18,8 @@ from omegaconf.errors import (
 )
 
 from scaling.schema import RENAMED
-from sweeps.compose.known_keys import nearest, not_a_list, not_one_value, unknown_key
-from sweeps.compose.study_files import command_of
+from sweeps.command_line.known_keys import nearest, not_a_list, not_one_value, unknown_key
+from sweeps.command_line.study_files import command_of
 
 FROM_CONFIGURATION = (HydraException, OmegaConfBaseException)
 _THEIRS = tuple(str(Path(str(module.__file__)).parent) for module in (hydra, omegaconf))

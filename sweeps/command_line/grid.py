@@ -13,8 +13,8 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from scaling.limits import ConfigError
-from sweeps.compose.hydra_errors import unreadable
-from sweeps.compose.known_keys import Refused
+from sweeps.command_line.hydra_errors import unreadable
+from sweeps.command_line.known_keys import Refused
 
 MOST_JOBS = 100_000
 

@@ -21,9 +21,9 @@ from hydra.core.override_parser.types import (
 
 from scaling.commands import command
 from scaling.limits import ConfigError
-from sweeps.compose.grid import parse, typed_value
-from sweeps.compose.help import GROUPS, help_text
-from sweeps.compose.known_keys import LISTS, OPTIONS, Refused, nearest, not_a_list
+from sweeps.command_line.grid import parse, typed_value
+from sweeps.command_line.help import GROUPS, help_text
+from sweeps.command_line.known_keys import LISTS, OPTIONS, Refused, nearest, not_a_list
 
 _MAY_BE_NULL = ("study", "model", "data")
 _NEEDED = ("task", "optimizer", "study", "schedule", "hydra")  # cannot be left out with ~
