@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from scaling import schema
@@ -21,6 +21,14 @@ from scaling.tasks.config import (
     LinearRegressionConfig,
     TaskConfig,
 )
+
+NEEDED = {  # where a metric is measured
+    "minimum_norm_distance": "finite_regression with fewer independent examples than weights",
+    "row_space_residual": "finite_regression with fewer independent examples than weights",
+    "weight_1": "finite_regression with two weights",
+    "weight_2": "finite_regression with two weights",
+    "accuracy": "a classification task",
+}
 
 
 def validate(config: TrialConfig) -> None:
@@ -100,6 +108,26 @@ def _validate_relation(named: str, prediction: dict[str, Any]) -> None:
             continue
         limits = Limits(least=0 if number in tolerances else None)
         check_value(f"{named} {number}", prediction[number], float, limits)
+
+
+def validate_predictions(config: TrialConfig, metrics: Collection[str]) -> None:
+    """ConfigError for what a study predicts and its task does not have; metrics: that it measures,
+    as it is configured."""
+    for prediction in config.study.predictions:
+        kind = "quantity" if "quantity" in prediction else "metric"
+        name = metric = prediction[kind]
+        if kind == "quantity":
+            facts = schema.QUANTITIES[name]
+            metric = facts.metric
+            if facts.tasks and config.task.name not in facts.tasks:
+                needed = " or ".join(facts.tasks)
+                allowed = f"the task {config.task.name} does not have it; it requires {needed}"
+                raise ConfigError("study.predictions quantity", name, allowed)
+        if metric and metric != "train_loss" and metric not in metrics:
+            allowed = f"the task {config.task.name} does not measure it as it is configured"
+            if metric in NEEDED:
+                allowed += f"; it requires {NEEDED[metric]}"
+            raise ConfigError(f"study.predictions {kind}", name, allowed)
 
 
 def validate_names(key: str, names: Iterable[str]) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
+from scaling.addresses import without_password
 from scaling.commands import exit_with_version
-from scaling.schema import without_password
 from sweeps.command_line.messages import one_line_errors, one_line_interruption, one_line_warning
 from sweeps.compose import hydra_schema
 

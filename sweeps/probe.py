@@ -17,7 +17,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import configure_log, setup_globals
 from omegaconf import DictConfig
 
-from scaling import schema
+from scaling import addresses, schema
 from scaling.limits import ConfigError
 from scaling.step_time import Block, time_steps
 from scaling.store.check import StoreError, store_message
@@ -46,7 +46,7 @@ def probe(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequ
         if uri == schema.NO_STORE:
             allowed = "the probe keeps what it measures in a store; name one"
             raise ConfigError("tracking.uri", uri, allowed)
-        resolved = schema.resolve_tracking_uri(uri)
+        resolved = addresses.resolve_tracking_uri(uri)
         with _store_errors(resolved):
             store = Store(resolved, study.name, study.question)
         record = sweep_record(study, Path.cwd(), sys.argv[1:])["tags"]

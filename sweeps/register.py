@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import warnings
 
-from scaling import schema
+from scaling import addresses, schema
 from scaling.config import StudyConfig
 from scaling.limits import ConfigError
-from scaling.store.read_back import RunReader, trial_of
+from scaling.store.read_back import RunReader
+from scaling.store.recorded_trial import trial_of
 from scaling.validation import validate_study
 from sweeps.command_line.key_values import key_values
 from sweeps.command_line.messages import one_line_errors, one_line_warning
@@ -46,7 +47,7 @@ def register(arguments: dict[str, str]) -> str:
     if run_id is not None and cell:
         raise ConfigError("run_id", run_id, f"names one trial; leave out {', '.join(cell)}")
     kind = check_kind(arguments.get("kind", "best"))
-    reader = RunReader(schema.resolve_tracking_uri(arguments.get("tracking.uri")))
+    reader = RunReader(addresses.resolve_tracking_uri(arguments.get("tracking.uri")))
     run = reader.read(run_id or reader.best(str(study), cell))
     name = arguments.get("name") or run.tags.get(schema.STUDY, "")
     _check_name(name)

@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scaling import schema
+from scaling import addresses, schema
 from scaling.config import StudyConfig
 from scaling.recorder import Evaluation, TrainState
 from scaling.result import TrialResult
-from scaling.store.read_back import History, RunError, RunReader, StoredRun, trial_of
+from scaling.store.read_back import History, RunError, RunReader, StoredRun
+from scaling.store.recorded_trial import trial_of
 from scaling.train import train
 from scaling.trial import Trial
 from sweeps.command_line.key_values import key_values
@@ -182,7 +183,7 @@ def main() -> None:
         arguments = key_values("repeat", KEYS, USAGE)
         if "run_id" not in arguments:
             raise RunError("run_id: missing; it is at the top of the run's page in MLflow")
-        uri = schema.resolve_tracking_uri(arguments.get("tracking.uri"))
+        uri = addresses.resolve_tracking_uri(arguments.get("tracking.uri"))
         reader = RunReader(uri)
         run = reader.read(arguments["run_id"])
         trial = trial_of(

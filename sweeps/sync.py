@@ -10,9 +10,9 @@ import logging
 import sys
 from pathlib import Path
 
+from scaling.addresses import resolve_tracking_uri
 from scaling.commands import OneLineParser, command
 from scaling.config import StudyConfig
-from scaling.schema import resolve_tracking_uri
 from scaling.store.check import StoreError
 from scaling.store.follow import Destination, LeftOut
 from scaling.store.writer import Writer

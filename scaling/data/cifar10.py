@@ -18,7 +18,7 @@ from scaling.data.cifar10_pickle import BatchError, load_batch
 from scaling.data.config import CIFAR10_CLASSES, Cifar10Config
 from scaling.data.download import download_once
 from scaling.data.images import Bytes, Images, existing_file
-from scaling.limits import ConfigError
+from scaling.limits import ConfigError, short_reason
 
 ARCHIVE_NAME = "cifar-10-python.tar.gz"
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
@@ -92,7 +92,7 @@ def _archive_contents(path: str, file: Path) -> dict[str, bytes]:
             while stream.read(2**20):  # to the very end, where gzip compares its checksum
                 pass
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = short_reason(error)
         allowed = f"no whole archive of CIFAR-10, perhaps half downloaded ({reason})"
         raise ConfigError("data.path", path, allowed) from None
     _need_all(path, list(contents))

@@ -13,7 +13,7 @@ import numpy as np
 
 from scaling.data.config import ImageFolderConfig
 from scaling.data.images import Bytes, Images
-from scaling.limits import ConfigError
+from scaling.limits import ConfigError, short_reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -116,7 +116,7 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, UnidentifiedImageError):
         return "no image"
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return short_reason(error)
 
 
 def _read(path: Path, side: int) -> tuple[Bytes, bool]:

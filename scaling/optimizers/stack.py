@@ -13,7 +13,8 @@ from scaling.config import TrialConfig
 from scaling.limits import ConfigError
 from scaling.optimizers import builtin as optimizers
 from scaling.optimizers.config import CustomOptimizerConfig, PreconditionedConfig
-from scaling.optimizers.custom import CustomOptimizers, Shaped, check_custom_optimizer
+from scaling.optimizers.custom import CustomOptimizers, Shaped
+from scaling.optimizers.custom_check import check_custom_optimizer
 from scaling.tasks.task import Params, Task, optimized
 
 

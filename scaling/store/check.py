@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from scaling.addresses import without_password
 from scaling.commands import command
-from scaling.schema import without_password
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine

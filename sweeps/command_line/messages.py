@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, TypeGuard, cast
 
+from scaling.addresses import one_line
 from scaling.limits import ConfigError
 from scaling.record.journal import JournalError, RecordError
-from scaling.schema import one_line
 from scaling.store.check import StoreError
 from sweeps.command_line.hydra_errors import explain, is_of_configuration
 

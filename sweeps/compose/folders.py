@@ -11,9 +11,10 @@ from pathlib import Path
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from scaling.addresses import resolve_tracking_uri
 from scaling.config import StudyConfig
 from scaling.limits import ConfigError
-from scaling.schema import NO_STORE, resolve_tracking_uri
+from scaling.schema import NO_STORE
 from scaling.store.check import check_address
 from scaling.validation import validate_study
 from sweeps.command_line.messages import one_line_errors

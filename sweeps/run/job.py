@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from scaling import schema
+from scaling.addresses import without_password
 from scaling.config import use_current_names
-from scaling.schema import without_password
 from scaling.trial import Trial
 
 NAME_CHARACTERS = 200

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from scaling import schema
+from scaling.addresses import without_password
 from scaling.commands import command
 from scaling.config import StudyConfig
 from scaling.limits import ConfigError
-from scaling.schema import without_password
 from sweeps.run.git_state import git_tags, uncommitted
 
 MOST_TAG_CHARACTERS = 7500

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.schema import without_password
+from scaling.addresses import without_password
 from scaling.store.check import StoreError, store_message, with_limits
 from scaling.store.client import Store
 from scaling.store.follow import Destination

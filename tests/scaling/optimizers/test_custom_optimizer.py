@@ -16,7 +16,8 @@ from scaling import schema
 from scaling.config import BudgetConfig, ScheduleConfig, TrialConfig
 from scaling.limits import ConfigError
 from scaling.optimizers.config import CustomOptimizerConfig
-from scaling.store.read_back import RunError, StoredRun, trial_of
+from scaling.store.read_back import RunError, StoredRun
+from scaling.store.recorded_trial import trial_of
 from scaling.tasks.config import CustomTaskConfig, LinearRegressionConfig
 from scaling.trial import prepare
 from tests.scaling.record.test_checkpoint import assert_same

@@ -22,13 +22,13 @@ from scaling.record.process import is_alive, this_process
 from scaling.record.study import StudyRecord, read_record
 from scaling.tasks.config import CustomTaskConfig
 from scaling.trial import prepare
-from sweeps.run.executors.slurm import end_of_task, share_out
+from sweeps.run.executors.slurm import end_of_task
 from sweeps.run.executors.slurm_queue import SlurmError, TaskState, one_line, read_states
 from sweeps.run.executors.slurm_task import Answers, Task, Work, read_answers
 from sweeps.run.job import Job
 from sweeps.run.options import slurm_options
 from sweeps.run.trainer import Place
-from sweeps.run.units import Unit, make_units
+from sweeps.run.units import Unit, make_units, share_out
 from sweeps.run.worker import Ended
 from tests.command_line import sweeps
 from tests.scaling.trials import regression_trial

@@ -108,7 +108,7 @@ def test_finds_what_the_full_lattice_has(swept, here: Path) -> None:
         )
         indices = range(sweep.options.lowest, sweep.options.highest + 1)
         asked = [
-            sweep._asked(cell, index, seed, 600)
+            cell.asked(sweep.lattice, index, seed, 600)
             for cell in sweep.cells
             for index in indices
             for seed in sweep.options.seeds
