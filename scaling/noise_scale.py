@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 
 from scaling import schema
-from scaling.tasks.noise import Moments, noise_task
 from scaling.tasks.streams import Batch
-from scaling.tasks.task import Params, Task
+from scaling.tasks.task import Moments, Params, Task, noise_task
 from scaling.trial import Trial
 
 NETWORK_INTERVAL, TILED_INTERVAL = 64, 256  # steps

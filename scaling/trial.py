@@ -21,9 +21,8 @@ from scaling.schema import recorded_name
 from scaling.tasks.config import CustomTaskConfig
 from scaling.tasks.custom import content_hash
 from scaling.tasks.make import make_task
-from scaling.tasks.noise import noise_task
 from scaling.tasks.supervised import SupervisedTask
-from scaling.tasks.task import Params, Task
+from scaling.tasks.task import Params, Task, noise_task
 from scaling.validation import validate, validate_names, validate_predictions
 
 SHARED_BY_STARTS = (  # trials that differ in nothing of this start alike

@@ -14,14 +14,13 @@ from scaling.limits import ConfigError
 from scaling.problem import drawn_examples
 from scaling.schema import TRAIN_EXAMPLES
 from scaling.tasks.config import FiniteRegressionConfig
-from scaling.tasks.noise import Moments
-from scaling.tasks.regression import (
+from scaling.tasks.linear_regression import (
     TILE_WIDTH,
     squared_error_gradients,
     squared_error_part_gradients,
 )
 from scaling.tasks.streams import Batch, Streams
-from scaling.tasks.task import Params, StackedTask
+from scaling.tasks.task import Moments, Params, StackedTask
 
 Array = NDArray[np.float64]
 

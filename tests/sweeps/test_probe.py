@@ -11,9 +11,8 @@ from mlflow import MlflowClient
 from analysis import analyse
 from analysis.read.runs import read_study
 from scaling.schema import KIND, STEP_SECONDS
-from scaling.step_time import BLOCKS, LEAST_BLOCK_STEPS, WARM_UP_STEPS, time_steps
 from scaling.trial import prepare
-from sweeps.probe import distinct_shapes
+from sweeps.probe import BLOCKS, LEAST_BLOCK_STEPS, WARM_UP_STEPS, distinct_shapes, time_steps
 from tests.command_line import sweeps
 from tests.scaling.trials import regression_trial
 
