@@ -92,14 +92,16 @@ def _secrets(address: str) -> set[str]:
     user_info, _, place = rest.rpartition("@")
     user, _, password = user_info.partition(":")
     token = user if address.startswith("http") and password in NO_PASSWORDS else ""
-    found = {password, token}
-    found |= {
+    secrets = {password, token}
+    secrets |= {
         match[0].partition("=")[2] for text in (rest, place) for match in _SECRET.finditer(text)
     }
-    found |= {part for one in found for part in re.split(r"[@/:?#\s]", one)}
-    found |= {unquote(one) for one in found}
-    found |= {repr(one)[1:-1] for one in found}  # as messages quote it
-    return {one for one in found if len(one) > 3 and one not in NO_PASSWORDS}  # not parts of words
+    secrets |= {part for one in secrets for part in re.split(r"[@/:?#\s]", one)}
+    secrets |= {unquote(one) for one in secrets}
+    secrets |= {repr(one)[1:-1] for one in secrets}  # as messages quote it
+    return {
+        one for one in secrets if len(one) > 3 and one not in NO_PASSWORDS
+    }  # not parts of words
 
 
 def one_line(message: str) -> str:

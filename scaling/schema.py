@@ -37,10 +37,10 @@ METRICS = {
     "examples": "training examples seen: batch_size * step",
     "lr": "learning rate of the step just done; only where a schedule changes it",
     "minimum_norm_distance": "|w - w*| / |w*|, w* = X'(XX')^-1 t; finite data of rank n < D only",
-    "row_space_residual": "part of w outside the row space of X, by its length; where the last is",
+    "row_space_residual": "|part of w outside the row space of X| / |w|; where the last is",
     "weight_1": "the weights themselves, of problems with two",
     "weight_2": "as weight_1",
-    "accuracy": "share of held-out pixels or examples classified rightly; classification only",
+    "accuracy": "share of held-out pixels or examples classified correctly; classification only",
 }
 # Where `noise_scale` is measured, a metric for each estimator and quantity: see noise_metric.
 NOISE_ESTIMATORS = {

@@ -53,7 +53,7 @@ def probe(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequ
         study = trials[0].config.study
         uri = trials[0].config.tracking.uri
         if uri == schema.NO_STORE:
-            allowed = "the probe keeps what it measures in a store; name one"
+            allowed = "the probe requires a store for what it measures; name one"
             raise ConfigError("tracking.uri", uri, allowed)
         resolved = addresses.resolve_tracking_uri(uri)
         with _store_errors(resolved):

@@ -21,9 +21,9 @@ Registers the network of a cell's best trial (least last held-out loss) as an ML
   kind          best (default: of the trial's evaluations) or last; sweep with save_models=true
   name          of the model; default: the study's name
   tracking.uri  the store; default MLFLOW_TRACKING_URI, else ./mlflow.db
-  task.path     needed where the trial trains code of your own, which is then imported
-  optimizer.path  the same of an optimizer (torch.optim has no need of it)
-  cache_dir     of prepared images"""
+  task.path     required if the trial trains your code, which is then imported
+  optimizer.path  likewise for your optimizer (not for those of torch.optim)
+  cache_dir     folder of prepared images"""
 KEYS = (
     "study",
     "run_id",

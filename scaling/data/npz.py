@@ -47,7 +47,7 @@ def _split(images: Bytes, config: NpzConfig) -> Images:
 def _arrays(path: str) -> dict[str, Bytes]:
     file = existing_file("data.path", path)
     if not zipfile.is_zipfile(file):
-        raise ConfigError("data.path", path, "is not a .npz file, or only a part of one")
+        raise ConfigError("data.path", path, "is not a complete .npz file")
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
             names = set(content.files)
@@ -57,6 +57,6 @@ def _arrays(path: str) -> dict[str, Bytes]:
     except Exception as error:  # a damaged zip archive can raise nearly anything
         reason = short_reason(error)
         raise ConfigError("data.path", path, f"cannot be read: {reason}") from None
-    found = ", ".join(sorted(names)) or "nothing"
-    allowed = f"must hold arrays `train` and `held_out`, or `images`; it holds {found}"
+    held = ", ".join(sorted(names)) or "nothing"
+    allowed = f"must hold arrays `train` and `held_out`, or `images`; it holds {held}"
     raise ConfigError("data.path", path, allowed)

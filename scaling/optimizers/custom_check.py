@@ -24,12 +24,10 @@ def check_custom_optimizer(config: CustomOptimizerConfig, lr: float, leaves: Lea
     kind = optimizer_class(config)
     closure = inspect.signature(kind.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
-        allowed = "its step needs a closure that computes the loss again; a trial computes each "
+        allowed = "its step requires a closure that computes the loss again; a trial computes each "
         raise ConfigError(KEY, config.path, allowed + "batch's gradient once")
     if callable(getattr(kind, "eval", None)):
-        allowed = (
-            "evaluates other weights than it trains (it has an eval mode), which is not supported"
-        )
+        allowed = "has an eval mode, in which it changes the weights: that is not supported"
         raise ConfigError(KEY, config.path, allowed)
     try:
         refusal = _probe(config, lr, leaves)
@@ -61,8 +59,8 @@ def _probe(config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> str | No
         uncut, resumed = first.step(gradients, None), second.step(gradients, None)
         if any(not torch.equal(uncut[k].nan_to_num(), resumed[k].nan_to_num()) for k in uncut):
             return (
-                "its state_dict does not hold all its state: after an interruption it would train "
-                "other numbers"
+                "its state_dict does not hold all its state: after an interruption it would give "
+                "different numbers"
             )
     if not torch.equal(draws, torch.default_generator.get_state()):
         return "draws random numbers that a resumed trial would not draw again"

@@ -159,7 +159,7 @@ def _finished_trial(run: Any) -> tuple[Any, ...]:
         is_what = f"a run of kind {kind}" if kind else "not a run of this project"
         raise RunError(f"run_id={info.run_id}: is {is_what}; name a trial's run")
     if info.status != "FINISHED":
-        raise RunError(f"run_id={info.run_id}: is {info.status}; only finished trials will do")
+        raise RunError(f"run_id={info.run_id}: is {info.status}; only a finished trial can be used")
     return info.run_id, info.run_name or "", dict(data.tags), _all_params(data), dict(data.metrics)
 
 

@@ -23,7 +23,7 @@ def trial_of(
 ) -> Trial:
     """The trial that a run holds, prepared to be trained again.
 
-    What a store says is data: a task or an optimizer of the user's own is imported only if the
+    What a store says is data: a custom task or optimizer is imported only if the
     user names it (`task_path`, `optimizer_path`; torch.optim's classes are always allowed), and
     nothing is written where the record says.
     """
@@ -60,7 +60,7 @@ def _what_changed(run: StoredRun, trial: Trial, task_path: str | None) -> str:
     if trial.task_content and content and trial.task_content != content:
         return (
             f"the code or data of task.path={task_path} changed since (recorded {content}, now "
-            f"{trial.task_content}); check out what it was, commit {commit}"
+            f"{trial.task_content}); check out the earlier version, commit {commit}"
         )
     recorded, now = run.params.get("data_hash"), trial.facts.get("data_hash")
     if recorded and now != recorded:
@@ -78,4 +78,4 @@ def _config_of(run: StoredRun) -> TrialConfig:
         return trial_config(content | {"sweep": {}})  # how a sweep was asked for; it has changed
     except (yaml.YAMLError, ConfigError, KeyError, TypeError, AttributeError) as error:
         reason = short_reason(error)[:200]
-        raise run.refused(f"its config.yaml is not one of this version ({reason})") from None
+        raise run.refused(f"its config.yaml does not fit this version ({reason})") from None

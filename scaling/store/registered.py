@@ -79,8 +79,8 @@ def register_network(reader: RunReader, run: StoredRun, trial: Trial, kind: str,
             weights = reader.artifact(run.run_id, f"model/{kind}.pt", folder)
         except RunError:
             raise RunError(
-                f"run_id={run.run_id}: keeps no {kind} network; sweep with save_models=true "
-                "(record_dir=... of its own, or what is on record is not trained again)"
+                f"run_id={run.run_id}: its {kind} network was not kept; sweep with "
+                "save_models=true and another record_dir (what is on record is not trained again)"
             ) from None
         (folder / "network.json").write_text(json.dumps(described), encoding="utf-8")
         try:

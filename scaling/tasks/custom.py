@@ -67,15 +67,15 @@ def _as_task(made: object, config: CustomTaskConfig, whole: TrialConfig, key: st
     parts = [*Task.__annotations__, *(name for name in vars(Task) if not name.startswith("_"))]
     if missing := [name for name in parts if not hasattr(made, name)]:
         allowed = (
-            "is not a task: it needs train, held_out, model and loss (see the README), or, to be a "
-            f"whole task, also {', '.join(sorted(missing))}"
+            "is not a task: it requires train, held_out, model and loss (see the README), or, "
+            f"to be a whole task, also {', '.join(sorted(missing))}"
         )
         raise ConfigError("task.path", config.path, allowed)
     return cast(Task, made)
 
 
 def content_hash(config: TaskConfig, task: Task) -> str:
-    """Digest of an own task's source files, and of its data where it says `data_hash`."""
+    """Digest of a custom task's source files, and of its data where it says `data_hash`."""
     assert isinstance(config, CustomTaskConfig)
     digest = digest_of_sources(module_of("task.path", config.path))
     digest.update(str(getattr(task, "data_hash", "")).encode())

@@ -131,7 +131,9 @@ def noise_task(task: Task, config: TrialConfig) -> NoiseTask:
     """The same task; ConfigError where it cannot give what the configuration asks to measure."""
     key, wanted = "noise_scale.measure", config.noise_scale.measure
     if not hasattr(task, "part_gradients"):
-        allowed = f"the task {config.task.name} gives no gradients of parts of a batch; leave none"
+        allowed = (
+            f"the task {config.task.name} has no gradients of parts of a batch; set it to none"
+        )
         raise ConfigError(key, wanted, allowed)
     refusal = getattr(task, "no_example_gradients", None)
     if refusal and wanted in ("examples", "both"):

@@ -48,7 +48,7 @@ def combinations(overrides: Sequence[Override]) -> list[list[str]]:
     n_jobs = math.prod(counts.values())
     if n_jobs > MOST_JOBS:
         swept = max(counts, key=lambda key: counts[key])
-        allowed = f"makes {n_jobs:,} jobs of this sweep, and {MOST_JOBS:,} are possible; sweep less"
+        allowed = f"makes this a sweep of {n_jobs:,} jobs, and at most {MOST_JOBS:,} are possible"
         raise ConfigError(swept, typed_value(last[swept]), allowed)
     lists = [_values(key, override) for key, override in last.items()]
     return [list(job) for job in itertools.product(*lists)]

@@ -65,7 +65,7 @@ def explain(error: BaseException) -> str:
     if merged := re.match(r"Error merging override (.*)", first):
         return _merged(merged[1], cause)
     if deleted := re.search(r"Could not delete from config. '([^']+)' does not exist", first):
-        return f"~{deleted[1]}: there is nothing of this name to remove"
+        return f"~{deleted[1]}: there is nothing with this name to remove"
     if located := re.match(r"Error locating target '([^']*)'", first):
         key = re.search(r"full_key: (\S+)", str(error))
         return f"{key[1] if key else 'hydra'}._target_={located[1]}: cannot be imported"

@@ -32,7 +32,7 @@ def key_values(
         if key not in known and not others:
             near = nearest(key, known)
             hint = f"; did you mean {near}?" if near else ""
-            raise ConfigError(key, value, f"there are {', '.join(known)}{hint}")
+            raise ConfigError(key, value, f"there is no such option, only {', '.join(known)}{hint}")
         if key in values:
             raise ConfigError(key, value, f"is given twice, first as {values[key]}")
         values[key] = value

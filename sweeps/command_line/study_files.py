@@ -38,7 +38,7 @@ def study_content(path: Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise ConfigError("study", path.stem, f"{path} cannot be read ({reason})") from None
     if not isinstance(content, dict):
-        raise ConfigError("study", path.stem, f"{path} holds no keys and values")
+        raise ConfigError("study", path.stem, f"{path} does not hold keys and values")
     return content
 
 

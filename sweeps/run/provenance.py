@@ -114,7 +114,7 @@ def sweep_files() -> dict[str, str]:
 def _short(predictions: str) -> str:
     """MLflow cuts longer tags in silence."""
     if len(predictions) > MOST_TAG_CHARACTERS:
-        allowed = f"may be {MOST_TAG_CHARACTERS:,} characters long together, as JSON"
+        allowed = f"must have at most {MOST_TAG_CHARACTERS:,} characters together, as JSON"
         raise ConfigError("study.predictions", f"{len(predictions):,} characters", allowed)
     return predictions
 

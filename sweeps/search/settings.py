@@ -53,7 +53,7 @@ class FrontierSettings:
             ("lr_ratio", _positive(self.lr_ratio) and self.lr_ratio > 1, "must be above 1"),
             ("stride", self.stride >= 1, "must be a whole number >= 1, best a power of 2"),
             ("cap_factor", self.cap_factor >= 1.5, "must be at least 1.5: the steps to a target"
-             " are read from curves that go on beyond it"),
+             " are read from curves that continue beyond it"),
             ("search_seeds", self.search_seeds >= 1, "must be at least 1"),
             ("give_up_after", self.give_up_after >= 1, "must be at least 1"),
             ("tune_for", self.tune_for in ("all", "hardest"), "must be all or hardest (target)"),

@@ -55,7 +55,9 @@ class FrontierSweep:
         self.settings.check()
         trials = prepare_jobs(compose_jobs(self.loader, self.config, self.swept.cells, 0))
         if not all(trial.targets for trial in trials):
-            raise ConfigError("targets", "[]", "a frontier needs a target: its steps are searched")
+            raise ConfigError(
+                "targets", "[]", "a search requires a target: it compares the steps to it"
+            )
         base = self.settings.lr_base
         self.lattice = Lattice(
             trials[0].config.lr if base is None else base, self.settings.lr_ratio
@@ -123,7 +125,7 @@ class FrontierSweep:
                 if None in results:
                     saved = read_headers(self.folder / "checkpoints", move=False)[0]
                     lines = describe(plan(trials, record, saved), trials, record)
-                    return [f"round {number}; what comes after it depends on it", *lines]
+                    return [f"round {number}; later rounds depend on it", *lines]
                 self._take(asked, trials, results, record)
         return [f"all {number} rounds are on record, nothing to train"]
 

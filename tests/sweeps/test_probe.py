@@ -69,7 +69,7 @@ def test_a_probe_gives_a_study_of_stacks_its_seconds(tmp_path: Path) -> None:
 def test_a_probe_without_a_store_or_a_multirun_is_one_line(tmp_path: Path) -> None:
     done = sweeps(*GRID, "sweep.probe=true", "tracking.uri=none", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: tracking.uri=none: the probe keeps what it measures")
+    assert done.stderr.startswith("error: tracking.uri=none: the probe requires a store")
     single = sweeps("sweep.probe=true", cwd=tmp_path)
     assert single.returncode == 2
     assert "sweep.probe=true: is for multiruns: add -m" in single.stderr

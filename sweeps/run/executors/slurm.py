@@ -231,7 +231,7 @@ def end_of_task(
     if state.state in ("NODE_FAIL", "BOOT_FAIL"):
         return "lost", f"{task} lost its node {state.node}"
     if state.state == "FORGOTTEN":
-        return "lost", f"{task} is not known to Slurm any more"
+        return "lost", f"{task} is no longer known to Slurm"
     reason = f", {state.reason}" if state.reason not in ("", "None") else ""
     return "lost", f"{task} ended{on} ({state.state}{reason}){words}"
 

@@ -239,7 +239,7 @@ REFUSED = [
     ("nowhere.Adam", {}, "raised ModuleNotFoundError"),
     ("Adam", {}, "must be module.Class"),
     ("torch.optim.Optimizer", {}, "does not take lr"),
-    ("torch.optim.LBFGS", {}, "needs a closure"),
+    ("torch.optim.LBFGS", {}, "requires a closure"),
     ("torch.optim.SparseAdam", {}, "sparse|dense"),
     ("torch.optim.Adagrad", {"lr_decays": 1.0}, "torch.optim.Adagrad takes .*lr_decay"),
     ("torch.optim.Adagrad", {"lr": 1.0}, "leave lr and params out"),

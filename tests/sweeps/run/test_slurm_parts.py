@@ -68,7 +68,7 @@ def test_units_are_shared_out_evenly_and_longest_first() -> None:
         ("COMPLETED", "SIGTERM", "paused", "was told to stop by SIGTERM"),
         ("OUT_OF_MEMORY", None, "lost", "ran out of memory (hydra.launcher.slurm.memory_gb=2"),
         ("NODE_FAIL", None, "lost", "lost its node n1"),
-        ("FORGOTTEN", None, "lost", "is not known to Slurm any more"),
+        ("FORGOTTEN", None, "lost", "is no longer known to Slurm"),
         ("FAILED", None, "lost", "ended on node n1 (FAILED, NonZeroExitCode): last words"),
     ],
 )
@@ -160,7 +160,7 @@ def test_without_sbatch_or_submitit_it_is_one_line(
         program(tmp_path / "bin", name, "")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="needs submitit: pip install submitit"):
+    with pytest.raises(ConfigError, match="requires submitit: pip install submitit"):
         slurm_options({})
 
 

@@ -190,7 +190,7 @@ def test_a_changed_task_is_another_one(tmp_path: Path) -> None:
         (["task.path=nowhere.Task"], "task.path=nowhere.Task: raised ModuleNotFoundError"),
         (["task.path=fragile.Absent"], "task.path=fragile.Absent: has no such class"),
         (["task.path=Fragile"], "task.path=Fragile: must be module.Class"),
-        (["task.path=fragile.Path"], "task.path=fragile.Path: is not a task: it needs train"),
+        (["task.path=fragile.Path"], "task.path=fragile.Path: is not a task: it requires train"),
         (["+task.options.x=1"], "task.path=fragile.Fragile: raised TypeError"),
     ],
 )
