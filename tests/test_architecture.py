@@ -21,11 +21,12 @@ SHARED = {"scaling", *(f"scaling.{name}" for name in
 
 
 # The order of the rooms (and files at the top of a package), highest first: each may import those
-# below it. Rooms of one line do not know each other, except for *: all that are not named.
+# below it. Rooms of one line do not know each other, except for *: all that are not named. (Any may
+# read hydra_plugins.batch_scaling._options, a list of options that imports nothing of ours.)
 FLOORS: dict[str, tuple[str, ...]] = {
     "scaling": ("store", "record", "*"),
     "sweeps": (
-        "plugins command __main__ all register repeat sync",  # whose options all may read: _options
+        "plugins command __main__ all register repeat sync",
         "search",
         "probe",
         "compose",

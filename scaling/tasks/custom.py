@@ -13,7 +13,7 @@ from scaling.custom_code import digest_of_sources, first_line, module_of
 from scaling.draws import CONSTRUCTION, drawing
 from scaling.limits import ConfigError
 from scaling.tasks.config import CustomTaskConfig, TaskConfig
-from scaling.tasks.problem import Problem, as_problem, check_data, check_network, is_problem
+from scaling.tasks.problem import Problem, as_problem, is_problem
 from scaling.tasks.task import Task
 
 
@@ -53,6 +53,7 @@ _problems: dict[str, object] = {}  # data is read once a process, however many t
 
 
 def _as_task(made: object, config: CustomTaskConfig, whole: TrialConfig, key: str) -> Task:
+    from scaling.tasks.problem_check import check_data, check_network
     from scaling.tasks.supervised import SupervisedTask
 
     if is_problem(made):

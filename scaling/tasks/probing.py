@@ -53,8 +53,8 @@ def draws_numbers(task: Probed, params: Params, batch: Batch) -> bool:
     first, second = gradients
     if (first - second).norm() > SAME_GRADIENT * first.norm():
         allowed = (
-            "gives a different gradient for the same batch, weights and seed: it must draw from global "
-            "generators (torch.rand without generator=), and keep what changes in buffers"
+            "gives a different gradient for the same batch, weights and seed: it must draw from "
+            "global generators (torch.rand without generator=) and keep what changes in buffers"
         )
         raise ConfigError("the problem's model", task.network_name, allowed)
     return drew

@@ -16,7 +16,7 @@ from scaling.draws import seed_draws
 from scaling.limits import ConfigError
 from scaling.tasks.config import CustomTaskConfig
 from scaling.tasks.make import make_task
-from scaling.tasks.problem import check_network
+from scaling.tasks.problem_check import check_network
 from scaling.tasks.supervised import SupervisedTask
 from scaling.tasks.task import Task
 

@@ -1,0 +1,91 @@
+"""Whether a custom problem is what a task needs: what is needed and what came, with shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from scaling.custom_code import first_line
+from scaling.draws import kept_draws
+from scaling.limits import ConfigError
+
+if TYPE_CHECKING:
+    from scaling.tasks.problem import Problem
+    from scaling.tasks.supervised import SupervisedTask
+
+N_EXAMPLES = 2
+LEAVES = "a tuple of tensors or arrays, (inputs, targets), whose first axis are the examples"
+
+
+def check_data(problem: Problem, path: str) -> None:
+    """ConfigError for data that are no tensors of examples."""
+    for key in ("train", "held_out"):
+        _check_leaves(path, key, getattr(problem, key))
+
+
+def check_network(task: SupervisedTask, path: str) -> None:
+    """ConfigError for a network or a loss that cannot be trained: what it makes of two examples.
+
+    Computed as an evaluation computes it, on the trial's own device; no draws are used up.
+    """
+    with kept_draws(), torch.no_grad():
+        inputs, *targets = task.examples(slice(0, N_EXAMPLES))
+        shown = f"inputs of {_what(inputs)}"
+        module = task.new_module(0).eval()
+        outputs = _call(path, f"the network, given {shown},", task.forward, [module, inputs])
+        given = ", ".join(_what(leaf) for leaf in (outputs, *targets))
+        if isinstance(outputs, Tensor):
+            who = f"loss, given {given},"
+        else:
+            returned = f"the network returns {_what(outputs)} for {shown}, not one tensor"
+            who = f"{returned}, and loss, given that,"
+        loss = _call(path, who, task.problem.loss, [outputs, *targets])
+    if not isinstance(loss, Tensor) or loss.dim():
+        allowed = f"loss returns {_what(loss)} for {given}; it must return one number, the mean"
+        raise _refused(path, allowed)
+
+
+def _check_leaves(path: str, key: str, leaves: Any) -> None:
+    if isinstance(leaves, DataLoader | Dataset):
+        allowed = f"{key} is {_what(leaves)}; it must be {LEAVES}: stack the examples, batches are "
+        raise _refused(path, allowed + "drawn by the trial")
+    if not isinstance(leaves, tuple | list):
+        raise _refused(path, f"{key} is {_what(leaves)}; it must be {LEAVES}")
+    for number, leaf in enumerate(leaves):
+        try:
+            bare = isinstance(leaf, Tensor | np.ndarray)
+            array = leaf if bare else torch.as_tensor(leaf)
+        except (TypeError, ValueError, RuntimeError):
+            raise _refused(
+                path, f"{key}[{number}] is {_what(leaf)}; {key} must be {LEAVES}"
+            ) from None
+        if not len(array.shape):
+            raise _refused(path, f"{key}[{number}] is a single number; {key} must be {LEAVES}")
+
+
+def _call(path: str, who: str, function: Any, given: Sequence[Any]) -> Any:
+    try:
+        return function(*given)
+    except Exception as error:
+        raise _refused(path, f"{who} raised {first_line(error)}") from None
+
+
+def _what(thing: Any) -> str:
+    """The kind of a thing, with its shape or keys."""
+    if isinstance(thing, Tensor | np.ndarray):
+        return f"{type(thing).__name__}{list(thing.shape)}"
+    if isinstance(thing, dict):
+        return f"a dict of {', '.join(map(str, thing))}"
+    if isinstance(thing, tuple | list):
+        return f"a {type(thing).__name__} of {', '.join(type(one).__name__ for one in thing[:4])}"
+    article = "an" if type(thing).__name__[:1] in "AEIOUaeiou" else "a"
+    return f"{article} {type(thing).__name__}"
+
+
+def _refused(path: str, allowed: str) -> ConfigError:
+    return ConfigError("task.path", path, allowed)
