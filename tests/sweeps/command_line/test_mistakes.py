@@ -72,7 +72,7 @@ MISTAKES = {  # a line, and how what is said begins
     "-m lr=range(0,1,0.0)": "lr=range(0,1,0.0): has no end: give range(start,stop,step)",
     "-m lr=interval(0,1)": "lr=interval(0,1): has infinitely many values; give a list or range(st",
     "-m seed=range(0,1e9)": "seed=range(0,1e9): makes this a sweep of 1,000,000,000 jobs, and at m",
-    "-m seed=range(0,99999) batch_size=range(1,99)": "seed=range(0,99999): makes this a sweep of 9,799,902",
+    "-m seed=range(0,99999) batch_size=range(1,99)": "seed=range(0,99999): makes this a sweep of",
     "-m seed=range(0,0)": "seed=range(0,0): the list of values is empty; give at least one",
     "-m hydra.sweeper.max_batch_size=0": "hydra.sweeper.max_batch_size=0: must be at least 1",
     "-m hydra/sweeper=frontier lr=1,2": "lr=1,2: hydra/sweeper=frontier chooses lr: give one value",
