@@ -47,7 +47,7 @@ def _split(images: Bytes, config: NpzConfig) -> Images:
 def _arrays(path: str) -> dict[str, Bytes]:
     file = existing_file("data.path", path)
     if not zipfile.is_zipfile(file):
-        raise ConfigError("data.path", path, "is not a complete .npz file")
+        raise ConfigError("data.path", path, "is not a .npz file, or an incomplete one")
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
             names = set(content.files)
