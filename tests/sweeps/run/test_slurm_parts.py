@@ -171,7 +171,7 @@ def test_an_executor_that_there_is_not(tmp_path: Path) -> None:
 
 
 def work_of(folder: Path, task: dict, timeout_seconds: float | None) -> Work:
-    """Two trials of a user's own task, as a task of an array gets them."""
+    """Two trials of a custom task, as a task of an array gets them."""
     changes = {"task": CustomTaskConfig(**task), "relative_targets": []}
     base = regression_trial(max_steps=60, **changes)
     configs = [replace(base, study=StudyConfig(name="small"), lr=lr) for lr in (0.05, 0.1)]

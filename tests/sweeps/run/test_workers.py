@@ -268,8 +268,8 @@ def test_a_study_that_never_takes_a_step_is_an_error(tmp_path: Path) -> None:
         assert "an error of the task, not a result" in line
     runs = runs_of(tmp_path)
     assert set(runs[runs.kind == "trial"].not_finite) == {"gradient of first.weight"}
-    mended = [one.replace("bad_gradient", "plain") for one in command]
-    assert sweeps(*mended, cwd=tmp_path).returncode == 0
+    fixed = [one.replace("bad_gradient", "plain") for one in command]
+    assert sweeps(*fixed, cwd=tmp_path).returncode == 0
 
 
 def test_an_error_of_ours_ends_the_sweep(tmp_path: Path) -> None:
