@@ -25,8 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from analysis.command_line import as_meant, explain, free_port
 from analysis.errors import AnalysisError
+from scaling.addresses import one_line
 from scaling.commands import command, exit_with_version, options_of
-from scaling.schema import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,7 +119,7 @@ def _report_study(config: AnalysisConfig, overrides: list[str], say: Callable) -
     from analysis.report.files import file_name
     from analysis.report.note import markdown
     from analysis.report.report import Provenance, Report
-    from scaling.schema import resolve_tracking_uri
+    from scaling.addresses import resolve_tracking_uri
 
     uri = resolve_tracking_uri(config.tracking_uri)
     trials, result = _analysed(config, config.study, uri, say)
@@ -157,7 +157,7 @@ def _report_comparison(config: AnalysisConfig, overrides: list[str], say: Callab
     from analysis.report.compare import compare_studies
     from analysis.report.compare_report import comparison_lead, write_comparison
     from analysis.report.files import file_name
-    from scaling.schema import resolve_tracking_uri
+    from scaling.addresses import resolve_tracking_uri
 
     names = list(config.compare or ())
     if not OmegaConf.is_missing(config, "study"):

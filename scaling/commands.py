@@ -15,7 +15,7 @@ import sys
 from importlib.metadata import version
 from typing import NoReturn
 
-from scaling.schema import one_line
+from scaling.addresses import one_line
 
 CONSOLE = "batch-scaling"
 FORM = "BATCH_SCALING_CONSOLE"  # set by the console script, and inherited by what it starts

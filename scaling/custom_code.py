@@ -37,7 +37,7 @@ def module_of(key: str, path: str) -> ModuleType:
     """The module of `path`, module.Class, imported; ConfigError under `key` for what it raises."""
     name = path.rpartition(".")[0]
     if not name:
-        allowed = "must be module.Class, the module in the working directory or installed"
+        allowed = "must be module.Class; the module must be in the working directory or installed"
         raise ConfigError(key, path, allowed)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
@@ -47,7 +47,7 @@ def module_of(key: str, path: str) -> ModuleType:
     except Exception as error:
         message = f"raised {first_line(error)}"
         if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
-            message += f"; pip install 'batch-scaling[{_EXTRAS[error.name]}]' has it"
+            message += f"; pip install 'batch-scaling[{_EXTRAS[error.name]}]' installs it"
         raise ConfigError(key, path, message) from None
 
 
@@ -67,17 +67,17 @@ def _sources(module: ModuleType) -> set[Path]:
     depth = module.__name__.count(".") + (Path(file).name == "__init__.py")
     root = Path(file).resolve().parents[depth]
     top = module.__name__.split(".")[0] if "site-packages" in root.parts else ""
-    found: set[Path] = set()
+    sources: set[Path] = set()
     waiting = [(module.__name__, Path(file).resolve())]
     while waiting:
         name, path = waiting.pop()
-        if path in found:
+        if path in sources:
             continue
-        found.add(path)
+        sources.add(path)
         for imported in _imports(name, path):
             inside = not top or imported.split(".")[0] == top
             waiting += [(imported, p) for p in _files(root, imported) if inside]
-    return found
+    return sources
 
 
 def _files(root: Path, name: str) -> list[Path]:

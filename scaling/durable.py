@@ -63,10 +63,10 @@ def open_plain(path: Path) -> BinaryIO:
 def refuse_no_plain_file(path: Path) -> None:
     """OSError for a link, a folder or a pipe where a file of ours is to be made or written."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "is not a plain file", str(path))
 
 

@@ -18,6 +18,11 @@ class ConfigError(ValueError):
         super().__init__(f"{key}={value}: {allowed}")
 
 
+def short_reason(error: BaseException) -> str:
+    """What a library's error says, in one line: its first, or the error's type."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 @dataclass(frozen=True)
 class Limits:
     """Bounds of a number; or `among`: every value that there is. Text has neither: it must not be

@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 
 from scaling import schema
-from scaling.tasks.noise import Moments, noise_task
 from scaling.tasks.streams import Batch
-from scaling.tasks.task import Params, Task
+from scaling.tasks.task import Moments, Params, Task, noise_task
 from scaling.trial import Trial
 
 NETWORK_INTERVAL, TILED_INTERVAL = 64, 256  # steps
@@ -129,13 +128,13 @@ class NoiseMeter:
         """Metrics [R] of the measured steps since the last record."""
         seen = {key: torch.stack([step[key] for step in steps]) for key in steps[0]}
         n_steps, n_rows = seen["simple"].shape[:2]
-        found: dict[str, Tensor] = {}
+        quantities: dict[str, Tensor] = {}
         for kind in ("simple", "noise"):
             if kind in seen:
                 gram = part_moments(seen.pop(kind), self._part_size)
                 moments = as_if_replaced(gram, self._task.distinct_examples)
                 trace, square = moments["trace"], moments["square"]
-                found |= _named(kind, trace.mean(0), square.mean(0)) | {
+                quantities |= _named(kind, trace.mean(0), square.mean(0)) | {
                     f"{kind}_trace_se": trace.std(0) / n_steps**0.5,
                     f"{kind}_square_se": square.std(0) / n_steps**0.5,
                     f"{kind}_se": ratio_error(trace, square),
@@ -143,8 +142,8 @@ class NoiseMeter:
         if seen:  # the parameters
             exact = self._exact({key: leaf.flatten(0, 1) for key, leaf in seen.items()})
             over_steps = {key: v.view(n_steps, n_rows).mean(0) for key, v in exact.items()}
-            found |= _exact_ratios(over_steps)
-        return _metrics("parts", found)
+            quantities |= _exact_ratios(over_steps)
+        return _metrics("parts", quantities)
 
     def of_examples(self, params: Params, members: np.ndarray, step: int) -> dict[str, np.ndarray]:
         """Metrics [R] of single examples at these parameters; members [R]: the rows' trials."""
@@ -153,20 +152,20 @@ class NoiseMeter:
         batch = tuple(torch.stack(leaves) for leaves in zip(*drawn, strict=True))
         gradients = self._task.part_gradients(params, batch, self.config.examples)
         curved = self._task.curvature_root(gradients)
-        found: dict[str, Tensor] = {}
+        quantities: dict[str, Tensor] = {}
         for kind, vectors in (("simple", gradients), ("noise", curved)):
             if vectors is None:
                 continue
             moments, without = example_moments(vectors)
             trace, square = moments["trace"], moments["square"]
             ratios = without["trace"] / without["square"]
-            found |= _named(kind, trace, square) | {
+            quantities |= _named(kind, trace, square) | {
                 f"{kind}_trace_se": jackknife_error(without["trace"]),
                 f"{kind}_square_se": jackknife_error(without["square"]),
                 f"{kind}_se": jackknife_error(ratios),
             }
-        found |= _exact_ratios(self._exact(params))
-        return _metrics("examples", found)
+        quantities |= _exact_ratios(self._exact(params))
+        return _metrics("examples", quantities)
 
     def _exact(self, params: Params) -> dict[str, Tensor]:
         exact = self._task.exact_moments(params) or {}
@@ -184,12 +183,12 @@ def _named(kind: str, trace: Tensor, square: Tensor) -> dict[str, Tensor]:
 
 
 def _exact_ratios(means: dict[str, Tensor]) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
+    quantities: dict[str, Tensor] = {}
     for kind in ("exact_simple", "exact_noise"):
         if f"{kind}_trace" in means:
-            found |= _named(kind, means[f"{kind}_trace"], means[f"{kind}_square"])
-    return found
+            quantities |= _named(kind, means[f"{kind}_trace"], means[f"{kind}_square"])
+    return quantities
 
 
-def _metrics(estimator: str, found: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    return {schema.noise_metric(estimator, key): v.cpu().numpy() for key, v in found.items()}
+def _metrics(estimator: str, quantities: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {schema.noise_metric(estimator, key): v.cpu().numpy() for key, v in quantities.items()}

@@ -37,3 +37,18 @@ def next_evaluation(config: EvaluationConfig, step: int) -> int:
     if step < config.every_step_until:
         return step + 1
     return max(step + 1, math.floor(step * config.ratio))
+
+
+def grown(least: float, step: int, ratio: float) -> float:
+    """`least` after an evaluation at `step`: as it is, or where this one took what was due."""
+    return max(1, step * ratio) if step >= least else least
+
+
+def first_due(ratio: float | None, config: EvaluationConfig, due: int) -> float:
+    """The least step of what comes next at evaluations whose steps grow by `ratio`, after those
+    before `due`."""
+    step, least = 0, 0.0
+    while step < due:
+        least = grown(least, step, ratio or math.inf)
+        step = next_evaluation(config, step)
+    return least

@@ -8,11 +8,10 @@ configuration by dotted path (``batch_size``, ``optimizer.momentum``), plus the 
 from __future__ import annotations
 
 import html
-import os
 import re
-from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote
+
+from scaling.addresses import without_password
 
 # Derived params of a trial, known before its first step.
 MODEL_SIZE = "model_size"  # the axis on which models grow (linear regression: inputs D)
@@ -38,10 +37,10 @@ METRICS = {
     "examples": "training examples seen: batch_size * step",
     "lr": "learning rate of the step just done; only where a schedule changes it",
     "minimum_norm_distance": "|w - w*| / |w*|, w* = X'(XX')^-1 t; finite data of rank n < D only",
-    "row_space_residual": "part of w outside the row space of X, by its length; where the last is",
+    "row_space_residual": "|part of w outside the row space of X| / |w|; where the last is",
     "weight_1": "the weights themselves, of problems with two",
     "weight_2": "as weight_1",
-    "accuracy": "share of held-out pixels or examples classified rightly; classification only",
+    "accuracy": "share of held-out pixels or examples classified correctly; classification only",
 }
 # Where `noise_scale` is measured, a metric for each estimator and quantity: see noise_metric.
 NOISE_ESTIMATORS = {
@@ -219,112 +218,7 @@ def noise_metric(estimator: str, quantity: str) -> str:
     return f"noise_scale/{estimator}/{quantity}"
 
 
-SQLITE = "sqlite:///"
-
-
 def fitted_metric(quantity: str, target_loss: float, group: str = "") -> str:
     """FITTED of one target, and of one group where there are several (its label in plain signs)."""
     plain = re.sub(r"[^\w.\- ]+", "", group.replace(" = ", " ")).strip()[:150]
     return "/".join(part for part in (quantity, target_label(target_loss), plain) if part)
-
-
-def resolve_tracking_uri(uri: str | None = None) -> str:
-    """The MLflow store to use: ``uri``, else MLFLOW_TRACKING_URI, else ./mlflow.db.
-
-    A relative SQLite path is made absolute: it would otherwise follow the working directory. Not
-    where that has a sign in its name that means something in an address: how it must be written
-    there differs between versions of SQLAlchemy, and MLflow makes folders of what is written.
-    """
-    given = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
-    path = given[len(SQLITE) :]
-    is_path = given.startswith(SQLITE) and not path.startswith(("file:", ":memory:"))
-    if not is_path or re.search("[%?#]", os.getcwd()):
-        return given
-    return SQLITE + os.path.abspath(path)
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite store; None for every other store, and for one in memory."""
-    path = uri[len(SQLITE) :].partition("?")[0]
-    if not uri.startswith(SQLITE) or not path or path.startswith(":memory:"):
-        return None
-    return Path(unquote(path.removeprefix("file:")) if path.startswith("file:") else path)
-
-
-_SECRET = re.compile(
-    r"([?&;][\w.-]*(?:pass|pwd|token|secret|key|credential|sig|auth)[\w.-]*=)[^&#]*", re.IGNORECASE
-)
-_ENDS_IN_SECRET = re.compile(_SECRET.pattern + "$", re.IGNORECASE)
-_PORT = re.compile(r"[^/@:\s]*:\d+(?=[\s:;,/)'\"]|$)")
-NO_PASSWORDS = ("", "x-oauth-basic")  # what stands in their place where the user is a token
-MOST_CHARACTERS = 1000  # of a message
-
-
-def without_password(text: str, *addresses: str, whole: bool = False) -> str:
-    """The same text without the password or token of any address in it, whatever signs it has.
-
-    whole: the text is one word or value, [key=]scheme://..: all of it is of the address.
-    In other text an address ends with its quotes or at a space, unless its password goes on there.
-    addresses: what is secret in them is left out wherever it stands, as drivers quote parts.
-    """
-    for address in addresses:
-        for secret in sorted(_secrets(address), key=len, reverse=True):
-            text = text.replace(secret, "***")
-    if "://" not in text:
-        return text
-    parts = re.split(r"(://)", text, maxsplit=1 if whole else 0)
-    shown = parts[0]
-    for before, after in zip(parts[::2], parts[2::2], strict=False):
-        quote = re.search(r"(['\"])[^'\"\s]*$", before)
-        end = len(after) if whole else _end_of_address(after, quote[1] if quote else "")
-        shown += "://" + _hidden(after[:end]) + after[end:]
-    return shown
-
-
-def _end_of_address(after: str, quote: str) -> int:
-    """Where an address ends in a text that goes on; after: what follows its ://."""
-    line = after.split("\n", 1)[0]
-    if quote and quote in line:
-        return line.index(quote)
-    word = re.match(r"\S*", line)
-    assert word is not None
-    goes_on = "@" not in word[0] and ":" in word[0] and not _PORT.match(line)
-    if goes_on and (rest := re.match(r"[^@]*@\S*", line)):
-        return rest.end()
-    return word.end()
-
-
-def _hidden(address: str) -> str:
-    """An address without scheme and ://; one password or token less."""
-    user_info, sign, place = address.rpartition("@")
-    if sign and _ENDS_IN_SECRET.search(user_info):  # the @ may be of that value
-        place = re.sub(r"^[^&#]*", "***", place)
-    if sign:
-        user, colon, password = user_info.partition(":")
-        token = not colon or password in NO_PASSWORDS
-        address = f"***@{place}" if token else f"{user}:***@{place}"
-    return _SECRET.sub(r"\1***", address)
-
-
-def _secrets(address: str) -> set[str]:
-    """What must not be shown of an address, as it is written and decoded, and its parts."""
-    rest = address.partition("://")[2]
-    user_info, _, place = rest.rpartition("@")
-    user, _, password = user_info.partition(":")
-    token = user if address.startswith("http") and password in NO_PASSWORDS else ""
-    found = {password, token}
-    found |= {
-        match[0].partition("=")[2] for text in (rest, place) for match in _SECRET.finditer(text)
-    }
-    found |= {part for one in found for part in re.split(r"[@/:?#\s]", one)}
-    found |= {unquote(one) for one in found}
-    found |= {repr(one)[1:-1] for one in found}  # as messages quote it
-    return {one for one in found if len(one) > 3 and one not in NO_PASSWORDS}  # not parts of words
-
-
-def one_line(message: str) -> str:
-    """Without line breaks, control characters and passwords, and not longer than can be read."""
-    text = "".join(sign if sign.isprintable() else " " for sign in without_password(message))
-    text = " ".join(text.split())
-    half = MOST_CHARACTERS // 2
-    return text if len(text) <= MOST_CHARACTERS else f"{text[:half]} .. {text[-half:]}"

@@ -192,9 +192,9 @@ def _tiles(
     for number, stream in enumerate(stream_of):
         of_stream[stream].append(number)
     numbers, counted, streams = [], [], []
-    for stream, own in sorted(of_stream.items()):
-        for start in range(0, len(own), width):
-            tile = own[start : start + width]
+    for stream, members in sorted(of_stream.items()):
+        for start in range(0, len(members), width):
+            tile = members[start : start + width]
             spare = width - len(tile)
             numbers.append(tile + tile[:1] * spare)
             counted.append([True] * len(tile) + [False] * spare)

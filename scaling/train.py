@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 
@@ -16,7 +15,7 @@ from scaling.noise_scale import NoiseMeter
 from scaling.outcome import Watch
 from scaling.recorder import Begin, Evaluation, Recorder, TrainState
 from scaling.result import TrialResult
-from scaling.schedules import lr_factor, next_evaluation
+from scaling.schedules import first_due, grown, lr_factor, next_evaluation
 from scaling.stack import Stack
 from scaling.tasks.make import make_task
 from scaling.tasks.task import Params, Task
@@ -51,8 +50,8 @@ def _train(trials: Sequence[Trial], recorder: Recorder, begin: Begin | None) -> 
         step, due = begin.state.step, begin.state.due
         stack.restore(begin.state.stack, begin.rows)
         watch.replay(begin.curves, [begin.state.seconds[row] for row in begin.rows])
-        next_picture = _next(first.picture_ratio, first, due)
-        next_noise = _next(first.noise_scale.ratio, first, due)
+        next_picture = first_due(first.picture_ratio, first.evaluation, due)
+        next_noise = first_due(first.noise_scale.ratio, first.evaluation, due)
     while True:
         if step == due or step in watch.budgets:
             _seed(task, EVALUATION)
@@ -63,7 +62,7 @@ def _train(trials: Sequence[Trial], recorder: Recorder, begin: Begin | None) -> 
             if meter is not None and step == due:
                 _seed(task, MEASURING, *_key(stack, first, step))
                 measured |= _noise(meter, stack, step, next_noise)
-                next_noise = _grown(next_noise, step, first.noise_scale.ratio)
+                next_noise = grown(next_noise, step, first.noise_scale.ratio)
             if first.save_models:
                 rows = _evaluated(stack, watch, step, due)
                 _export(task, stack, watch, recorder, measured["loss"], rows)
@@ -73,7 +72,7 @@ def _train(trials: Sequence[Trial], recorder: Recorder, begin: Begin | None) -> 
                 rows = stack.counted & (everyone | np.isin(stack.member, ended))
                 _draw(task, stack, recorder, step, rows)
                 next_picture = (
-                    _grown(next_picture, step, first.picture_ratio) if everyone else next_picture
+                    grown(next_picture, step, first.picture_ratio) if everyone else next_picture
                 )
             for number in ended:
                 recorder.outcome(number, watch.result(number))
@@ -142,21 +141,6 @@ def _state(
 ) -> TrainState:
     saved = stack.saved(numbers)
     return TrainState(step, due, watch.seconds[saved["numbers"]].tolist(), saved)
-
-
-def _next(ratio: float | None, config: TrialConfig, due: int) -> float:
-    """The least step of what comes next at evaluations whose steps grow by `ratio`, after those
-    before `due`."""
-    step, least = 0, 0.0
-    while step < due:
-        least = _grown(least, step, ratio or math.inf)
-        step = next_evaluation(config.evaluation, step)
-    return least
-
-
-def _grown(least: float, step: int, ratio: float) -> float:
-    """`least` after an evaluation at `step`: as it is, or where this one took what was due."""
-    return max(1, step * ratio) if step >= least else least
 
 
 def _noise(meter: NoiseMeter, stack: Stack, step: int, next_noise: float) -> dict[str, np.ndarray]:

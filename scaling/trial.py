@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
-from scaling import schema
 from scaling.config import TrialConfig
 from scaling.custom_code import first_line
 from scaling.draws import EVALUATION, drawing
@@ -22,22 +21,14 @@ from scaling.schema import recorded_name
 from scaling.tasks.config import CustomTaskConfig
 from scaling.tasks.custom import content_hash
 from scaling.tasks.make import make_task
-from scaling.tasks.noise import noise_task
 from scaling.tasks.supervised import SupervisedTask
-from scaling.tasks.task import Params, Task
-from scaling.validation import validate, validate_names
+from scaling.tasks.task import Params, Task, noise_task
+from scaling.validation import validate, validate_names, validate_predictions
 
 SHARED_BY_STARTS = (  # trials that differ in nothing of this start alike
     *("task", "model", "data", "precision", "device", "micro_batch_size", "stack_networks"),
     *("evaluation", "cache_dir"),
 )
-NEEDED = {
-    "minimum_norm_distance": "finite_regression with fewer independent examples than weights",
-    "row_space_residual": "finite_regression with fewer independent examples than weights",
-    "weight_1": "finite_regression with two weights",
-    "weight_2": "finite_regression with two weights",
-    "accuracy": "a classification task",
-}
 TRIAL_FORMAT = 1  # raised whenever equal configurations come to train other numbers
 DRAWS_FORMAT = 1  # the same of networks that draw random numbers alone
 
@@ -100,7 +91,7 @@ def prepare(configs: Sequence[TrialConfig]) -> list[Trial]:
         if pair not in fitting:
             check_optimizer(config, starts[key].task, starts[key].params)
             fitting.add(pair)
-        _check_predictions(starts[key], config)
+        validate_predictions(config, starts[key].metrics)
         if config.noise_scale.measure != "none":
             noise_task(starts[key].task, config)
         trials.append(_trial(config, starts[key]))
@@ -143,29 +134,6 @@ def _start(config: TrialConfig) -> _Start:
     return _Start(task, initial_loss, params, content, frozenset(measured), draws)
 
 
-def _check_predictions(start: _Start, config: TrialConfig) -> None:
-    """What a study predicts must be measured by its task."""
-    for prediction in config.study.predictions:
-        if name := prediction.get("quantity"):
-            facts = schema.QUANTITIES[name]
-            if facts.tasks and config.task.name not in facts.tasks:
-                needs = " or ".join(facts.tasks)
-                allowed = f"the task {config.task.name} does not have it; it needs {needs}"
-                raise ConfigError("study.predictions quantity", name, allowed)
-            if facts.metric:
-                _check_metric("quantity", name, facts.metric, start, config)
-        else:
-            _check_metric("metric", prediction["metric"], prediction["metric"], start, config)
-
-
-def _check_metric(kind: str, name: str, metric: str, start: _Start, config: TrialConfig) -> None:
-    if metric not in start.metrics | {"train_loss"}:
-        allowed = f"the task {config.task.name} does not measure it as it is configured"
-        if needs := NEEDED.get(metric):
-            allowed += f"; it needs {needs}"
-        raise ConfigError(f"study.predictions {kind}", name, allowed)
-
-
 def _check_batch_size(task: Task, config: TrialConfig) -> None:
     with _users_errors(config):
         task.streams([config.seed], config.batch_size)
@@ -189,34 +157,10 @@ def _plain(value: Any) -> Any:
 
 
 def _trial(config: TrialConfig, start: _Start) -> Trial:
+    identity = _identity(config, start)
     optimizer = recorded_name("optimizer.name", config.optimizer.name)
-    identity = {
-        "format": TRIAL_FORMAT,
-        "task": asdict(config.task) | {"name": recorded_name("task.name", config.task.name)},
-        "optimizer": asdict(config.optimizer) | {"name": optimizer},
-        "schedule": asdict(config.schedule),
-        "batch_size": config.batch_size,
-        "lr": config.lr,
-        "seed": config.seed,
-        "precision": config.precision,
-        "evaluation": asdict(config.evaluation),
-    }
-    networks = ("model", "data", "micro_batch_size")
-    identity |= {
-        key: _plain(getattr(config, key)) for key in networks if getattr(config, key) is not None
-    }
-    if config.noise_scale.measure != "none":  # a trial on record without it does not have it
-        identity["noise_scale"] = asdict(config.noise_scale)
-    if start.content:
-        identity["task_content"] = start.content
-    if start.draws:
-        identity["draws"] = DRAWS_FORMAT
-    if getattr(start.task, "frozen", False) and _moves_without_gradient(config.optimizer):
-        identity["frozen"] = True  # before, such optimizers moved parameters that are frozen
     if isinstance(config.optimizer, CustomOptimizerConfig):
         optimizer += f" {config.optimizer.path}"
-        if content := optimizer_content(config.optimizer):
-            identity["optimizer_content"] = content
     shared = {"optimizer": optimizer, "lr": None, "seed": None}
     return Trial(
         config=config,
@@ -231,6 +175,41 @@ def _trial(config: TrialConfig, start: _Start) -> Trial:
         files=start.task.files,
         most_rows=start.task.most_rows,
     )
+
+
+def _identity(config: TrialConfig, start: _Start) -> dict[str, Any]:
+    """What its numbers depend on. Keys that came later are left out where they change nothing: a
+    trial that is on record without them does not have them."""
+    identity = {
+        "format": TRIAL_FORMAT,
+        "task": _with_recorded_name("task", config.task),
+        "optimizer": _with_recorded_name("optimizer", config.optimizer),
+        "schedule": asdict(config.schedule),
+        "batch_size": config.batch_size,
+        "lr": config.lr,
+        "seed": config.seed,
+        "precision": config.precision,
+        "evaluation": asdict(config.evaluation),
+    }
+    for key in ("model", "data", "micro_batch_size"):
+        if getattr(config, key) is not None:
+            identity[key] = _plain(getattr(config, key))
+    if config.noise_scale.measure != "none":
+        identity["noise_scale"] = asdict(config.noise_scale)
+    if start.content:
+        identity["task_content"] = start.content
+    if start.draws:
+        identity["draws"] = DRAWS_FORMAT
+    if getattr(start.task, "frozen", False) and _moves_without_gradient(config.optimizer):
+        identity["frozen"] = True  # before, such optimizers moved parameters that are frozen
+    optimizer = config.optimizer
+    if isinstance(optimizer, CustomOptimizerConfig) and (code := optimizer_content(optimizer)):
+        identity["optimizer_content"] = code
+    return identity
+
+
+def _with_recorded_name(group: str, config: Any) -> dict[str, Any]:
+    return asdict(config) | {"name": recorded_name(f"{group}.name", config.name)}
 
 
 def _moves_without_gradient(optimizer: OptimizerConfig) -> bool:

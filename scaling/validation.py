@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from scaling import schema
@@ -21,6 +21,14 @@ from scaling.tasks.config import (
     LinearRegressionConfig,
     TaskConfig,
 )
+
+NEEDED = {  # where a metric is measured
+    "minimum_norm_distance": "finite_regression with fewer independent examples than weights",
+    "row_space_residual": "finite_regression with fewer independent examples than weights",
+    "weight_1": "finite_regression with two weights",
+    "weight_2": "finite_regression with two weights",
+    "accuracy": "a classification task",
+}
 
 
 def validate(config: TrialConfig) -> None:
@@ -45,7 +53,9 @@ def validate_study(study: StudyConfig) -> None:
     for claim in study.published:
         needed = {"where", "metric", "value"}
         if not isinstance(claim, dict) or not needed <= set(claim):
-            raise ConfigError("study.published", claim, f"each needs {', '.join(sorted(needed))}")
+            raise ConfigError(
+                "study.published", claim, f"each requires {', '.join(sorted(needed))}"
+            )
     for prediction in study.predictions:
         _validate_prediction(prediction)
 
@@ -53,13 +63,13 @@ def validate_study(study: StudyConfig) -> None:
 def _validate_prediction(prediction: Any) -> None:
     key = "study.predictions"
     if not isinstance(prediction, dict) or "says" not in prediction:
-        raise ConfigError(key, prediction, "each needs says, and metric and at, or quantity")
+        raise ConfigError(key, prediction, "each requires says, and metric and at, or quantity")
     named = f"{key} ({prediction['says']})"
     if unknown := sorted(set(prediction) - set(schema.PREDICTION_KEYS)):
         allowed = f"a prediction has only {', '.join(schema.PREDICTION_KEYS)}"
         raise ConfigError(named, ", ".join(unknown), allowed)
     if not isinstance(prediction.get("where", {}), dict):
-        raise ConfigError(f"{named} where", prediction["where"], "needs params and their values")
+        raise ConfigError(f"{named} where", prediction["where"], "must be params and their values")
     _validate_subject(named, prediction)
     _validate_relation(named, prediction)
 
@@ -73,7 +83,7 @@ def _validate_subject(named: str, prediction: dict[str, Any]) -> None:
         return
     if given != {"metric", "at"}:
         value = ", ".join(sorted(given)) or None
-        raise ConfigError(named, value, "needs metric and at, or quantity")
+        raise ConfigError(named, value, "requires metric and at, or quantity")
     metrics = Limits(among=tuple(schema.METRICS))
     check_value(f"{named} metric", prediction["metric"], str, metrics)
     at = prediction["at"]
@@ -88,18 +98,38 @@ def _validate_relation(named: str, prediction: dict[str, Any]) -> None:
     usual = given == ["equals"] and len(tolerances) == 1
     bound = len(given) == 1 and given != ["equals"]
     if not (usual or (bound and tolerances in ([], ["standard_errors"]))):
-        allowed = "needs equals with tolerance or relative_tolerance, or at_most, or at_least"
+        allowed = "requires equals with tolerance or relative_tolerance, or at_most, or at_least"
         if of_all:
             allowed += "; a quantity may have standard_errors with any of them instead"
         raise ConfigError(named, ", ".join(given + tolerances) or None, allowed)
     if "standard_errors" in tolerances and not of_all:
-        allowed = "only a quantity has standard errors; a metric needs tolerance"
+        allowed = "only a quantity has standard errors; a metric requires tolerance"
         raise ConfigError(f"{named} standard_errors", prediction["standard_errors"], allowed)
     for number in [*given, *tolerances]:
         if number == "equals" and prediction[number] == schema.THEORY and of_all:
             continue
         limits = Limits(least=0 if number in tolerances else None)
         check_value(f"{named} {number}", prediction[number], float, limits)
+
+
+def validate_predictions(config: TrialConfig, metrics: Collection[str]) -> None:
+    """ConfigError for what a study predicts and its task does not have; metrics: that it measures,
+    as it is configured."""
+    for prediction in config.study.predictions:
+        kind = "quantity" if "quantity" in prediction else "metric"
+        name = metric = prediction[kind]
+        if kind == "quantity":
+            facts = schema.QUANTITIES[name]
+            metric = facts.metric
+            if facts.tasks and config.task.name not in facts.tasks:
+                needed = " or ".join(facts.tasks)
+                allowed = f"the task {config.task.name} does not have it; it requires {needed}"
+                raise ConfigError("study.predictions quantity", name, allowed)
+        if metric and metric != "train_loss" and metric not in metrics:
+            allowed = f"the task {config.task.name} does not measure it as it is configured"
+            if metric in NEEDED:
+                allowed += f"; it requires {NEEDED[metric]}"
+            raise ConfigError(f"study.predictions {kind}", name, allowed)
 
 
 def validate_names(key: str, names: Iterable[str]) -> None:
@@ -140,12 +170,12 @@ def _validate_groups(config: TrialConfig) -> None:
     if regression and config.precision == "bf16":
         raise ConfigError("precision", "bf16", f"{config.task.name} trains in float32 or float64")
     if regression and config.micro_batch_size is not None:
-        allowed = f"{config.task.name} takes its batch whole; leave it null"
+        allowed = f"{config.task.name} does not split its batches; leave it null"
         raise ConfigError("micro_batch_size", config.micro_batch_size, allowed)
     if not isinstance(config.task, ColourizationConfig):
         for key, given in (("model", config.model), ("data", config.data)):
             if given is not None:
-                allowed = f"the task {config.task.name} takes none; leave {key} out"
+                allowed = f"the task {config.task.name} has no {key}; leave it out"
                 raise ConfigError(key, given.name, allowed)
 
 

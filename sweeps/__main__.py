@@ -11,12 +11,12 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
+from scaling.addresses import without_password
 from scaling.commands import exit_with_version
-from scaling.schema import without_password
-from sweeps.compose import schema as config_schema
-from sweeps.messages import one_line_errors, one_line_interruption, one_line_warning
+from sweeps.command_line.messages import one_line_errors, one_line_interruption, one_line_warning
+from sweeps.compose import hydra_schema
 
-config_schema.register()
+hydra_schema.register()
 
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
@@ -33,10 +33,10 @@ def main() -> None:
     warnings.showwarning = one_line_warning
     logging.setLogRecordFactory(_record_without_passwords)
     with one_line_interruption():
-        from sweeps.compose.folders import unmade_if_refused
+        from sweeps.run.made_folders import unmade_if_refused
 
         with unmade_if_refused(), one_line_errors():
-            from sweeps.compose.arguments import read_command_line
+            from sweeps.command_line.arguments import read_command_line
             from sweeps.compose.check import check
 
             line = read_command_line(sys.argv[1:])

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scaling.commands import FORM, MODULES, OneLineParser, command
-from sweeps.compose.study_files import chosen_studies
-from sweeps.messages import one_line_errors, one_line_interruption
+from sweeps.command_line.messages import one_line_errors, one_line_interruption
+from sweeps.command_line.study_files import chosen_studies
 
 # What runs where no study is named, and the seconds that it takes on 2 cores with its report.
 STUDIES = {
@@ -121,9 +121,9 @@ def record_folders(choices: Iterable[str], config_dir: str | None) -> dict[str, 
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from sweeps.compose import schema as config_schema
+    from sweeps.compose import hydra_schema
 
-    config_schema.register()
+    hydra_schema.register()
     search_path = (
         [f"hydra.searchpath=['{Path(config_dir).absolute().as_uri()}']"] if config_dir else []
     )

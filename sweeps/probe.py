@@ -13,24 +13,33 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import torch
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import configure_log, setup_globals
 from omegaconf import DictConfig
 
-from scaling import schema
+from scaling import addresses, schema
+from scaling.draws import kept_draws
 from scaling.limits import ConfigError
-from scaling.step_time import Block, time_steps
+from scaling.stack import Stack
 from scaling.store.check import StoreError, store_message
 from scaling.store.client import Store
+from scaling.tasks.make import make_task
+from scaling.train import take_step
 from scaling.trial import Trial
+from sweeps.command_line.messages import one_line_errors
 from sweeps.compose.endings import say_report
 from sweeps.compose.launch import compose_jobs
-from sweeps.messages import one_line_errors
 from sweeps.run.job import Job, trial_params
 from sweeps.run.jobs import prepare_jobs
 from sweeps.run.provenance import sweep_record
 
 log = logging.getLogger(__name__)
+WARM_UP_STEPS = 5  # caches, memory, kernels that are chosen at their first use
+BLOCKS = 9
+LEAST_BLOCK_STEPS, LEAST_BLOCK_SECONDS = 4, 0.03
+Block = tuple[int, float]
 
 
 def probe(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequence[str]]) -> None:
@@ -44,9 +53,9 @@ def probe(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequ
         study = trials[0].config.study
         uri = trials[0].config.tracking.uri
         if uri == schema.NO_STORE:
-            allowed = "the probe keeps what it measures in a store; name one"
+            allowed = "the probe requires a store for what it measures; name one"
             raise ConfigError("tracking.uri", uri, allowed)
-        resolved = schema.resolve_tracking_uri(uri)
+        resolved = addresses.resolve_tracking_uri(uri)
         with _store_errors(resolved):
             store = Store(resolved, study.name, study.question)
         record = sweep_record(study, Path.cwd(), sys.argv[1:])["tags"]
@@ -57,6 +66,32 @@ def probe(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequ
             with _store_errors(resolved):
                 _write(store, jobs[number], trials[number], blocks, tags)
     say_report(study.name)
+
+
+def time_steps(trial: Trial) -> list[Block]:
+    """(steps done, median seconds of a step) of BLOCKS blocks of consecutive training steps.
+
+    The steps of the training loop (data, gradients, update, the look for what is not finite), one
+    thread as in the workers; evaluations are not timed. Nothing is recorded.
+    """
+    torch.set_num_threads(1)
+    task = make_task(trial.config)
+    stack = Stack.start(task, [trial])
+    blocks: list[Block] = []
+    step = 0
+    with kept_draws():
+        for _ in range(WARM_UP_STEPS):
+            step += 1
+            take_step(task, stack, trial.config, step)
+        while len(blocks) < BLOCKS:
+            seconds: list[float] = []
+            while len(seconds) < LEAST_BLOCK_STEPS or sum(seconds) < LEAST_BLOCK_SECONDS:
+                step += 1
+                clock = time.perf_counter()
+                take_step(task, stack, trial.config, step)
+                seconds.append(time.perf_counter() - clock)
+            blocks.append((step, float(np.median(seconds))))
+    return blocks
 
 
 def distinct_shapes(trials: Sequence[Trial]) -> list[int]:

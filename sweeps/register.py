@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import warnings
 
-from scaling import schema
+from scaling import addresses, schema
 from scaling.config import StudyConfig
 from scaling.limits import ConfigError
-from scaling.store.read_back import RunReader, trial_of
+from scaling.store.read_back import RunReader
+from scaling.store.recorded_trial import trial_of
 from scaling.validation import validate_study
-from sweeps.key_values import key_values
-from sweeps.messages import one_line_errors, one_line_warning
+from sweeps.command_line.key_values import key_values
+from sweeps.command_line.messages import one_line_errors, one_line_warning
 
 USAGE = """study=<name> [batch_size=<B> lr=<lr> <param>=<value> ..]
 Registers the network of a cell's best trial (least last held-out loss) as an MLflow model.
@@ -20,9 +21,9 @@ Registers the network of a cell's best trial (least last held-out loss) as an ML
   kind          best (default: of the trial's evaluations) or last; sweep with save_models=true
   name          of the model; default: the study's name
   tracking.uri  the store; default MLFLOW_TRACKING_URI, else ./mlflow.db
-  task.path     needed where the trial trains code of your own, which is then imported
-  optimizer.path  the same of an optimizer (torch.optim has no need of it)
-  cache_dir     of prepared images"""
+  task.path     required if the trial trains your code, which is then imported
+  optimizer.path  likewise for your optimizer (not for those of torch.optim)
+  cache_dir     folder of prepared images"""
 KEYS = (
     "study",
     "run_id",
@@ -46,7 +47,7 @@ def register(arguments: dict[str, str]) -> str:
     if run_id is not None and cell:
         raise ConfigError("run_id", run_id, f"names one trial; leave out {', '.join(cell)}")
     kind = check_kind(arguments.get("kind", "best"))
-    reader = RunReader(schema.resolve_tracking_uri(arguments.get("tracking.uri")))
+    reader = RunReader(addresses.resolve_tracking_uri(arguments.get("tracking.uri")))
     run = reader.read(run_id or reader.best(str(study), cell))
     name = arguments.get("name") or run.tags.get(schema.STUDY, "")
     _check_name(name)

@@ -17,24 +17,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scaling import schema
+from scaling import addresses, schema
 from scaling.config import StudyConfig
 from scaling.recorder import Evaluation, TrainState
 from scaling.result import TrialResult
-from scaling.store.read_back import History, RunError, RunReader, StoredRun, trial_of
+from scaling.store.read_back import History, RunError, RunReader, StoredRun
+from scaling.store.recorded_trial import trial_of
 from scaling.train import train
 from scaling.trial import Trial
-from sweeps.key_values import key_values
-from sweeps.messages import one_line_errors, one_line_warning
+from sweeps.command_line.key_values import key_values
+from sweeps.command_line.messages import one_line_errors, one_line_warning
 from sweeps.run.provenance import sweep_record
 
 USAGE = """run_id=<id> [tracking.uri=<store>] [task.path=<module.Class>]
 Trains the trial of an MLflow run again and compares; nothing is written to the store.
   run_id        of a finished trial, from MLflow's pages or a report
   tracking.uri  the store; default MLFLOW_TRACKING_URI, else ./mlflow.db
-  task.path     needed where the trial trains code of your own, which is then imported
-  optimizer.path  the same of an optimizer (torch.optim has no need of it)
-  cache_dir     of prepared images
+  task.path     required if the trial trains your code, which is then imported
+  optimizer.path  likewise for your optimizer (not for those of torch.optim)
+  cache_dir     folder of prepared images
 Exit code 0: equal; 1: it differs; 2: it cannot be repeated."""
 DIVERGED_AT = "diverged_step"
 KEYS = ("run_id", "tracking.uri", "task.path", "optimizer.path", "cache_dir")
@@ -103,7 +104,7 @@ class Comparison:
                 f"of {self.n_steps} evaluations"
             )
         if self.missing:
-            text += f"{'; ' if self.first else ''}{self.missing} recorded steps did not come again"
+            text += f"{'; ' if self.first else ''}{self.missing} recorded steps are missing"
         return text
 
 
@@ -182,7 +183,7 @@ def main() -> None:
         arguments = key_values("repeat", KEYS, USAGE)
         if "run_id" not in arguments:
             raise RunError("run_id: missing; it is at the top of the run's page in MLflow")
-        uri = schema.resolve_tracking_uri(arguments.get("tracking.uri"))
+        uri = addresses.resolve_tracking_uri(arguments.get("tracking.uri"))
         reader = RunReader(uri)
         run = reader.read(arguments["run_id"])
         trial = trial_of(
@@ -196,10 +197,10 @@ def main() -> None:
     print("\n".join(str(one) for one in compared))
     apart = surroundings(run.tags)
     if all(one.equal for one in compared):
-        print("the record repeats" + (", although not all is as it was:" if apart else ""))
+        print("the record repeats" + (", although this has changed:" if apart else ""))
         print("\n".join(f"  {line}" for line in apart))
         return
-    print("the record does not repeat; not as it was:", file=sys.stderr)
+    print("the record does not repeat; what has changed:", file=sys.stderr)
     print(
         "\n".join(f"  {line}" for line in apart or ["nothing that is on record"]), file=sys.stderr
     )

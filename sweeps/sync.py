@@ -10,14 +10,14 @@ import logging
 import sys
 from pathlib import Path
 
+from scaling.addresses import resolve_tracking_uri
 from scaling.commands import OneLineParser, command
 from scaling.config import StudyConfig
-from scaling.schema import resolve_tracking_uri
 from scaling.store.check import StoreError
 from scaling.store.follow import Destination, LeftOut
 from scaling.store.writer import Writer
 from scaling.validation import validate_study
-from sweeps.messages import StoppedAtOnce, one_line_errors, one_line_interruption
+from sweeps.command_line.messages import StoppedAtOnce, one_line_errors, one_line_interruption
 from sweeps.run.progress import Count, progress_display
 from sweeps.run.session import in_a_line
 from sweeps.run.study_folder import live_sweep, study_of

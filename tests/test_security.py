@@ -103,7 +103,7 @@ def test_a_checkpoint_that_holds_a_pickle_runs_nothing(tmp_path: Path) -> None:
     bomb.rmdir()
     state = TrainState(3, 4, [0.1], {"numbers": [0], "x": Bomb(bomb)})
     path = write_checkpoint(tmp_path, ["id"], state)
-    with pytest.raises(CheckpointError, match="is not data that this version reads"):
+    with pytest.raises(CheckpointError, match="is not in a format that this version reads"):
         read_checkpoint(path)
     assert not bomb.exists()
 

@@ -15,7 +15,7 @@ from analysis.read.names import check_ours, our_names, suggestion
 from analysis.read.store_database import read_store
 from analysis.read.stores import StoredRuns, Wanted
 from analysis.read.trials import OF_A_CURVE, check_losses, complete_trials
-from scaling import schema
+from scaling import addresses, schema
 
 
 def read_mlflow(
@@ -82,7 +82,7 @@ def read_mlflow(
 
 def is_ours(experiment: str, tracking_uri: str | None = None) -> bool:
     """Whether an experiment holds trials of this project (runs tagged kind=trial)."""
-    stored = read_store(experiment, schema.resolve_tracking_uri(tracking_uri), Wanted(()))
+    stored = read_store(experiment, addresses.resolve_tracking_uri(tracking_uri), Wanted(()))
     return bool(_our_trials(stored))
 
 
@@ -96,7 +96,7 @@ def _read(
     metrics = [names[ours] for ours in ("loss", "train_loss", "accuracy", "examples")]
     metrics += [columns["step"]] if "step" in columns else []
     wanted = Wanted(tuple(dict.fromkeys(metrics)), only_trials=False, filter=filter)
-    return read_store(experiment, schema.resolve_tracking_uri(tracking_uri), wanted)
+    return read_store(experiment, addresses.resolve_tracking_uri(tracking_uri), wanted)
 
 
 def _our_trials(stored: StoredRuns) -> set[str]:

@@ -14,7 +14,7 @@ from analysis.read.logged import read_curves
 from analysis.read.store_database import read_store
 from analysis.read.stored_values import check_values
 from analysis.read.stores import CURVE_METRICS, StoredRuns, Wanted
-from scaling import schema
+from scaling import addresses, schema
 from scaling.commands import command
 
 # A run that lacks one of these cannot be placed in the study's grid.
@@ -57,7 +57,7 @@ def read_study(
     >>> trials["batch_size"].tolist()
     [1, 1, 1, 1]
     """
-    uri = schema.resolve_tracking_uri(tracking_uri)
+    uri = addresses.resolve_tracking_uri(tracking_uri)
     return tidy(read_store(study, uri, Wanted(filter=filter)), study)
 
 

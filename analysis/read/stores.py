@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError, first_line
-from scaling import schema
+from scaling import addresses, schema
 
 NOISE_METRICS = tuple(
     schema.noise_metric(estimator, f"{prefix}{kind}_{part}")
@@ -68,7 +68,7 @@ OUR_TRIALS = Wanted()
 
 def public_uri(uri: str) -> str:
     """The URI without the password it may carry."""
-    return schema.without_password(uri, whole=True)
+    return addresses.without_password(uri, whole=True)
 
 
 def points_frame(rows: Iterable[Any], code: Mapping[str, int]) -> pd.DataFrame:
@@ -98,7 +98,7 @@ class NoExperiment(AnalysisError):
 
 def unreadable(uri: str, error: BaseException) -> AnalysisError:
     known = (reason for pattern, reason in REASONS.items() if re.search(pattern, str(error)))
-    reason = next(known, schema.without_password(first_line(error), uri))
+    reason = next(known, addresses.without_password(first_line(error), uri))
     return AnalysisError(
         f"tracking_uri={public_uri(uri)}: cannot be read as an MLflow store ({reason}); "
         "name a store with tracking_uri=... or MLFLOW_TRACKING_URI"

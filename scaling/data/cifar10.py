@@ -18,7 +18,7 @@ from scaling.data.cifar10_pickle import BatchError, load_batch
 from scaling.data.config import CIFAR10_CLASSES, Cifar10Config
 from scaling.data.download import download_once
 from scaling.data.images import Bytes, Images, existing_file
-from scaling.limits import ConfigError
+from scaling.limits import ConfigError, short_reason
 
 ARCHIVE_NAME = "cifar-10-python.tar.gz"
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
@@ -59,7 +59,7 @@ def read_cifar10(config: Cifar10Config, cache_folder: Path) -> Images:
     read = {name: _images(path, name, content, wanted) for name, content in contents.items()}
     images = Images(np.concatenate([read[name] for name in TRAIN_BATCHES]), read["test_batch"])
     if not len(images.train) or not len(images.held_out):
-        allowed = f"{path} has no image of them for training or none to hold out"
+        allowed = f"{path} has no images of these classes for training, or none to hold out"
         raise ConfigError("data.classes", ",".join(config.classes), allowed)
     return images
 
@@ -87,13 +87,13 @@ def _archive_contents(path: str, file: Path) -> dict[str, bytes]:
             for member in archive:
                 name = Path(member.name).name
                 if name in BATCHES and member.isfile() and member.size <= MOST_BATCH_BYTES:
-                    found = archive.extractfile(member)
-                    contents[name] = found.read() if found else b""
+                    opened = archive.extractfile(member)
+                    contents[name] = opened.read() if opened else b""
             while stream.read(2**20):  # to the very end, where gzip compares its checksum
                 pass
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        allowed = f"no whole archive of CIFAR-10, perhaps half downloaded ({reason})"
+        reason = short_reason(error)
+        allowed = f"is not a complete archive of CIFAR-10, perhaps a partial download ({reason})"
         raise ConfigError("data.path", path, allowed) from None
     _need_all(path, list(contents))
     return contents

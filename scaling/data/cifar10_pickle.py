@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.images import Bytes
+from scaling.limits import short_reason
 
 ROW_BYTES = 3 * 32 * 32
 
@@ -69,7 +70,7 @@ def load_batch(content: bytes) -> tuple[Bytes, NDArray[np.int64]]:
     except BatchError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = short_reason(error)
         raise BatchError(f"is damaged or cut off ({reason})") from None
     return _checked(batch)
 

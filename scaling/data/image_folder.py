@@ -13,7 +13,7 @@ import numpy as np
 
 from scaling.data.config import ImageFolderConfig
 from scaling.data.images import Bytes, Images
-from scaling.limits import ConfigError
+from scaling.limits import ConfigError, short_reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,15 +32,15 @@ def image_files(folder: str) -> list[Path]:
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise ConfigError("data.folder", folder, "there is no such folder")
-    found = [
+    paths = [
         path
         for path in _files_below(folder, root)
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     ]
-    if not found:
+    if not paths:
         allowed = f"has no image; images are files named {', '.join(sorted(SUFFIXES))}"
         raise ConfigError("data.folder", folder, allowed)
-    return sorted(found)
+    return sorted(paths)
 
 
 def _files_below(folder: str, root: Path) -> Iterator[Path]:
@@ -80,7 +80,9 @@ def read_image_folder(config: ImageFolderConfig) -> Images:
             skipped.append(f"{_printable(name)}: {_reason(error)}")
     if len(images) < 2:
         first = f", the first {skipped[0]}" if skipped else ""
-        allowed = f"needs two readable images or more; {len(images)} of them, {len(skipped)} not"
+        allowed = (
+            f"requires at least two readable images: {len(images)} are readable, {len(skipped)} not"
+        )
         raise ConfigError("data.folder", config.folder, allowed + first)
     notes = [f"{n_enlarged} images were smaller than side {config.side} and enlarged"]
     return _split(images, config.held_out_fraction, skipped, notes if n_enlarged else [])
@@ -115,8 +117,8 @@ def _reason(error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
-        return "no image"
-    return next(iter(str(error).splitlines()), type(error).__name__)
+        return "not an image"
+    return short_reason(error)
 
 
 def _read(path: Path, side: int) -> tuple[Bytes, bool]:
@@ -130,7 +132,7 @@ def _read(path: Path, side: int) -> tuple[Bytes, bool]:
             upright = ImageOps.exif_transpose(picture)
             shorter = min(upright.size)
             if shorter < 2:
-                raise ValueError(f"{upright.width} x {upright.height} pixels are no picture")
+                raise ValueError(f"{upright.width} x {upright.height} pixels are too few")
             left, top = ((length - shorter) // 2 for length in upright.size)
             square = _rgb(upright.crop((left, top, left + shorter, top + shorter)))
             resized = square.resize((side, side), Image.Resampling.BICUBIC)

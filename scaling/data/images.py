@@ -29,9 +29,9 @@ class Images:
 
 def existing_file(key: str, path: str) -> Path:
     """The file a configuration names; ConfigError where it is none or cannot be read."""
-    found = Path(path).expanduser()
-    if not found.is_file():
+    file = Path(path).expanduser()
+    if not file.is_file():
         raise ConfigError(key, path, "there is no such file")
-    if not os.access(found, os.R_OK):
-        raise ConfigError(key, path, "this file may not be read")
-    return found
+    if not os.access(file, os.R_OK):
+        raise ConfigError(key, path, "there is no permission to read this file")
+    return file

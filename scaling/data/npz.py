@@ -8,7 +8,7 @@ import numpy as np
 
 from scaling.data.config import NpzConfig
 from scaling.data.images import Bytes, Images, existing_file
-from scaling.limits import ConfigError
+from scaling.limits import ConfigError, short_reason
 
 
 def read_npz(config: NpzConfig) -> Images:
@@ -47,7 +47,7 @@ def _split(images: Bytes, config: NpzConfig) -> Images:
 def _arrays(path: str) -> dict[str, Bytes]:
     file = existing_file("data.path", path)
     if not zipfile.is_zipfile(file):
-        raise ConfigError("data.path", path, "is not a .npz file, or only a part of one")
+        raise ConfigError("data.path", path, "is not a .npz file, or an incomplete one")
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
             names = set(content.files)
@@ -55,8 +55,8 @@ def _arrays(path: str) -> dict[str, Bytes]:
                 if wanted <= names:
                     return {name: np.asarray(content[name]) for name in sorted(wanted)}
     except Exception as error:  # a damaged zip archive can raise nearly anything
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = short_reason(error)
         raise ConfigError("data.path", path, f"cannot be read: {reason}") from None
-    found = ", ".join(sorted(names)) or "nothing"
-    allowed = f"must hold arrays `train` and `held_out`, or `images`; it holds {found}"
+    held = ", ".join(sorted(names)) or "nothing"
+    allowed = f"must hold arrays `train` and `held_out`, or `images`; it holds {held}"
     raise ConfigError("data.path", path, allowed)

@@ -31,7 +31,7 @@ def read_palette(path: str) -> Palette:
         raise ConfigError("data.palette", path, allowed)
     colours = np.array([_colour(path, line, row) for line, row in rows], np.float32)
     if len(np.unique(colours, axis=0)) < len(colours):
-        raise ConfigError("data.palette", path, "a colour stands there twice")
+        raise ConfigError("data.palette", path, "a colour appears twice")
     return colours
 
 

@@ -126,9 +126,9 @@ def _read(path: Path) -> Bytes:
 
 
 def _package_folder(package: str) -> Path:
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
+    installed = importlib.util.find_spec(package)
+    if installed is None or installed.origin is None:
         names = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
-        allowed = f"needs the package {names[package]}: pip install {names[package]}"
+        allowed = f"requires the package {names[package]}: pip install {names[package]}"
         raise ConfigError("data.name", "photos", allowed)
-    return Path(found.origin).parent
+    return Path(installed.origin).parent

@@ -62,7 +62,7 @@ def check_images(config: ColourizationModelConfig, shape: tuple[int, ...]) -> No
     if len(shape) != 4:
         raise ConfigError("images", list(shape), "must be [batch, channels, height, width]")
     if shape[1] != config.in_channels:
-        allowed = f"the model expects so many channels, the images have {shape[1]}"
+        allowed = f"must be the number of channels of the images, {shape[1]}"
         raise ConfigError("model.in_channels", config.in_channels, allowed)
     check_side("image height", shape[2])
     check_side("image width", shape[3])

@@ -88,7 +88,7 @@ def _count(name: str, layer: nn.Module, given: Tensor, output: Tensor) -> Counts
         case nn.BatchNorm2d() | nn.GroupNorm():
             parameters = sum(leaf.numel() for leaf in layer.parameters())
             return Counts(name, shape, norm_parameters=parameters)
-    raise TypeError(f"{name}: no convention says what a {type(layer).__name__} counts")
+    raise TypeError(f"{name}: there is no convention for counting a {type(layer).__name__}")
 
 
 def weights_formula(config: ColourizationModelConfig) -> int:

@@ -133,7 +133,7 @@ class _Moments:
 
     def mean_and_variance(self) -> tuple[Tensor, Tensor]:
         if not isinstance(self.first, Tensor) or not isinstance(self.second, Tensor):
-            raise ValueError("batch statistics need at least one batch, there was none")
+            raise ValueError("batch statistics require at least one batch")
         mean = self.first / self.count
         variance = self.second / self.count - mean.square()
         return mean, variance * self.count / (self.count - 1)

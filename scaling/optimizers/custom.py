@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-import io
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from scaling.custom_code import digest_of_sources, first_line, module_of
+from scaling.custom_code import digest_of_sources, module_of
 from scaling.limits import ConfigError
 from scaling.optimizers.config import CustomOptimizerConfig
 
@@ -27,7 +26,6 @@ Leaves = dict[str, Tensor]
 Shaped = Callable[[Leaves], Leaves]  # views of one trial's leaves in their own shapes
 
 KEY = "optimizer.path"
-PROBED_STEPS = 12  # before and after saving: methods that renew something every 10 steps do so
 
 
 class CustomOptimizers:
@@ -48,11 +46,11 @@ class CustomOptimizers:
         self._keys = list(gradients_of)
         self._shaped = shaped
         self._of_row = list(members)
-        self._of_member: dict[int, _TrialOptimizer] = {}
+        self._of_member: dict[int, TrialOptimizer] = {}
         for row, member in enumerate(members):
             if member not in self._of_member:
                 leaves = self._shaped(self._row(params, row))
-                self._of_member[member] = _TrialOptimizer(configs[row], lrs[row], leaves)
+                self._of_member[member] = TrialOptimizer(configs[row], lrs[row], leaves)
 
     def step(self, gradients: Leaves, params: Leaves, step: int, lr_factor: float | None) -> Leaves:
         """New parameters of all rows; leaves without a gradient (buffers) stay as they are."""
@@ -91,7 +89,7 @@ class CustomOptimizers:
         return {key: leaves[key][row] for key in self._keys}
 
 
-class _TrialOptimizer:
+class TrialOptimizer:
     """The optimizer of one trial and the parameters that it owns: contiguous, each in its shape."""
 
     def __init__(self, config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> None:
@@ -182,72 +180,6 @@ def _arguments(kind: type) -> set[str]:
         if not any(a.kind is a.VAR_KEYWORD for a in arguments):
             break
     return names - {"self"}
-
-
-def check_custom_optimizer(config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> None:
-    """Make some steps on copies of one trial's shaped parameters; ConfigError for what fails.
-
-    The steps are saved, as a checkpoint is, and resumed: an optimizer whose state_dict does
-    not hold all its state would train other numbers after an interruption, and is refused.
-    """
-    kind = optimizer_class(config)
-    closure = inspect.signature(kind.step).parameters.get("closure")
-    if closure is not None and closure.default is closure.empty:
-        allowed = "its step needs a closure that computes the loss again; a trial computes each "
-        raise ConfigError(KEY, config.path, allowed + "batch's gradient once")
-    if callable(getattr(kind, "eval", None)):
-        allowed = (
-            "evaluates other weights than it trains (it has an eval mode), which is not supported"
-        )
-        raise ConfigError(KEY, config.path, allowed)
-    try:
-        refusal = _probe(config, lr, leaves)
-    except Exception as error:
-        raise ConfigError(KEY, config.path, f"raised {first_line(error)}") from None
-    if refusal:
-        raise ConfigError(KEY, config.path, refusal)
-
-
-def _probe(config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> str | None:
-    """Why the optimizer cannot be resumed after it is saved, if so."""
-    generator = torch.Generator().manual_seed(0)
-    draws = torch.default_generator.get_state()
-    first = _TrialOptimizer(config, lr, leaves)
-    params = leaves
-    for _ in range(PROBED_STEPS):
-        params = _clone(first.step(_random(leaves, generator), None))
-    buffer = io.BytesIO()
-    torch.save(first.saved(), buffer)
-    buffer.seek(0)
-    try:
-        saved = torch.load(buffer, weights_only=True)
-    except Exception:
-        return "its state_dict holds more than tensors and plain values: it cannot be saved"
-    second = _TrialOptimizer(config, lr, leaves)
-    second.restore(saved, params)
-    for _ in range(PROBED_STEPS):
-        gradients = _random(leaves, generator)
-        uncut, resumed = first.step(gradients, None), second.step(gradients, None)
-        if any(not torch.equal(uncut[k].nan_to_num(), resumed[k].nan_to_num()) for k in uncut):
-            return (
-                "its state_dict does not hold all its state: after an interruption it would train "
-                "other numbers"
-            )
-    if not torch.equal(draws, torch.default_generator.get_state()):
-        return "draws random numbers that a resumed trial would not draw again"
-    return None
-
-
-def _random(leaves: Leaves, generator: torch.Generator) -> Leaves:
-    """Small gradients [...] of each leaf's shape, drawn on the CPU whatever the device."""
-    return {
-        key: (0.01 * torch.randn(leaf.shape, generator=generator)).to(leaf)
-        for key, leaf in leaves.items()
-    }
-
-
-def _clone(leaves: Leaves) -> Leaves:
-    return {key: leaf.clone() for key, leaf in leaves.items()}
 
 
 def optimizer_content(config: CustomOptimizerConfig) -> str:

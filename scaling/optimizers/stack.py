@@ -13,7 +13,8 @@ from scaling.config import TrialConfig
 from scaling.limits import ConfigError
 from scaling.optimizers import builtin as optimizers
 from scaling.optimizers.config import CustomOptimizerConfig, PreconditionedConfig
-from scaling.optimizers.custom import CustomOptimizers, Shaped, check_custom_optimizer
+from scaling.optimizers.custom import CustomOptimizers, Shaped
+from scaling.optimizers.custom_check import check_custom_optimizer
 from scaling.tasks.task import Params, Task, optimized
 
 
@@ -106,7 +107,7 @@ def check_optimizer(config: TrialConfig, task: Task, params: Params) -> None:
     elif isinstance(optimizer, PreconditionedConfig):
         if not hasattr(task, "curvature"):
             allowed = f"requires a task that knows its curvature, and {config.task.name} does not: "
-            allowed += "linear_regression, finite_regression, or an own task with curvature()"
+            allowed += "linear_regression, finite_regression, or a custom task with curvature()"
             raise ConfigError("optimizer.name", optimizer.name, allowed)
         curvature = _curvature(task)
         values = curvature if curvature.dim() == 1 else torch.linalg.eigvalsh(curvature)
@@ -128,8 +129,8 @@ def _shaped(task: Task) -> Shaped:
 def _numbers(config: TrialConfig) -> dict[str, float]:
     """The numeric hyperparameters of a trial's optimizer, lr among them."""
     optimizer = config.optimizer
-    own = {f.name: getattr(optimizer, f.name) for f in fields(optimizer) if f.name != "name"}
-    return {"lr": config.lr, **own}
+    hyper = {f.name: getattr(optimizer, f.name) for f in fields(optimizer) if f.name != "name"}
+    return {"lr": config.lr, **hyper}
 
 
 def _hyper(rows: Sequence[dict[str, float]]) -> optimizers.Hyper:

@@ -87,7 +87,7 @@ def read_checkpoint(path: Path) -> tuple[Header, TrainState]:
     try:
         stack: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
     except (pickle.UnpicklingError, RuntimeError):
-        raise CheckpointError(f"{path}: is not data that this version reads") from None
+        raise CheckpointError(f"{path}: is not in a format that this version reads") from None
     return header, TrainState(header.step, header.due, header.seconds, stack)
 
 
@@ -98,7 +98,7 @@ def _stack_name(trial_ids: Sequence[str]) -> str:
 def _digest(path: Path, first: bytes) -> str:
     words = first.split()
     if len(words) != 4 or b" ".join(words[:2]) != MAGIC:
-        raise CheckpointError(f"{path}: is damaged, or no checkpoint")
+        raise CheckpointError(f"{path}: is damaged, or not a checkpoint")
     if words[2] != b"%d" % CHECKPOINT_FORMAT:
         given = words[2].decode(errors="replace")
         raise CheckpointError(

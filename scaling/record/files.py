@@ -59,7 +59,9 @@ def inside(folder: Path, path: str) -> Path:
         top = folder.resolve()
         plain = whole == Path(os.path.normpath(top / os.path.relpath(folder / path, folder)))
     except (OSError, ValueError, RuntimeError):
-        raise JournalError(f"{folder}: a journal names no file ({path[:200]!r})") from None
+        raise JournalError(
+            f"{folder}: a journal has an invalid file name ({path[:200]!r})"
+        ) from None
     if not whole.is_relative_to(top) or not plain:
         raise JournalError(
             f"{folder}: a journal names a link or a file outside of this folder ({path[:200]})"

@@ -77,17 +77,17 @@ def check_line(line: Mapping[str, Any], needed: Mapping[str, Mapping[str, Check]
     """
     kind = line.get("record")
     if not isinstance(kind, str):
-        raise ValueError("it names no record")
+        raise ValueError("it does not name its record")
     if kind == "journal" and is_whole(line.get("format")) and line["format"] > 3:
         return  # of a later version, which is said instead
     for key, is_good in needed.get(kind, {}).items():
         if key not in line:
             raise ValueError(f"{key} is missing")
         if not is_good(line[key]):
-            raise ValueError(f"{key} is of a wrong kind")
+            raise ValueError(f"{key} is of the wrong type")
     for key, is_good in MAY_HAVE.get(kind, {}).items():
         if key in line and not is_good(line[key]):
-            raise ValueError(f"{key} is of a wrong kind")
+            raise ValueError(f"{key} is of the wrong type")
     if kind == "evaluation":
         _check_evaluation(line)
     if kind == "outcome":
@@ -97,10 +97,10 @@ def check_line(line: Mapping[str, Any], needed: Mapping[str, Mapping[str, Check]
 def _check_evaluation(line: Mapping[str, Any]) -> None:
     trials = line.get("trials")
     if not isinstance(trials, list) or not all(map(is_whole, trials)):
-        raise ValueError("trials is missing or of a wrong kind")
+        raise ValueError("trials is missing or of the wrong type")
     metrics = line.get("metrics", {})
     if not isinstance(metrics, dict):
-        raise ValueError("metrics is of a wrong kind")
+        raise ValueError("metrics is of the wrong type")
     _check_column("loss", line.get("loss"), len(trials), gaps=False)
     columns = {key: line[key] for key in ("train_loss", "lr") if key in line}
     for key, column in {**columns, **metrics}.items():
@@ -119,7 +119,7 @@ def _check_outcome(line: Mapping[str, Any]) -> None:
     try:
         result = TrialResult.from_line(dict(line))
     except (KeyError, TypeError, ValueError):
-        raise ValueError("a field of the outcome is missing or of a wrong kind") from None
+        raise ValueError("a field of the outcome is missing or of the wrong type") from None
     diverged, seconds = result.diverged_step, result.step_seconds
     good = [
         is_text(result.outcome),
@@ -133,4 +133,4 @@ def _check_outcome(line: Mapping[str, Any]) -> None:
         all(is_number(key) and is_number(v) for key, v in result.steps_to_target.items()),
     ]
     if not all(good):
-        raise ValueError("a field of the outcome is of a wrong kind")
+        raise ValueError("a field of the outcome is of the wrong type")

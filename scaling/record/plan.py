@@ -123,7 +123,7 @@ def differences(trials: Sequence[Trial], record: StudyRecord, tags: dict[str, st
         if known and trial.task_content not in known:
             lines.append(
                 f"task.path={path}: its code or data changed since trials of this study were "
-                "trained; these are other trials now, trained from step 0"
+                "trained; they count as new trials and are trained from step 0"
             )
     return lines
 

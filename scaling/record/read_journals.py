@@ -73,7 +73,9 @@ class JournalReader:
                 )
             self._format = line["format"]
         elif self._format >= CHECKED_FORMAT and line.get("line") != self._number:
-            self.damaged.append((self._number, f"lines before it are lost: it was {line['line']}"))
+            self.damaged.append(
+                (self._number, f"lines before it are missing: it is number {line['line']}")
+            )
             self._number = line["line"]
         return line
 
@@ -131,16 +133,16 @@ class FolderReader:
 
     def damages(self) -> list[str]:
         """A sentence for each journal that cannot be read, or of which lines are left out."""
-        found = {path: [*reader.damaged] for path, reader in self._readers.items()}
+        damaged = {path: [*reader.damaged] for path, reader in self._readers.items()}
         for path, lines in self._damaged.items():
-            found.setdefault(path, []).extend(lines)
-        said = [str(error) for error in self.refused.values()]
-        for path, lines in found.items():
+            damaged.setdefault(path, []).extend(lines)
+        sentences = [str(error) for error in self.refused.values()]
+        for path, lines in damaged.items():
             if lines:
                 number, reason = min(lines)
-                more = f"; {len(lines) - 1} more lines of it cannot be used" * (len(lines) > 1)
-                said.append(f"{path}: line {number} is damaged ({reason}){more}")
-        return said
+                more = f"; {len(lines) - 1} more of its lines cannot be used" * (len(lines) > 1)
+                sentences.append(f"{path}: line {number} is damaged ({reason}){more}")
+        return sentences
 
     def torn(self) -> list[Path]:
         """Journals that end in the middle of a line: their writer was killed, or is writing."""

@@ -83,7 +83,7 @@ class Replay:
         try:
             return self._named[journal, number]
         except KeyError:
-            raise ValueError(f"what it says of trial {number} has no beginning") from None
+            raise ValueError(f"it has no beginning of trial {number}") from None
 
     def _begin(self, journal: str, line: dict[str, Any]) -> tuple[Course, Turn]:
         opened, trial_id = self.journals[journal], line["trial_id"]

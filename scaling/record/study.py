@@ -176,5 +176,5 @@ def requested(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def commits_of(tags: dict[str, str]) -> str:
     """The commits that a sweep was started at: the working directory's and this code's."""
-    found = [tags.get(key, "none")[:12] for key in ("git_commit", "code_git_commit")]
-    return ", ".join(dict.fromkeys(found))
+    commits = [tags.get(key, "none")[:12] for key in ("git_commit", "code_git_commit")]
+    return ", ".join(dict.fromkeys(commits))

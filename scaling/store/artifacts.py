@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
-from scaling.schema import sqlite_path
+from scaling.addresses import sqlite_path
 from scaling.store.check import engine_of
 
 ARTIFACTS = "mlartifacts"  # the folder of artifacts beside a SQLite file

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from scaling.addresses import without_password
 from scaling.commands import command
-from scaling.schema import without_password
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -116,8 +116,8 @@ def _own_lock(uri: str) -> Iterator[None]:
 def _own_folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"batch-scaling-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise StoreError(f"{folder} belongs to another user; remove it, or set TMPDIR")
     return folder
 
@@ -168,15 +168,15 @@ def with_limits(uri: str) -> str:
 def _refuse_newer_schema(connection: Connection) -> None:
     from alembic.runtime.migration import MigrationContext
 
-    found = MigrationContext.configure(connection).get_current_revision()
+    revision = MigrationContext.configure(connection).get_current_revision()
     connection.rollback()
     spec = importlib.util.find_spec("mlflow")
     assert spec is not None
     assert spec.submodule_search_locations
     folder = Path(spec.submodule_search_locations[0]) / "store" / "db_migrations" / "versions"
-    if found is not None and not list(folder.glob(f"{found}_*.py")):
+    if revision is not None and not list(folder.glob(f"{revision}_*.py")):
         raise StoreError(
-            f"its tables are of a newer MLflow (schema {found}) than the one installed here "
+            f"its tables are of a newer MLflow (schema {revision}) than the one installed here "
             f"({version('mlflow')}); install that one here, or name another store"
         )
 
@@ -212,10 +212,18 @@ def reason_of(error: BaseException) -> str:
     """What a store said, in a line without passwords."""
     if isinstance(error, KeyError):
         return f"{error.args[0]} is missing" if error.args else "a key is missing"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    known = [said for found, said in REASONS.items() if re.search(found, str(error), re.IGNORECASE)]
-    raised = re.sub(r"^[A-Z_]+: ", "", without_password(lines[0])) if lines else ""
-    return known[0] if known else (raised[:300] or type(error).__name__)
+    raised = re.sub(r"^[A-Z_]+: ", "", without_password(_first_line(error)))
+    return _known_reason(error) or raised[:300] or type(error).__name__
+
+
+def _known_reason(error: BaseException) -> str | None:
+    text = str(error)
+    reasons = (reason for pattern, reason in REASONS.items() if re.search(pattern, text, re.I))
+    return next(reasons, None)
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
 
 
 def store_message(uri: str, error: BaseException) -> str:
@@ -223,10 +231,8 @@ def store_message(uri: str, error: BaseException) -> str:
     shown = without_password(uri, whole=True)
     if isinstance(error, StoreError):
         return f"tracking.uri={shown}: {without_password(str(error), uri)}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    known = [said for found, said in REASONS.items() if re.search(found, str(error), re.IGNORECASE)]
-    raised = f"{type(error).__name__}: {without_password(lines[0] if lines else '', uri)}"
-    reason = known[0] if known else raised[:300]
+    raised = f"{type(error).__name__}: {without_password(_first_line(error), uri)}"
+    reason = _known_reason(error) or raised[:300]
     return (
         f"tracking.uri={shown}: the MLflow store cannot be opened or written ({reason}); "
         "check the address and your rights to write there, or record only (tracking.uri=none) and "

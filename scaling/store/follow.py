@@ -22,7 +22,7 @@ from scaling.store.sync import Sync
 POLL_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 PATIENCE_SECONDS = 90.0  # how long the end of a sweep waits for a store that is away; default
-WAITS = "training goes on, and what it records is written when it is back"
+WAITS = "training continues, and what it records is written when the store is back"
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ def follow(destination: Destination, connection: Connection, again: bool = False
     uri = destination.uri
     following = _Following(destination, lambda line: _tell(connection, "said", line))
     try:
-        said = following.open(again)
+        warning = following.open(again)
     except Exception as error:
         _tell(connection, "error", _message(uri, error))
         return
-    _tell(connection, "ready", said)
+    _tell(connection, "ready", warning)
     try:
-        _write_all(following, destination, connection, said)
+        _write_all(following, destination, connection, warning)
     except Exception as error:
         _tell(connection, "error", _message(uri, error))
         return
@@ -197,4 +197,4 @@ def _tell(connection: Connection, kind: str, content: object) -> None:
     try:
         connection.send((kind, content))
     except (BrokenPipeError, OSError):
-        logging.getLogger(__name__).debug("the sweep is gone; nobody hears %s", kind)
+        logging.getLogger(__name__).debug("the sweep has ended; nobody receives %s", kind)

@@ -10,8 +10,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from scaling.addresses import without_password
 from scaling.durable import LineFile, open_plain, read_line
-from scaling.schema import without_password
 
 SET_ASIDE = ".damaged"
 

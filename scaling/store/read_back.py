@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
-from scaling import schema
-from scaling.config import TrialConfig, trial_config
-from scaling.limits import ConfigError
-from scaling.optimizers.config import CustomOptimizerConfig
-from scaling.schema import without_password
+from scaling import addresses, schema
+from scaling.addresses import without_password
 from scaling.store.check import StoreError, store_message
 from scaling.store.client import quiet_mlflow
-from scaling.tasks.config import CustomTaskConfig
-from scaling.trial import Trial, prepare
 
 History = dict[int, float]  # step -> value
 
@@ -39,6 +31,9 @@ class StoredRun:
     params: dict[str, str]
     metrics: dict[str, float]
     config: str
+
+    def refused(self, reason: str) -> RunError:
+        return RunError(f"run_id={self.run_id}: {reason}")
 
 
 class ModelVersion(NamedTuple):
@@ -65,8 +60,9 @@ class RunReader:
 
         try:
             run = self._client.get_run(run_id)
-            found = _finished_trial(run)
-            return StoredRun(*found, config=self.artifact_text(run_id, "config.yaml"))
+            return StoredRun(
+                *_finished_trial(run), config=self.artifact_text(run_id, "config.yaml")
+            )
         except RunError:
             raise
         except MlflowException as error:
@@ -91,16 +87,17 @@ class RunReader:
             hint = f"did you mean {near[0]}?" if near else f"there: {known}"
             raise RunError(f"study={study}: no experiment of this name in {self._shown()}; {hint}")
         query = f"tags.{schema.KIND} = 'trial' and attributes.status = 'FINISHED'"
-        token, found = None, []
+        losses, token = dict[str, float](), None
         while True:
             page = self._client.search_runs(
                 [experiment.experiment_id], query, max_results=1000, page_token=token
             )
-            found += [run for run in page if _matches(_all_params(run.data), params)]
+            for run in page:
+                if "loss" in run.data.metrics and _matches(_all_params(run.data), params):
+                    losses[run.info.run_id] = run.data.metrics["loss"]
             token = page.token
             if not token:
                 break
-        losses = {r.info.run_id: r.data.metrics["loss"] for r in found if "loss" in r.data.metrics}
         if not losses:
             cell = " ".join(f"{key}={value}" for key, value in params.items())
             raise RunError(f"study={study}: no finished trial has {cell or 'a loss'}")
@@ -147,7 +144,7 @@ class RunReader:
 
 def _refuse_absent_file(uri: str) -> None:
     """Opening it would make an empty database."""
-    path = schema.sqlite_path(uri)
+    path = addresses.sqlite_path(uri)
     if path is not None and not path.is_file():
         shown = without_password(uri, whole=True)
         raise RunError(
@@ -162,7 +159,7 @@ def _finished_trial(run: Any) -> tuple[Any, ...]:
         is_what = f"a run of kind {kind}" if kind else "not a run of this project"
         raise RunError(f"run_id={info.run_id}: is {is_what}; name a trial's run")
     if info.status != "FINISHED":
-        raise RunError(f"run_id={info.run_id}: is {info.status}; only finished trials will do")
+        raise RunError(f"run_id={info.run_id}: is {info.status}; only a finished trial can be used")
     return info.run_id, info.run_name or "", dict(data.tags), _all_params(data), dict(data.metrics)
 
 
@@ -186,67 +183,3 @@ def _matches(given: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
             if given[key] != value:
                 return False
     return True
-
-
-def trial_of(
-    run: StoredRun,
-    task_path: str | None,
-    cache_dir: str | None,
-    optimizer_path: str | None = None,
-) -> Trial:
-    """The trial that a run holds, prepared to be trained again.
-
-    What a store says is data: a task or an optimizer of the user's own is imported only if the
-    user names it (`task_path`, `optimizer_path`; torch.optim's classes are always allowed), and
-    nothing is written where the record says.
-    """
-    config = _config_of(run)
-    if isinstance(config.task, CustomTaskConfig) and config.task.path != task_path:
-        raise RunError(
-            f"run_id={run.run_id}: trains a custom task, {config.task.path}; "
-            f"if you trust that code in this folder, add task.path={config.task.path}"
-        )
-    if isinstance(config.optimizer, CustomOptimizerConfig):
-        path = config.optimizer.path
-        if path != optimizer_path and not re.fullmatch(r"torch\.optim\.[A-Za-z]+", path):
-            raise RunError(
-                f"run_id={run.run_id}: trains with a custom optimizer, {path}; "
-                f"if you trust that code in this folder, add optimizer.path={path}"
-            )
-    config.cache_dir = cache_dir
-    recorded = run.tags.get(schema.TRIAL_ID)
-    try:
-        [trial] = prepare([config])
-    except ConfigError as error:
-        raise RunError(f"run_id={run.run_id}: cannot be prepared here ({error})") from None
-    if trial.trial_id == recorded:
-        return trial
-    content = run.params.get(schema.TASK_CONTENT)
-    if trial.task_content and content and trial.task_content != content:
-        raise RunError(
-            f"run_id={run.run_id}: the code or data of task.path={task_path} changed since "
-            f"(recorded {content}, now {trial.task_content}); check out what it was, "
-            f"commit {run.tags.get('git_commit', 'not recorded')}"
-        )
-    data = run.params.get("data_hash")
-    if data and trial.facts.get("data_hash") != data:
-        raise RunError(
-            f"run_id={run.run_id}: its data changed (recorded data_hash {data}, now "
-            f"{trial.facts.get('data_hash')})"
-        )
-    raise RunError(
-        f"run_id={run.run_id}: this version trains other numbers from the same configuration "
-        f"(trial_id recorded {recorded}, now {trial.trial_id}); use the version that wrote it: "
-        f"commit {run.tags.get('code_git_commit', run.tags.get('git_commit', 'not recorded'))}"
-    )
-
-
-def _config_of(run: StoredRun) -> TrialConfig:
-    try:
-        content = yaml.safe_load(run.config)
-        return trial_config(content | {"sweep": {}})  # how a sweep was asked for; it has changed
-    except (yaml.YAMLError, ConfigError, KeyError, TypeError, AttributeError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(
-            f"run_id={run.run_id}: its config.yaml is not one of this version ({said[:200]})"
-        ) from None

@@ -22,7 +22,7 @@ from mlflow.pyfunc.model import PythonModel
 from torch import nn
 
 from scaling import schema
-from scaling.limits import ConfigError
+from scaling.limits import ConfigError, short_reason
 from scaling.models.config import ColourizationModelConfig
 from scaling.store.check import StoreError, store_message
 from scaling.store.read_back import ModelVersion, RunError, RunReader, StoredRun
@@ -79,8 +79,8 @@ def register_network(reader: RunReader, run: StoredRun, trial: Trial, kind: str,
             weights = reader.artifact(run.run_id, f"model/{kind}.pt", folder)
         except RunError:
             raise RunError(
-                f"run_id={run.run_id}: keeps no {kind} network; sweep with save_models=true "
-                "(record_dir=... of its own, or what is on record is not trained again)"
+                f"run_id={run.run_id}: its {kind} network was not kept; sweep with "
+                "save_models=true and another record_dir (what is on record is not trained again)"
             ) from None
         (folder / "network.json").write_text(json.dumps(described), encoding="utf-8")
         try:
@@ -136,7 +136,7 @@ def _save(folder: Path, weights: Path, examples: np.ndarray) -> None:
         network.load_context(type("Context", (), {"artifacts": artifacts}))
     except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError) as error:
         raise RunError(
-            f"{weights.name}: is not a state_dict of this network ({_line(error)})"
+            f"{weights.name}: is not a state_dict of this network ({short_reason(error)[:200]})"
         ) from None
     signature: ModelSignature = infer_signature(examples, network.predict(None, examples))
     mlflow.pyfunc.save_model(
@@ -147,10 +147,6 @@ def _save(folder: Path, weights: Path, examples: np.ndarray) -> None:
         input_example=examples,
         pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "batch-scaling"],
     )
-
-
-def _line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
 
 
 def check_kind(kind: str) -> str:

@@ -36,7 +36,7 @@ class Colourization:
     def __init__(self, config: TrialConfig) -> None:
         if config.model is None or config.data is None:
             key = "model" if config.model is None else "data"
-            raise ConfigError(key, None, "the task colourization needs a model and data")
+            raise ConfigError(key, None, "the task colourization requires a model and data")
         validate_model(config.model)
         _check_micro_batches(config, config.model)
         prepared = _prepared(json.dumps(asdict(config.data)), str(cache_folder(config)))
@@ -93,7 +93,7 @@ def _check_micro_batches(config: TrialConfig, model: ColourizationModelConfig) -
     size = config.micro_batch_size
     if size is not None and model.norm == "batch" and model.ghost_batch_size != size:
         allowed = (
-            f"normalises {size} examples together: say so by model.ghost_batch_size={size}, "
+            f"normalises {size} examples together: set model.ghost_batch_size={size}, "
             "or use model.norm=group or none"
         )
         raise ConfigError("micro_batch_size", size, allowed)

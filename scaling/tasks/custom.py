@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 
@@ -13,16 +13,14 @@ from scaling.custom_code import digest_of_sources, first_line, module_of
 from scaling.draws import CONSTRUCTION, drawing
 from scaling.limits import ConfigError
 from scaling.tasks.config import CustomTaskConfig, TaskConfig
+from scaling.tasks.problem import Problem, as_problem, is_problem
 from scaling.tasks.task import Task
-
-if TYPE_CHECKING:
-    from scaling.tasks.problem import Problem
 
 
 def make_custom_task(config: CustomTaskConfig, whole: TrialConfig) -> Task:
     """`config.path` called with the options; ConfigError for whatever it raises.
 
-    It makes a Problem (scaling.tasks.supervised), or a whole Task, which is also given `dtype`.
+    It makes a Problem (scaling.tasks.problem), or a whole Task, which is also given `dtype`.
     """
     make = getattr(module_of("task.path", config.path), config.path.rpartition(".")[2], None)
     if not callable(make):
@@ -43,8 +41,6 @@ def make_custom_task(config: CustomTaskConfig, whole: TrialConfig) -> Task:
 
 def make_custom_problem(path: str, options: dict[str, object]) -> Problem:
     """The Problem that a path makes; ConfigError as from `make_custom_task`."""
-    from scaling.tasks.problem import as_problem, is_problem
-
     make = getattr(module_of("task.path", path), path.rpartition(".")[2], None)
     with drawing(CONSTRUCTION):
         made = make(**options) if callable(make) else None
@@ -57,7 +53,6 @@ _problems: dict[str, object] = {}  # data is read once a process, however many t
 
 
 def _as_task(made: object, config: CustomTaskConfig, whole: TrialConfig, key: str) -> Task:
-    from scaling.tasks.problem import as_problem, is_problem
     from scaling.tasks.problem_check import check_data, check_network
     from scaling.tasks.supervised import SupervisedTask
 
@@ -73,15 +68,15 @@ def _as_task(made: object, config: CustomTaskConfig, whole: TrialConfig, key: st
     parts = [*Task.__annotations__, *(name for name in vars(Task) if not name.startswith("_"))]
     if missing := [name for name in parts if not hasattr(made, name)]:
         allowed = (
-            "is not a task: it needs train, held_out, model and loss (see the README), or, to be a "
-            f"whole task, also {', '.join(sorted(missing))}"
+            "is not a task: it requires train, held_out, model and loss (see the README), or, "
+            f"to be a whole task, also {', '.join(sorted(missing))}"
         )
         raise ConfigError("task.path", config.path, allowed)
     return cast(Task, made)
 
 
 def content_hash(config: TaskConfig, task: Task) -> str:
-    """Digest of an own task's source files, and of its data where it says `data_hash`."""
+    """Digest of a custom task's source files, and of its data where it says `data_hash`."""
     assert isinstance(config, CustomTaskConfig)
     digest = digest_of_sources(module_of("task.path", config.path))
     digest.update(str(getattr(task, "data_hash", "")).encode())

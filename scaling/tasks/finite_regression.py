@@ -14,14 +14,13 @@ from scaling.limits import ConfigError
 from scaling.problem import drawn_examples
 from scaling.schema import TRAIN_EXAMPLES
 from scaling.tasks.config import FiniteRegressionConfig
-from scaling.tasks.noise import Moments
-from scaling.tasks.regression import (
+from scaling.tasks.linear_regression import (
     TILE_WIDTH,
     squared_error_gradients,
     squared_error_part_gradients,
 )
 from scaling.tasks.streams import Batch, Streams
-from scaling.tasks.task import Params, StackedTask
+from scaling.tasks.task import Moments, Params, StackedTask
 
 Array = NDArray[np.float64]
 
@@ -95,16 +94,16 @@ class FiniteRegression(StackedTask):
 
     def _beyond_loss(self, weights: Tensor) -> dict[str, Tensor]:
         """Where many weights fit: how far [R, D] are from those of least norm and the row space."""
-        found: dict[str, Tensor] = {}
+        distances: dict[str, Tensor] = {}
         if self._row_space is not None:
             solution, basis = self._solution, self._row_space
             outside = weights - weights @ basis @ basis.mT
             length = weights.norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)
-            found["minimum_norm_distance"] = (weights - solution).norm(dim=1) / solution.norm()
-            found["row_space_residual"] = outside.norm(dim=1) / length
+            distances["minimum_norm_distance"] = (weights - solution).norm(dim=1) / solution.norm()
+            distances["row_space_residual"] = outside.norm(dim=1) / length
         if self.model_size == 2:
-            found |= {"weight_1": weights[:, 0], "weight_2": weights[:, 1]}
-        return found
+            distances |= {"weight_1": weights[:, 0], "weight_2": weights[:, 1]}
+        return distances
 
     def fresh_examples(self, generator: torch.Generator, n_examples: int) -> Batch:
         rows = torch.randint(len(self._inputs), (n_examples,), generator=generator)

@@ -105,8 +105,8 @@ class FlatModule:
         """Make all that is not trained views of one vector a dtype."""
         groups: dict[str, dict[str, Tensor]] = defaultdict(dict, {BUFFERS: {}})
         for name, tensor in tensors.items():
-            own = "" if tensor.dtype == like.dtype else f"_{tensor.dtype}".replace("torch.", "")
-            groups[BUFFERS + own][name] = tensor
+            suffix = "" if tensor.dtype == like.dtype else f"_{tensor.dtype}".replace("torch.", "")
+            groups[BUFFERS + suffix][name] = tensor
         self._kept_parts = {key: _lay_out(group, frozen) for key, group in groups.items()}
         self._vectors: dict[str, Tensor] = {}
         self._kept: list[_Kept] = []
@@ -143,17 +143,19 @@ class FlatModule:
 
     def unused(self, loss: Tensor) -> list[slice]:
         """Where the parameters stand that the loss does not depend on."""
-        found = torch.autograd.grad(loss, self._trained, allow_unused=True)
+        gradients = torch.autograd.grad(loss, self._trained, allow_unused=True)
         return [
             slice(part.begin, part.end)
-            for part, gradient in zip(self._parameters, found, strict=True)
+            for part, gradient in zip(self._parameters, gradients, strict=True)
             if gradient is None
         ]
 
     def named(self, weights: Tensor, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Parameters and buffers by name, as views of their vectors, for torch.func."""
-        own = {p.name: p.view(kept[key]) for key, parts in self._kept_parts.items() for p in parts}
-        return self.parameters(weights) | own
+        buffers = {
+            p.name: p.view(kept[key]) for key, parts in self._kept_parts.items() for p in parts
+        }
+        return self.parameters(weights) | buffers
 
     def parameters(self, weights: Tensor) -> dict[str, Tensor]:
         """Trained parameters by name, as views of their vector [P]."""

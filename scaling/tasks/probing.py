@@ -53,8 +53,8 @@ def draws_numbers(task: Probed, params: Params, batch: Batch) -> bool:
     first, second = gradients
     if (first - second).norm() > SAME_GRADIENT * first.norm():
         allowed = (
-            "gives another gradient for the same batch, weights and seed: it must draw from the "
-            "global generators (torch.rand without generator=), and keep in buffers what changes"
+            "gives a different gradient for the same batch, weights and seed: it must draw from "
+            "global generators (torch.rand without generator=) and keep what changes in buffers"
         )
         raise ConfigError("the problem's model", task.network_name, allowed)
     return drew
@@ -64,7 +64,7 @@ def no_stack(task: Probed, params: Params, batch: Batch) -> str | None:
     """Why a network that draws no numbers cannot train in a stack, if so; params and batch: of two
     rows."""
     if task.replaces_buffers:
-        return "as it puts new tensors in the place of buffers"
+        return "as it replaces its buffers by new tensors"
     try:
         with kept_draws():
             task.losses_and_gradients(params, batch)

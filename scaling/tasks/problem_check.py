@@ -42,10 +42,11 @@ def check_network(task: SupervisedTask, path: str) -> None:
         if isinstance(outputs, Tensor):
             who = f"loss, given {given},"
         else:
-            who = f"the network makes {_what(outputs)} of {shown}, not one tensor, and loss of that"
+            returned = f"the network returns {_what(outputs)} for {shown}, not one tensor"
+            who = f"{returned}, and loss, given that,"
         loss = _call(path, who, task.problem.loss, [outputs, *targets])
     if not isinstance(loss, Tensor) or loss.dim():
-        allowed = f"loss makes {_what(loss)} of {given}; it must make one number, the mean"
+        allowed = f"loss returns {_what(loss)} for {given}; it must return one number, the mean"
         raise _refused(path, allowed)
 
 

@@ -58,7 +58,7 @@ class SupervisedTask(ProblemNetwork):
     def _alone(self) -> bool:
         if self._micro_batch_size is not None or not _stacked(self._stack_networks, self.device):
             return True
-        reason = "as it draws random numbers, which are each trial's own"
+        reason = "as it draws random numbers, and each trial draws its own"
         if not self.seen_to_draw:
             reason = no_stack(self, *self._sample(2))
         if reason and self._stack_networks == "true":
@@ -149,26 +149,30 @@ class SupervisedTask(ProblemNetwork):
                 return self._gradients_in_turn(params, parts[0])[None]
             return torch.stack(
                 [
-                    self._gradients_together({key: leaf[row] for key, leaf in params.items()}, own)
-                    for row, own in enumerate(parts)
+                    self._gradients_together(
+                        {key: leaf[row] for key, leaf in params.items()}, part_rows
+                    )
+                    for row, part_rows in enumerate(parts)
                 ]
             )
 
     def _gradients_in_turn(self, params: Params, parts: Tensor) -> Tensor:
         """[k, P] of parts [k, b] by ordinary autograd."""
-        found = []
+        gradients = []
         for part in parts:
             self._flat.load({key: leaf[0] for key, leaf in params.items()})
             self._flat.gradient.zero_()
             self._loss(self._flat.module.train(), self._examples(self._train, part)).backward()
-            found.append(self._flat.gradient.clone())
-        return torch.stack(found)
+            gradients.append(self._flat.gradient.clone())
+        return torch.stack(gradients)
 
     def _gradients_together(self, leaves: Params, parts: Tensor) -> Tensor:
         """[k, P] of parts [k, b] by torch.func, a chunk of parts at once; leaves: of one trial."""
         inputs, *targets = (leaf[parts] for leaf in self._train)
         weights, kept = _apart(leaves)
-        own = {key: leaf.expand(len(parts), -1).clone() for key, leaf in kept.items()}  # written to
+        buffers = {
+            key: leaf.expand(len(parts), -1).clone() for key, leaf in kept.items()
+        }  # written to
         with self._autocast():
             each = vmap(
                 grad(self._loss_of()),
@@ -176,7 +180,7 @@ class SupervisedTask(ProblemNetwork):
                 randomness="different",
                 chunk_size=PARTS_AT_ONCE,
             )
-            return each(weights, own, inputs, *targets).detach()
+            return each(weights, buffers, inputs, *targets).detach()
 
     def _stacked(self, params: Params, rows: Tensor) -> tuple[Tensor, Params]:
         inputs, *targets = (leaf[rows] for leaf in self._train)

@@ -21,10 +21,11 @@ from omegaconf import DictConfig, open_dict, read_write
 from scaling.config import StudyConfig
 from scaling.limits import ConfigError
 from scaling.validation import validate_study
+from sweeps.command_line.messages import one_line_errors
 from sweeps.compose.composer import Composer
-from sweeps.compose.folders import check_folder, hide_passwords, make
-from sweeps.messages import one_line_errors
+from sweeps.compose.folders import check_folder, hide_passwords
 from sweeps.run.job import Job
+from sweeps.run.made_folders import make
 
 
 class CheckRecordDir(Callback):

@@ -21,12 +21,12 @@ from scaling.record.checkpoint import read_headers
 from scaling.record.plan import describe, plan
 from scaling.record.study import read_record
 from scaling.trial import Trial
-from sweeps.compose.arguments import CommandLine
+from sweeps.command_line.arguments import CommandLine
+from sweeps.command_line.messages import one_line_errors
+from sweeps.command_line.study_files import refuse_large_files, refuse_other_task
 from sweeps.compose.composer import hydra_config, task_part
 from sweeps.compose.folders import check_places, job_directory
 from sweeps.compose.launch import compose_jobs
-from sweeps.compose.study_files import refuse_large_files, refuse_other_task
-from sweeps.messages import one_line_errors
 from sweeps.run.job import Job
 from sweeps.run.jobs import prepare_jobs
 from sweeps.run.study_folder import refuse_if_alive, refuse_other_kinds
@@ -37,7 +37,7 @@ def check(line: CommandLine) -> None:
     asked about (sweep.dry_run) ends here."""
     if line.config_dir is not None:
         refuse_large_files(line.config_dir)
-    refuse_other_task(line.words)
+    refuse_other_task(line.words, line.config_dir)
     if line.multirun:
         return
     with composed(line) as config:

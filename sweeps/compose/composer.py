@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import get_overrides_dirname
@@ -24,18 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from scaling.limits import ConfigError
-
-
-@dataclass(frozen=True)
-class HydraNode:
-    """The hydra node of a job's configuration, unresolved. shared: by the jobs of one kind."""
-
-    shared: dict[str, Any]
-    of_job: dict[str, Any]
-
-    def content(self, directory: Path) -> dict[str, Any]:
-        runtime = {**self.shared["runtime"], "output_dir": str(directory.absolute())}
-        return {"hydra": {**self.shared, **self.of_job, "runtime": runtime}}
+from sweeps.run.job import HydraNode
 
 
 class Composer:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from itertools import count, takewhile
+from itertools import count
 from pathlib import Path
 
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from scaling.addresses import resolve_tracking_uri
 from scaling.config import StudyConfig
 from scaling.limits import ConfigError
-from scaling.schema import NO_STORE, resolve_tracking_uri
+from scaling.schema import NO_STORE
 from scaling.store.check import check_address
 from scaling.validation import validate_study
+from sweeps.command_line.messages import one_line_errors
 from sweeps.compose.composer import hydra_config
-from sweeps.messages import one_line_errors
 from sweeps.run.job import yaml_without_passwords
+from sweeps.run.made_folders import make
 
 NAME_BYTES, PATH_BYTES = 255, 4095  # of a file's name, and of its path
 
@@ -51,53 +50,6 @@ def _make_new(wanted: str) -> Path:
     except OSError as error:
         raise ConfigError("hydra.sweep.dir", wanted, str(error.strerror)) from None
     raise AssertionError("counting has no end")
-
-
-_made: dict[Path, bool] = {}  # by this command: folder -> whether all in it is its own
-
-
-def make(folder: Path) -> bool:
-    """Make a folder of this command's own, and its parents; False if it was there."""
-    made = make_shared(folder)
-    if made:
-        _made[folder.absolute()] = True
-    return made
-
-
-def make_shared(folder: Path) -> bool:
-    """Make a folder that others may use too, and its parents; False if it was there."""
-    absent = takewhile(lambda path: not path.is_dir(), (folder, *folder.parents))
-    return [False, *(_make_one(path) for path in reversed(list(absent)))][-1]
-
-
-def _make_one(folder: Path) -> bool:
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        if not folder.is_dir():
-            raise
-        return False  # another command was first
-    _made[folder.absolute()] = False
-    return True
-
-
-def keep_folders() -> None:
-    """From now on something is recorded."""
-    _made.clear()
-
-
-@contextmanager
-def unmade_if_refused() -> Iterator[None]:
-    """A command that is refused (exit code 2) before it records anything leaves nothing behind."""
-    _made.clear()
-    try:
-        yield
-    except SystemExit as end:
-        if end.code == 2:
-            for folder, whole in reversed(_made.items()):
-                with suppress(OSError):  # somebody else put something there meanwhile
-                    shutil.rmtree(folder) if whole else folder.rmdir()
-        raise
 
 
 def hide_passwords(text: str) -> str:

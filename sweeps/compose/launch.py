@@ -17,6 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from scaling.record.study import RecordReader
 from scaling.trial import Trial
+from sweeps.command_line.known_keys import refuse_other_keys
+from sweeps.command_line.messages import interruptible_between, one_line_errors
 from sweeps.compose.callbacks import JobCallbacks
 from sweeps.compose.composer import Composer, hydra_config, task_part
 from sweeps.compose.endings import (
@@ -28,8 +30,6 @@ from sweeps.compose.endings import (
     say_what_came_out,
 )
 from sweeps.compose.folders import claim_sweep_directory, job_directory
-from sweeps.compose.known_keys import refuse_other_keys
-from sweeps.messages import interruptible_between, one_line_errors
 from sweeps.run.job import Job, Search
 from sweeps.run.jobs import prepare_jobs, run_trials
 from sweeps.run.options import LauncherOptions

@@ -6,21 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from scaling import schema
+from scaling.addresses import without_password
 from scaling.config import use_current_names
-from scaling.schema import without_password
 from scaling.trial import Trial
 
-if TYPE_CHECKING:
-    from sweeps.compose.composer import HydraNode
-
 NAME_CHARACTERS = 200
-
-
 MOST_DATA_CHARACTERS = 500
 
 
@@ -45,6 +40,18 @@ class Search:
     round: int
     cell: str
     cap: int
+
+
+@dataclass(frozen=True)
+class HydraNode:
+    """The hydra node of a job's configuration, unresolved. shared: by the jobs of one kind."""
+
+    shared: dict[str, Any]
+    of_job: dict[str, Any]
+
+    def content(self, directory: Path) -> dict[str, Any]:
+        runtime = {**self.shared["runtime"], "output_dir": str(directory.absolute())}
+        return {"hydra": {**self.shared, **self.of_job, "runtime": runtime}}
 
 
 @dataclass(frozen=True)

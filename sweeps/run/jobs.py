@@ -19,10 +19,10 @@ from scaling.record.study import RecordReader, StudyRecord, read_record, request
 from scaling.result import TrialResult
 from scaling.trial import Trial, prepare
 from scaling.validation import validate_names
-from sweeps.compose.folders import keep_folders
-from sweeps.compose.known_keys import refuse_other_keys
+from sweeps.command_line.known_keys import refuse_other_keys
 from sweeps.run.executors.slurm_queue import end_left_over
 from sweeps.run.job import Job, leaves_of, trial_params
+from sweeps.run.made_folders import keep_folders
 from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count, progress_display
 from sweeps.run.provenance import sweep_files, sweep_record

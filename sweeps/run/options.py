@@ -85,5 +85,5 @@ def _refuse_without_slurm() -> None:
             allowed = f"{command} is not on this machine; {instead}, or start it where Slurm is"
             raise ConfigError("hydra.launcher.executor", "slurm", allowed)
     if importlib.util.find_spec("submitit") is None:
-        allowed = f"needs submitit: pip install submitit; or {instead}"
+        allowed = f"requires submitit: pip install submitit; or {instead}"
         raise ConfigError("hydra.launcher.executor", "slurm", allowed)

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from scaling import schema
+from scaling.addresses import without_password
 from scaling.commands import command
 from scaling.config import StudyConfig
 from scaling.limits import ConfigError
-from scaling.schema import without_password
 from sweeps.run.git_state import git_tags, uncommitted
 
 MOST_TAG_CHARACTERS = 7500
@@ -114,7 +114,7 @@ def sweep_files() -> dict[str, str]:
 def _short(predictions: str) -> str:
     """MLflow cuts longer tags in silence."""
     if len(predictions) > MOST_TAG_CHARACTERS:
-        allowed = f"may be {MOST_TAG_CHARACTERS:,} characters long together, as JSON"
+        allowed = f"must have at most {MOST_TAG_CHARACTERS:,} characters together, as JSON"
         raise ConfigError("study.predictions", f"{len(predictions):,} characters", allowed)
     return predictions
 

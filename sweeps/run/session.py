@@ -9,14 +9,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from scaling import schema
+from scaling import addresses, schema
 from scaling.commands import command
 from scaling.config import TrialConfig
 from scaling.record.journal import RecordError
 from scaling.store.check import StoreError
 from scaling.store.follow import Destination
 from scaling.store.writer import NoWriter, Writer
-from sweeps.messages import StoppedAtOnce
+from sweeps.command_line.messages import StoppedAtOnce
 from sweeps.run.executors import Executor, new_executor
 from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count, progress_display
@@ -180,7 +180,7 @@ def _writer(config: TrialConfig, place: Place) -> Writer:
     if config.tracking.uri == schema.NO_STORE:
         log.info("tracking.uri=none: to write it later, %s", command("sync", str(place.folder)))
         return NoWriter()
-    uri = schema.resolve_tracking_uri(config.tracking.uri)
+    uri = addresses.resolve_tracking_uri(config.tracking.uri)
     question, sweep = config.study.question, place.sweep["name"]
     patience = config.tracking.patience_seconds
     destination = Destination(uri, place.study, question, place.folder, sweep, patience)

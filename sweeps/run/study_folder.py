@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from scaling.durable import open_plain, refuse_no_plain_file, write_whole
 from scaling.limits import ConfigError
 from scaling.record.process import this_process
-from sweeps.compose.folders import make_shared
+from sweeps.run.made_folders import make_shared
 
 OWNER, HOLDER = "study.json", "sweep_alive.json"
 FILES = ("lock", "writer.lock", HOLDER)

@@ -140,7 +140,7 @@ class JournalRecorder:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, as_png(picture))
         except OSError as error:
-            self.write("notice", text=f"{error.filename}: no picture ({error.strerror})")
+            self.write("notice", text=f"{error.filename}: picture not saved ({error.strerror})")
             return
         name = str(path.relative_to(self._trainer.place.folder))
         self.write("picture", trial=self._unit.numbers[number], step=step, path=name)
@@ -192,7 +192,7 @@ class JournalRecorder:
         try:
             return write_checkpoint(self._trainer.place.checkpoints, trial_ids, state)
         except OSError as error:
-            self.write("notice", text=f"{error.filename}: no checkpoint ({error.strerror})")
+            self.write("notice", text=f"{error.filename}: checkpoint not saved ({error.strerror})")
             return None
 
     def drop_checkpoints(self, every: bool) -> None:

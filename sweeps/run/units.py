@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaling.outcome import Curve
 from scaling.record.checkpoint import Header, read_headers
@@ -17,12 +18,7 @@ from scaling.stack import group_into_stacks
 from scaling.trial import Trial
 from sweeps.run.job import Job, trial_header, trial_settings
 
-if TYPE_CHECKING:
-    pass
-
 OVERHEAD = 1e5  # work of a step that does not grow with it, in multiplications
-
-
 _launches = count(1)
 
 
@@ -146,3 +142,14 @@ def _at_next_turn(header: dict[str, Any], record: StudyRecord) -> dict[str, Any]
 
 def _curve(trial: Trial, record: StudyRecord, saved: Sequence[Header]) -> Curve:
     return record.trials[trial.trial_id].curve_to(saved[0].step) if saved else ([], [])
+
+
+def share_out(units: Sequence[Unit], n: int) -> list[list[Unit]]:
+    """At most n lists of about equal work, each with its longest unit first."""
+    shares: list[list[Unit]] = [[] for _ in range(min(n, len(units)))]
+    least = [(0.0, number) for number in range(len(shares))]
+    for unit in sorted(units, key=lambda unit: -unit.work):
+        work, number = heapq.heappop(least)
+        shares[number].append(unit)
+        heapq.heappush(least, (work + unit.work, number))
+    return shares

@@ -58,6 +58,10 @@ class Cell:
             step = next_evaluation(self.trial.config.evaluation, step)
         return min(step, self.curves.budget)
 
+    def asked(self, lattice: Lattice, index: int, seed: int, cap: int) -> Asked:
+        values = [f"lr={lattice.lr(index)}", f"seed={seed}"]
+        return Asked(self, index, seed, cap, [*self.overrides, *values])
+
     def describe(self, lattice: Lattice) -> list[str]:
         """A line for each target: best lr, steps, why the search ended."""
         lines = []
@@ -68,6 +72,11 @@ class Cell:
             best = best_so_far(state, lattice)
             lines.append(f"{self.name}, target {label}: {best} ({tried}{advice})")
         return lines
+
+    def so_far(self, lattice: Lattice) -> str:
+        """What is known at its hardest target."""
+        state = self.states[-1]
+        return f"{self.name} {best_so_far(state, lattice)}{'' if state.reason else ' (open)'}"
 
     def as_row(self, lattice: Lattice) -> list[str]:
         """The cell at its hardest target, for a table."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hydra.core.config_loader import ConfigLoader
 
 from scaling.limits import ConfigError
-from sweeps.compose.grid import combinations, parse
+from sweeps.command_line.grid import combinations, parse, typed_value
 from sweeps.search.observations import SearchOptions
 
 DIGITS = 6  # of a learning rate
@@ -53,7 +53,7 @@ class FrontierSettings:
             ("lr_ratio", _positive(self.lr_ratio) and self.lr_ratio > 1, "must be above 1"),
             ("stride", self.stride >= 1, "must be a whole number >= 1, best a power of 2"),
             ("cap_factor", self.cap_factor >= 1.5, "must be at least 1.5: the steps to a target"
-             " are read from curves that go on beyond it"),
+             " are read from curves that continue beyond it"),
             ("search_seeds", self.search_seeds >= 1, "must be at least 1"),
             ("give_up_after", self.give_up_after >= 1, "must be at least 1"),
             ("tune_for", self.tune_for in ("all", "hardest"), "must be all or hardest (target)"),
@@ -115,13 +115,14 @@ def split_swept(given: Sequence[str], loader: ConfigLoader | None = None) -> Swe
             "hydra/sweeper=frontier chooses lr: give one value to begin at, or "
             "hydra.sweeper.lr_range=[lowest,highest]"
         )
-        raise ConfigError("lr", str(lr.input_line).split("=", 1)[1], allowed)
+        raise ConfigError("lr", typed_value(lr), allowed)
     overrides.pop("lr", None)
     seeds = ["0"]
     if seed is not None:
-        line = str(seed.input_line).split("=", 1)[1]
         seeds = [one[0].partition("=")[2] for one in combinations([seed])]
         if not seeds or not all(one.isdigit() for one in seeds):
-            raise ConfigError("seed", line, "give whole numbers, such as seed=range(0,8)")
+            raise ConfigError(
+                "seed", typed_value(seed), "give whole numbers, such as seed=range(0,8)"
+            )
     unique = tuple(dict.fromkeys(int(one) for one in seeds))
     return Swept(combinations(list(overrides.values())), unique)

@@ -21,16 +21,16 @@ from scaling.record.plan import describe, finished, plan
 from scaling.record.study import RecordReader, StudyRecord
 from scaling.result import TrialResult
 from scaling.trial import Trial
+from sweeps.command_line.messages import one_line_errors
 from sweeps.compose.endings import fail_after_all, refuse_stillborn, say_report
 from sweeps.compose.folders import claim_sweep_directory
 from sweeps.compose.launch import LaunchJobs, compose_jobs
-from sweeps.messages import one_line_errors
 from sweeps.probe import probe
 from sweeps.run.job import Job, Search
 from sweeps.run.jobs import prepare_jobs, write_last_word
 from sweeps.run.progress import Display, progress_display
 from sweeps.run.session import kept_crew
-from sweeps.search.cells import ROW, Asked, Cell, CellCurves, best_so_far
+from sweeps.search.cells import ROW, Asked, Cell, CellCurves
 from sweeps.search.decide import decide
 from sweeps.search.observations import Observed
 from sweeps.search.settings import FrontierSettings, Lattice, Swept
@@ -55,7 +55,9 @@ class FrontierSweep:
         self.settings.check()
         trials = prepare_jobs(compose_jobs(self.loader, self.config, self.swept.cells, 0))
         if not all(trial.targets for trial in trials):
-            raise ConfigError("targets", "[]", "a frontier needs a target: its steps are searched")
+            raise ConfigError(
+                "targets", "[]", "a search requires a target: it compares the steps to it"
+            )
         base = self.settings.lr_base
         self.lattice = Lattice(
             trials[0].config.lr if base is None else base, self.settings.lr_ratio
@@ -123,7 +125,7 @@ class FrontierSweep:
                 if None in results:
                     saved = read_headers(self.folder / "checkpoints", move=False)[0]
                     lines = describe(plan(trials, record, saved), trials, record)
-                    return [f"round {number}; what comes after it depends on it", *lines]
+                    return [f"round {number}; later rounds depend on it", *lines]
                 self._take(asked, trials, results, record)
         return [f"all {number} rounds are on record, nothing to train"]
 
@@ -135,27 +137,21 @@ class FrontierSweep:
             decision = decide(cell.curves.observations, self.options)
             cell.states = decision.states
             for (index, seed), cap in decision.trials.items():
-                asked.append(self._asked(cell, index, seed, cell.up_to_evaluation(cap)))
+                cap = cell.up_to_evaluation(cap)
+                asked.append(cell.asked(self.lattice, index, seed, cap))
             if cell.done and not before:
                 for line in cell.describe(self.lattice):
                     log.info("%s", line)
         return asked
 
-    def _asked(self, cell: Cell, index: int, seed: int, cap: int) -> Asked:
-        values = [f"lr={self.lattice.lr(index)}", f"seed={seed}"]
-        return Asked(cell, index, seed, cap, [*cell.overrides, *values])
-
     def _prepare(
         self, asked: Sequence[Asked], number: int, first_job: int
     ) -> tuple[list[Job], list[Trial]]:
         overrides = [one.overrides for one in asked]
+        composed = compose_jobs(self.loader, self.config, overrides, first_job)
         jobs = [
             replace(job, search=Search(number, one.cell.name, one.cap))
-            for one, job in zip(
-                asked,
-                compose_jobs(self.loader, self.config, overrides, first_job),
-                strict=True,
-            )
+            for one, job in zip(asked, composed, strict=True)
         ]
         return jobs, prepare_jobs(jobs)
 
@@ -194,7 +190,8 @@ class FrontierSweep:
         if display is not None:
             self._show(f"round {number}", display)
         elif number > 1:
-            log.info("so far, at %s: %s", self._hardest_target, "; ".join(self._so_far()))
+            so_far = "; ".join(cell.so_far(self.lattice) for cell in self.cells)
+            log.info("so far, at %s: %s", self._hardest_target, so_far)
 
     @property
     def _hardest_target(self) -> str:
@@ -203,13 +200,6 @@ class FrontierSweep:
     def _show(self, what: str, display: Display) -> None:
         rows = [cell.as_row(self.lattice) for cell in self.cells]
         display.show_table([f"{what}, {self._hardest_target}", *ROW], rows)
-
-    def _so_far(self) -> list[str]:
-        """The frontier as it forms, at the hardest target of each cell."""
-        return [
-            f"{cell.name} {best_so_far(state, self.lattice)}{'' if state.reason else ' (open)'}"
-            for cell, state in ((cell, cell.states[-1]) for cell in self.cells)
-        ]
 
     def _write_end(self, rounds: int) -> None:
         """The frontier and what it took, on the sweep's own run."""

@@ -129,7 +129,7 @@ def test_identity_tells_what_drew_without_a_seed_from_what_never_drew() -> None:
 
 @pytest.mark.parametrize("kind", ["generator", "counter"])
 def test_what_no_seed_repeats_is_refused(kind: str) -> None:
-    with pytest.raises(ConfigError, match="Net: gives another gradient for the same") as caught:
+    with pytest.raises(ConfigError, match="Net: gives a different gradient for the same") as caught:
         prepare([custom(kind)])
     assert "\n" not in str(caught.value)
 

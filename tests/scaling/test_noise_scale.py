@@ -23,7 +23,7 @@ from scaling.noise_scale import (
 )
 from scaling.tasks.config import LinearRegressionConfig
 from scaling.tasks.make import make_task
-from scaling.tasks.noise import NoiseTask, noise_task
+from scaling.tasks.task import NoiseTask, noise_task
 from scaling.trial import prepare
 from tests.scaling.record.test_checkpoint import go_on, stop_at
 from tests.scaling.tasks.test_supervised import blobs, run

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.schema import without_password
+from scaling.addresses import without_password
 from scaling.store.check import StoreError, store_message, with_limits
 from scaling.store.client import Store
 from scaling.store.follow import Destination
@@ -115,7 +115,7 @@ def test_an_address_is_wrong_until_it_has_answered_once(tmp_path: Path) -> None:
         Writer(destination).wait_until_open()
     note_path(tmp_path, uri).touch()  # as an earlier sweep leaves it
     writer = Writer(destination)
-    assert "training goes on" in writer.wait_until_open()
+    assert "training continues" in writer.wait_until_open()
     with pytest.raises(StoreError, match="nothing answers"):
         writer.close("FINISHED")
 
@@ -128,7 +128,7 @@ def test_a_locked_database_does_not_hold_up_the_start(
         lock.execute("BEGIN EXCLUSIVE")
         said: list[str] = []
         writer = Writer(Destination(uri, "study", "", tmp_path, "sweep-1"), said.append)
-        assert "another program holds a lock on it); training goes on" in writer.wait_until_open()
+        assert "another program holds a lock on it); training continues" in writer.wait_until_open()
         lock.execute("ROLLBACK")
         writer.close("FINISHED")
         assert said == ["the MLflow store is back"]

@@ -116,7 +116,9 @@ def test_the_end_says_what_is_left_and_the_start_goes_on_without(tmp_path: Path)
     server.kill()
     done = sweeps(*command, "seed=1", cwd=tmp_path)
     assert done.returncode == 2
-    assert "training goes on, and what it records is written when it is back" in done.stdout
+    assert (
+        "training continues, and what it records is written when the store is back" in done.stdout
+    )
     assert "has 2 s to come back" in done.stdout
     assert "0 of the 2 trials to write are in the store; the rest: python -m sweeps.sync " in (
         done.stderr

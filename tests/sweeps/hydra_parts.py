@@ -12,13 +12,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from sweeps.compose import schema as config_schema
+from sweeps.compose import hydra_schema
 
 
 @contextmanager
 def multirun(*overrides: str) -> Iterator[tuple[ConfigLoader, DictConfig]]:
     """The config loader and the configuration of a multirun started with these overrides."""
-    config_schema.register()
+    hydra_schema.register()
     with initialize_config_module("conf", version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("config", list(overrides), run_mode=RunMode.MULTIRUN)

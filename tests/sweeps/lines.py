@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from sweeps.compose.known_keys import known_keys
+from sweeps.command_line.known_keys import known_keys
 
 GROUPS = {
     "task": ["linear_regression", "finite_regression", "custom"],

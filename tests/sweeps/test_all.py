@@ -13,7 +13,7 @@ import yaml
 
 from scaling.limits import ConfigError
 from sweeps.all import STUDIES, Loop, record_folders
-from sweeps.compose.study_files import (
+from sweeps.command_line.study_files import (
     chosen_studies,
     refuse_other_task,
     study_content,

@@ -97,7 +97,10 @@ def test_prepared_images_are_kept_and_models_saved_when_asked_for(swept: Path) -
     [
         (["model.kernel_size=2"], "error: model.kernel_size=2: must be one of 3, 4, 5"),
         (["model.num_filters=0"], "error: model.num_filters=0: must be a whole number from 1"),
-        (["model.in_channels=3"], "error: model.in_channels=3: the model expects so many channels"),
+        (
+            ["model.in_channels=3"],
+            "error: model.in_channels=3: must be the number of channels of the images",
+        ),
         (["data.side=18"], "error: data.side=18: must be a multiple of 4"),
         (["micro_batch_size=4"], "error: micro_batch_size=4: normalises 4 examples together"),
         (["task.sampling=sorted"], "error: task.sampling=sorted: must be one of"),

@@ -21,7 +21,7 @@ from scaling.record.study import StudyRecord, read_record
 from scaling.store.follow import Destination
 from scaling.store.writer import Writer
 from scaling.trial import prepare
-from sweeps.messages import one_line_errors, outliving_pipes
+from sweeps.command_line.messages import one_line_errors, outliving_pipes
 from sweeps.run import training
 from sweeps.run.executors.local import WorkerExecutor, end_of
 from sweeps.run.job import Job
@@ -86,7 +86,7 @@ def test_a_writer_killed_before_it_is_open_is_replaced(
 def test_a_closed_pipe_ends_nothing() -> None:
     code = (
         "import logging, sys\n"
-        "from sweeps.messages import one_line_interruption\n"
+        "from sweeps.command_line.messages import one_line_interruption\n"
         "with one_line_interruption():\n"
         "    logging.basicConfig(stream=sys.stdout, level=logging.INFO)\n"
         "    for n in range(20000):\n"

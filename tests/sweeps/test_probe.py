@@ -11,9 +11,8 @@ from mlflow import MlflowClient
 from analysis import analyse
 from analysis.read.runs import read_study
 from scaling.schema import KIND, STEP_SECONDS
-from scaling.step_time import BLOCKS, LEAST_BLOCK_STEPS, WARM_UP_STEPS, time_steps
 from scaling.trial import prepare
-from sweeps.probe import distinct_shapes
+from sweeps.probe import BLOCKS, LEAST_BLOCK_STEPS, WARM_UP_STEPS, distinct_shapes, time_steps
 from tests.command_line import sweeps
 from tests.scaling.trials import regression_trial
 
@@ -70,7 +69,7 @@ def test_a_probe_gives_a_study_of_stacks_its_seconds(tmp_path: Path) -> None:
 def test_a_probe_without_a_store_or_a_multirun_is_one_line(tmp_path: Path) -> None:
     done = sweeps(*GRID, "sweep.probe=true", "tracking.uri=none", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: tracking.uri=none: the probe keeps what it measures")
+    assert done.stderr.startswith("error: tracking.uri=none: the probe requires a store")
     single = sweeps("sweep.probe=true", cwd=tmp_path)
     assert single.returncode == 2
     assert "sweep.probe=true: is for multiruns: add -m" in single.stderr

@@ -133,7 +133,7 @@ def test_what_cannot_be_repeated(
     refused = {
         "run_id=0": "no such run in sqlite:",
         f"run_id={parent}": "is a run of kind sweep; name a trial's run",
-        f"run_id={other}": "is FAILED; only finished trials will do",
+        f"run_id={other}": "is FAILED; only a finished trial can be used",
         "run_ids=0": "did you mean run_id?",
         "0": "is not key=value",
         "tracking.uri=sqlite:///no.db run_id=0": "there is no such file",
@@ -160,7 +160,7 @@ def test_a_configuration_that_is_none(
     name = run_id(work, "lines", "B=64 lr=0.05")
     monkeypatch.setattr(RunReader, "artifact_text", lambda *_: text)
     assert command(repeat, monkeypatch, f"run_id={name}") == 2
-    assert "its config.yaml is not one of this version" in capsys.readouterr().err
+    assert "its config.yaml does not fit this version" in capsys.readouterr().err
 
 
 @pytest.mark.long

@@ -6,7 +6,6 @@ of their own how each unit ended; Slurm is asked only what became of a task that
 
 from __future__ import annotations
 
-import heapq
 import io
 import logging
 import os
@@ -35,7 +34,7 @@ from sweeps.run.executors.slurm_queue import (
 )
 from sweeps.run.executors.slurm_task import Answers, Task, Work, read_answers
 from sweeps.run.trainer import Place
-from sweeps.run.units import Unit
+from sweeps.run.units import Unit, share_out
 from sweeps.run.worker import Ended
 
 log = logging.getLogger(__name__)
@@ -212,17 +211,6 @@ def sbatch_parameters(options: SlurmOptions, name: str, n_tasks: int) -> dict[st
     }
 
 
-def share_out(units: Sequence[Unit], n: int) -> list[list[Unit]]:
-    """At most n lists of about equal work, each with its longest unit first."""
-    shares: list[list[Unit]] = [[] for _ in range(min(n, len(units)))]
-    least = [(0.0, number) for number in range(len(shares))]
-    for unit in sorted(units, key=lambda unit: -unit.work):
-        work, number = heapq.heappop(least)
-        shares[number].append(unit)
-        heapq.heappush(least, (work + unit.work, number))
-    return shares
-
-
 def end_of_task(
     name: str, state: TaskState, answers: Answers, options: SlurmOptions, words: str
 ) -> tuple[str, str]:
@@ -243,7 +231,7 @@ def end_of_task(
     if state.state in ("NODE_FAIL", "BOOT_FAIL"):
         return "lost", f"{task} lost its node {state.node}"
     if state.state == "FORGOTTEN":
-        return "lost", f"{task} is not known to Slurm any more"
+        return "lost", f"{task} is no longer known to Slurm"
     reason = f", {state.reason}" if state.reason not in ("", "None") else ""
     return "lost", f"{task} ended{on} ({state.state}{reason}){words}"
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.record.process import UNKNOWN_JOB
+from sweeps.command_line.messages import OneLineError
 
 log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 60.0
@@ -26,8 +27,8 @@ NOT_ENDED = (
 )
 
 
-class SlurmError(RuntimeError):
-    """Slurm refuses what a sweep needs; the message is one line."""
+class SlurmError(OneLineError):
+    """Slurm refuses what a sweep needs."""
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class Task:
         self._work = pickle.dumps(work)
 
     def __call__(self) -> None:
-        sys.path[:] = self._path  # of the sweep: a user's own task is imported by its name
+        sys.path[:] = self._path  # of the sweep: a custom task is imported by its name
         _Run(pickle.loads(self._work)).run()
 
 

@@ -18,7 +18,7 @@ from analysis.read.runs import read_study, tidy
 from analysis.read.store_client import read_client
 from analysis.read.store_database import read_database
 from analysis.read.stores import public_uri
-from scaling.schema import resolve_tracking_uri
+from scaling.addresses import resolve_tracking_uri
 from tests.analysis.conftest import STUDY_NAME, Frames
 from tests.analysis.read.stored import Edit, new_store, write_study
 

@@ -25,7 +25,7 @@ from tests.scaling.data.archives import (
     write_folder,
 )
 
-HALF_LOADED = "no whole archive of CIFAR-10, perhaps half downloaded"
+HALF_LOADED = "is not a complete archive of CIFAR-10, perhaps a partial download"
 
 
 def read(path: Path, classes: tuple[str, ...] = ("horse",)) -> Images:
@@ -231,7 +231,9 @@ def test_links_in_an_archive_are_not_followed(tmp_path: Path) -> None:
 def test_a_class_without_images(tmp_path: Path) -> None:
     few = {name: python2_pickle(batch(0, n_images=3)) for name in BATCHES}
     path = write_folder(tmp_path / "given", few)
-    with pytest.raises(ConfigError, match=r"^data\.classes=horse: .* has no image of them"):
+    with pytest.raises(
+        ConfigError, match=r"^data\.classes=horse: .* has no images of these classes"
+    ):
         read(path)
 
 

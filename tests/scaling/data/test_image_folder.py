@@ -139,8 +139,8 @@ def test_unreadable_files_are_named_and_the_rest_is_used(tmp_path: Path) -> None
     ]
     reasons = dict(line.split(": ", 1) for line in images.skipped)
     assert "truncated" in reasons["cut off.jpg"]
-    assert reasons["page.jpg"] == "no image"
-    assert reasons["pixel.png"] == "1 x 1 pixels are no picture"
+    assert reasons["page.jpg"] == "not an image"
+    assert reasons["pixel.png"] == "1 x 1 pixels are too few"
 
 
 def test_what_pillow_only_warns_of_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,9 +164,9 @@ def test_folders_without_two_readable_images(tmp_path: Path) -> None:
     (tmp_path / "given" / "README.txt").touch()
     assert "has no image; images are files named .bmp, .gif, .jfif, .jpeg, .jpg" in refusal()
     (tmp_path / "given" / "broken.png").touch()
-    assert refusal().endswith("0 of them, 1 not, the first broken.png: no image")
+    assert refusal().endswith("0 are readable, 1 not, the first broken.png: not an image")
     numbered(tmp_path / "given", 1)
-    assert "needs two readable images or more; 1 of them, 1 not" in refusal()
+    assert "requires at least two readable images: 1 are readable, 1 not" in refusal()
 
 
 def test_split_is_by_name_and_stays_when_files_are_added(tmp_path: Path) -> None:

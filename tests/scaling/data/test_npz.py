@@ -82,7 +82,7 @@ def test_missing_empty_cut_off_and_damaged_files(tmp_path: Path) -> None:
     whole = Path(path).read_bytes()
     for content in (b"", b"text", whole[: len(whole) // 2]):
         Path(path).write_bytes(content)
-        with pytest.raises(ConfigError, match=r"^data\.path=.*not a \.npz file, or only a part"):
+        with pytest.raises(ConfigError, match=r"^data\.path=.*not a \.npz file, or an incomplete"):
             read_npz(NpzConfig(path=path))
     damaged = bytearray(whole)
     damaged[len(whole) // 2] ^= 1

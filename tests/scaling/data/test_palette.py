@@ -57,7 +57,7 @@ def test_palette_of_as_many_colours_as_a_byte_tells_apart(tmp_path: Path) -> Non
         ("0,0,0\n0,0\n", "line 2 must be"),
         ("0,0,0\n0,0,0,0\n", "line 2 must be"),
         ("0,0,0\n0,x,0\n", "line 2 must be"),
-        ("0,0,0\n1,1,1\n0,0,0\n", "a colour stands there twice"),
+        ("0,0,0\n1,1,1\n0,0,0\n", "a colour appears twice"),
         ("0,0,0\n\x00\xff", "line 2 must be"),
         ('0,0,0\n"0\n1",0,0', "line 2 must be"),
     ],

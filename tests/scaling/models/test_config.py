@@ -68,7 +68,7 @@ def test_good_values_are_allowed(name: str) -> None:
         ((2, 1, 8, 0), "image width=0: must be a multiple of 4 from 4 to 65536"),
         (
             (2, 3, 32, 32),
-            "model.in_channels=1: the model expects so many channels, the images have 3",
+            "model.in_channels=1: must be the number of channels of the images, 3",
         ),
         ((2, 32, 32), "images=[2, 32, 32]: must be [batch, channels, height, width]"),
     ],

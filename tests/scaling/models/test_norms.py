@@ -162,9 +162,9 @@ def test_recomputed_statistics_mend_evaluation_after_ten_steps() -> None:
         model.eval()
         stale = loss_of(model, held_out).item()
         recompute_statistics(model, [photos(64, seed) for seed in range(200, 204)])
-        mended = loss_of(model, held_out).item()
+        recomputed = loss_of(model, held_out).item()
     assert abs(stale - right) > 0.05 * right
-    assert abs(mended - right) < 0.01 * right
+    assert abs(recomputed - right) < 0.01 * right
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -16,7 +16,8 @@ from scaling import schema
 from scaling.config import BudgetConfig, ScheduleConfig, TrialConfig
 from scaling.limits import ConfigError
 from scaling.optimizers.config import CustomOptimizerConfig
-from scaling.store.read_back import RunError, StoredRun, trial_of
+from scaling.store.read_back import RunError, StoredRun
+from scaling.store.recorded_trial import trial_of
 from scaling.tasks.config import CustomTaskConfig, LinearRegressionConfig
 from scaling.trial import prepare
 from tests.scaling.record.test_checkpoint import assert_same
@@ -238,7 +239,7 @@ REFUSED = [
     ("nowhere.Adam", {}, "raised ModuleNotFoundError"),
     ("Adam", {}, "must be module.Class"),
     ("torch.optim.Optimizer", {}, "does not take lr"),
-    ("torch.optim.LBFGS", {}, "needs a closure"),
+    ("torch.optim.LBFGS", {}, "requires a closure"),
     ("torch.optim.SparseAdam", {}, "sparse|dense"),
     ("torch.optim.Adagrad", {"lr_decays": 1.0}, "torch.optim.Adagrad takes .*lr_decay"),
     ("torch.optim.Adagrad", {"lr": 1.0}, "leave lr and params out"),

@@ -58,5 +58,7 @@ def test_where_weights_are_not_recorded_the_gap_is_refused() -> None:
     study = StudyConfig("mine", predictions=[says])
     prepare([regression_trial(task=TASK, batch_size=N, study=study)])
     for task in (replace(TASK, dimension=3), LinearRegressionConfig()):
-        with pytest.raises(ConfigError, match=r"path_gap: .* it needs finite_regression with two"):
+        with pytest.raises(
+            ConfigError, match=r"path_gap: .* it requires finite_regression with two"
+        ):
             prepare([regression_trial(batch_size=N, study=study, task=task)])

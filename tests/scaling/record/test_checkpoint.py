@@ -224,7 +224,7 @@ def test_content_is_data_only(tmp_path: Path) -> None:
     _, state = read_checkpoint(path)
     harmful = replace(state, stack={"numbers": [0], "params": torch.nn.Linear(1, 1)})
     path = write_checkpoint(tmp_path, ["x"], harmful)
-    with pytest.raises(CheckpointError, match="is not data"):
+    with pytest.raises(CheckpointError, match="is not in a format"):
         read_checkpoint(path)
 
 

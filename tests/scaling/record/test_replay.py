@@ -172,7 +172,7 @@ def test_no_flipped_digit_is_accepted(tmp_path: Path) -> None:
 def test_a_line_that_is_gone_is_missed(tmp_path: Path) -> None:
     record = damage(whole_journal(tmp_path), 5, lambda line: b"")
     [said] = record.damaged
-    assert "line 5 is damaged (lines before it are lost: it was 6)" in said
+    assert "line 5 is damaged (lines before it are missing: it is number 6)" in said
     assert record.trials["t"].steps == [0, 1, 3, 4, 5]
     assert "trained again" in record.troubles[0]
 
@@ -181,13 +181,13 @@ def test_a_line_that_is_gone_is_missed(tmp_path: Path) -> None:
     ("line", "says"),
     [
         ({"record": "evaluation", "step": 9, "trials": [0]}, "loss is not a list of 1"),
-        ({"record": "evaluation", "step": "9", "trials": [0], "loss": [1.0]}, "wrong kind"),
+        ({"record": "evaluation", "step": "9", "trials": [0], "loss": [1.0]}, "wrong type"),
         ({"record": "evaluation", "step": 9, "trials": [0], "loss": [1.0, 2.0]}, "list of 1"),
         ({"record": "evaluation", "step": 9, "trials": [7], "loss": [1.0]}, "no beginning"),
         ({"record": "evaluation", "step": 9, "trials": [0], "loss": [{"a": 1}]}, "list of 1"),
         ({"record": "outcome", "trial": 0}, "outcome"),
-        ({"record": "trial", "trial": 0, "trial_id": 3, "params": {}}, "wrong kind"),
-        ({"record": 5}, "names no record"),
+        ({"record": "trial", "trial": 0, "trial_id": 3, "params": {}}, "wrong type"),
+        ({"record": 5}, "does not name its record"),
     ],
 )
 def test_a_line_of_another_form_is_named_and_left_out(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from analysis.read.store_database import read_database
-from scaling.schema import resolve_tracking_uri, sqlite_path
+from scaling.addresses import resolve_tracking_uri, sqlite_path
 from scaling.store.client import Store
 from tests.conftest import store_of
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from scaling.schema import one_line, without_password
+from scaling.addresses import one_line, without_password
 from scaling.store.check import store_message
 from sweeps.run.job import yaml_without_passwords
 from sweeps.run.provenance import swept

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from scaling import schema
+from scaling.addresses import without_password
 from scaling.record.journal import Journal
 from scaling.result import TrialResult
-from scaling.schema import without_password
 from scaling.store.check import StoreError, store_message
 from scaling.store.client import Store, quiet_mlflow
 from scaling.store.follow import Destination

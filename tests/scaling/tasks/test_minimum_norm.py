@@ -85,7 +85,7 @@ def predicting(**changes) -> StudyConfig:
 
 def test_a_task_that_cannot_have_it_says_what_is_needed() -> None:
     prepare([regression_trial(task=FEW, study=predicting())])
-    message = "linear_regression does not measure it.*needs finite_regression with fewer"
+    message = "linear_regression does not measure it.*requires finite_regression with fewer"
     with pytest.raises(ConfigError, match=message):
         prepare([regression_trial(study=predicting())])
 
@@ -94,7 +94,7 @@ def test_a_quantity_that_the_task_cannot_have_is_refused(monkeypatch: pytest.Mon
     prepare([regression_trial(study=predicting(**OF_ALL))])
     facts = schema.QuantityFacts("of networks", ("colourization", "custom"))
     monkeypatch.setitem(schema.QUANTITIES, "critical_batch_size", facts)
-    message = "the task linear_regression does not have it; it needs colourization or custom"
+    message = "the task linear_regression does not have it; it requires colourization or custom"
     with pytest.raises(ConfigError, match=message):
         prepare([regression_trial(study=predicting(**OF_ALL))])
 
@@ -103,20 +103,23 @@ def test_a_quantity_that_the_task_cannot_have_is_refused(monkeypatch: pytest.Mon
     ("change", "message"),
     [
         ({"at": "noon"}, "at=noon: must be last, greatest, least or a step"),
-        ({"at_most": None}, "needs equals with tolerance or relative_tolerance, or at"),
-        ({"at_least": 1.0}, "needs equals with tolerance"),
-        ({"equals": 1.0, "at_most": None}, "needs equals with tolerance"),
-        ({"tolerance": 0.1}, "needs equals with tolerance"),
+        ({"at_most": None}, "requires equals with tolerance or relative_tolerance, or at"),
+        ({"at_least": 1.0}, "requires equals with tolerance"),
+        ({"equals": 1.0, "at_most": None}, "requires equals with tolerance"),
+        ({"tolerance": 0.1}, "requires equals with tolerance"),
         ({"metric": "beauty"}, "metric=beauty: must be one of loss"),
         ({"when": 1}, "a prediction has only says"),
-        ({"says": None}, "each needs says"),
+        ({"says": None}, "each requires says"),
         ({"at_most": float("nan")}, "must be a finite number"),
-        ({"at": None}, "needs metric and at, or quantity"),
-        ({"quantity": "critical_batch_size"}, "needs metric and at, or quantity"),
-        ({"where": ["sgd"]}, "where=.*needs params and their values"),
+        ({"at": None}, "requires metric and at, or quantity"),
+        ({"quantity": "critical_batch_size"}, "requires metric and at, or quantity"),
+        ({"where": ["sgd"]}, "where=.*must be params and their values"),
         ({"standard_errors": 2}, "standard_errors=2: only a quantity has standard errors"),
         ({"equals": "theory", "tolerance": 0.1, "at_most": None}, "equals=theory: must be a"),
-        ({"equals": 1.0, "tolerance": 1, "relative_tolerance": 1, "at_most": None}, "needs equals"),
+        (
+            {"equals": 1.0, "tolerance": 1, "relative_tolerance": 1, "at_most": None},
+            "requires equals",
+        ),
         ({"equals": 1.0, "tolerance": -1.0, "at_most": None}, "must be a finite number >= 0"),
         ({"equals": 1.0, "tolerance": "1%", "at_most": None}, "tolerance=1%: must be a finite"),
         (OF_ALL | {"quantity": "beauty"}, "quantity=beauty: must be one of best_one_step"),

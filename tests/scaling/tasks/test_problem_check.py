@@ -69,9 +69,9 @@ MISTAKES = {
     ),
     "unreduced": (
         {"loss": lambda outputs, targets: (outputs[:, 0] - targets) ** 2},
-        r"loss makes Tensor\[2\] of Tensor\[2, 1\], Tensor\[2\]; it must make one number, the mean",
+        r"loss returns Tensor\[2\] for Tensor\[2, 1\], Tensor\[2\]; it must return one number",
     ),
-    "float": ({"loss": lambda outputs, targets: 0.5}, "loss makes a float of"),
+    "float": ({"loss": lambda outputs, targets: 0.5}, "loss returns a float for"),
     "classes": (
         {"loss": nn.functional.cross_entropy, "train": (INPUTS, torch.ones(8, 5).long())},
         r"loss, given Tensor\[2, 1\], Tensor\[2, 5\], raised RuntimeError",

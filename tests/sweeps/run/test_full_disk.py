@@ -89,7 +89,7 @@ def test_full_while_checkpoints_are_written(
     mount(folder, "8k")
     done = sweeps(*ARGUMENTS, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "no checkpoint (No space left on device)" in done.stdout
+    assert "checkpoint not saved (No space left on device)" in done.stdout
     assert not list(folder.glob(".*"))
     assert_equal_studies(tmp_path, undisturbed)
 

@@ -22,13 +22,13 @@ from scaling.record.process import is_alive, this_process
 from scaling.record.study import StudyRecord, read_record
 from scaling.tasks.config import CustomTaskConfig
 from scaling.trial import prepare
-from sweeps.run.executors.slurm import end_of_task, share_out
+from sweeps.run.executors.slurm import end_of_task
 from sweeps.run.executors.slurm_queue import SlurmError, TaskState, one_line, read_states
 from sweeps.run.executors.slurm_task import Answers, Task, Work, read_answers
 from sweeps.run.job import Job
 from sweeps.run.options import slurm_options
 from sweeps.run.trainer import Place
-from sweeps.run.units import Unit, make_units
+from sweeps.run.units import Unit, make_units, share_out
 from sweeps.run.worker import Ended
 from tests.command_line import sweeps
 from tests.scaling.trials import regression_trial
@@ -68,7 +68,7 @@ def test_units_are_shared_out_evenly_and_longest_first() -> None:
         ("COMPLETED", "SIGTERM", "paused", "was told to stop by SIGTERM"),
         ("OUT_OF_MEMORY", None, "lost", "ran out of memory (hydra.launcher.slurm.memory_gb=2"),
         ("NODE_FAIL", None, "lost", "lost its node n1"),
-        ("FORGOTTEN", None, "lost", "is not known to Slurm any more"),
+        ("FORGOTTEN", None, "lost", "is no longer known to Slurm"),
         ("FAILED", None, "lost", "ended on node n1 (FAILED, NonZeroExitCode): last words"),
     ],
 )
@@ -160,7 +160,7 @@ def test_without_sbatch_or_submitit_it_is_one_line(
         program(tmp_path / "bin", name, "")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="needs submitit: pip install submitit"):
+    with pytest.raises(ConfigError, match="requires submitit: pip install submitit"):
         slurm_options({})
 
 
@@ -171,7 +171,7 @@ def test_an_executor_that_there_is_not(tmp_path: Path) -> None:
 
 
 def work_of(folder: Path, task: dict, timeout_seconds: float | None) -> Work:
-    """Two trials of a user's own task, as a task of an array gets them."""
+    """Two trials of a custom task, as a task of an array gets them."""
     changes = {"task": CustomTaskConfig(**task), "relative_targets": []}
     base = regression_trial(max_steps=60, **changes)
     configs = [replace(base, study=StudyConfig(name="small"), lr=lr) for lr in (0.05, 0.1)]

@@ -190,7 +190,7 @@ def test_a_changed_task_is_another_one(tmp_path: Path) -> None:
         (["task.path=nowhere.Task"], "task.path=nowhere.Task: raised ModuleNotFoundError"),
         (["task.path=fragile.Absent"], "task.path=fragile.Absent: has no such class"),
         (["task.path=Fragile"], "task.path=Fragile: must be module.Class"),
-        (["task.path=fragile.Path"], "task.path=fragile.Path: is not a task: it needs train"),
+        (["task.path=fragile.Path"], "task.path=fragile.Path: is not a task: it requires train"),
         (["+task.options.x=1"], "task.path=fragile.Fragile: raised TypeError"),
     ],
 )
@@ -268,8 +268,8 @@ def test_a_study_that_never_takes_a_step_is_an_error(tmp_path: Path) -> None:
         assert "an error of the task, not a result" in line
     runs = runs_of(tmp_path)
     assert set(runs[runs.kind == "trial"].not_finite) == {"gradient of first.weight"}
-    mended = [one.replace("bad_gradient", "plain") for one in command]
-    assert sweeps(*mended, cwd=tmp_path).returncode == 0
+    fixed = [one.replace("bad_gradient", "plain") for one in command]
+    assert sweeps(*fixed, cwd=tmp_path).returncode == 0
 
 
 def test_an_error_of_ours_ends_the_sweep(tmp_path: Path) -> None:

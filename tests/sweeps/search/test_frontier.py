@@ -108,7 +108,7 @@ def test_finds_what_the_full_lattice_has(swept, here: Path) -> None:
         )
         indices = range(sweep.options.lowest, sweep.options.highest + 1)
         asked = [
-            sweep._asked(cell, index, seed, 600)
+            cell.asked(sweep.lattice, index, seed, 600)
             for cell in sweep.cells
             for index in indices
             for seed in sweep.options.seeds
@@ -319,7 +319,7 @@ def test_a_range_on_one_side_of_every_divergence(
         ("hydra.sweeper.lr_base=0", "hydra.sweeper.lr_base=0.0: must be above 0"),
         ("hydra.sweeper.cap_factor=1", "hydra.sweeper.cap_factor=1.0: must be at least 1.5"),
         ("hydra.sweeper.tune_for=some", "hydra.sweeper.tune_for=some: must be all or hardest"),
-        ("relative_targets=[]", "targets=[]: a frontier needs a target"),
+        ("relative_targets=[]", "targets=[]: a search requires a target"),
     ],
 )
 def test_bad_input(override: str, says: str, here: Path, capsys) -> None:
@@ -401,7 +401,7 @@ def test_dry_run_says_the_next_round_and_makes_nothing(tmp_path: Path) -> None:
         *("-m", "hydra/sweeper=frontier", *STUDY, *SWEPT, "sweep.dry_run=true"), cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("round 1; what comes after it depends on it")
+    assert done.stdout.startswith("round 1; later rounds depend on it")
     assert "to do            10 trials" in done.stdout
     assert list(tmp_path.iterdir()) == []
 

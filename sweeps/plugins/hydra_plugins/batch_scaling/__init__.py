@@ -52,8 +52,8 @@ class GridSweeper(BasicSweeper):
         claim_sweep_directory(self.config)
 
     def _jobs(self, arguments: list[str]) -> list[list[str]]:
-        from sweeps.compose.grid import combinations, parse
-        from sweeps.messages import one_line_errors
+        from sweeps.command_line.grid import combinations, parse
+        from sweeps.command_line.messages import one_line_errors
 
         assert self.hydra_context is not None
         with one_line_errors():
@@ -116,7 +116,7 @@ class StackedLauncher(Launcher):
         self.config = config
 
     def checked_options(self) -> Any:
-        from sweeps.messages import one_line_errors
+        from sweeps.command_line.messages import one_line_errors
         from sweeps.run.options import launcher_options
 
         with one_line_errors():

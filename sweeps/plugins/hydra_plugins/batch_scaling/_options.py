@@ -34,7 +34,7 @@ class GridOptions:
     """All combinations of the swept values."""
 
     _target_: str = f"{PLUGIN}.GridSweeper"
-    max_batch_size: int | None = option(None, "jobs of one launch; null: all of them", least=1)
+    max_batch_size: int | None = option(None, "jobs per launch; null: all of them", least=1)
     params: dict[str, str] | None = option(None, "what a study sweeps; {lr: '0.1,0.2'}")
 
 
@@ -55,7 +55,7 @@ class FrontierOptions:
         2.0, "trials stop at this many times the fewest steps known in their cell"
     )
     search_seeds: int = option(
-        1, "the first so many seeds search; all are trained at the best lr and beside it", least=1
+        1, "how many seeds search; all are trained at the best lr and beside it", least=1
     )
     give_up_after: int = option(
         16, "learning rates that a cell tries without reaching a target", least=1
@@ -76,7 +76,7 @@ class SlurmOptions:
     memory_gb: float | None = option(None, "", least=0.1)
     cpus: int = option(1, "", least=1)
     gpus: int = option(0, "", least=0)
-    max_tasks: int = option(16, "array tasks that the stacks are shared out to, at most", least=1)
+    max_tasks: int = option(16, "most array tasks that share the stacks", least=1)
     parallel_tasks: int | None = option(None, "of these at once; null: all", least=1)
     grace_seconds: int = option(60, "a task is told to save this long before its limit", least=1)
     poll_seconds: float = option(5.0, "how often Slurm is asked", least=0.1)
@@ -97,7 +97,7 @@ class StackedOptions:
         None, "a trial that takes longer fails (a stack: times its trials); null: no limit"
     )
     retries: int = option(
-        1, "how often a trial is resumed whose worker died or took too long", least=0
+        1, "how often a trial whose worker died or took too long is resumed", least=0
     )
     fail_fast: bool = option(False, "stop at the first trial that fails")
     executor: str = option("local", "where the stacks train: local or slurm")

@@ -13,8 +13,8 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from scaling.limits import ConfigError
-from sweeps.compose.hydra_errors import unreadable
-from sweeps.compose.known_keys import Refused
+from sweeps.command_line.hydra_errors import unreadable
+from sweeps.command_line.known_keys import Refused
 
 MOST_JOBS = 100_000
 
@@ -48,8 +48,8 @@ def combinations(overrides: Sequence[Override]) -> list[list[str]]:
     n_jobs = math.prod(counts.values())
     if n_jobs > MOST_JOBS:
         swept = max(counts, key=lambda key: counts[key])
-        allowed = f"makes {n_jobs:,} jobs of this sweep, and {MOST_JOBS:,} are possible; sweep less"
-        raise ConfigError(swept, _value(last[swept]), allowed)
+        allowed = f"makes this a sweep of {n_jobs:,} jobs, and at most {MOST_JOBS:,} are possible"
+        raise ConfigError(swept, typed_value(last[swept]), allowed)
     lists = [_values(key, override) for key, override in last.items()]
     return [list(job) for job in itertools.product(*lists)]
 
@@ -59,7 +59,7 @@ def _count(override: Override) -> int:
         return 1
     if override.is_interval_sweep():
         allowed = "has infinitely many values; give a list or range(start,stop,step)"
-        raise ConfigError(override.key_or_group, _value(override), allowed)
+        raise ConfigError(override.key_or_group, typed_value(override), allowed)
     swept: Any = override.value()
     if isinstance(swept, RangeSweep):
         n = _count_range(override, swept)
@@ -69,7 +69,7 @@ def _count(override: Override) -> int:
         n = len(list(override.sweep_string_iterator()))
     if n == 0:
         allowed = "the list of values is empty; give at least one"
-        raise ConfigError(override.key_or_group, _value(override), allowed)
+        raise ConfigError(override.key_or_group, typed_value(override), allowed)
     return n
 
 
@@ -77,7 +77,7 @@ def _count_range(override: Override, swept: RangeSweep) -> int:
     start, stop, step = (float(one or 0) for one in (swept.start, swept.stop, swept.step))
     if step == 0 or not all(map(math.isfinite, (start, stop, step, (stop - start) / step))):
         allowed = "has no end: give range(start,stop,step), finite, with a step that is not 0"
-        raise ConfigError(override.key_or_group, _value(override), allowed)
+        raise ConfigError(override.key_or_group, typed_value(override), allowed)
     return max(0, math.ceil((stop - start) / step))
 
 
@@ -87,5 +87,6 @@ def _values(key: str, override: Override) -> list[str]:
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
-def _value(override: Override) -> str:
+def typed_value(override: Override) -> str:
+    """As it was given, sweep and all."""
     return str(override.input_line).split("=", 1)[1]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Collection
 
 from scaling.commands import command, exit_with_version
 from scaling.limits import ConfigError
+from sweeps.command_line.known_keys import nearest
 
 
 def key_values(
@@ -30,9 +30,9 @@ def key_values(
         if not sign or not value:
             raise ConfigError(argument, "", f"is not key=value; {usage.splitlines()[0]}")
         if key not in known and not others:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(key, value, f"there are {', '.join(known)}{hint}")
+            near = nearest(key, known)
+            hint = f"; did you mean {near}?" if near else ""
+            raise ConfigError(key, value, f"there is no such option, only {', '.join(known)}{hint}")
         if key in values:
             raise ConfigError(key, value, f"is given twice, first as {values[key]}")
         values[key] = value

@@ -18,19 +18,16 @@ from omegaconf.errors import (
 )
 
 from scaling.schema import RENAMED
-from sweeps.compose.known_keys import nearest, unknown_key
-from sweeps.compose.study_files import command_of
+from sweeps.command_line.known_keys import nearest, not_a_list, not_one_value, unknown_key
+from sweeps.command_line.study_files import command_of
 
 FROM_CONFIGURATION = (HydraException, OmegaConfBaseException)
 _THEIRS = tuple(str(Path(str(module.__file__)).parent) for module in (hydra, omegaconf))
 _OURS = tuple(str(Path(__file__).parents[2] / name) for name in ("sweeps/", "scaling/"))
 _TYPES = {
-    "Float": "must be a number",
-    "float": "must be a number",
-    "int": "must be a whole number",
-    "bool": "must be true or false",
-    "Integer": "must be a whole number",
-    "Boolean": "must be true or false",
+    **dict.fromkeys(("Float", "float"), "must be a number"),
+    **dict.fromkeys(("Integer", "int"), "must be a whole number"),
+    **dict.fromkeys(("Boolean", "bool"), "must be true or false"),
 }
 
 
@@ -68,7 +65,7 @@ def explain(error: BaseException) -> str:
     if merged := re.match(r"Error merging override (.*)", first):
         return _merged(merged[1], cause)
     if deleted := re.search(r"Could not delete from config. '([^']+)' does not exist", first):
-        return f"~{deleted[1]}: there is nothing of this name to remove"
+        return f"~{deleted[1]}: there is nothing with this name to remove"
     if located := re.match(r"Error locating target '([^']*)'", first):
         key = re.search(r"full_key: (\S+)", str(error))
         return f"{key[1] if key else 'hydra'}._target_={located[1]}: cannot be imported"
@@ -119,6 +116,10 @@ def unreadable(word: str, reason: str) -> str:
     return f"{word}: cannot be read ({reasons[0]}); quote text with special characters"
 
 
+def _of_type(name: str) -> str:
+    return _TYPES.get(name, f"must be of type {name}")
+
+
 def _merged(line: str, cause: BaseException | None) -> str:
     key, _, value = line.partition("=")
     return _value(cause, key, value) if cause is not None else line
@@ -135,9 +136,8 @@ def _value(error: BaseException, key: str, value: str | None) -> str:
         if incompatible := re.search(
             r"interpolation '(.*?)': Incompatible value '(.*?)'.*'(\w+)'", message
         ):
-            needed = _TYPES.get(incompatible[3], f"must be of type {incompatible[3]}")
             given = "null" if incompatible[2] == "None" else incompatible[2]
-            return f"{shown}={incompatible[1]}: refers to {given}; it {needed}"
+            return f"{shown}={incompatible[1]}: refers to {given}; it {_of_type(incompatible[3])}"
         return f"{shown}: {message}"
     if variable := re.search(r"Environment variable '([^']*)' not found", message):
         name = variable[1]
@@ -148,13 +148,13 @@ def _value(error: BaseException, key: str, value: str | None) -> str:
     if isinstance(error, InterpolationResolutionError):
         return f"{shown}: what it refers to cannot be found ({message})"
     if converted := re.search(r"could not be converted to (\w+)", message):
-        return f"{shown}: {_TYPES.get(converted[1], f'must be of type {converted[1]}')}"
+        return f"{shown}: {_of_type(converted[1])}"
     if "is not a ListConfig" in message:
-        return f"{shown}: must be a list, {key}=[..]"
+        return not_a_list(shown, key)
     if "is not Optional" in message:
         return f"{shown}: must not be null"
     if "is not a subclass of" in message or "Cannot assign" in message:
-        return f"{shown}: is a group of options, not one value; {key}.<option>=.. sets one of them"
+        return not_one_value(shown, key)
     if unknown := re.search(r"^Key '([^']*)' not in '(\w+)'", message):
         full = getattr(error, "full_key", None) or unknown[1]
         return unknown_key(str(full), value, getattr(error, "object_type", None))

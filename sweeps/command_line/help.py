@@ -12,10 +12,11 @@ import yaml
 from hydra.core.override_parser.types import Override
 
 from scaling.commands import CONSOLE, command, head_of, options_of
-from sweeps.compose.known_keys import hydra_choices
+from sweeps.command_line.known_keys import hydra_choices
+from sweeps.command_line.study_files import DEFAULT_TASK
 
 DEFAULTS = {
-    "task": "linear_regression",
+    "task": DEFAULT_TASK,
     "optimizer": "sgd",
     "schedule": "constant",
     "hydra/sweeper": "grid",

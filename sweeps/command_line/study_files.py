@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import fields
 from importlib.resources import files
@@ -15,6 +14,7 @@ from scaling.commands import command
 from scaling.limits import ConfigError
 from scaling.schema import current_name
 from scaling.tasks.config import TASKS, ColourizationConfig
+from sweeps.command_line.known_keys import nearest
 
 DEFAULT_TASK = "linear_regression"
 MOST_VALUES = 100_000  # of a file
@@ -25,8 +25,7 @@ def study_files(config_dir: str | None = None) -> dict[str, Path]:
     """Choice of the group study -> its file; those of a folder of the user's come on top."""
     folders = [Path(str(files("conf"))) / "study"]
     if config_dir is not None:
-        if not Path(config_dir).is_dir():
-            raise ConfigError("--config-dir", config_dir, "there is no such folder")
+        _refuse_missing(config_dir)
         folders.append(Path(config_dir) / "study")
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
@@ -39,7 +38,7 @@ def study_content(path: Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise ConfigError("study", path.stem, f"{path} cannot be read ({reason})") from None
     if not isinstance(content, dict):
-        raise ConfigError("study", path.stem, f"{path} holds no keys and values")
+        raise ConfigError("study", path.stem, f"{path} does not hold keys and values")
     return content
 
 
@@ -49,8 +48,8 @@ def chosen_studies(asked: Sequence[str], config_dir: str | None = None) -> dict[
     names = {}
     for choice in asked:
         if choice not in known:
-            near = difflib.get_close_matches(choice, known, n=1)
-            hint = f"did you mean {near[0]}? There" if near else "there"
+            near = nearest(choice, known)
+            hint = f"did you mean {near}? There" if near else "there"
             raise ConfigError(
                 "study", choice, f"is not in conf/study; {hint} are {', '.join(known)}"
             )
@@ -63,8 +62,7 @@ def chosen_studies(asked: Sequence[str], config_dir: str | None = None) -> dict[
 def refuse_large_files(config_dir: str) -> None:
     """ConfigError for a file of the user's folder that is not YAML, or in which aliases repeat
     aliases: Hydra expands all of them."""
-    if not Path(config_dir).is_dir():
-        raise ConfigError("--config-dir", config_dir, "there is no such folder")
+    _refuse_missing(config_dir)
     for path in [*Path(config_dir).glob("*.yaml"), *Path(config_dir).glob("*/*.yaml")]:
         try:
             node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
@@ -75,6 +73,11 @@ def refuse_large_files(config_dir: str) -> None:
         if n_values > MOST_VALUES:
             allowed = f"{path}: its aliases expand to {n_values:,} values; at most {MOST_VALUES:,}"
             raise ConfigError("--config-dir", config_dir, allowed)
+
+
+def _refuse_missing(config_dir: str) -> None:
+    if not Path(config_dir).is_dir():
+        raise ConfigError("--config-dir", config_dir, "there is no such folder")
 
 
 def command_of(study: str) -> str:
@@ -104,13 +107,13 @@ def _laid_out(node: yaml.Node | None, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def refuse_other_task(arguments: Sequence[str]) -> None:
+def refuse_other_task(words: Sequence[str], config_dir: str | None = None) -> None:
     """ConfigError if a study is asked for with a task that lacks what it sets.
 
     Hydra's own message, many lines, names the missing key and not what the study needs.
     """
-    given = dict(word.split("=", 1) for word in arguments if "=" in word)
-    known = study_files(_config_dir(arguments)) if {"study", "task"} <= set(given) else {}
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    known = study_files(config_dir) if {"study", "task"} <= set(given) else {}
     if given.get("study") not in known:
         return
     study, content = given["study"], study_content(known[given["study"]])
@@ -119,15 +122,6 @@ def refuse_other_task(arguments: Sequence[str]) -> None:
             needed = _task_of(content)
             allowed = f"study={study} requires task={needed}: {task} does not have {lacking}"
             raise ConfigError("task", task, allowed)
-
-
-def _config_dir(arguments: Sequence[str]) -> str | None:
-    for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
-        if word in ("--config-dir", "-cd"):
-            return after
-        if word.startswith("--config-dir="):
-            return word.partition("=")[2]
-    return None
 
 
 def _task_of(content: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from scaling.models.config import ColourizationModelConfig
 from scaling.optimizers.config import OPTIMIZERS
 from scaling.schema import RENAMED
 from scaling.tasks.config import TASKS
-from sweeps.compose.study_files import DEFAULT_TASK
+from sweeps.command_line.study_files import DEFAULT_TASK
 
 DEFAULT_NAME = StudyConfig().name
 MOST_CHARACTERS = 100  # of a study's name

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, TypeGuard, cast
 
+from scaling.addresses import one_line
 from scaling.limits import ConfigError
 from scaling.record.journal import JournalError, RecordError
-from scaling.schema import one_line
 from scaling.store.check import StoreError
-from sweeps.compose.hydra_errors import explain, is_of_configuration
-from sweeps.run.executors.slurm_queue import SlurmError
+from sweeps.command_line.hydra_errors import explain, is_of_configuration
 
 ONCE_MORE = "fix this and run the same command again"
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -32,11 +31,15 @@ def one_line_warning(message: Any, *_: Any, **__: Any) -> None:
     print(f"warning: {one_line(str(message))}", file=sys.stderr)
 
 
+class OneLineError(RuntimeError):
+    """Another program refuses what is asked of it; the message is one line and says all."""
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     try:
         yield
-    except (ConfigError, JournalError, SlurmError, StoreError) as error:
+    except (ConfigError, JournalError, OneLineError, StoreError) as error:
         message = str(error)
     except RecordError as error:
         message = f"{error}; what is recorded is safe: {ONCE_MORE}"

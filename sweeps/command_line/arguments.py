@@ -21,11 +21,10 @@ from hydra.core.override_parser.types import (
 
 from scaling.commands import command
 from scaling.limits import ConfigError
-from sweeps.compose.grid import parse
-from sweeps.compose.help import help_text
-from sweeps.compose.known_keys import LISTS, OPTIONS, Refused, nearest
+from sweeps.command_line.grid import parse, typed_value
+from sweeps.command_line.help import GROUPS, help_text
+from sweeps.command_line.known_keys import LISTS, OPTIONS, Refused, nearest, not_a_list
 
-GROUPS = ("study", "task", "model", "data", "optimizer", "schedule")
 _MAY_BE_NULL = ("study", "model", "data")
 _NEEDED = ("task", "optimizer", "study", "schedule", "hydra")  # cannot be left out with ~
 
@@ -136,15 +135,16 @@ def _mode(overrides: Sequence[Override], multirun: bool) -> str:
 def _refuse_other_names(override: Override) -> None:
     """study=true, optimizer=nan: of what names no file Hydra prints a traceback."""
     group = override.key_or_group
-    if override.is_delete() or not (group in GROUPS or "/" in group):
+    if override.is_delete() or not (group in ("study", *GROUPS) or "/" in group):
         return
     for choice in _choices(override):
         if choice is None and group in _MAY_BE_NULL:
             continue
         text = choice.text if isinstance(choice, QuotedString) else choice
         if not isinstance(text, str) or not text or text.startswith(("/", ".")):
-            value = str(override.input_line).partition("=")[2]
-            raise ConfigError(group, value, f"is not the name of a file in conf/{group}")
+            raise ConfigError(
+                group, typed_value(override), f"is not the name of a file in conf/{group}"
+            )
 
 
 def _choices(override: Override) -> list[Any]:
@@ -157,15 +157,14 @@ def _choices(override: Override) -> list[Any]:
 def _refuse_left_out(override: Override) -> None:
     key = override.key_or_group
     if override.type == OverrideType.DEL and key in _NEEDED:
-        allowed = f"cannot be left out; choose another with {key}=.."
-        raise Refused(f"{override.input_line}: {allowed}")
+        raise Refused(f"{override.input_line}: cannot be left out; choose another with {key}=..")
 
 
 def _refuse_without_multirun(override: Override) -> None:
     key, line = override.key_or_group, str(override.input_line)
     if override.value_type is not None and override.value_type != ValueType.ELEMENT:
         if key in LISTS:
-            raise Refused(f"{line}: must be a list, {key}=[..]")
+            raise Refused(not_a_list(line, key))
         raise Refused(f"{line}: several values make a multirun; add -m")
     if re.match(r"hydra[./](sweeper|launcher)\b", key):
         raise Refused(f"{line}: is for multiruns; add -m")

@@ -11,19 +11,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 from hydra.conf import HydraConf
 
 from scaling.commands import command
-from scaling.config import TrialConfig
-from scaling.data.config import DATASETS
+from scaling.config import CHOICES, TrialConfig
 from scaling.limits import ConfigError
-from scaling.models.config import LAYOUTS, ColourizationModelConfig
-from scaling.optimizers.config import OPTIMIZERS
-from scaling.tasks.config import TASKS
 
-CHOICES: dict[str, Mapping[str, type]] = {
-    "task": TASKS,
-    "optimizer": OPTIMIZERS,
-    "data": DATASETS,
-    "model": dict.fromkeys(LAYOUTS, ColourizationModelConfig),
-}
 LISTS = ("targets", "relative_targets", "task.initial_weights")
 OPTIONS = ("task.options.", "optimizer.options.")  # whose keys belong to the user's class
 ELSEWHERE = {  # what other programs call it
@@ -98,26 +88,40 @@ def nearest_key(typed: str) -> str | None:
     return nearest(typed, keys) or nearest(last, [key for key in keys if "." not in key])
 
 
+def not_a_list(typed: str, key: str) -> str:
+    return f"{typed}: must be a list, {key}=[..]"
+
+
+def not_one_value(typed: str, key: str) -> str:
+    return f"{typed}: is a group of options, not one value; {key}.<option>=.. sets one of them"
+
+
 def unknown_key(key: str, value: str | None, node: type | None = None) -> str:
     """A line about a key that does not exist; node: the class of the group that lacks it."""
     group, _, name = key.rpartition(".")
     typed = key if value is None else f"{key}={value}"
     for kind, choices in (CHOICES | hydra_choices()).items():
-        if kind.replace("/", ".") != group:
-            continue
-        having = [one for one, fields_of in choices.items() if _has(fields_of, name)]
-        chosen = [one for one, fields_of in choices.items() if fields_of is node]
-        if having:
-            without = f"{kind}={chosen[0]} has no {name}" if chosen else f"there is no {name}"
-            return f"{typed}: {without}; choose {' or '.join(f'{kind}={one}' for one in having)}"
-        if node is not None and is_dataclass(node):
-            there = [one.name for one in fields(node) if one.name not in ("name", "_target_")]
-            near = nearest(name, there)
-            hint = f"did you mean {group}.{near}?" if near else f"it has {', '.join(there)}"
-            return f"{typed}: {kind}={chosen[0] if chosen else '?'} has no {name}; {hint}"
+        if kind.replace("/", ".") == group and (missing := _missing(kind, choices, name, node)):
+            return f"{typed}: {missing}"
     near = nearest_key(key)
     hint = f"did you mean {near}?" if near else f"{command('sweep', '--help')} lists the options"
     return f"{typed}: there is no option {key}; {hint}"
+
+
+def _missing(kind: str, choices: Mapping[str, type], name: str, node: type | None) -> str:
+    """What a group lacks, and which choice has it, or what comes near; "" if neither is known."""
+    having = [f"{kind}={one}" for one, fields_of in choices.items() if name in _names(fields_of)]
+    chosen = [f"{kind}={one}" for one, fields_of in choices.items() if fields_of is node]
+    if having:
+        without = f"{chosen[0]} has no {name}" if chosen else f"there is no {name}"
+        return f"{without}; choose {' or '.join(having)}"
+    if node is None or not is_dataclass(node):
+        return ""
+    there = [one for one in _names(node) if one != "name"]
+    near = nearest(name, there)
+    group = kind.replace("/", ".")
+    hint = f"did you mean {group}.{near}?" if near else f"it has {', '.join(there)}"
+    return f"{chosen[0] if chosen else f'{kind}=?'} has no {name}; {hint}"
 
 
 def refuse_other_keys(content: Mapping[str, Any]) -> None:
@@ -136,17 +140,18 @@ def _refuse_other_keys(content: Mapping[str, Any], node: type, prefix: str) -> N
             raise Refused(f"~{prefix}{key}: cannot be left out; give it another value")
     types = get_type_hints(node)
     for key, inner in types.items():
-        choices, value = CHOICES.get(f"{prefix}{key}", {}), content[key]
+        path, value = f"{prefix}{key}", content[key]
+        choices = CHOICES.get(path, {})
         if choices and isinstance(value, Mapping):  # that all are of one choice is checked later
-            _refuse_other_fields(f"{prefix}{key}", value, choices)
+            _refuse_other_fields(path, value, choices)
             continue
         of_list = get_origin(inner) is list
         if of_list and not (isinstance(value, list) and _fit(value, get_args(inner)[0])):
-            raise Refused(f"{prefix}{key}={value}: must be a list, {prefix}{key}=[..]")
+            raise Refused(not_a_list(f"{path}={value}", path))
         if is_dataclass(inner) and isinstance(inner, type):
             if not isinstance(value, Mapping):
-                raise Refused(f"{prefix}{key}={value}: is a group of options, not one value")
-            _refuse_other_keys(value, inner, f"{prefix}{key}.")
+                raise Refused(not_one_value(f"{path}={value}", path))
+            _refuse_other_keys(value, inner, f"{path}.")
 
 
 def _refuse_other_fields(group: str, given: Mapping[str, Any], choices: Mapping[str, type]) -> None:
@@ -167,5 +172,5 @@ def _fit(values: list[Any], kind: Any) -> bool:
     return kind is not float or all(isinstance(value, int | float) for value in values)
 
 
-def _has(node: Any, name: str) -> bool:
-    return name in {one.name for one in fields(node)} - {"_target_"}
+def _names(node: Any) -> list[str]:
+    return [one.name for one in fields(node) if one.name != "_target_"]
