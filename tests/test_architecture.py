@@ -26,6 +26,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "sweeps": ("plugins __main__ all register repeat sync", "search", "probe", "*"),
     "analysis": (
         "__main__",
+        "commands",
         "__init__ source",
         "report",
         "step_study curve_study",
@@ -37,7 +38,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "measure",
         "read theory",
         "figures caveats",
-        "groups words errors command_line",
+        "groups words errors command_line options",
     ),
 }
 

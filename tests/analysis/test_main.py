@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from analysis.__main__ import AnalysisConfig, FigureConfig, SourceConfig, report
+from analysis.__main__ import report
 from analysis.errors import AnalysisError
+from analysis.options import AnalysisConfig, FigureConfig, SourceConfig
 from tests.analysis.conftest import STUDY_NAME, Frames
 from tests.analysis.read.stored import new_store, write_study
 

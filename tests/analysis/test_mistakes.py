@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from analysis.command_line import as_meant, free_port
+from analysis.command_line import as_meant
+from analysis.commands import free_port
 from tests.analysis.read.odd_tables import good
 from tests.sweeps.in_process import command
 
