@@ -15,9 +15,10 @@ from analysis.caveats import Caveat
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.series import Look, bars, look, ordered_look
+from analysis.fit.fit_caveats import law_caveats
 from analysis.fit.fit_result import FitResult
 from analysis.fit.law_fit import FEWEST_FOR_CLAIM
-from analysis.fit.scaling_laws import OWN_TARGETS, law_caveats, law_curve, law_frame
+from analysis.fit.scaling_laws import OWN_TARGETS, law_curve, law_frame
 from analysis.groups import group_label, listed, select
 from analysis.study import Group, Study
 from analysis.topics.topic import (

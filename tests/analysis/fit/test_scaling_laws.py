@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.fit.fit_caveats import law_caveats
 from analysis.fit.fitting import FitResult
 from analysis.fit.law_fit import LAW_COLUMNS, Points, law_row, stack_draws
-from analysis.fit.scaling_laws import OWN_TARGETS, law_caveats, law_frame
+from analysis.fit.scaling_laws import OWN_TARGETS, law_frame
 from analysis.measure.bootstrap import FrontierDraws
 from analysis.measure.frontier import FRONTIER_COLUMNS
 from analysis.measure.model_sizes import MeasuredGroup, families
@@ -144,9 +145,9 @@ def test_nothing_is_left_of_a_law_through_two_points() -> None:
 
 
 def test_few_sizes_have_a_warning() -> None:
-    for sizes, said in (([8, 64], "a law in model size needs 3"), ([8, 16, 64], "on 3 sizes")):
+    for sizes, words in (([8, 64], "a law in model size needs 3"), ([8, 16, 64], "to 3 sizes")):
         groups, fits = sized(sizes, [0.5], noise=0.1)
-        assert said in law_caveats(families(groups), laws_of(groups, fits))[0]
+        assert words in law_caveats(families(groups), laws_of(groups, fits))[0]
     groups, fits = sized([8, 16, 32, 64], [0.5])
     assert law_caveats(families(groups), laws_of(groups, fits)) == []
 

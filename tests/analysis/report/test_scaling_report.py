@@ -96,7 +96,7 @@ def test_laws_stand_in_the_summary(result: StudyResult) -> None:
 
 
 def test_few_sizes_are_warned_of(result: StudyResult) -> None:
-    assert any("stand on 3 sizes" in warning for warning in result.warnings)
+    assert any("fitted to 3 sizes" in warning for warning in result.warnings)
 
 
 def test_the_words(result: StudyResult) -> None:
