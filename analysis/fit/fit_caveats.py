@@ -1,4 +1,4 @@
-"""What a reader of a fit or a law has to know: what was left out, what is not identified, its shape."""
+"""What a reader of a fit or a law has to know: what is left out, not identified, its shape."""
 
 from __future__ import annotations
 
