@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.overlaid import plot_overlaid_lr, plot_overlaid_steps
+from analysis.figures.series import plot_overlaid_lr, plot_overlaid_steps
 from analysis.groups import listed
 from analysis.report.answers import overview_row
 from analysis.report.compare import Comparison, Entry

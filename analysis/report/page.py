@@ -11,8 +11,8 @@ import jinja2
 import pandas as pd
 
 from analysis import words
-from analysis.figures.dark import for_page
 from analysis.figures.drawing import Drawing
+from analysis.figures.looks import for_page
 from analysis.groups import with_own_names
 from analysis.report.files import MIME, csv_bytes, data_uri, file_name
 

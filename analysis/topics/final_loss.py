@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.figures.drawing import Drawing
-from analysis.figures.overlaid import plot_overlaid_curves
+from analysis.figures.series import plot_overlaid_curves
 from analysis.groups import group_label, select
 from analysis.study import Study
 from analysis.topics.topic import Frames, Part, Topic

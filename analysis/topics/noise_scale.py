@@ -40,7 +40,7 @@ from analysis.topics.topic import (
 from analysis.words import between, rounded, size_words
 from scaling.schema import DIVERGED
 
-ESTIMATORS = {"examples": "single examples", "parts": "parts of training batches"}
+ESTIMATORS = {"examples": "single examples", "parts": "parts of batches"}
 RUN_COLUMNS = [
     "estimator", "kind", "batch_size", "lr", "step", "loss", "noise_scale", "low", "high",
     "at_least", "exact", "n_records",
