@@ -1,4 +1,4 @@
-"""Series of points: the look of each, its intervals and labels, and several series in one picture."""
+"""Series of points: the look of each, its intervals and labels, and several in one picture."""
 
 from __future__ import annotations
 
