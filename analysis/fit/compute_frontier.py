@@ -20,8 +20,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.fit.law_fit import Points, law_row
+from analysis.measure.bootstrap import FEWEST_SEEDS, percentile_interval
 from analysis.measure.compute_curves import ComputeCurves, read_compute_curves
-from analysis.measure.intervals import FEWEST_SEEDS, percentile_interval
 from analysis.measure.model_sizes import Family
 
 Floats = NDArray[np.float64]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.fit.forms import hyperbola
-from analysis.fit.measured_curve import MeasuredCurve
+from analysis.fit.readings import MeasuredCurve
 from analysis.groups import own_group
 from analysis.words import between, rounded
 

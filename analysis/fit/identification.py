@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from analysis.fit.fit_result import FitResult, Interval
 from analysis.fit.readings import OVERHEAD, overhead_batch_size
+from analysis.measure.bootstrap import percentile_interval
 from analysis.measure.frontier import lower_bounds, upper_bounds, usable
-from analysis.measure.intervals import percentile_interval
 from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED
 
 Floats = NDArray[np.float64]

@@ -17,7 +17,7 @@ from analysis.fit.power_law import (
     fit_shifted,
     fit_two_powers,
 )
-from analysis.measure.intervals import percentile_interval
+from analysis.measure.bootstrap import percentile_interval
 
 Floats = NDArray[np.float64]
 

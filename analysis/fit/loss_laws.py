@@ -16,7 +16,7 @@ import pandas as pd
 from analysis.fit.law_fit import Points, law_row
 from analysis.fit.power_law import FEWEST_WITH_OFFSET
 from analysis.groups import select
-from analysis.measure.intervals import FEWEST_SEEDS
+from analysis.measure.bootstrap import FEWEST_SEEDS
 from analysis.measure.losses_at_examples import example_budgets, least_of, losses_at_examples
 from analysis.measure.model_sizes import Family
 

@@ -32,7 +32,7 @@ from analysis.fit.law_fit import law_reason
 from analysis.fit.power_law import fit_power
 from analysis.fit.solve import golden_section
 from analysis.groups import listed
-from analysis.measure.intervals import percentile_interval
+from analysis.measure.bootstrap import percentile_interval
 
 Floats = NDArray[np.float64]
 

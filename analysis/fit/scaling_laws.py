@@ -32,8 +32,8 @@ from analysis.fit.law_fit import (
 from analysis.fit.loss_laws import laws_of_loss
 from analysis.fit.power_law import FEWEST_WITH_OFFSET
 from analysis.groups import select
+from analysis.measure.bootstrap import FEWEST_SEEDS
 from analysis.measure.frontier import usable
-from analysis.measure.intervals import FEWEST_SEEDS
 from analysis.measure.model_sizes import Family, MeasuredGroup
 
 Floats = NDArray[np.float64]

@@ -74,7 +74,7 @@ def lr_interval(
 
     lrs [n_lrs] increasing; index of the best; drawn [n_boot] indices of the best lr in bootstrap
     resamples, -1 where none reached the target (left out); factor: by which the draws are widened
-    for few seeds (analysis.measure.intervals), around the best.
+    for few seeds (analysis.measure.bootstrap), around the best.
     """
     lr = lrs[index]
     down = lrs[index - 1] if index > 0 else lr**2 / lrs[min(1, len(lrs) - 1)]

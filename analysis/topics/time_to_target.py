@@ -23,8 +23,7 @@ from analysis.figures.series import bars_of, ordered_look
 from analysis.fit.fit_result import FitResult
 from analysis.fit.forms import hyperbola
 from analysis.groups import select
-from analysis.measure.bootstrap import FrontierDraws
-from analysis.measure.intervals import percentile_interval
+from analysis.measure.bootstrap import FrontierDraws, percentile_interval
 from analysis.measure.step_time import StepTime
 from analysis.study import Study, join
 from analysis.topics.topic import (
