@@ -144,10 +144,12 @@ def _read_command_line(words: list[str]) -> list[str]:
     if flags.multirun:
         raise AnalysisError("-m: a report is one run; compare=[a,b] compares studies")
     if flags.experimental_rerun is not None:
-        raise AnalysisError("--experimental-rerun: rerun the report's own command")
+        raise AnalysisError(
+            "--experimental-rerun: is not supported; run the report's command again"
+        )
     for word in flags.overrides:
         if re.match(r"[+~]*hydra[./]", word):
-            raise AnalysisError(f"{word}: a report has no options of Hydra's")
+            raise AnalysisError(f"{word}: Hydra's options do not apply to reports")
         if word.startswith("+") and not word.lstrip("+").startswith("source.columns."):
             raise AnalysisError(f"{word}: is not an option")
     options = [word for word in words if word not in flags.overrides]

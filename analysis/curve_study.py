@@ -104,7 +104,7 @@ def analyse(
         part.caveats += [(group, caveat) for caveat in stopped]
         parts.append(part)
     if not parts:
-        raise AnalysisError("targets: no trial has any; give targets=[..]")
+        raise AnalysisError("targets: no trial has a target; give targets=[..]")
     return study_result(
         parts, used, named_groups(trials, names), curves, names, settings,
         about=about_of(trials), notes=notes, norms=norm_caveats(used),

@@ -94,7 +94,7 @@ def _statistics(
 
 
 _NO_TARGET_NAMED = (
-    "The table names no target loss: its one target stands as 0 here. Name the column with "
+    "The table has no target loss, so its only target is shown as 0. Name the column with "
     "source.columns.target_loss=..."
 )
 
@@ -118,7 +118,8 @@ def _check_reached(table: pd.DataFrame) -> None:
         states = table["outcome"].value_counts()
         counts = ", ".join(f"{n} {outcome}" for outcome, n in states.sort_index().items())
         raise AnalysisError(
-            f"no row of the table reached its target ({counts}); train longer, or name easier ones"
+            f"no row of the table reached its target ({counts}); train longer, or choose easier "
+            f"targets"
         )
 
 

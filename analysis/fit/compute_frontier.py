@@ -95,8 +95,8 @@ def _best(curves: ComputeCurves, excess: Floats) -> _Best:
     """Of excess [..., K, G, B]."""
     filled = np.where(np.isnan(excess), np.inf, excess)
     size, log_size, size_edge = valley(np.log(curves.sizes), filled.min(axis=-1))
-    own = np.take_along_axis(filled, size[..., None, None], axis=-2)[..., 0, :]
-    batch, log_batch, batch_edge = valley(np.log(curves.batch_sizes), own)
+    at_best_size = np.take_along_axis(filled, size[..., None, None], axis=-2)[..., 0, :]
+    batch, log_batch, batch_edge = valley(np.log(curves.batch_sizes), at_best_size)
     log_flops = np.interp(log_size, np.log(curves.sizes), np.log(curves.flops))
     log_steps = np.log(curves.compute) - log_flops - log_batch
     return _Best(size, batch, log_size, log_batch, log_steps, size_edge, batch_edge)

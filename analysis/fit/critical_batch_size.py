@@ -164,9 +164,11 @@ def _too_few(result: FitResult, points: pd.DataFrame, frontier: pd.DataFrame) ->
     """No fit: what half elasticity says, and why."""
     half = half_elasticity(points["batch_size"].to_numpy(float), points["steps"].to_numpy(float))
     result.critical_batch_size_half_elasticity = half.value
+    n = len(points)
+    usable_ones = "has a usable point" if n == 1 else "have a usable point"
     result.reason = (
-        f"only {len(points)} of {len(frontier)} batch sizes have a usable point, "
-        f"the fit needs {FEWEST_BATCH_SIZES}"
+        f"{f'only {n}' if n else 'none'} of {len(frontier)} batch sizes {usable_ones}; "
+        f"a fit needs {FEWEST_BATCH_SIZES}"
     )
     advice = what_to_do(frontier)
     if advice:

@@ -107,7 +107,7 @@ def _verdict(rules: pd.DataFrame, n: int) -> tuple[str, str]:
     if n < FEWEST_FOR_VERDICT:
         return (
             "",
-            f"{n} batch sizes have a best learning rate, a verdict needs {FEWEST_FOR_VERDICT}",
+            f"{n} batch sizes have a best learning rate; a verdict needs {FEWEST_FOR_VERDICT}",
         )
     near = rules[rules["aicc"] <= rules["aicc"].min() + MARGIN]
     simplest = near[near["n_parameters"] == near["n_parameters"].min()]

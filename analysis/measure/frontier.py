@@ -82,8 +82,8 @@ def frontier_frame(
     ]
     frame = pd.DataFrame(rows, columns=[*group, *columns])
     if not given:
-        for _, own in frame.groupby("target_loss"):
-            _mark_censored(frame, own, cells)
+        for _, of_target in frame.groupby("target_loss"):
+            _mark_censored(frame, of_target, cells)
     return frame
 
 

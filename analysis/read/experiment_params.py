@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.groups import own_name
+from analysis.groups import their_name
 from analysis.read.names import OR_LABEL, namespaced, our_names, suggestion
 from analysis.read.selection import question_params
 from analysis.read.stores import PARENT, StoredRuns
@@ -90,7 +90,7 @@ def usable_runs(
     """The runs of which every needed value can be used, and sentences about the others."""
     sentences = []
     for name in [n for n in dict.fromkeys([*needed, *_OPTIONAL]) if n in trials]:
-        called = columns.get(own_name(name), own_name(name))
+        called = columns.get(their_name(name), their_name(name))
         lacking = trials[name].isna()
         if name in needed and lacking.any():
             sentences.append(f"Runs left out because they have no {called}: {int(lacking.sum())}.")

@@ -264,7 +264,7 @@ def _ten_times(laws: pd.DataFrame, label: str) -> str:
 
 
 def _few_budgets(n: int) -> str:
-    return f"the best lies inside what was trained at {n} budgets, a claim needs {FEWEST_FOR_CLAIM}"
+    return f"the best lies inside what was trained at {n} budgets; a claim needs {FEWEST_FOR_CLAIM}"
 
 
 def caveats(study: Study, frames: Frames) -> list[tuple[Group | None, Caveat | str]]:

@@ -133,7 +133,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
         yield Drawing(
             "loss_at_fixed_examples",
             "Held-out loss at a fixed number of examples",
-            "The lowest mean loss over the learning rates once so many examples are used up: flat "
+            "The lowest mean loss over the learning rates after that many examples: flat "
             f"where a larger batch costs nothing, rising where it wastes examples.{tuned_for}",
             plot_fixed_budget(budget),
             "loss_at_fixed_examples",
@@ -144,8 +144,8 @@ def drawings(part: Part) -> Iterator[Drawing]:
 def plot_loss_curves(loss_curves: pd.DataFrame, targets: list[float], x: str) -> Figure:
     """Seed-mean held-out loss against x ("step" or "examples"), a curve a batch size.
 
-    loss_curves: as the function loss_curves makes them, of one group; the band spans the seeds. Where the
-    theory is exact, thin dashed lines are the expected losses, wedges the losses they settle at.
+    loss_curves: the frame of that name, of one group; the band spans the seeds. Where the theory is
+    exact, thin dashed lines are the expected losses, wedges the losses they settle at.
     Against examples a vertical line is the first pass through a fixed data set.
     """
     label = "steps (optimizer updates)" if x == "step" else "training examples seen"

@@ -133,7 +133,9 @@ def test_a_gap_widens_the_bounds(tmp_path: Path, nothing: str) -> None:
     assert 0 < 2 * narrow < wide < 0.1
     for frame in (whole, gap):
         assert frame["steps"].tolist() == [pytest.approx(9, rel=0.02)]
-    said = "Losses that are not finite, but have finite ones after them, taken for gaps: 1 in 1 run"
+    said = (
+        "Losses that are not finite, but have finite ones after them, treated as gaps: 1 in 1 run"
+    )
     assert [text.startswith(said) for text in trials.attrs["left_out"]] == [True] * bool(nothing)
 
 
