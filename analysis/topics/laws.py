@@ -15,9 +15,9 @@ from analysis.caveats import Caveat
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.series import Look, bars, look, ordered_look
+from analysis.fit.compute_frontier import ten_times_words
 from analysis.fit.fit_caveats import law_caveats
 from analysis.fit.fit_result import FitResult
-from analysis.fit.law_fit import FEWEST_FOR_CLAIM
 from analysis.fit.scaling_laws import OWN_TARGETS, law_curve, law_frame
 from analysis.groups import group_label, listed, select
 from analysis.study import Group, Study
@@ -180,7 +180,7 @@ def section(study: Study, frames: Frames) -> Section | None:
     ]
     in_compute = laws[laws["x"] == "compute"]
     budgets = [
-        _ten_times(of_family, group_label(family.others))
+        ten_times_words(of_family, group_label(family.others))
         for family in study.families
         if len(of_family := select(in_compute, family.others))
     ]
@@ -243,28 +243,6 @@ def _unknown(laws: pd.DataFrame) -> list[str]:
         names = listed([f"{_NAMES[y]} in {_NAMES[x]}" for y, x in pairs])
         sentences.append(f"{names}: {reason}.")
     return [text[0].upper() + text[1:] for text in sentences]
-
-
-def _ten_times(laws: pd.DataFrame, label: str) -> str:
-    """What ten times the compute should be spent on, or why that is not known."""
-    parts, missing = [], []
-    for law in laws[laws["y"] != "loss"].to_dict("records"):
-        if pd.isna(law["exponent"]) or law["n"] < FEWEST_FOR_CLAIM:
-            missing.append(law["reason"] or _few_budgets(law["n"]))
-            continue
-        low, high = (10 ** law[f"exponent_{end}"] for end in ("low", "high"))
-        known = f" ({rounded(low)} to {rounded(high)})" if np.isfinite([low, high]).all() else ""
-        parts.append(f"{_NAMES[law['y']]} times {rounded(10 ** law['exponent'])}{known}")
-    text = "Ten times the compute: " + ", ".join(parts) + "." if parts else ""
-    if missing:
-        unknown = "; ".join(dict.fromkeys(missing))
-        text += f"{' ' if text else ''}Not known for the rest" if parts else "Not known"
-        text += f": {unknown}. Train beyond that edge to find out."
-    return f"{label}: {text}" if label else text
-
-
-def _few_budgets(n: int) -> str:
-    return f"the best lies inside what was trained at {n} budgets; a claim needs {FEWEST_FOR_CLAIM}"
 
 
 def caveats(study: Study, frames: Frames) -> list[tuple[Group | None, Caveat | str]]:
