@@ -162,7 +162,7 @@ def test_runs_without_a_run_id_and_groups() -> None:
     trials, curves = tidy_curves(both)
     assert len(trials) == 2 * 3 * len(SIZES)
     assert trials.attrs["group_by"] == ["params.optimizer"]
-    assert any("are not taken for groups" in text for text in trials.attrs["left_out"])
+    assert any("do not define groups" in text for text in trials.attrs["left_out"])
     result = analyse(trials, curves, targets=[0.1], n_bootstrap=5)
     assert {fit.group["params.optimizer"] for fit in result.fits} == {"sgd", "adam"}
 
