@@ -165,10 +165,9 @@ def _too_few(result: FitResult, points: pd.DataFrame, frontier: pd.DataFrame) ->
     half = half_elasticity(points["batch_size"].to_numpy(float), points["steps"].to_numpy(float))
     result.critical_batch_size_half_elasticity = half.value
     n = len(points)
-    usable_ones = "has a usable point" if n == 1 else "have a usable point"
     result.reason = (
-        f"{f'only {n}' if n else 'none'} of {len(frontier)} batch sizes {usable_ones}; "
-        f"a fit needs {FEWEST_BATCH_SIZES}"
+        f"{f'only {n}' if n else 'none'} of the {len(frontier)} batch sizes "
+        f"{'have' if n > 1 else 'has'} a usable point; a fit needs {FEWEST_BATCH_SIZES}"
     )
     advice = what_to_do(frontier)
     if advice:
