@@ -165,10 +165,11 @@ def _too_few(result: FitResult, points: pd.DataFrame, frontier: pd.DataFrame) ->
     half = half_elasticity(points["batch_size"].to_numpy(float), points["steps"].to_numpy(float))
     result.critical_batch_size_half_elasticity = half.value
     n = len(points)
-    result.reason = (
-        f"{f'only {n}' if n else 'none'} of the {len(frontier)} batch sizes "
-        f"{'have' if n > 1 else 'has'} a usable point; a fit needs {FEWEST_BATCH_SIZES}"
-    )
+    known = f"only {n}" if n else "none"
+    known += f" of the {len(frontier)} batch sizes {'have' if n > 1 else 'has'} a usable point"
+    if len(frontier) == 1:
+        known = "there is only one batch size"
+    result.reason = f"{known}; a fit needs {FEWEST_BATCH_SIZES}"
     advice = what_to_do(frontier)
     if advice:
         result.reason += f": {advice}"
