@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.groups import group_label, listed, own_name
+from analysis.groups import group_label, listed, their_name
 
 _FINE_RATIO = 1.25  # in simulation, lr grids up to this ratio cost B_crit less than 5 %
 NO_NORM = "Networks were not normalised."
 ONE_LR = (
-    "Each batch size has one lr, which is taken for its best: if it was not tuned, what looks like "
-    "a critical batch size may be that lr"
+    "Each batch size has one lr, which is taken as its best: if it was not tuned, what looks "
+    "like a critical batch size may be an effect of that lr"
 )
 _SAME_SPACING = 1.02  # of lrs, as a ratio of ratios
 # Order in which sentences are shown: what the answer lacks, then what may have bent it.
@@ -74,21 +74,23 @@ def trial_caveats(cells: pd.DataFrame, exact: bool = False) -> list[Caveat]:
     n_lrs = cells.groupby("batch_size")["lr"].nunique()
     spacing = [_spacing_at_best(of_size) for _, of_size in cells.groupby("batch_size")]
     if sizes == 1:
-        text = "There is only one batch size, so nothing is said about scaling"
+        text = "There is only one batch size, so nothing can be said about scaling"
         caveats.append(Caveat(text, topic="answer"))
     if n_lrs.max() == 1 and sizes > 1:
         caveats.append(Caveat(ONE_LR, topic="tuning"))
     caveats += _seed_caveats(seeds, sizes)
     if n_lrs.min() != n_lrs.max() and not _alike(spacing):
         text = (
-            "Batch sizes were not tuned equally: the least of more trials is lower, so give each "
+            "Batch sizes were not tuned equally: the minimum over more trials is lower, so give "
+            "each "
             "the same number of lrs"
         )
         caveats.append(Caveat(text, f"{n_lrs.min()} to {n_lrs.max()} lrs", "tuning"))
     ratio = max((r for r in spacing if r is not None), default=1.0)
     if ratio > _FINE_RATIO and sizes > 1 and not exact:  # exact values say what this grid costs
         text = (
-            f"Tried lrs lie a factor {ratio:.2f} apart: against a continuous lr the critical batch "
+            f"Tried lrs are a factor {ratio:.2f} apart: compared with a continuous lr, the "
+            f"critical batch "
             "size comes out low (by 6 to 10 % at a factor 1.41, by 17 to 22 % at 2)"
         )
         caveats.append(Caveat(text, topic="tuning"))
@@ -112,7 +114,11 @@ def _seed_caveats(seeds: pd.Series, n_batch_sizes: int) -> list[Caveat]:
         text = "Some cells have fewer than 3 seeds, so their intervals are approximate"
         caveats.append(Caveat(text, topic="seeds"))
     if seeds.min() != seeds.max():
-        caveats.append(Caveat("Cells differ in seeds", f"{seeds.min()} to {seeds.max()}", "seeds"))
+        caveats.append(
+            Caveat(
+                "Cells have different numbers of seeds", f"{seeds.min()} to {seeds.max()}", "seeds"
+            )
+        )
     return caveats
 
 
@@ -125,7 +131,7 @@ def value_edge_caveats(frontier: pd.DataFrame) -> list[Caveat]:
             continue
         rows = frontier[frontier[column].astype(bool)].drop_duplicates("batch_size")
         if len(rows):
-            text = f"The best {own_name(name)} is the smallest or largest that was tried"
+            text = f"The best {their_name(name)} is the smallest or largest that was tried"
             caveats.append(Caveat(text, size_list(rows), "edges"))
     return caveats
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import socket
 from collections.abc import Sequence
 
 LISTS = ("compare", "all", "targets", "tuned", "group_by")
@@ -50,15 +49,3 @@ def explain(error: BaseException, options: Sequence[str], sources: Sequence[str]
 def _first(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else type(error).__name__
-
-
-def free_port(wanted: int) -> int:
-    """This port of 127.0.0.1, or a free one where it is taken."""
-    for port in (wanted, 0):
-        with socket.socket() as one:
-            try:
-                one.bind(("127.0.0.1", port))
-                return one.getsockname()[1]
-            except OSError:
-                continue
-    return wanted

@@ -26,7 +26,7 @@ from analysis.read.selection import (
     targets_of,
 )
 from analysis.result import StudyResult, study_result
-from analysis.study import Statistics
+from analysis.study import Group, Statistics
 from scaling.schema import BATCH_SIZES, REPORT
 
 
@@ -45,11 +45,9 @@ def analyse(
 ) -> StudyResult:
     """Frames of trials and evaluations in, the study's statistics out.
 
-    trials, curves: as analysis.read.runs and analysis.sources read them; only finished trials are
-    used.
-    targets: absolute held-out losses, default those recorded with the trials, else chosen from the
-    curves (analysis.measure.targets). group_by: params that tell groups apart, default every param
-    that
+    trials, curves: as analysis.read reads them; only finished trials are used. targets: absolute
+    held-out losses, default those recorded with the trials, else chosen from the curves
+    (analysis.measure.targets). group_by: params that tell groups apart, default every param that
     varies besides batch_size, the tuned ones and seed. tuned: what the frontier is minimised over,
     lr and other columns of trials. The same seed gives the same bootstrap. fit_objective: one of
     fitting.OBJECTIVES. jointly: resample the seeds together for all batch sizes, where they share
@@ -72,13 +70,7 @@ def analyse(
             f"fit.objective={fit_objective}: must be one of {', '.join(OBJECTIVES)}"
         )
     notes: list[str] = []
-    used = finished_trials(trials, notes)
-    tuned = [column_of(used, name) for name in tuned]
-    if group_by is None:
-        names = group_columns_of(trials, used, tuned)
-    else:
-        names = [column_of(used, name) for name in group_by]
-    used = one_trial_per_seed(used, names, notes, tuned)
+    used, names, tuned = _compared_trials(trials, group_by, tuned, notes)
     curves = curves[curves["run_id"].isin(used["run_id"])]
     used = used.assign(step_seconds=trial_step_seconds(used, curves))
     cells: dict[tuple[Any, ...], list[Cell]] = {}
@@ -91,8 +83,7 @@ def analyse(
     probes = probe_frame(trials.attrs.get("probes", ()))
     for index, (key, of_group) in enumerate(cells.items()):
         group = dict(zip(names, key, strict=True))
-        same = [used[name].to_numpy(object) == value for name, value in group.items()]
-        rows = used[np.logical_and.reduce(same)] if same else used
+        rows = _rows_of(used, group)
         if targets is None and not any(rows["targets"]) and len(cells) > 1:
             notes.append(prefixed(group, "left out: its trials have no target."))
             continue
@@ -104,11 +95,32 @@ def analyse(
         part.caveats += [(group, caveat) for caveat in stopped]
         parts.append(part)
     if not parts:
-        raise AnalysisError("targets: no trial has any; give targets=[..]")
+        raise AnalysisError("targets: no trial has a target; give targets=[..]")
     return study_result(
         parts, used, named_groups(trials, names), curves, names, settings,
         about=about_of(trials), notes=notes, norms=norm_caveats(used),
     )  # fmt: skip
+
+
+def _compared_trials(
+    trials: pd.DataFrame,
+    group_by: Sequence[str] | None,
+    tuned: Sequence[str],
+    notes: list[str],
+) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """The trials that count, and the columns of group_by and tuned as trials call them."""
+    used = finished_trials(trials, notes)
+    tuned = [column_of(used, name) for name in tuned]
+    if group_by is None:
+        names = group_columns_of(trials, used, tuned)
+    else:
+        names = [column_of(used, name) for name in group_by]
+    return one_trial_per_seed(used, names, notes, tuned), names, tuned
+
+
+def _rows_of(trials: pd.DataFrame, group: Group) -> pd.DataFrame:
+    same = [trials[name].to_numpy(object) == value for name, value in group.items()]
+    return trials[np.logical_and.reduce(same)] if same else trials
 
 
 def about_of(trials: pd.DataFrame) -> str:

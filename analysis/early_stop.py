@@ -12,12 +12,12 @@ from scaling.schema import REACHED
 
 _WORTH_SAYING = 0.1  # share of trials
 _STOPPED = (
-    f"Trials that touched the target ended before {SHORTEST_TAIL:g} times that step: where curves "
-    "stop at first touch, steps are read too early"
+    f"Trials that reached the target ended before {SHORTEST_TAIL:g} times that step: where "
+    f"curves stop as soon as they touch it, steps are read too early"
 )
 _ONE_BY_ONE = (
-    "Runs stop where they touch the target, so steps are the geometric mean of the runs' own "
-    "crossings: they are read early by as much as a curve's noise lets it touch the target too soon"
+    "Runs stop where they touch the target, so steps are the geometric mean of the single runs' "
+    "crossings: they are read early by as much as noise lets a curve touch the target too soon"
 )
 _THEN_LOW = (
     " and the critical batch size comes out low (by 6 to 10 % with 8 seeds, by 30 % or more with "

@@ -22,7 +22,7 @@ def group_label(group: Group) -> str:
     param and its value of anything else ("num_filters = 8"). A custom optimizer is called by
     its class. What an optimizer does not have is left out.
     """
-    group = own_group(group)
+    group = their_group(group)
     named = "optimizer.name" in group
     parts = {
         name: value
@@ -34,18 +34,18 @@ def group_label(group: Group) -> str:
     return ", ".join(_part(name, value) for name, value in parts.items())
 
 
-def own_name(column: str) -> str:
+def their_name(column: str) -> str:
     """What the runs' own project calls this column.
 
-    >>> own_name("params.steps"), own_name("steps")
+    >>> their_name("params.steps"), their_name("steps")
     ('steps', 'steps')
     """
     return column.removeprefix(PARAMS)
 
 
-def own_group(group: Group) -> dict[str, Any]:
+def their_group(group: Group) -> dict[str, Any]:
     """The group under the names of its own project."""
-    return {own_name(name): value for name, value in group.items()}
+    return {their_name(name): value for name, value in group.items()}
 
 
 def column_of(frame: pd.DataFrame, name: str) -> str:
@@ -53,14 +53,16 @@ def column_of(frame: pd.DataFrame, name: str) -> str:
     return PARAMS + name if PARAMS + name in frame else name
 
 
-def with_own_names(frame: pd.DataFrame) -> pd.DataFrame:
+def with_their_names(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with its project's own column names, except where a column of ours has that name.
 
-    >>> list(with_own_names(pd.DataFrame(columns=["params.net", "params.steps", "steps"])))
+    >>> list(with_their_names(pd.DataFrame(columns=["params.net", "params.steps", "steps"])))
     ['net', 'params.steps', 'steps']
     """
     there = set(frame.columns)
-    return frame.rename(columns=lambda name: name if own_name(name) in there else own_name(name))
+    return frame.rename(
+        columns=lambda name: name if their_name(name) in there else their_name(name)
+    )
 
 
 def select(frame: pd.DataFrame, group: Group) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.caveats import Caveat, fold
 from analysis.group_statistics import Settings
-from analysis.groups import own_name, with_own_names
+from analysis.groups import their_name, with_their_names
 from analysis.measure.model_sizes import flops_per_example
 from analysis.study import Group, Statistics, Study, joined
 from analysis.topics import TOPICS
@@ -64,7 +64,7 @@ class StudyResult(Study):
         """A line of what was read, one for each target's critical batch size, then the warnings."""
         lines = [self._heading()]
         for row in self._summary_frame().to_dict("records"):
-            place = ", ".join(f"{own_name(name)}={row[name]}" for name in self.group_by)
+            place = ", ".join(f"{their_name(name)}={row[name]}" for name in self.group_by)
             where = f"{place + ', ' if place else ''}target loss {row['target_loss']}"
             text = f"  {where}: critical batch size {row['critical_batch_size']}"
             if row["min_steps"]:
@@ -76,7 +76,7 @@ class StudyResult(Study):
 
     def _repr_html_(self) -> str:
         """The same as a table; names and sentences of a study are escaped."""
-        frame = with_own_names(self._summary_frame())
+        frame = with_their_names(self._summary_frame())
         table = frame.to_html(index=False, border=0, escape=True)
         items = "".join(f"<li>{html.escape(warning)}</li>" for warning in self.warnings)
         warned = f"<ul>{items}</ul>" if items else ""

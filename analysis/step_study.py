@@ -11,9 +11,15 @@ from analysis.errors import AnalysisError
 from analysis.fit.fitting import LIKELIHOOD
 from analysis.group_statistics import Settings, group_statistics, measured_frontier
 from analysis.groups import column_of
-from analysis.measure.step_tables import TableGroup, complete_table, table_groups
+from analysis.measure.step_tables import (
+    TableGroup,
+    coded,
+    complete_table,
+    decoded,
+    decoded_draws,
+    table_groups,
+)
 from analysis.measure.step_time import probe_frame, trial_step_seconds
-from analysis.measure.tuned_settings import coded, decoded, decoded_draws
 from analysis.read.steps import NO_TARGET, tidy_steps
 from analysis.result import StudyResult, study_result
 from analysis.study import Statistics
@@ -76,7 +82,7 @@ def analyse_steps(
 def _statistics(
     part: TableGroup, codes: pd.DataFrame | None, study: str, settings: Settings
 ) -> Statistics:
-    """Of one group; codes: what its lrs stand for, see analysis.measure.tuned_settings."""
+    """Of one group; codes: what its lrs stand for, see analysis.measure.step_tables."""
     draws = decoded_draws(part.draws, part.rows, codes)
     cells = decoded(part.cells, codes)
     measured = measured_frontier(cells, draws, part.targets, part.group, tuned=settings.tuned)
@@ -88,7 +94,7 @@ def _statistics(
 
 
 _NO_TARGET_NAMED = (
-    "The table names no target loss: its one target stands as 0 here. Name the column with "
+    "The table has no target loss, so its only target is shown as 0. Name the column with "
     "source.columns.target_loss=..."
 )
 
@@ -112,7 +118,8 @@ def _check_reached(table: pd.DataFrame) -> None:
         states = table["outcome"].value_counts()
         counts = ", ".join(f"{n} {outcome}" for outcome, n in states.sort_index().items())
         raise AnalysisError(
-            f"no row of the table reached its target ({counts}); train longer, or name easier ones"
+            f"no row of the table reached its target ({counts}); train longer, or choose easier "
+            f"targets"
         )
 
 

@@ -36,6 +36,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "analysis": (
         "__main__",
+        "commands",
         "__init__ source",
         "report",
         "step_study curve_study",
@@ -47,7 +48,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "measure",
         "read theory",
         "figures caveats",
-        "groups words errors command_line",
+        "groups words errors command_line options",
     ),
 }
 

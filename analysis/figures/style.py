@@ -15,7 +15,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
-from matplotlib.transforms import Bbox
 
 from analysis.figures import looks
 from analysis.words import short_number as number
@@ -239,42 +238,3 @@ def legend_right(ax: Axes) -> None:
     """A legend of one panel, right of it."""
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
-
-
-def place_labels(figure: Figure, ax: Axes, labels: Sequence[Any], lines: Sequence[Any]) -> None:
-    """Move each label (an annotation of a point) to a free place around its point, or hide it.
-
-    Free: inside the axes, off the other labels, off all labelled points and off the lines
-    (arrays [n, 2] in data coordinates). Earlier labels choose first.
-    """
-    figure.draw_without_rendering()  # settles limits and layout
-    inside = ax.get_window_extent()
-    anchors = [ax.transData.transform(label.xy) for label in labels]
-    half = 4.0 * figure.dpi / 72
-    taken = [Bbox.from_extents(x - half, y - half, x + half, y + half) for x, y in anchors]
-    curves = np.concatenate([ax.transData.transform(line) for line in lines] or [np.empty((0, 2))])
-    for label, (x, y) in zip(labels, anchors, strict=True):
-        box = label.get_window_extent()
-        for dx, dy in _around():
-            left = x + dx * figure.dpi / 72 - box.width * (1 - np.sign(dx)) / 2
-            bottom = y + dy * figure.dpi / 72 - box.height * (1 - np.sign(dy)) / 2
-            place = Bbox.from_bounds(left, bottom, box.width, box.height)
-            free = inside.contains(*place.min) and inside.contains(*place.max)
-            if free and not place.count_contains(curves) and not place.count_overlaps(taken):
-                label.set(position=(dx, dy), ha=_ALIGN[np.sign(dx)], va=_VALIGN[np.sign(dy)])
-                taken.append(place)
-                break
-        else:
-            label.set_visible(False)
-
-
-_ALIGN = {-1.0: "right", 0.0: "center", 1.0: "left"}
-_VALIGN = {-1.0: "top", 0.0: "center", 1.0: "bottom"}
-
-
-def _around() -> Iterator[tuple[float, float]]:
-    """Offsets in points: right, left, above, below, then the corners; near first, then farther."""
-    for r in (6.0, 10.0, 15.0):
-        yield from ((r, 0.0), (-r, 0.0), (0.0, r), (0.0, -r))
-        d = 0.7 * r
-        yield from ((d, d), (-d, -d), (-d, d), (d, -d))

@@ -19,10 +19,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.fit.law_fit import Points, law_row
+from analysis.fit.law_fit import FEWEST_FOR_CLAIM, Points, law_row
+from analysis.measure.bootstrap import FEWEST_SEEDS, percentile_interval
 from analysis.measure.compute_curves import ComputeCurves, read_compute_curves
-from analysis.measure.intervals import FEWEST_SEEDS, percentile_interval
 from analysis.measure.model_sizes import Family
+from analysis.words import rounded
 
 Floats = NDArray[np.float64]
 
@@ -95,8 +96,8 @@ def _best(curves: ComputeCurves, excess: Floats) -> _Best:
     """Of excess [..., K, G, B]."""
     filled = np.where(np.isnan(excess), np.inf, excess)
     size, log_size, size_edge = valley(np.log(curves.sizes), filled.min(axis=-1))
-    own = np.take_along_axis(filled, size[..., None, None], axis=-2)[..., 0, :]
-    batch, log_batch, batch_edge = valley(np.log(curves.batch_sizes), own)
+    at_best_size = np.take_along_axis(filled, size[..., None, None], axis=-2)[..., 0, :]
+    batch, log_batch, batch_edge = valley(np.log(curves.batch_sizes), at_best_size)
     log_flops = np.interp(log_size, np.log(curves.sizes), np.log(curves.flops))
     log_steps = np.log(curves.compute) - log_flops - log_batch
     return _Best(size, batch, log_size, log_batch, log_steps, size_edge, batch_edge)
@@ -223,3 +224,27 @@ def _growth(
     row = law_row("power", Points(used, values[inside], list(draws[:, inside].T)))
     # budgets are points of the same curves: leaving one out shows nothing
     return {k: v for k, v in row.items() if "without_one" not in k} | left_out
+
+
+def ten_times_words(laws: pd.DataFrame, label: str) -> str:
+    """What ten times the compute should be spent on, or why that is not known; laws: of one family
+    in x = compute."""
+    parts, missing = [], []
+    for law in laws[laws["y"] != "loss"].to_dict("records"):
+        if pd.isna(law["exponent"]) or law["n"] < FEWEST_FOR_CLAIM:
+            missing.append(law["reason"] or _few_budgets(law["n"]))
+            continue
+        low, high = (10 ** law[f"exponent_{end}"] for end in ("low", "high"))
+        known = f" ({rounded(low)} to {rounded(high)})" if np.isfinite([low, high]).all() else ""
+        name = law["y"].replace("_", " ")
+        parts.append(f"{name} times {rounded(10 ** law['exponent'])}{known}")
+    text = "Ten times the compute: " + ", ".join(parts) + "." if parts else ""
+    if missing:
+        unknown = "; ".join(dict.fromkeys(missing))
+        text += f"{' ' if text else ''}Not known for the rest" if parts else "Not known"
+        text += f": {unknown}. Train beyond that edge to find out."
+    return f"{label}: {text}" if label else text
+
+
+def _few_budgets(n: int) -> str:
+    return f"the best lies inside what was trained at {n} budgets; a claim needs {FEWEST_FOR_CLAIM}"

@@ -28,11 +28,14 @@ from analysis.fit.fitting import (
 from analysis.fit.forms import KNEE
 from analysis.fit.identification import judge, log_interval, what_to_do
 from analysis.fit.likelihood import maximise
-from analysis.fit.measured_curve import FEWEST_FOR_KNEE, MeasuredCurve
 from analysis.fit.observations import LEAST_SIGMA, Observations
-from analysis.fit.readings import half_elasticity, half_elasticity_interval
-from analysis.fit.resamples import fitted_resamples, log_step_draws, residuals_of
-from analysis.fit.residual_draws import residual_draws
+from analysis.fit.readings import (
+    FEWEST_FOR_KNEE,
+    MeasuredCurve,
+    half_elasticity,
+    half_elasticity_interval,
+)
+from analysis.fit.resamples import fitted_resamples, log_step_draws, residual_draws, residuals_of
 from analysis.measure.bootstrap import FrontierDraws, StepDraws, stack_draws
 from analysis.measure.frontier import lower_bounds, upper_bounds, usable
 from scaling.schema import REACHED
@@ -59,7 +62,7 @@ def find_critical_batch_size(
     lower bounds, the left-censored ones and those at the edge of the tried lrs as upper bounds);
     draws: bootstrap steps in the order of the rows. objective: one of fitting.OBJECTIVES. With
     fewer than FEWEST_SEEDS seeds intervals come from the fit's residuals and are approximate, else
-    from the bootstrap with the correction of analysis.measure.intervals. What is identified: see
+    from the bootstrap with the correction of analysis.measure.bootstrap. What is identified: see
     analysis.fit.identification.
     """
     points = usable(frontier)
@@ -161,10 +164,12 @@ def _too_few(result: FitResult, points: pd.DataFrame, frontier: pd.DataFrame) ->
     """No fit: what half elasticity says, and why."""
     half = half_elasticity(points["batch_size"].to_numpy(float), points["steps"].to_numpy(float))
     result.critical_batch_size_half_elasticity = half.value
-    result.reason = (
-        f"only {len(points)} of {len(frontier)} batch sizes have a usable point, "
-        f"the fit needs {FEWEST_BATCH_SIZES}"
-    )
+    n = len(points)
+    known = f"only {n}" if n else "none"
+    known += f" of the {len(frontier)} batch sizes {'have' if n > 1 else 'has'} a usable point"
+    if len(frontier) == 1:
+        known = "there is only one batch size"
+    result.reason = f"{known}; a fit needs {FEWEST_BATCH_SIZES}"
     advice = what_to_do(frontier)
     if advice:
         result.reason += f": {advice}"
@@ -211,7 +216,7 @@ def _compare_forms(result: FitResult, seen: Observations) -> None:
 def _measured_curve(
     result: FitResult, seen: Observations, log_draws: Floats, resampled: Observations | None
 ) -> MeasuredCurve:
-    """See analysis.fit.measured_curve; with few points its knee is the hyperbola."""
+    """See analysis.fit.readings; with few points its knee is the hyperbola."""
     assert result.log_parameters is not None
     knee = next(form for form in result.forms if form["form"] == KNEE.name)
     drawn_knees = None if resampled is None else _knee_draws(result, resampled, knee)

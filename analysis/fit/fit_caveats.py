@@ -1,11 +1,16 @@
-"""What a reader of a fit has to know: points left out, what is not identified, the fit's shape."""
+"""What a reader of a fit or a law has to know: what is left out, not identified, its shape."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import pandas as pd
 
 from analysis.caveats import Caveat, size_list
 from analysis.fit.fit_result import FitResult
+from analysis.fit.law_fit import FEWEST_FOR_CLAIM, FEWEST_POINTS
+from analysis.fit.scaling_laws import OWN_TARGETS
+from analysis.measure.model_sizes import Family
 from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
 
 _SAME_VALUE = 1.1  # critical batch sizes by two forms within this ratio are taken as equal
@@ -87,3 +92,35 @@ def _knee_caveats(fit: FitResult, at: str) -> list[Caveat]:
 
 def _capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def law_caveats(families: Sequence[Family], laws: pd.DataFrame) -> list[str]:
+    """Few sizes, and what could not enter."""
+    sentences = []
+    for family in families:
+        n = len(set(family.sizes))
+        if 1 < n < FEWEST_POINTS:
+            sentences.append(
+                f"There are {n} model sizes; a law in model size needs {FEWEST_POINTS}."
+            )
+        elif 1 < n < FEWEST_FOR_CLAIM:
+            sentences.append(
+                f"Laws in model size are fitted to {n} sizes; fewer than {FEWEST_FOR_CLAIM} cannot "
+                "show whether a power law holds, so do not extrapolate them."
+            )
+    in_size = laws[(laws["x"] == "model_size") & (laws["y"] == "critical_batch_size")]
+    if ((in_size["definition"] == OWN_TARGETS) & in_size["exponent"].notna()).any():
+        sentences.append(
+            "Model sizes have different targets: the law of the critical batch size in model size "
+            "compares each size at its own target, so its exponent includes the target's effect."
+        )
+    for row in in_size[in_size["n_left_out"] > 0].to_dict("records"):
+        at = f"At target loss {row['target_loss']:.4g}"
+        if row["definition"] == OWN_TARGETS:
+            at = "At their own targets"
+        n_left_out, n = row["n_left_out"], row["n_left_out"] + row["n"]
+        sentences.append(
+            f"{at}, the critical batch size of {n_left_out} of {n} model sizes is not identified "
+            "and is left out of its law."
+        )
+    return list(dict.fromkeys(sentences))

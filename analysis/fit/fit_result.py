@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.fit.forms import hyperbola
-from analysis.fit.measured_curve import MeasuredCurve
-from analysis.groups import own_group
+from analysis.fit.readings import MeasuredCurve
+from analysis.groups import their_group
 from analysis.words import between, rounded
 
 Floats = NDArray[np.float64]
@@ -136,7 +136,7 @@ class FitResult:
         ]
 
     def _heading(self) -> str:
-        where = ", ".join(f"{name}={value}" for name, value in own_group(self.group).items())
+        where = ", ".join(f"{name}={value}" for name, value in their_group(self.group).items())
         at = "" if np.isnan(self.target_loss) else f"target loss {self.target_loss:.4g}"
         return ", ".join(text for text in (where, at) if text)
 

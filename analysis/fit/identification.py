@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from analysis.fit.fit_result import FitResult, Interval
 from analysis.fit.readings import OVERHEAD, overhead_batch_size
+from analysis.measure.bootstrap import percentile_interval
 from analysis.measure.frontier import lower_bounds, upper_bounds, usable
-from analysis.measure.intervals import percentile_interval
 from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED
 
 Floats = NDArray[np.float64]
@@ -128,7 +128,7 @@ def _obstacle(result: FitResult, frontier: pd.DataFrame, value: float) -> str:
         least = result.predict(size) if np.isnan(low) else low
         if least > _CONTRADICTED * steps:
             return (
-                f"the fit needs {float(least):.3g} steps or more at batch size {size:,}, where "
+                f"the fit predicts at least {float(least):.3g} steps at batch size {size:,}, where "
                 f"{steps:.3g} were enough"
             )
     kept = used.index.union(lower_bounds(frontier).index).union(bounds.index)
@@ -138,15 +138,12 @@ def _obstacle(result: FitResult, frontier: pd.DataFrame, value: float) -> str:
         ("below", lost < value, used["batch_size"] < value),
     ):
         if far.any() and others.sum() < 2:
+            rest = "only one other bounds" if others.any() else "no other bounds"
             return (
-                f"{size_span(lost[far])}, {side} the critical batch size, {_were(far)} lost, and "
-                f"{int(others.sum())} other bounds it there"
+                f"{size_span(lost[far])}, {side} the critical batch size, could not be used, and "
+                f"{rest} it there"
             )
     return ""
-
-
-def _were(sizes: pd.Series) -> str:
-    return "was" if sizes.sum() == 1 else "were"
 
 
 def _unknown(result: FitResult, reason: str, advice: str) -> None:
@@ -166,8 +163,8 @@ def _too_few_steps(result: FitResult) -> None:
     result.ci95["critical_batch_size"] = (result.at_least, None)
     result.next_step = "name a lower target, which takes more steps"
     result.reason = (
-        f"its fewest steps, {steps:.2g}, are below {FEWEST_STEPS:g}, where steps are resolved "
-        f"badly: {result.next_step}"
+        f"its fewest steps, {steps:.2g}, are below {FEWEST_STEPS:g}, where steps are poorly "
+        f"resolved: {result.next_step}"
     )
 
 

@@ -17,7 +17,7 @@ from analysis.fit.power_law import (
     fit_shifted,
     fit_two_powers,
 )
-from analysis.measure.intervals import percentile_interval
+from analysis.measure.bootstrap import percentile_interval
 
 Floats = NDArray[np.float64]
 
@@ -78,7 +78,7 @@ def law_reason(x: Floats, fewest: int = FEWEST_POINTS) -> str:
     """Why x [n] carry no law; "" where they do.
 
     >>> law_reason(np.array([8.0, 16.0]))
-    'only 2 values are known, the law needs 3'
+    'only 2 values are known; a law needs 3'
     """
     distinct = np.unique(x)
     n = len(distinct)
@@ -86,10 +86,10 @@ def law_reason(x: Floats, fewest: int = FEWEST_POINTS) -> str:
         known = (
             "no value is" if n == 0 else "only one value is" if n == 1 else f"only {n} values are"
         )
-        return f"{known} known, the law needs {fewest}"
+        return f"{known} known; a law needs {fewest}"
     span = distinct[-1] / distinct[0] if distinct[0] > 0 else np.inf
     if span < LEAST_SPAN:
-        return f"the values lie within a factor {span:.2f}, the law needs {LEAST_SPAN:g}"
+        return f"the values span only a factor of {span:.2f}; a law needs {LEAST_SPAN:g}"
     return ""
 
 

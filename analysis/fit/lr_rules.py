@@ -32,7 +32,7 @@ from analysis.fit.law_fit import law_reason
 from analysis.fit.power_law import fit_power
 from analysis.fit.solve import golden_section
 from analysis.groups import listed
-from analysis.measure.intervals import percentile_interval
+from analysis.measure.bootstrap import percentile_interval
 
 Floats = NDArray[np.float64]
 
@@ -107,7 +107,7 @@ def _verdict(rules: pd.DataFrame, n: int) -> tuple[str, str]:
     if n < FEWEST_FOR_VERDICT:
         return (
             "",
-            f"{n} batch sizes have a best learning rate, a verdict needs {FEWEST_FOR_VERDICT}",
+            f"{n} batch sizes have a best learning rate; a verdict needs {FEWEST_FOR_VERDICT}",
         )
     near = rules[rules["aicc"] <= rules["aicc"].min() + MARGIN]
     simplest = near[near["n_parameters"] == near["n_parameters"].min()]

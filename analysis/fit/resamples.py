@@ -1,7 +1,11 @@
-"""Resamples of a frontier as a fit sees them: the bootstrap over seeds, made honest.
+"""Draws of a fit: from resamples of the seeds, or from its residuals where there are few seeds.
 
-Widened for few seeds, placed anew within what interpolation leaves open, and scattered by the
-misfit that seeds do not explain. Axes: n_boot resamples, B batch sizes.
+Resamples of a frontier are the bootstrap over seeds, made honest: widened for few seeds, placed
+anew within what interpolation leaves open, and scattered by the misfit that seeds do not explain.
+Their degrees of freedom are Welch and Satterthwaite's, for the fitted parameter that has the fewest
+(Satterthwaite 1946, Biometrics Bulletin 2): nu = (sum a^2 v)^2 / sum(a^4 v^2/(n-1)), with a =
+d parameter/d log S of a batch size and v its variance, sigma^2/n with one sigma. Axes: n_boot
+resamples, B batch sizes.
 """
 
 from __future__ import annotations
@@ -10,21 +14,23 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_ndtr
 
 from analysis.fit.fit_result import FitResult
 from analysis.fit.fitting import fit_frontier
-from analysis.fit.forms import hyperbola
+from analysis.fit.forms import HYPERBOLA, hyperbola
 from analysis.fit.observations import Observations
-from analysis.fit.residual_draws import degrees_of_freedom
-from analysis.measure.bootstrap import StepDraws
-from analysis.measure.intervals import FEWEST_SEEDS, spread, widening
+from analysis.measure.bootstrap import FEWEST_SEEDS, StepDraws, spread, widening
 
 Floats = NDArray[np.float64]
 
 _WORTH_SAYING = 0.01  # of log S: a smaller misfit changes nothing
 _EXPLAINED = 4.0  # up to this many times the variance of the resamples may be due to seeds
 _FAILED = 0.05  # share of resamples without a fit from which on the bootstrap is not used
+_N_GRID, _N_ZOOMS, _NEGLIGIBLE = 1500, 2, 25.0  # a log weight that much below is left out
+_FAR = 30.0  # B_crit is drawn this far beyond the sampled batch sizes: there nothing tells it apart
+_PROPOSALS = 10  # draws of the reached cells for each one kept in the light of the censored ones
 
 
 def fitted_resamples(
@@ -123,3 +129,103 @@ def _with_misfit(
     )
     moved = np.sqrt(excess) * rng.standard_normal(resampled.log_steps.shape)
     return replace(resampled, log_steps=resampled.log_steps + moved)
+
+
+def degrees_of_freedom(parameters: Floats, log_size: Floats, n_seeds: Floats) -> float:
+    """Of the scatter between seeds that S_min, E_min and B_crit see: the fewest of the three.
+
+    parameters [2] of the hyperbola; log_size, n_seeds [B], all n_seeds >= 2.
+    """
+    _, jacobian = HYPERBOLA.log_steps(parameters[None, :], log_size)
+    sensitivity = np.linalg.pinv(jacobian[0])  # [2, B], d parameter / d log S
+    sensitivity = np.vstack([sensitivity, sensitivity[1] - sensitivity[0]])
+    part = sensitivity**2 / n_seeds
+    nu = part.sum(axis=1) ** 2 / (part**2 / (n_seeds - 1)).sum(axis=1)
+    return float(nu.min())
+
+
+def residual_draws(
+    batch_size: ArrayLike,
+    steps: ArrayLike,
+    n_draws: int,
+    rng: np.random.Generator,
+    steps_lower: ArrayLike | None = None,
+    steps_upper: ArrayLike | None = None,
+    least_sigma: float = 1e-6,
+) -> Floats:
+    """Draws [n_draws, 2] of (log S_min, log E_min) from the residuals of the hyperbola.
+
+    With u = log B_crit and RSS(u) the least sum of squared log residuals at u, u is drawn from
+    RSS(u)^(-(n-1)/2): the likelihood of u with level and sigma integrated out, whose intervals are
+    locally those of F(1, n-2) and follow the likelihood where it is skewed. Then sigma and
+    log S_min given u. batch_size, steps [B], NaN steps where not reached; steps_lower [B]: there,
+    a lower bound (right-censored cells weigh the draws by 1 - Phi); steps_upper [B]: an upper one
+    (weighed by Phi); least_sigma: of log S, what residuals cannot show. Fewer than three reached:
+    no draws. Approximate: misfit of the shape counts as noise. Source: Bates and Watts 1988,
+    Nonlinear Regression Analysis, chapter 6.1 (profiles), 2.5 (the integrated likelihood).
+    """
+    sizes, values = np.asarray(batch_size, float), np.asarray(steps, float)
+    reached = ~np.isnan(values)
+    n = int(reached.sum())
+    if n < 3:
+        return np.empty((0, 2))
+    x, y = np.log(sizes[reached]), np.log(values[reached])
+    u, mean, rss = _likely_profile(x, y, least_sigma)
+    log_weight = -(n - 1) / 2 * np.log(rss)
+    total = np.cumsum(np.exp(log_weight - log_weight.max()))
+    bounds = [
+        (sign, x_of, bound)
+        for sign, given in ((-1.0, steps_lower), (1.0, steps_upper))
+        for x_of, bound in _known_bounds(sizes, reached, given)
+    ]
+    n_proposed = n_draws * (_PROPOSALS if bounds else 1)
+    at = np.interp(rng.uniform(total[0], total[-1], n_proposed), total, np.arange(_N_GRID))
+    sigma = np.sqrt(np.interp(at, np.arange(_N_GRID), rss) / rng.chisquare(n - 1, n_proposed))
+    drawn = np.interp(at, np.arange(_N_GRID), u)
+    log_min_steps = np.interp(at, np.arange(_N_GRID), mean)
+    log_min_steps = log_min_steps + sigma / np.sqrt(n) * rng.standard_normal(n_proposed)
+    proposed = np.stack([log_min_steps, log_min_steps + drawn], axis=1)
+    if not bounds:
+        return proposed
+    weight = _weight_by_bounds(proposed, sigma, bounds)
+    return proposed[rng.choice(n_proposed, n_draws, p=weight / weight.sum())]
+
+
+def _likely_profile(x: Floats, y: Floats, least_sigma: float) -> tuple[Floats, Floats, Floats]:
+    """u where its weight counts, as finely as the weight is narrow, and _profile there."""
+    u = np.linspace(x.min() - np.log(_FAR), x.max() + np.log(_FAR), _N_GRID)
+    for _ in range(_N_ZOOMS):
+        log_weight = -(len(x) - 1) / 2 * np.log(_profile(u, x, y, least_sigma)[1])
+        seen = np.flatnonzero(log_weight > log_weight.max() - _NEGLIGIBLE)
+        u = np.linspace(u[max(seen[0] - 1, 0)], u[min(seen[-1] + 1, _N_GRID - 1)], _N_GRID)
+    return u, *_profile(u, x, y, least_sigma)
+
+
+def _weight_by_bounds(
+    proposed: Floats, sigma: Floats, bounds: list[tuple[float, float, float]]
+) -> Floats:
+    """How likely each draw makes the censored cells; bounds: sign, batch size and bound of each."""
+    log_weight = np.zeros(len(proposed))
+    for sign, size, bound in bounds:
+        z = (np.log(bound) - np.log(hyperbola(size, *proposed.T))) / sigma
+        log_weight += log_ndtr(sign * z)
+    return np.exp(log_weight - log_weight.max())
+
+
+def _profile(u: Floats, x: Floats, y: Floats, least_sigma: float) -> tuple[Floats, Floats]:
+    """log S_min and the sum of squared residuals at each u = log B_crit; x = log B, y = log S."""
+    level = y - np.log1p(np.exp(np.subtract.outer(u, x)))
+    mean = level.mean(axis=1)
+    # added, not the greater of both: a flat top would hide where the best u is
+    return mean, ((level - mean[:, None]) ** 2).sum(axis=1) + len(x) * least_sigma**2
+
+
+def _known_bounds(
+    sizes: Floats, reached: NDArray[np.bool_], given: ArrayLike | None
+) -> list[tuple[float, float]]:
+    """(batch size, bound) of the batch sizes without a crossing that have one."""
+    if given is None:
+        return []
+    values = np.asarray(given, float)
+    at = np.flatnonzero(~reached & ~np.isnan(values))
+    return [(float(sizes[i]), float(values[i])) for i in at]

@@ -23,18 +23,17 @@ from numpy.typing import NDArray
 
 from analysis.fit.fitting import FitResult
 from analysis.fit.law_fit import (
-    FEWEST_FOR_CLAIM,
-    FEWEST_POINTS,
     LAW_COLUMNS,
     Points,
     law_row,
     predict,
     two_power_rows,
 )
+from analysis.fit.loss_laws import laws_of_loss
 from analysis.fit.power_law import FEWEST_WITH_OFFSET
+from analysis.groups import select
+from analysis.measure.bootstrap import FEWEST_SEEDS
 from analysis.measure.frontier import usable
-from analysis.measure.intervals import FEWEST_SEEDS
-from analysis.measure.losses_at_examples import example_budgets, least_of, losses_at_examples
 from analysis.measure.model_sizes import Family, MeasuredGroup
 
 Floats = NDArray[np.float64]
@@ -79,7 +78,7 @@ def law_frame(
         if len(set(family.sizes)) > 1:
             rows += _laws_in_size(family, fits) + _law_across_targets(family, fits)
             rows += _laws_of_steps(family, frontier)
-            of_loss, points = _laws_of_loss(family, frontier, n_bootstrap, seed)
+            of_loss, points = laws_of_loss(family, frontier, n_bootstrap, seed)
             rows, losses = rows + of_loss, losses + points
             rows += _loss_surface(family, fits)
     frame = pd.DataFrame(rows, columns=[*names, *LAW_COLUMNS])
@@ -96,39 +95,6 @@ def law_curve(law: Mapping[Any, Any], x: np.ndarray) -> np.ndarray:
     if law["x"] == "target_loss":
         return predict("power", parameters, x - law["offset"])
     return law["offset"] + predict("power", parameters, x)
-
-
-def law_caveats(families: Sequence[Family], laws: pd.DataFrame) -> list[str]:
-    """Few sizes, and what could not enter."""
-    sentences = []
-    for family in families:
-        n = len(set(family.sizes))
-        if 1 < n < FEWEST_POINTS:
-            sentences.append(
-                f"There are {n} model sizes; a law in model size needs {FEWEST_POINTS}."
-            )
-        elif 1 < n < FEWEST_FOR_CLAIM:
-            sentences.append(
-                f"Laws in model size stand on {n} sizes; below {FEWEST_FOR_CLAIM} nothing shows "
-                "whether a power law holds, so do not extrapolate them."
-            )
-    in_size = laws[(laws["x"] == "model_size") & (laws["y"] == "critical_batch_size")]
-    if ((in_size["definition"] == OWN_TARGETS) & in_size["exponent"].notna()).any():
-        sentences.append(
-            "Model sizes have different targets: the law of the critical batch size in model size "
-            "joins each size at its own, so its exponent holds the effect of the target as well."
-        )
-    for row in in_size[in_size["n_left_out"] > 0].to_dict("records"):
-        at_own_targets = row["definition"] == OWN_TARGETS
-        at = (
-            "At their own targets" if at_own_targets else f"At target loss {row['target_loss']:.4g}"
-        )
-        sentences.append(
-            f"{at}, the critical batch size of "
-            f"{row['n_left_out']} of {row['n_left_out'] + row['n']} model sizes is not identified "
-            "and stays out of its law."
-        )
-    return list(dict.fromkeys(sentences))
 
 
 def _laws_in_target(group: MeasuredGroup, fits: Sequence[FitResult]) -> Rows:
@@ -154,22 +120,15 @@ def _laws_in_target(group: MeasuredGroup, fits: Sequence[FitResult]) -> Rows:
 
 def _laws_in_size(family: Family, fits: Sequence[FitResult]) -> Rows:
     """B_crit, S_min and E_min against model size at each target that two sizes have."""
+    sized_fits = [(size, fit) for size, _, fit in _with_floor(family, fits)]
     rows = []
-    for target, sized_fits in _by_target(family, fits).items():
-        if len(sized_fits) < 2:
-            continue
-        for y, definition in _OF_FIT.items():
-            known = [(size, fit) for size, fit in sized_fits if getattr(fit, y) is not None]
-            chosen = [fit for _, fit in known]
-            points = Points(np.array([size for size, _ in known]), *_values(chosen, y))
-            rows.append(
-                {
-                    **family.others, "y": y, "definition": definition, "x": "model_size",
-                    "target_loss": target, "n_left_out": len(sized_fits) - len(known),
-                    "offset": 0.0, "offset_is": "zero", "approximate_ci": _approximate(chosen),
-                    **law_row("power", points),
-                }
-            )  # fmt: skip
+    for target in sorted({fit.target_loss for _, fit in sized_fits}, reverse=True):
+        at_target = [(size, fit) for size, fit in sized_fits if fit.target_loss == target]
+        if len(at_target) > 1:
+            rows += [
+                _law_of_fits(family, at_target, y, definition, target)
+                for y, definition in _OF_FIT.items()
+            ]
     return rows
 
 
@@ -179,15 +138,30 @@ def _law_across_targets(family: Family, fits: Sequence[FitResult]) -> Rows:
     sizes, targets = [size for size, _ in sized_fits], {fit.target_loss for _, fit in sized_fits}
     if len(targets) < 2 or len(set(sizes)) < len(sizes):
         return []
-    known = [(size, fit) for size, fit in sized_fits if fit.critical_batch_size is not None]
+    return [_law_of_fits(family, sized_fits, "critical_batch_size", OWN_TARGETS, math.nan)]
+
+
+def _law_of_fits(
+    family: Family,
+    sized_fits: Sequence[tuple[float, FitResult]],
+    y: str,
+    definition: str,
+    target: float,
+) -> dict[str, Any]:
+    """y of these fits against model size; those whose y is not identified are left out."""
+    known = [(size, fit) for size, fit in sized_fits if getattr(fit, y) is not None]
     chosen = [fit for _, fit in known]
-    points = Points(np.array([size for size, _ in known]), *_values(chosen, "critical_batch_size"))
-    row = {
-        **family.others, "y": "critical_batch_size", "definition": OWN_TARGETS,
-        "x": "model_size", "n_left_out": len(sized_fits) - len(known), "offset": 0.0,
-        "offset_is": "zero", "approximate_ci": _approximate(chosen), **law_row("power", points),
+    points = Points(np.array([size for size, _ in known]), *_values(chosen, y))
+    row = {"definition": definition, "target_loss": target, "approximate_ci": _approximate(chosen)}
+    return row | _law_in_size(family, y, points, len(sized_fits))
+
+
+def _law_in_size(family: Family, y: str, points: Points, n: int) -> dict[str, Any]:
+    """y = c N^k; n: how many values there are with those that are not known."""
+    return {
+        **family.others, "y": y, "x": "model_size", "offset": 0.0, "offset_is": "zero",
+        "n_left_out": n - len(points.x), **law_row("power", points),
     }  # fmt: skip
-    return [row]
 
 
 def _laws_of_steps(family: Family, frontier: pd.DataFrame) -> Rows:
@@ -197,74 +171,31 @@ def _laws_of_steps(family: Family, frontier: pd.DataFrame) -> Rows:
     for target in sorted({t for member in family.members for t in member.targets}, reverse=True):
         at_target = reached[reached["target_loss"] == target]
         for batch_size in sorted(at_target["batch_size"].unique()):
-            sizes, steps, draws, seeds = [], [], [], []
-            at_both = at_target[at_target["batch_size"] == batch_size]
-            for member in family.members:
-                row = _rows_of(at_both, member.group)
-                if len(row) and target in member.targets:
-                    sizes.append(member.model_size)
-                    steps.append(float(row["steps"].iloc[0]))
-                    drawn = member.draws[int(batch_size)].steps[member.targets.index(target)]
-                    draws.append(drawn)
-                    seeds.append(int(row["n_seeds"].iloc[0]))
-            if len(set(sizes)) > 1:
-                # one seed resampled is no interval
-                known = draws if min(seeds) > 1 else []
-                points = Points(np.array(sizes, float), np.array(steps), known)
-                rows.append(
-                    {
-                        **family.others, "y": "steps", "definition": "frontier",
-                        "x": "model_size", "target_loss": target, "batch_size": int(batch_size),
-                        "offset": 0.0, "offset_is": "zero",
-                        "approximate_ci": min(seeds) < FEWEST_SEEDS,
-                        "n_left_out": len(family.members) - len(sizes),
-                        **law_row("power", points),
-                    }
-                )  # fmt: skip
+            of_size = at_target[at_target["batch_size"] == batch_size]
+            points, n_seeds = _steps_of_sizes(family, of_size, target, int(batch_size))
+            if len(set(points.x)) > 1:
+                row = {"definition": "frontier", "target_loss": target}
+                row |= {"batch_size": int(batch_size), "approximate_ci": n_seeds < FEWEST_SEEDS}
+                rows.append(row | _law_in_size(family, "steps", points, len(family.members)))
     return rows
 
 
-def _laws_of_loss(
-    family: Family, frontier: pd.DataFrame, n_bootstrap: int, seed: int
-) -> tuple[Rows, Rows]:
-    """Least loss over batch sizes and lrs after fixed examples, against model size; its points."""
-    points = [_rows_of(frontier, member.group) for member in family.members]
-    budgets = np.array(example_budgets(pd.concat(points)))
-    if not len(budgets) or not all(member.cells for member in family.members):
-        return [], []
-    floors = {member.floor for member in family.members}
-    floors_of = np.array([member.floor for member in family.members])
-    n_bootstrap = n_bootstrap if family.n_seeds > 1 else 0
-    read = [
-        losses_at_examples(member.cells, budgets, n_bootstrap, [seed, i])
-        for i, member in enumerate(family.members)
-    ]
-    best = [losses.best(budgets) for losses in read]
-    rows, points_of = [], []
-    for k, budget in enumerate(budgets):
-        chosen = [i for i in range(len(read)) if best[i][1][k]]
-        sizes = family.sizes[chosen]
-        if len(set(sizes)) < 2:
-            continue
-        excess = np.array([read[i].excess[k, best[i][0][k]] for i in chosen])
-        points_of += [
-            {**family.others, "examples": float(budget), "model_size": size, "loss": value}
-            for size, value in zip(sizes, excess + floors_of[chosen], strict=True)
-        ]
-        draws = [least_of(read[i].draws[:, k])[:, 0] for i in chosen]
-        floor = next(iter(floors)) if len(floors) == 1 else math.nan
-        shared: dict[str, Any] = {
-            **family.others, "y": "loss", "definition": "least at fixed examples",
-            "x": "model_size", "examples": float(budget),
-            "approximate_ci": family.n_seeds < FEWEST_SEEDS,
-            "n_left_out": len(read) - len(chosen),
-        }  # fmt: skip
-        offset = {"offset": floor, "offset_is": "recorded" if floor else "zero"}
-        points = Points(sizes, excess, draws)
-        rows.append(shared | offset | law_row("power", points))
-        if len(set(sizes)) >= FEWEST_WITH_OFFSET and floor == 0:
-            rows.append(shared | {"offset_is": "free"} | law_row("floor", points))
-    return rows, points_of
+def _steps_of_sizes(
+    family: Family, reached: pd.DataFrame, target: float, batch_size: int
+) -> tuple[Points, int]:
+    """Steps of each model size that reached the target, and the fewest seeds of them."""
+    sizes, steps, draws, seeds = [], [], [], []
+    for member in family.members:
+        row = select(reached, member.group)
+        if len(row) and target in member.targets:
+            sizes.append(member.model_size)
+            steps.append(float(row["steps"].iloc[0]))
+            draws.append(member.draws[batch_size].steps[member.targets.index(target)])
+            seeds.append(int(row["n_seeds"].iloc[0]))
+    n_seeds = min(seeds, default=0)
+    # one seed resampled is no interval
+    known = draws if n_seeds > 1 else []
+    return Points(np.array(sizes, float), np.array(steps), known), n_seeds
 
 
 def _loss_surface(family: Family, fits: Sequence[FitResult]) -> Rows:
@@ -287,15 +218,6 @@ def _loss_surface(family: Family, fits: Sequence[FitResult]) -> Rows:
     return [shared | row for row in two_power_rows(sizes, steps, excess, draws)]
 
 
-def _by_target(
-    family: Family, fits: Sequence[FitResult]
-) -> dict[float, list[tuple[float, FitResult]]]:
-    by_target: dict[float, list[tuple[float, FitResult]]] = {}
-    for size, _, fit in _with_floor(family, fits):
-        by_target.setdefault(fit.target_loss, []).append((size, fit))
-    return dict(sorted(by_target.items(), reverse=True))
-
-
 def _with_floor(family: Family, fits: Sequence[FitResult]) -> list[tuple[float, float, FitResult]]:
     return [
         (float(member.model_size or math.nan), member.floor, fit)
@@ -307,21 +229,13 @@ def _with_floor(family: Family, fits: Sequence[FitResult]) -> list[tuple[float, 
 
 def _values(fits: Sequence[FitResult], name: str) -> tuple[Floats, list[Floats]]:
     """A quantity of each fit, and its bootstrap draws."""
-    values = np.array([getattr(fit, name) for fit in fits], float)
-    position = {"min_steps": (0,), "min_examples": (1,)}.get(name)
-    logs = [
-        fit.draws[:, 1] - fit.draws[:, 0] if position is None else fit.draws[:, position[0]]
-        for fit in fits
-    ]
-    return values, [np.exp(drawn) for drawn in logs]
+    draws = []
+    for fit in fits:
+        log_min_steps, log_min_examples = fit.draws.T
+        logs = {"min_steps": log_min_steps, "min_examples": log_min_examples}
+        draws.append(np.exp(logs.get(name, log_min_examples - log_min_steps)))
+    return np.array([getattr(fit, name) for fit in fits], float), draws
 
 
 def _approximate(fits: Sequence[FitResult]) -> bool:
     return any(fit.approximate_ci for fit in fits)
-
-
-def _rows_of(frame: pd.DataFrame, group: dict[str, Any]) -> pd.DataFrame:
-    keep = np.ones(len(frame), dtype=bool)
-    for name, value in group.items():
-        keep &= (frame[name] == value).to_numpy()
-    return frame[keep]

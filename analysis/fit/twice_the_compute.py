@@ -17,8 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.fit.fit_result import FitResult
+from analysis.measure.bootstrap import LEVEL, widening
 from analysis.measure.cells import Cell
-from analysis.measure.intervals import LEVEL, widening
 from analysis.measure.losses_at_examples import losses_at_examples
 from analysis.measure.model_sizes import Family, MeasuredGroup
 
@@ -44,7 +44,7 @@ def twice_the_compute(
     Columns: group.., TWICE_COLUMNS. target_loss: the hardest at which the critical batch size is
     identified; batch_size of BASE: the sampled one nearest to it (at most a factor 2 away) of which
     the double was trained too. Intervals are from a bootstrap over the seeds, widened for few of
-    them (analysis.measure.intervals), NaN with one. over_larger_model: how far the loss lies above
+    them (analysis.measure.bootstrap), NaN with one. over_larger_model: how far the loss lies above
     that of the larger model. No rows where any of this is not known.
     """
     names = list(fits[0].group) if fits else []

@@ -74,7 +74,7 @@ def lr_interval(
 
     lrs [n_lrs] increasing; index of the best; drawn [n_boot] indices of the best lr in bootstrap
     resamples, -1 where none reached the target (left out); factor: by which the draws are widened
-    for few seeds (analysis.measure.intervals), around the best.
+    for few seeds (analysis.measure.bootstrap), around the best.
     """
     lr = lrs[index]
     down = lrs[index - 1] if index > 0 else lr**2 / lrs[min(1, len(lrs) - 1)]
@@ -106,8 +106,8 @@ def between_lrs(lrs: Floats, steps: Floats, position: int) -> Between:
     3 b where b is as much steeper than a. Where both are below 10 %, at least to the vertex of the
     parabola through the three, on either side.
 
-    >>> found = between_lrs(np.array([1.0, 1.1, 1.21]), np.array([12.0, 11.0, np.nan]), 1)
-    >>> [round(part, 3) for part in found]
+    >>> parts = between_lrs(np.array([1.0, 1.1, 1.21]), np.array([12.0, 11.0, np.nan]), 1)
+    >>> [round(part, 3) for part in parts]
     [0.087, 0.095]
     """
     if not 0 < position < len(lrs) - 1:

@@ -16,8 +16,14 @@ from analysis.measure.best_lr import (
     lr_interval,
     refined_lr,
 )
-from analysis.measure.bootstrap import FrontierDraws, StepDraws
-from analysis.measure.intervals import FEWEST_SEEDS, percentile_interval, spread, widening
+from analysis.measure.bootstrap import (
+    FEWEST_SEEDS,
+    FrontierDraws,
+    StepDraws,
+    percentile_interval,
+    spread,
+    widening,
+)
 from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
 
 Floats = NDArray[np.float64]
@@ -47,7 +53,7 @@ def frontier_frame(
     steps_lower, steps_upper: see cell_frame; the least of the censored lrs' ends, or of what a
     left-censored one took at most; lr_refined: see refined_lr; better_lrs: "above" or "below" the
     best lr where the tried ones end with it, so that its steps are at most what the best lr takes.
-    Intervals (steps_low, steps_high) are 95 % percentiles with the correction of measure.intervals.
+    Intervals (steps_low, steps_high) are 95 % percentiles with the correction of measure.bootstrap.
     The low end is also reduced by what lrs between the tried ones may save (between_lrs), so they
     are of S over every lr; NaN with fewer than 3 seeds. given: the lr of each batch size was
     chosen before, so no point is at the edge of a grid. A censored row counts as at the edge where
@@ -76,8 +82,8 @@ def frontier_frame(
     ]
     frame = pd.DataFrame(rows, columns=[*group, *columns])
     if not given:
-        for _, own in frame.groupby("target_loss"):
-            _mark_censored(frame, own, cells)
+        for _, of_target in frame.groupby("target_loss"):
+            _mark_censored(frame, of_target, cells)
     return frame
 
 

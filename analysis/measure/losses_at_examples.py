@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.measure.bootstrap import percentile_interval
 from analysis.measure.cells import Cell
-from analysis.measure.intervals import percentile_interval
 from scaling.schema import REACHED
 
 Floats = NDArray[np.float64]

@@ -72,9 +72,9 @@ def noise_records(trials: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
             }
             if names["trace"] not in curves:
                 continue
-            own = curves.dropna(subset=[names["trace"], names["square"]])
-            found = {short: own.get(name, np.nan) for short, name in names.items()}
-            frame = own[["run_id", "step", "loss"]].assign(estimator=estimator, kind=kind, **found)
+            rows = curves.dropna(subset=[names["trace"], names["square"]])
+            sums = {short: rows.get(name, np.nan) for short, name in names.items()}
+            frame = rows[["run_id", "step", "loss"]].assign(estimator=estimator, kind=kind, **sums)
             frame["since"] = frame.groupby("run_id")["step"].shift(fill_value=0)
             frames.append(frame)
     if not frames:

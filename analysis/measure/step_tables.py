@@ -12,12 +12,15 @@ A cell is all seeds of one group, target, batch size and lr:
     any left_censored
                      steps_upper = geometric mean with these at the steps they took at most
     any diverged     diverged
-Without seeds a row is a cell of one seed; without lrs the frontier itself is given.
+Without seeds a row is a cell of one seed; without lrs the frontier itself is given. A table is
+measured over lrs: with further tuned columns each of their settings stands as a number in place of
+lr (`coded`, and back: `decoded`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -177,3 +180,39 @@ def _draw_size(
 
 def _same(column: pd.Series, value: float) -> NDArray[np.bool_]:
     return (column.isna() if np.isnan(value) else column == value).to_numpy(bool)
+
+
+def coded(table: pd.DataFrame, others: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """With further tuned columns, a number for each setting in place of lr, and the settings."""
+    if not others:
+        return table, None
+    keys = [*(["lr"] if "lr" in table else []), *others]
+    codes = 1.0 + table.groupby(keys, dropna=False, sort=True).ngroup()
+    settings = table.assign(code=codes)[["code", *keys]].drop_duplicates("code").set_index("code")
+    if "lr" not in settings:
+        settings.insert(0, "lr", np.nan)
+    return table.drop(columns=others).assign(lr=codes), settings
+
+
+def decoded(frame: pd.DataFrame, settings: pd.DataFrame | None) -> pd.DataFrame:
+    if settings is None:
+        return frame
+    values = settings.loc[frame["lr"]].reset_index(drop=True)
+    frame = frame.reset_index(drop=True)
+    place = list(frame.columns).index("lr")
+    return pd.concat([frame.iloc[:, :place], values, frame.iloc[:, place + 1 :]], axis=1)
+
+
+def decoded_draws(
+    draws: dict[int, FrontierDraws], table: pd.DataFrame, settings: pd.DataFrame | None
+) -> dict[int, FrontierDraws]:
+    """With the lr of the best setting in place of its number."""
+    if settings is None:
+        return draws
+    with_lrs = {}
+    for size, drawn in draws.items():
+        codes = sorted(table.loc[table["batch_size"] == size, "lr"].unique())
+        lrs = settings.loc[codes, "lr"].to_numpy(float)
+        best = np.where(drawn.best >= 0, lrs[drawn.best], np.nan)
+        with_lrs[size] = replace(drawn, lr=best, lrs=lrs)
+    return with_lrs

@@ -124,8 +124,8 @@ def fit_step_time(batch_size: Floats, seconds: Floats) -> Floats:
     """
     t = np.atleast_2d(seconds)
     if len(batch_size) < 2:
-        found = np.full((len(t), 2), np.nan)
-        return found if np.ndim(seconds) == 2 else found[0]
+        parameters = np.full((len(t), 2), np.nan)
+        return parameters if np.ndim(seconds) == 2 else parameters[0]
     u, v = 1 / t, batch_size / t
     uu, vv, uv = (u * u).sum(1), (v * v).sum(1), (u * v).sum(1)
     su, sv = u.sum(1), v.sum(1)
@@ -133,11 +133,11 @@ def fit_step_time(batch_size: Floats, seconds: Floats) -> Floats:
     overhead = (su * vv - sv * uv) / determinant
     slope = (sv * uu - su * uv) / determinant
     alone_overhead, alone_slope = su / uu, sv / vv
-    found = np.stack(
+    parameters = np.stack(
         [
             np.where(slope < 0, alone_overhead, np.where(overhead < 0, 0.0, overhead)),
             np.where(overhead < 0, alone_slope, np.where(slope < 0, 0.0, slope)),
         ],
         axis=1,
     )
-    return found if np.ndim(seconds) == 2 else found[0]
+    return parameters if np.ndim(seconds) == 2 else parameters[0]

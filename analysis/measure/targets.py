@@ -59,7 +59,7 @@ def targets_sentence(targets: Sequence[float]) -> str:
     return (
         f"No target was named, so {listed} {'was' if len(targets) == 1 else 'were'} chosen from "
         "the curves: levels that at least 3 of 4 batch sizes reach in the first half of their "
-        "curves. Name your own with targets=[...]."
+        "curves. Choose others with targets=[...]."
     )
 
 

@@ -43,37 +43,36 @@ def read_csv(path: Path) -> pd.DataFrame:
         )
     check_names(path, [name for name in layout.names if name])
     width = len(layout.names)
-    try:
-        with path.open(encoding=_ENCODING) as file, warnings.catch_warnings():
-            _skip(file, layout)
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows that are too long
-            frame = pd.read_csv(
-                file,
-                sep=layout.separator,
-                header=None,
-                names=range(width + 1),  # one more, for what lies beyond the header
-                dtype=str,
-                keep_default_na=False,
-                na_values=[""],
-                skip_blank_lines=False,
-                skipinitialspace=True,
-                index_col=False,
-            )
-    except UnicodeDecodeError as error:
-        raise AnalysisError(
-            f"source.path={path}: is not UTF-8 (byte {error.start}); save it as UTF-8"
-        ) from None
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame(columns=pd.Index(layout.names))
-    except (pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as error:
-        raise _too_long(path, layout) or AnalysisError(
-            f"source.path={path}: is not a CSV table ({first_line(error)})"
-        ) from None
+    frame = _parsed(path, layout)
     frame.index = pd.RangeIndex(layout.n_lines + 1, layout.n_lines + 1 + len(frame))
     beyond = frame[width].notna()
     if beyond.any():
         raise _long_row(path, first_row(beyond), width + 1, width)
     return _tidied(frame.drop(columns=width), path, layout)
+
+
+def _parsed(path: Path, layout: Layout) -> pd.DataFrame:
+    """The cells as texts, columns by number: one more than the header has, for what is beyond."""
+    columns = range(len(layout.names) + 1)
+    try:
+        with path.open(encoding=_ENCODING) as file, warnings.catch_warnings():
+            _skip(file, layout)
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows that are too long
+            return pd.read_csv(
+                file, sep=layout.separator, header=None, names=columns, dtype=str,
+                keep_default_na=False, na_values=[""], skip_blank_lines=False,
+                skipinitialspace=True, index_col=False,
+            )  # fmt: skip
+    except UnicodeDecodeError as error:
+        raise AnalysisError(
+            f"source.path={path}: is not UTF-8 (byte {error.start}); save it as UTF-8"
+        ) from None
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame(columns=columns, dtype=object)
+    except (pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as error:
+        raise _too_long(path, layout) or AnalysisError(
+            f"source.path={path}: is not a CSV table ({first_line(error)})"
+        ) from None
 
 
 @dataclass(frozen=True)

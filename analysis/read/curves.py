@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.groups import own_name
+from analysis.groups import their_name
 from analysis.read.files import read_table
 from analysis.read.names import ALSO_CALLED, their_columns
 from analysis.read.tables import left_out_rows, name_columns, repeated_rows
@@ -121,7 +121,11 @@ def _runs(frame: pd.DataFrame, further: Sequence[str]) -> pd.Series:
     keys = [name for name in dict.fromkeys(candidates) if name in frame]
     number = frame.groupby(keys, dropna=False, sort=True).ngroup()
     for name in theirs:
-        if name in keys or own_name(name) in ALSO_CALLED["seed"] or not _n_conflicts(frame, number):
+        if (
+            name in keys
+            or their_name(name) in ALSO_CALLED["seed"]
+            or not _n_conflicts(frame, number)
+        ):
             continue
         finer = frame.groupby([*keys, name], dropna=False, sort=True).ngroup()
         if _tells_apart(frame, number, finer):
@@ -168,8 +172,8 @@ def _contradiction(frame: pd.DataFrame, name: str, row: Any, where: Where) -> An
     known = frame.loc[(frame["run_id"] == run) & frame[name].notna(), name]
     return AnalysisError(
         f"{where.table}: rows {known.index[0]} and {row} of run {run} contradict each other: "
-        f"{where.column(own_name(name))} is {known.iloc[0]} and {known[row]}; it must be one value "
-        "a run"
+        f"{where.column(their_name(name))} is {known.iloc[0]} and {known[row]}; it must be one "
+        f"value per run"
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.groups import own_name
+from analysis.groups import their_name
 from analysis.read.names import OR_LABEL, namespaced, our_names, suggestion
 from analysis.read.selection import question_params
 from analysis.read.stores import PARENT, StoredRuns
@@ -47,7 +47,7 @@ def read_params(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """A row a run, ours from params, tags or metrics, their params as namespaced; their keys.
 
-    asked: names of theirs that are needed; is_study: whether the runs are trials of this project.
+    wanted: names of theirs that are needed; is_study: whether the runs are trials of this project.
     """
     sources = [
         long[long["run_id"].isin(finished)].pivot(index="run_id", columns="key", values="value")
@@ -60,21 +60,14 @@ def read_params(
     params = sources[0].reindex(finished).rename_axis(None, axis=1)
     if is_study:
         params = params[question_params(params)]
-    taken = {}
+    taken: dict[str, pd.Series] = {}
     further = [ours for ours in columns if ours not in OF_A_CURVE]
     required = ("batch_size", "lr", *our_names(wanted, columns, map(str, params)))
     for ours in dict.fromkeys([*required, *_OPTIONAL, *further]):
         if is_study and ours in _OF_THE_LOSS and ours not in columns:
             continue
-        theirs = columns.get(ours, ours)
-        holding = [source[theirs] for source in sources if theirs in source]
-        if not holding and (ours in required or ours in columns):
-            known = {str(name) for source in sources for name in source.columns}
-            raise AnalysisError(
-                f"source.columns.{ours}={theirs}: no run has a param, tag or metric of this name"
-                f"{suggestion(theirs if ours in columns else ours, known)}"
-            )
-        for values in holding[:1]:
+        values = _first_holding(sources, ours, columns, ours in required)
+        if values is not None:
             taken[ours] = values.reindex(finished)
     gone = {*taken, *(columns[ours] for ours in taken if ours in columns)}
     rest = params.drop(columns=list(gone & set(params.columns)))
@@ -84,13 +77,30 @@ def read_params(
     return frame.rename_axis("run_id").reset_index(), keys
 
 
+def _first_holding(
+    sources: Sequence[pd.DataFrame], ours: str, columns: Mapping[str, str], is_required: bool
+) -> pd.Series | None:
+    """The values of one of our names from the first source that has it under theirs."""
+    theirs = columns.get(ours, ours)
+    for source in sources:
+        if theirs in source:
+            return source[theirs]
+    if is_required or ours in columns:
+        known = {str(name) for source in sources for name in source.columns}
+        raise AnalysisError(
+            f"source.columns.{ours}={theirs}: no run has a param, tag or metric of this name"
+            f"{suggestion(theirs if ours in columns else ours, known)}"
+        )
+    return None
+
+
 def usable_runs(
     trials: pd.DataFrame, needed: Sequence[str], columns: Mapping[str, str]
 ) -> tuple[pd.DataFrame, list[str]]:
     """The runs of which every needed value can be used, and sentences about the others."""
     sentences = []
     for name in [n for n in dict.fromkeys([*needed, *_OPTIONAL]) if n in trials]:
-        called = columns.get(own_name(name), own_name(name))
+        called = columns.get(their_name(name), their_name(name))
         lacking = trials[name].isna()
         if name in needed and lacking.any():
             sentences.append(f"Runs left out because they have no {called}: {int(lacking.sum())}.")

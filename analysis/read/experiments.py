@@ -184,7 +184,7 @@ def _at_logged_steps(
     left_out = []
     if lacking.any():
         left_out.append(
-            f"Evaluations left out because {counter} was not logged beside them: "
+            f"Evaluations left out because {counter} was not logged with them: "
             f"{int(lacking.sum())}."
         )
     points = points[points["step"].notna()]

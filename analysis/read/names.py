@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.groups import PARAMS, own_name
+from analysis.groups import PARAMS, their_name
 from scaling.schema import MODEL_SIZE
 
 # What other projects call a column, as far as a suggestion may go; nothing is renamed by itself.
@@ -109,7 +109,7 @@ def namespaced(
     keys = {}
     for name in theirs:
         # as MLflow exports them
-        apart = name.startswith(PARAMS) and own_name(name) not in {"", *theirs}
+        apart = name.startswith(PARAMS) and their_name(name) not in {"", *theirs}
         keys[name] = name if apart else PARAMS + name
     frame = frame.rename(columns=keys)
     if MODEL_SIZE in frame:

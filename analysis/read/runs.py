@@ -109,30 +109,10 @@ def _countable(
     trials: pd.DataFrame, study: str, params: pd.DataFrame, curves: pd.DataFrame
 ) -> tuple[pd.DataFrame, list[str]]:
     """The trials that count, and sentences about those that do not."""
-    if trials.empty:
-        raise AnalysisError(
-            f"study={study}: the experiment has no trials (runs tagged {schema.KIND}=trial); "
-            f"run `{command('sweep', '-m', f'study={study}')}` first"
-        )
-    left_out = []
-    finished = trials[trials["status"] == "FINISHED"]
-    unfinished = trials.loc[trials["status"] != "FINISHED", "status"].value_counts().sort_index()
-    states = ", ".join(f"{n} {status}" for status, n in unfinished.items())
-    if finished.empty:
-        raise AnalysisError(
-            f"study={study}: none of its {len(trials)} trials is finished ({states}); wait for the "
-            "sweep to end, or start it again if it was stopped"
-        )
-    if states:
-        left_out.append(f"Trials left out because they did not finish: {states}.")
-    identity = finished[schema.TRIAL_ID].fillna(pd.Series(finished.index, index=finished.index))
-    length = pd.to_numeric(finished[schema.LAST_STEP], errors="coerce").fillna(0)
-    longest = finished.assign(**{schema.TRIAL_ID: identity, "length": length}).sort_values(
-        ["length", "end_time", "run_id"]
-    )
-    kept = longest.drop_duplicates(schema.TRIAL_ID, keep="last").drop(columns="length")
-    if len(kept) < len(longest):
-        n = len(longest) - len(kept)
+    left_out: list[str] = []
+    finished = _finished(trials, study, left_out)
+    kept = _longest_of_each(finished)
+    if n := len(finished) - len(kept):
         left_out.append(f"Shorter or older runs of a trial that was run again, left out: {n}.")
     placed = params[params["key"].isin(REQUIRED_PARAMS)].groupby("run_id").size()
     complete = kept.index.isin(placed.index[placed == len(REQUIRED_PARAMS)])
@@ -153,6 +133,34 @@ def _countable(
             f"study={study}: all of its {len(kept)} finished trials diverged; sweep smaller lr"
         )
     return kept, left_out
+
+
+def _finished(trials: pd.DataFrame, study: str, left_out: list[str]) -> pd.DataFrame:
+    if trials.empty:
+        raise AnalysisError(
+            f"study={study}: the experiment has no trials (runs tagged {schema.KIND}=trial); "
+            f"run `{command('sweep', '-m', f'study={study}')}` first"
+        )
+    unfinished = trials.loc[trials["status"] != "FINISHED", "status"].value_counts().sort_index()
+    states = ", ".join(f"{n} {status}" for status, n in unfinished.items())
+    if unfinished.sum() == len(trials):
+        raise AnalysisError(
+            f"study={study}: none of its {len(trials)} trials is finished ({states}); wait for the "
+            "sweep to end, or start it again if it was stopped"
+        )
+    if states:
+        left_out.append(f"Trials left out because they did not finish: {states}.")
+    return trials[trials["status"] == "FINISHED"]
+
+
+def _longest_of_each(finished: pd.DataFrame) -> pd.DataFrame:
+    """One run a trial: the one with the most steps, the newest of those."""
+    identity = finished[schema.TRIAL_ID].fillna(pd.Series(finished.index, index=finished.index))
+    length = pd.to_numeric(finished[schema.LAST_STEP], errors="coerce").fillna(0)
+    ordered = finished.assign(**{schema.TRIAL_ID: identity, "length": length}).sort_values(
+        ["length", "end_time", "run_id"]
+    )
+    return ordered.drop_duplicates(schema.TRIAL_ID, keep="last").drop(columns="length")
 
 
 def _trials(

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.groups import OPTIMIZER_PATH, own_name, prefixed
+from analysis.groups import OPTIMIZER_PATH, prefixed, their_name
 from analysis.read.names import their_columns
 from scaling.schema import DIVERGED
 
@@ -132,7 +132,7 @@ def one_trial_per_seed(
         known = _named_params(trials)
         raise AnalysisError(f"tuned: no param named {unknown[0]}; there are lr, {known}")
     if "batch_size" in tuned or set(tuned) & set(group_by):
-        raise AnalysisError("tuned: may hold neither batch_size nor what group_by holds")
+        raise AnalysisError("tuned: must not contain batch_size or a param of group_by")
     trials = named_groups(trials, group_by)
     keys = list(dict.fromkeys([*group_by, "batch_size", "lr", *tuned, "seed"]))
     repeated = trials[trials.duplicated(keys, keep=False)]
@@ -143,7 +143,7 @@ def one_trial_per_seed(
         if differing:
             raise AnalysisError(
                 "group_by: trials of equal batch_size, lr and seed differ in "
-                f"{own_name(differing[0])}; add it to group_by, or read fewer sweeps"
+                f"{their_name(differing[0])}; add it to group_by, or read fewer sweeps"
             )
     longest = trials.sort_values("last_step", ascending=False, kind="stable").drop_duplicates(keys)
     if len(longest) < len(trials):
@@ -157,7 +157,7 @@ def one_trial_per_seed(
 def _named_params(trials: pd.DataFrame) -> str:
     """What group_by and tuned can name, as its project calls it."""
     names = their_columns(trials) or set(trials.columns) - _NOT_A_GROUP
-    return ", ".join(sorted({own_name(str(name)) for name in names}))
+    return ", ".join(sorted({their_name(str(name)) for name in names}))
 
 
 def targets_of(
@@ -169,7 +169,7 @@ def targets_of(
     low, high = float(trials["irreducible_loss"].iloc[0]), float(trials["initial_loss"].iloc[0])
     low, high = -math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high
     if not targets:
-        raise AnalysisError(prefixed(group, "targets: there are none; give targets=[..]"))
+        raise AnalysisError(prefixed(group, "targets: none are known; give targets=[..]"))
     bounds = [f"above the irreducible loss {low:g}"] if low > -math.inf else []
     bounds += [f"below the initial loss {high:g}"] if high < math.inf else []
     for target in targets:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.groups import own_name
+from analysis.groups import their_name
 from analysis.read.files import read_table
 from analysis.read.names import suggestion
 from analysis.read.tables import left_out_rows, name_columns, repeated_rows, typed
@@ -137,7 +137,7 @@ def _filled_in(frame: pd.DataFrame, where: Where) -> pd.DataFrame:
     frame["outcome"] = frame["outcome"].fillna(REACHED) if "outcome" in frame else REACHED
     if "seed" in frame and frame["seed"].isna().any():
         row = first_row(frame["seed"].isna())
-        raise where.mistake("seed", "", row, "give one in every row, or no such column")
+        raise where.mistake("seed", "", row, "give one in every row, or leave the column out")
     return frame
 
 
@@ -152,8 +152,8 @@ def _once(frame: pd.DataFrame, keys: Sequence[str], where: Where) -> pd.DataFram
         raise AnalysisError(
             f"{where.table}: rows {first.name} and {second.name} contradict each other: "
             f"{where.column('steps')} is {_steps_words(first)} and {_steps_words(second)} for the "
-            f"same {', '.join(map(own_name, identity))}; keep one of them, or tell them apart with "
-            "group_by=[...]"
+            f"same {', '.join(map(their_name, identity))}; keep one of them, or tell them apart "
+            "with group_by=[...]"
         )
     return kept.copy()
 

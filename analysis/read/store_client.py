@@ -45,9 +45,7 @@ def search_runs(client: Any, experiment_id: str, text: str | None) -> list[Any]:
     except MlflowException as error:
         if text and error.error_code == "INVALID_PARAMETER_VALUE":
             reason = str(error).splitlines()[0].removeprefix("INVALID_PARAMETER_VALUE: ")
-            raise AnalysisError(
-                f"source.filter={text}: MLflow does not take it ({reason})"
-            ) from None
+            raise AnalysisError(f"source.filter={text}: MLflow rejects it ({reason})") from None
         raise
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -65,21 +66,9 @@ def _read_only(uri: str) -> str:
 def _query(connection: Any, study: str, uri: str, wanted: Wanted) -> StoredRuns:
     import sqlalchemy as sa
 
-    def frame(columns: str, source: str, names: Sequence[str], **values: Any) -> pd.DataFrame:
-        statement = sa.text(f"SELECT {columns} FROM {source}")
-        rows = connection.execute(statement, values).fetchall()
-        columns_of = zip(*rows, strict=True) if rows else [()] * len(names)
-        return pd.DataFrame(dict(zip(names, columns_of, strict=True)))
-
+    frame = partial(_frame, connection)
     active = "lifecycle_stage = 'active'"
-    columns = "experiment_id, name, lifecycle_stage"
-    experiments = frame(columns, "experiments", ("id", "name", "stage"))
-    named = (experiments["name"] == study) & (experiments["stage"] == "active")
-    experiment_ids = experiments.loc[named, "id"]
-    if experiment_ids.empty:
-        stages = dict(zip(experiments["name"], experiments["stage"], strict=True))
-        raise NoExperiment(study, public_uri(uri), stages)
-    bound = {"experiment": int(experiment_ids.iloc[0])}
+    bound = {"experiment": _experiment_id(frame, study, uri)}
     joins = f"runs r ON r.run_uuid = x.run_uuid WHERE r.{active} AND r.experiment_id = :experiment"
     text = ("run_id", "key", "value")
     runs = frame(
@@ -110,6 +99,27 @@ def _query(connection: Any, study: str, uri: str, wanted: Wanted) -> StoredRuns:
             for key in wanted.metrics
         },
     )
+
+
+def _frame(
+    connection: Any, columns: str, source: str, names: Sequence[str], **values: Any
+) -> pd.DataFrame:
+    """SELECT columns FROM source, with values bound, under these names."""
+    import sqlalchemy as sa
+
+    rows = connection.execute(sa.text(f"SELECT {columns} FROM {source}"), values).fetchall()
+    columns_of = zip(*rows, strict=True) if rows else [()] * len(names)
+    return pd.DataFrame(dict(zip(names, columns_of, strict=True)))
+
+
+def _experiment_id(frame: Callable[..., pd.DataFrame], study: str, uri: str) -> int:
+    columns = "experiment_id, name, lifecycle_stage"
+    experiments = frame(columns, "experiments", ("id", "name", "stage"))
+    named = (experiments["name"] == study) & (experiments["stage"] == "active")
+    if not named.any():
+        stages = dict(zip(experiments["name"], experiments["stage"], strict=True))
+        raise NoExperiment(study, public_uri(uri), stages)
+    return int(experiments.loc[named, "id"].iloc[0])
 
 
 def _matching(runs: pd.DataFrame, study: str, uri: str, text: str) -> pd.DataFrame:

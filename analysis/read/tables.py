@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.groups import own_name
+from analysis.groups import their_name
 from analysis.read.names import namespaced, need, our_names, rename, their_columns
 from analysis.read.values import (
     Where,
@@ -77,7 +77,7 @@ def left_out_rows(lacking: pd.DataFrame) -> list[str]:
     dropped = lacking.any(axis=1)
     if not dropped.any():
         return []
-    names = ", ".join(own_name(str(name)) for name in lacking if lacking[name].any())
+    names = ", ".join(their_name(str(name)) for name in lacking if lacking[name].any())
     return [
         f"Rows left out because they lack {names}: {int(dropped.sum())} "
         f"(the first: row {first_row(dropped)})."

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.groups import PARAMS, own_name
+from analysis.groups import PARAMS, their_name
 from analysis.read.names import their_columns
 from analysis.read.selection import splitting
 from scaling import schema
@@ -78,12 +78,11 @@ def _groups(frame: pd.DataFrame, tuned: Sequence[str]) -> tuple[list[str], list[
     groups, confounded = group_columns(frame, tuned)
     if not confounded:
         return groups, []
-    known = ", ".join(["batch_size", *map(own_name, tuned)])
+    known = ", ".join(["batch_size", *map(their_name, tuned)])
     return groups, [
-        f"Besides {known} and seed these differ between trials and "
-        "are not taken for groups, since each of their values stands with one batch size "
-        f"only: {', '.join(map(own_name, confounded))}. Name them in group_by=[...] if they "
-        "matter."
+        f"Besides {known} and seed these differ between trials, but do not define groups, since "
+        "each of their values occurs at only one batch size: "
+        f"{', '.join(map(their_name, confounded))}. Name them in group_by=[...] if they matter."
     ]
 
 
@@ -146,7 +145,7 @@ def _cut(curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series, list[str]]:
     sentences = []
     if is_gap.any():
         sentences.append(
-            f"Losses that are not finite, but have finite ones after them, taken for gaps: "
+            f"Losses that are not finite, but have finite ones after them, treated as gaps: "
             f"{int(is_gap.sum())} in {broken.loc[is_gap, 'run_id'].nunique()} runs."
         )
     return curves[sound], broken[~is_gap].groupby("run_id")["step"].min(), sentences

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.figures.dark import for_page
+from analysis.figures.looks import for_page
 from analysis.report.files import MIME, csv_bytes, data_uri, file_errors, file_name, write_file
 from analysis.report.page import environment
 from analysis.report.prediction_table import Block, blocks

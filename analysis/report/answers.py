@@ -25,8 +25,8 @@ MEANING = {
     "balanced": "Twice the fewest steps and twice the fewest examples (the critical batch size): "
     "where time and compute are worth the same to you.",
     FEWEST_STEPS: "20 % more steps than the fewest possible (five times the critical batch size). "
-    "Larger batches save next to no steps; whether they save time is not known, as no steps were "
-    "timed.",
+    "Larger batches save hardly any steps; whether they save time is unknown, because no steps "
+    "were timed.",
     FAST: "The least time to the target of the batch sizes whose steps were timed: choose it when "
     "only time counts.",
 }
@@ -105,14 +105,15 @@ def not_identified(fit: FitResult) -> str:
     if fit.at_least is not None:
         advice = fit.next_step or "try larger batch sizes"
         return (
-            f"Up to about batch size {size_words(fit.at_least)}, twice the batch still nearly "
-            f"halves the steps. To find where that ends, {advice}."
+            f"Up to a batch size of about {size_words(fit.at_least)}, doubling the batch still "
+            f"nearly halves the steps. To find where that ends, {advice}."
         )
     if fit.at_most is not None:
         advice = fit.next_step or "try smaller batch sizes"
         return (
-            f"From about batch size {size_words(fit.at_most)} on, a larger batch hardly saves "
-            "steps. Smaller batches would reach the target with fewer examples: to find the knee, "
+            f"From a batch size of about {size_words(fit.at_most)} on, larger batches save "
+            f"hardly any steps. Smaller batches would reach the target with fewer examples: to "
+            f"find the knee, "
             f"{advice}."
         )
     return f"No batch size can be recommended: {fit.reason or 'there is no fit'}."
@@ -149,7 +150,7 @@ def overview_lead(result: StudyResult) -> str:
     start = f"To reach {of}, the critical batch size is "
     values = listed([f"{row['critical']} for {row['label']}" for row in known[:_MOST_NAMED]])
     if len(known) > _MOST_NAMED:
-        values += f" (and so on: the table has all {len(rows)})"
+        values += f", and others (the table lists all {len(rows)} groups)"
     unknown = [row["label"] for row in rows if row not in known]
     if not known:
         return f"{start}not known for any of the {len(rows)} groups."
@@ -188,7 +189,7 @@ def answer_lines(result: StudyResult) -> list[str]:
     if result.is_about_losses:
         return [outcome_lead(result)]
     if not entries:
-        return ["no target was reached often enough to say anything"]
+        return ["no target was reached often enough for an answer"]
     first = entries[0]
     if len({answer.group for answer in entries}) > 1:
         return twice_lines(result, result.frames) + [

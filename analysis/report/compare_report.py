@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.overlaid import plot_overlaid_lr, plot_overlaid_steps
+from analysis.figures.series import plot_overlaid_lr, plot_overlaid_steps
 from analysis.groups import listed
 from analysis.report.answers import overview_row
 from analysis.report.compare import Comparison, Entry
@@ -86,12 +86,12 @@ def comparison_lead(comparison: Comparison) -> list[str]:
         sentences.append(
             f"At target loss {target}, {study}{where} against {of}: {', '.join(times)}."
         )
-    return sentences or ["No ratio can be given; the table has what is known of each study."]
+    return sentences or ["No ratio can be given; the table lists what is known of each study."]
 
 
 def draw_comparison(comparison: Comparison) -> Iterator[Drawing]:
     """S(B) and the best lr of all studies: a figure each a common target, else one of its own."""
-    hollow = "Hollow points have their best lr at the edge of the tried ones."
+    hollow = "At hollow points the best lr is the smallest or largest that was tried."
     for i, (label, entries) in enumerate(_by_target(comparison).items()):
         named = [(entry.name, entry.frontier, entry.fit) for entry in entries]
         known = [entry for entry in entries if entry.frontier["steps"].notna().any()]

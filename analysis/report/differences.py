@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.groups import listed, own_name
+from analysis.groups import listed, their_name
 from analysis.read.selection import question_params
 from analysis.result import StudyResult
 from analysis.topics.tuning import tuning_budget
@@ -24,7 +24,7 @@ def differing_params(results: Sequence[StudyResult]) -> dict[str, list[str]]:
             for frame in frames
         ]
         if all(len(of) == 1 for of in values) and len({of[0] for of in values}) > 1:
-            differing[own_name(name)] = [of[0] for of in values]
+            differing[their_name(name)] = [of[0] for of in values]
     return differing
 
 
@@ -58,13 +58,13 @@ def comparison_caveats(
     if len(params) > 1:
         values = listed([f"{name} ({', '.join(differing[name])})" for name in params])
         sentences.append(
-            f"The studies differ in {len(params)} params, so what sets them apart cannot be put "
-            f"down to one of them: {values}."
+            f"The studies differ in {len(params)} params, so a difference cannot be attributed "
+            f"to one of them: {values}."
         )
     if not common:
         sentences.append(
-            "The studies have no target in common, so each stands at its own and no ratios are "
-            "given; targets=[...] sets the same ones for all."
+            "The studies have no target in common, so each is shown at its own target and "
+            "without ratios; targets=[...] sets the same targets for all."
         )
     spent = {result.study: tuning_budget(result) for result in results}
     for column, what in (("n_lrs", "learning rates"), ("n_seeds", "seeds")):
@@ -75,7 +75,9 @@ def comparison_caveats(
         }
         if len(set(spans.values())) > 1:
             values = ", ".join(f"{study} {span}" for study, span in spans.items())
-            sentences.append(f"The studies were not tuned equally; {what} a batch size: {values}.")
+            sentences.append(
+                f"The studies were not tuned equally; {what} per batch size: {values}."
+            )
     if open_ends:
         sentences.append(
             "The critical batch size is not identified, so there is no ratio of it, for "

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.groups import with_own_names
+from analysis.groups import with_their_names
 
 MIME = {"svg": "image/svg+xml", "pdf": "application/pdf", "csv": "text/csv"}
 MOST_LETTERS = 100  # of a file's name made of a study's or a group's
@@ -45,7 +45,7 @@ def file_errors(output_dir: str | Path) -> Iterator[None]:
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:
-    return with_own_names(table).to_csv(index=False, lineterminator="\n").encode()
+    return with_their_names(table).to_csv(index=False, lineterminator="\n").encode()
 
 
 def data_uri(content: bytes, kind: str) -> str:

@@ -12,7 +12,7 @@ from scaling.schema import DIVERGED, REACHED
 _FINITE, _REGRESSIONS = "finite_regression", ("finite_regression", "linear_regression")
 _NOTHING_LEFT = 1e-12  # of the initial loss: the weights fit every example
 _FEW_OF_MANY = 0.05  # share of the data in a batch below which sampling hardly matters
-_ADVICE = "expect no streaming result, a critical batch size among them, to hold as it stands"
+_ADVICE = "results for streams, such as the critical batch size, may not hold"
 
 
 def limits(result: Study) -> list[str]:
@@ -37,7 +37,7 @@ def _sampling(trials: pd.DataFrame) -> str:
     return (
         f"Batches without replacement from n examples{of}: gradient noise falls as "
         "(n - B)/(B (n - 1)), not as 1/B, and ends at B = n, so that large batches look better "
-        "than on a stream. Each batch is a fresh subset; epochs that shuffle differ again."
+        "than on a stream. Each batch is a fresh subset; shuffled epochs differ from both."
     )
 
 
@@ -51,7 +51,7 @@ def _interpolation(trials: pd.DataFrame) -> str:
         return ""
     why = "There is no label noise" if stream.all() else "The weights can fit every example"
     return (
-        f"{why}: gradient noise dies out with the error, a constant learning rate below the "
+        f"{why}: gradient noise vanishes with the error, a constant learning rate below the "
         "stability limit has no noise floor, and noise scales stay bounded however low the loss."
     )
 
@@ -71,7 +71,7 @@ def _instability(result: Study) -> str:
     seen = [f"{counts[kind]} {text}" for kind, text in words.items() if kind in counts]
     return (
         f"{len(above)} of {len(both)} cells lie above the largest stable learning rate, where "
-        f"expected losses grow in the end{': ' if seen else ''}{', '.join(seen)}."
+        f"expected losses eventually grow{': ' if seen else ''}{', '.join(seen)}."
     )
 
 
@@ -82,8 +82,8 @@ def _epochs(trials: pd.DataFrame) -> str:
         return ""
     apart = trials["task.name"].iloc[int(passes.argmax())] != _FINITE
     of = (
-        "held-out losses then tell how training generalises, too"
+        "held-out losses then also measure generalisation"
         if apart
-        else "losses are of the data seen, not of fresh examples"
+        else "losses are measured on the training data, not on fresh examples"
     )
-    return f"The same examples come up to {passes.max():,.0f} times: {of}, and {_ADVICE}."
+    return f"Each example is used up to {passes.max():,.0f} times: {of}, and {_ADVICE}."

@@ -11,9 +11,9 @@ import jinja2
 import pandas as pd
 
 from analysis import words
-from analysis.figures.dark import for_page
 from analysis.figures.drawing import Drawing
-from analysis.groups import with_own_names
+from analysis.figures.looks import for_page
+from analysis.groups import with_their_names
 from analysis.report.files import MIME, csv_bytes, data_uri, file_name
 
 MOST_ROWS = 60  # of a table in the page; the CSV has them all
@@ -51,7 +51,7 @@ def environment() -> jinja2.Environment:
 
 def show(drawing: Drawing, images: Mapping[str, bytes]) -> Shown:
     """The drawing with its rendered images (format -> bytes; svg is needed) for a page."""
-    head = with_own_names(drawing.table.head(MOST_ROWS))
+    head = with_their_names(drawing.table.head(MOST_ROWS))
     text = head.map(_cell)
     kinds = {kind: data_uri(images[kind], MIME[kind]) for kind in ("svg", "pdf") if kind in images}
     return Shown(
@@ -65,7 +65,7 @@ def show(drawing: Drawing, images: Mapping[str, bytes]) -> Shown:
 
 def table_html(table: pd.DataFrame) -> str:
     """A whole table, its empty columns left out; "" if there are no rows."""
-    shown = with_own_names(table.dropna(axis="columns", how="all"))
+    shown = with_their_names(table.dropna(axis="columns", how="all"))
     text = shown.map(_cell).where(shown.notna(), "")
     return text.to_html(index=False, border=0, escape=True) if len(table) else ""
 

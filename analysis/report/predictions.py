@@ -109,7 +109,7 @@ def _check(result: StudyResult, prediction: Mapping[str, Any]) -> list[dict[str,
 def _of_metric(result: StudyResult, prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
     values = _values(result.trials, result.curves, prediction)
     if not len(values):
-        nothing = Finding("", None, reason="the study has no such trial")
+        nothing = Finding("", None, reason="no trial of the study matches it")
         return [_row(prediction, nothing, 0)]
     if np.isnan(values).any():
         without = int(np.isnan(values).sum())
@@ -124,9 +124,9 @@ def _of_quantity(result: StudyResult, prediction: Mapping[str, Any]) -> list[dic
     n = len(part.trials)
     name = prediction["quantity"]
     if not n:
-        findings = [Finding("", None, reason="the study has no such trial")]
+        findings = [Finding("", None, reason="no trial of the study matches it")]
     elif name not in QUANTITIES:
-        findings = [Finding("", None, reason="this version knows no such quantity")]
+        findings = [Finding("", None, reason="this version has no quantity of this name")]
     else:
         try:
             findings = QUANTITIES[name](part, frames)

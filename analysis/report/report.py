@@ -197,7 +197,7 @@ class Report:
     def _trust(self, norms: Sequence[str]) -> dict[str, str]:
         facts = trust_facts(self.result)
         more = {"Normalisation": norms, "Where theory ends": limits(self.result)}
-        return facts | {name: " ".join(said) for name, said in more.items() if said}
+        return facts | {name: " ".join(sentences) for name, sentences in more.items() if sentences}
 
 
 def _facts(result: StudyResult) -> dict[str, str]:

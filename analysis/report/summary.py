@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.groups import own_group
+from analysis.groups import their_group
 from analysis.result import StudyResult
 from scaling.schema import LOSSES
 
@@ -20,7 +20,7 @@ def summary(result: StudyResult) -> dict[str, Any]:
     """summary.json: plain values, null (None) and never NaN for what is not known."""
     frontier = [
         {
-            "group": own_group({key: row[key] for key in result.group_by}),
+            "group": their_group({key: row[key] for key in result.group_by}),
             **{key: row[key] for key in ("target_loss", "batch_size", "steps", "examples", "lr")},
             **{key: row[key] for key in ("outcome", "lr_at_edge")},
             "ci95_steps": [row["steps_low"], row["steps_high"]],
@@ -34,7 +34,7 @@ def summary(result: StudyResult) -> dict[str, Any]:
         "study": result.study,
         "fits": []
         if about_losses
-        else [fit.summary() | {"group": own_group(fit.group)} for fit in result.fits],
+        else [fit.summary() | {"group": their_group(fit.group)} for fit in result.fits],
         "frontier": frontier,
         "laws": [] if about_losses else law_entries(result.frames["laws"], result.group_by),
         "warnings": result.warnings,
@@ -49,7 +49,7 @@ def law_entries(laws: pd.DataFrame, group_by: Sequence[str]) -> list[dict[str, A
     flat += ("offset_is", "rmse_log", "n", "n_left_out", "approximate_ci", "reason")
     return [
         {
-            "group": own_group({key: row[key] for key in group_by if pd.notna(row[key])}),
+            "group": their_group({key: row[key] for key in group_by if pd.notna(row[key])}),
             **{key: row[key] for key in flat},
             "ci95": {key: [row[f"{key}_low"], row[f"{key}_high"]] for key in pairs},
             "exponent_without_one": [

@@ -22,7 +22,7 @@ def _edges(result: StudyResult) -> str:
     several = points[points["n_lrs"] > 1]
     n = int(several["lr_at_edge"].astype(bool).sum())
     if several.empty:
-        return "one learning rate a batch size: not tuned" if len(points) else ""
+        return "one learning rate per batch size: not tuned" if len(points) else ""
     if not n:
         return "no best learning rate lies at the edge of its grid"
     return f"{n} of {len(several)} best learning rates lie at the edge of their grid"
@@ -47,7 +47,7 @@ def _seeds(result: StudyResult) -> str:
     if "n_seeds" not in cells or cells["n_seeds"].isna().all():
         return ""
     seeds = cells.loc[cells["compared"], "n_seeds"].dropna()
-    text = f"{span_words(seeds.min(), seeds.max())} a cell"
+    text = f"{span_words(seeds.min(), seeds.max())} per cell"
     n_few = int((~cells["compared"]).groupby(cells["target_loss"]).sum().max())
     return f"{text}; {n_few} cells tried with fewer are not compared" if n_few else text
 
@@ -59,7 +59,7 @@ def _tuning(result: StudyResult) -> str:
     lrs = span_words(spent["n_lrs"].min(), spent["n_lrs"].max())
     n = span_words(spent["n_trials"].min(), spent["n_trials"].max())
     text = f"{lrs} learning rate{'' if lrs == '1' else 's'} and {n} trial{'' if n == '1' else 's'} "
-    text += "a batch size"
+    text += "per batch size"
     steps = {int(b): int(of["steps"].sum()) for b, of in spent.groupby("batch_size")}  # type: ignore[arg-type]
     most, least = max(steps, key=lambda b: steps[b]), min(steps, key=lambda b: steps[b])
     if most == least:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analysis.figures.drawing import Drawing
-from analysis.figures.overlaid import plot_overlaid_lr, plot_overlaid_steps
+from analysis.figures.series import plot_overlaid_lr, plot_overlaid_steps
 from analysis.groups import group_label, select
 from analysis.topics.topic import Part, Topic
 

@@ -114,7 +114,9 @@ def _frontiers(study: Study) -> Iterator[tuple[str, pd.DataFrame]]:
     """Label and usable frontier of each group and target, with `best` and `exact` lrs."""
     rows = usable(study.frontier)
     if rows.empty:
-        raise AnalysisError("best_lr: no batch size reached a target with a lr inside those tried")
+        raise AnalysisError(
+            "best_lr: no batch size reached a target with an lr inside the range that was tried"
+        )
     columns = [*study.group_by, "target_loss"]
     exact = pd.DataFrame({name: pd.Series(dtype=rows[name].dtype) for name in columns})
     if len(study.theory):
@@ -181,7 +183,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
                 f"Best learning rate against batch size, target {target:.3g}",
                 "The learning rate that reached the target in the fewest steps, with its 95 % "
                 "interval (never narrower than half the spacing of the grid), and the rules "
-                f"fitted to it.{' ' + said if (said := rule_words(rules)) else ''}",
+                f"fitted to it.{' ' + verdict if (verdict := rule_words(rules)) else ''}",
                 plot_best_lr(best, rules, part.frames["theory"], target),
                 "best_lr",
                 best,

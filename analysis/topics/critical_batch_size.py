@@ -110,8 +110,9 @@ def drawings(part: Part) -> Iterator[Drawing]:
             "critical_batch_size_against_target",
             "Critical batch size against target",
             "The batch size at which a target costs twice the fewest steps and twice the fewest "
-            "examples. Bars are 95 % intervals; hollow arrows are one-sided (the sampled batch "
-            "sizes do not bend the curve). Other definitions and, where the theory is exact, the "
+            "examples. Bars are 95 % intervals; hollow arrows are one-sided bounds (the curve "
+            "does not bend within the sampled batch sizes). Other definitions and, where the "
+            "theory is exact, the "
             "true values stand beside the estimate.",
             plot_critical_batch_size(shown, labelled, _target_laws(part)),
             "critical_batch_size",

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.figures.drawing import Drawing
-from analysis.figures.overlaid import plot_overlaid_curves
+from analysis.figures.series import plot_overlaid_curves
 from analysis.groups import group_label, select
 from analysis.study import Study
 from analysis.topics.topic import Frames, Part, Topic
@@ -90,11 +90,11 @@ def outcome_lead(study: Study) -> str:
     """One sentence: which group ends with the lowest loss; of what asks for none, how they end."""
     rows = outcome_rows(study)
     if not rows:
-        return "No curve of a trial that did not diverge is on record."
+        return "There is no recorded curve of a trial that did not diverge."
     best = rows[0]
     if study.about == LOSSES and len(rows) > 1:
         least, most = (f"{loss:.3g}" for loss in final_loss(study)["loss"].iloc[[0, -1]])
-        return f"Held-out losses end between {least} and {most}: the table has each."
+        return f"Held-out losses end between {least} and {most}; the table lists them all."
     of = f"{best['label']} ends" if len(rows) > 1 else "Training ends"
     lowest = "with the lowest held-out loss," if len(rows) > 1 else "with a held-out loss of"
     accuracy = f" and an accuracy of {best['accuracy']}" if best["accuracy"] else ""

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.series import bars
+from analysis.figures.series import Look, bars, look
 from analysis.groups import select
 from analysis.study import Study
 from analysis.topics.topic import Part, Topic, or_nan
@@ -93,45 +94,39 @@ def plot_residuals(residuals: pd.DataFrame) -> Figure:
     with style.house_style():
         figure, ax = style.new_axes(4.2)
         targets = sorted(residuals["target_loss"].unique())
+        colors = style.target_colors(len(targets))
         ax.axhline(0, color=style.INK, lw=1, zorder=1)
-        for i, (target, color) in enumerate(
-            zip(targets, style.target_colors(len(targets)), strict=True)
-        ):
+        for i, target in enumerate(targets):
             of_target = residuals[residuals["target_loss"] == target]
             # targets side by side where they share a batch size
             x = of_target["batch_size"] * 1.06 ** (i - (len(targets) - 1) / 2)
-            y = of_target["log_residual"]
-            ax.errorbar(
-                x,
-                y,
-                bars(y, of_target["low"], of_target["high"]),
-                ls="",
-                color=color,
-                lw=1.2,
-                zorder=2,
-            )
-            shown = {"ls": "", "color": color, "zorder": 3}
-            sound, at_most = (
-                style.MARKERS[i % len(style.MARKERS)],
-                of_target["at_most"].astype(bool),
-            )
-            reached = (of_target["outcome"] == REACHED) & ~at_most
-            censored = (of_target["outcome"] == CENSORED) & of_target["used"]
-            for rows, marker, fill, label in (
-                (reached & of_target["used"], sound, color, ""),
-                (reached & ~of_target["used"], sound, "white", ", left out"),
-                (censored, "^", "white", ", at least (censored)"),
-                (at_most, "v", "white", ", at most"),
-            ):
-                if rows.any():
-                    name = f"target {target:.3g}{label}"
-                    ax.plot(x[rows], y[rows], marker=marker, mfc=fill, label=name, **shown)
+            _plot_target(ax, x, of_target, look(i, colors[i]), f"target {target:.3g}")
         style.batch_size_axis(ax, residuals["batch_size"])
         ax.set_ylabel("residual of log S")
         reach = np.nanmax(np.abs(residuals[["log_residual", "low", "high"]].to_numpy(float)))
         ax.set_ylim(-1.15 * reach - 1e-6, 1.15 * reach + 1e-6)
         style.legend_below(figure, ax)
     return figure
+
+
+def _plot_target(ax: Axes, x: pd.Series, rows: pd.DataFrame, shown: Look, name: str) -> None:
+    """The residuals of one target at x, a marker for each kind of point."""
+    y, color = rows["log_residual"], shown["color"]
+    ax.errorbar(x, y, bars(y, rows["low"], rows["high"]), ls="", color=color, lw=1.2, zorder=2)
+    at_most = rows["at_most"].astype(bool)
+    reached = (rows["outcome"] == REACHED) & ~at_most
+    censored = (rows["outcome"] == CENSORED) & rows["used"]
+    for where, marker, fill, kind in (
+        (reached & rows["used"], shown["marker"], color, ""),
+        (reached & ~rows["used"], shown["marker"], "white", ", left out"),
+        (censored, "^", "white", ", at least (censored)"),
+        (at_most, "v", "white", ", at most"),
+    ):
+        if where.any():
+            ax.plot(
+                x[where], y[where], ls="", color=color, marker=marker, mfc=fill, zorder=3,
+                label=name + kind,
+            )  # fmt: skip
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.fit.fit_result import FitResult
 from analysis.groups import select
-from analysis.measure.intervals import percentile_interval
+from analysis.measure.bootstrap import percentile_interval
 from analysis.measure.step_time import StepTime
 from analysis.study import Study
 from analysis.topics.topic import (

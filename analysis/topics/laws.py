@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from analysis.caveats import Caveat
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.overlaid import plot_overlaid_lr, plot_overlaid_steps
-from analysis.figures.series import look, ordered_look
+from analysis.figures.series import Look, bars, look, ordered_look
+from analysis.fit.compute_frontier import ten_times_words
+from analysis.fit.fit_caveats import law_caveats
 from analysis.fit.fit_result import FitResult
-from analysis.fit.law_fit import FEWEST_FOR_CLAIM
-from analysis.fit.scaling_laws import OWN_TARGETS, law_caveats, law_curve, law_frame
+from analysis.fit.scaling_laws import OWN_TARGETS, law_curve, law_frame
 from analysis.groups import group_label, listed, select
 from analysis.study import Group, Study
 from analysis.topics.topic import (
@@ -28,12 +28,10 @@ from analysis.topics.topic import (
     Section,
     Table,
     Topic,
-    at_target,
     group_cells,
     group_head,
 )
-from analysis.words import law_interval, percent, rounded, short_number
-from scaling.schema import target_label
+from analysis.words import law_interval, percent, rounded
 
 _QUANTITIES = (
     ("critical_batch_size", "critical batch size"),
@@ -48,83 +46,35 @@ _NAMES = {
 
 
 def drawings(part: Part) -> Iterator[Drawing]:
-    family = part.family
-    assert family
-    if len(set(family.sizes)) < 2:
+    sized = part.sized_fits
+    if len({size for size, _ in sized}) < 2:
         return
-    sized = [
-        (float(member.model_size or 0), fit)
-        for member in family.members
-        for fit in part.study.fits
-        if fit.group == member.group
-    ]
-    targets = sorted({fit.target_loss for _, fit in sized})
-    for i, target in enumerate(targets):
-        yield from _overlays(part.frames, sized, target, folded=i > 0)
     laws = part.frames["laws"]
     in_size = laws[laws["x"] == "model_size"]
     if any(fit.critical_batch_size is not None for _, fit in sized):
         yield Drawing(
             "laws_in_model_size",
             "Critical batch size, steps and examples against model size",
-            "What the fit of each model size says, with 95 % intervals, and power laws through "
-            "it (the interval of an exponent holds the noise of the seeds). Hollow arrows are "
-            "bounds where the critical batch size is not identified; they are not in the law.",
+            "Each model size's fit with its 95 % interval, and power laws through the fits (the "
+            "interval of an exponent reflects the noise of the seeds). Hollow arrows are bounds "
+            "where the critical batch size is not identified; the law leaves them out.",
             plot_laws_in_model_size(sized, in_size),
             "laws",
             laws,
         )
-    in_loss = in_size[(in_size["y"] == "loss") & in_size["examples"].notna()]
     points = part.frames["loss_by_size"]
     if len(points):
         yield Drawing(
             "loss_against_model_size",
             "Held-out loss against model size at equal examples",
-            "The lowest mean loss over batch sizes and learning rates after equally many "
-            "examples, with a power law each (table: laws).",
-            plot_loss_against_model_size(in_loss, points),
+            "The lowest mean loss over batch sizes and learning rates after the same number of "
+            "examples, with a power law for each number (table: laws).",
+            plot_loss_against_model_size(
+                in_size[(in_size["y"] == "loss") & in_size["examples"].notna()], points
+            ),
             "loss_by_size",
             points,
         )
-
-
-def _overlays(
-    frames: Frames,
-    sized: list[tuple[float, Any]],
-    target: float,
-    folded: bool,
-) -> Iterator[Drawing]:
-    """S(B) and the best lr of all sizes at one target."""
-    suffix = f"_{target_label(target)}" if folded else ""
-    rows = at_target(frames["steps_by_batch_size"], target)
-    curves = [
-        (short_number(size), select(rows, fit.group), fit)
-        for size, fit in sized
-        if fit.target_loss == target
-    ]
-    curves = [curve for curve in curves if curve[1]["steps"].notna().any()]
-    if len(curves) < 2:
-        return
-    yield Drawing(
-        "steps_of_all_model_sizes" + suffix,
-        f"Steps against batch size of all model sizes, target {target:.3g}",
-        "One curve a model size, dark is small; hollow points have their best learning rate at the "
-        "edge of the tried ones.",
-        plot_overlaid_steps(curves, "model size"),
-        "steps_by_batch_size",
-        rows.reset_index(drop=True),
-        folded=folded,
-    )
-    yield Drawing(
-        "best_lr_of_all_model_sizes" + suffix,
-        f"Best learning rate of all model sizes, target {target:.3g}",
-        "With 95 % intervals, never narrower than half the spacing of the grid; hollow: at the "
-        "edge of the tried learning rates.",
-        plot_overlaid_lr([(size, points) for size, points, _ in curves], "model size"),
-        "best_lr",
-        at_target(frames["best_lr"], target).reset_index(drop=True),
-        folded=folded,
-    )
 
 
 def plot_laws_in_model_size(
@@ -137,30 +87,22 @@ def plot_laws_in_model_size(
     Where each size has one target of its own, all of them are one series.
     """
     across = laws["definition"] == OWN_TARGETS
+    known = sorted({fit.target_loss for _, fit in sized_fits})
+    targets = [None] if across.any() else known
+    colors = style.target_colors(len(targets))
     with style.house_style():
         figure, axes = style.new_panels(3, 8.6)
         for ax, (name, label) in zip(axes, _QUANTITIES, strict=True):
-            if across.any():
-                shown, law = look(0, style.target_colors(1)[0]), laws[across & (laws["y"] == name)]
-                _plot_quantity(ax, sized_fits, name, law, shown, "each at its own target")
-            else:
-                _plot_targets(ax, sized_fits, name, laws)
+            for i, target in enumerate(targets):
+                fits = [(n, fit) for n, fit in sized_fits if target in (None, fit.target_loss)]
+                at = across if target is None else laws["target_loss"] == target
+                words = "each at its own target" if target is None else f"target {target:.3g}"
+                law = laws[at & (laws["y"] == name)]
+                _plot_quantity(ax, fits, name, law, look(i, colors[i]), words)
             style.log_axis(ax, "y", label)
             style.legend_right(ax)
-        sizes = sorted({size for size, _ in sized_fits})
-        style.size_axis(axes[-1], sizes)
+        style.size_axis(axes[-1], {size for size, _ in sized_fits})
     return figure
-
-
-def _plot_targets(
-    ax: Axes, sized_fits: Sequence[tuple[float, FitResult]], name: str, laws: pd.DataFrame
-) -> None:
-    targets = sorted({fit.target_loss for _, fit in sized_fits})
-    for i, target in enumerate(targets):
-        fits = [(size, fit) for size, fit in sized_fits if fit.target_loss == target]
-        shown = look(i, style.target_colors(len(targets))[i])
-        of_target = laws[(laws["y"] == name) & (laws["target_loss"] == target)]
-        _plot_quantity(ax, fits, name, of_target, shown, f"target {target:.3g}")
 
 
 def _plot_quantity(
@@ -168,24 +110,21 @@ def _plot_quantity(
     sized_fits: Sequence[tuple[float, FitResult]],
     name: str,
     laws: pd.DataFrame,
-    shown: dict[str, Any],
+    shown: Look,
     words: str,
 ) -> None:
     known = [(size, fit) for size, fit in sized_fits if getattr(fit, name) is not None]
+    sizes = pd.Series([size for size, _ in known], dtype=float)
     law = laws[laws["exponent"].notna()]
     if len(law):
-        row = law.iloc[0].to_dict()
-        dense = np.geomspace(min(s for s, _ in known), max(s for s, _ in known), 50)
-        ax.plot(dense, law_curve(row, dense), color=shown["color"], ls=shown["ls"], lw=1.2)
-        words += f"\nexponent {law_interval(row)}"
+        words += f"\nexponent {law_interval(_plot_law(ax, law.iloc[0], sizes, shown))}"
     if known:
-        values = np.array([getattr(fit, name) for _, fit in known])
+        values = pd.Series([getattr(fit, name) for _, fit in known], dtype=float)
         bounds = [fit.ci95.get(name, (None, None)) for _, fit in known]
-        ends = np.array([[np.nan if end is None else end for end in pair] for pair in bounds])
-        bars = np.nan_to_num(np.maximum([values - ends[:, 0], ends[:, 1] - values], 0.0))
+        ends = pd.DataFrame(bounds, columns=pd.Index(["low", "high"]), dtype=float)
         ax.errorbar(
-            [size for size, _ in known], values, bars, **{**shown, "ls": ""}, label=words,
-            elinewidth=1.2, capsize=2.5, zorder=3,
+            sizes, values, bars(values, ends["low"], ends["high"]), **{**shown, "ls": ""},
+            label=words, elinewidth=1.2, capsize=2.5, zorder=3,
         )  # fmt: skip
     if name != "critical_batch_size":
         return
@@ -193,6 +132,14 @@ def _plot_quantity(
         for bound, arrow in ((fit.at_least, "^"), (fit.at_most, "v")):
             if fit.critical_batch_size is None and bound is not None:
                 ax.plot(size, bound, ls="", marker=arrow, ms=8, color=shown["color"], mfc="white")
+
+
+def _plot_law(ax: Axes, law: pd.Series, sizes: pd.Series, shown: Look) -> dict[Any, Any]:
+    """The law's line over these model sizes; returns its row."""
+    row = law.to_dict()
+    dense = np.geomspace(sizes.min(), sizes.max(), 50)
+    ax.plot(dense, law_curve(row, dense), color=shown["color"], ls=shown["ls"], lw=1.2)
+    return row
 
 
 def plot_loss_against_model_size(laws: pd.DataFrame, points: pd.DataFrame) -> Figure:
@@ -206,23 +153,13 @@ def plot_loss_against_model_size(laws: pd.DataFrame, points: pd.DataFrame) -> Fi
         budgets = sorted(points["examples"].unique())
         for i, budget in enumerate(budgets):
             of_budget = points[points["examples"] == budget]
-            shown = ordered_look(i, len(budgets))
+            sizes, shown = of_budget["model_size"], ordered_look(i, len(budgets))
             law = laws[(laws["examples"] == budget) & laws["exponent"].notna()]
             label = style.number(budget)
-            if len(law):
-                row = law.iloc[-1].to_dict()  # with a free floor where there is one
-                dense = np.geomspace(
-                    of_budget["model_size"].min(), of_budget["model_size"].max(), 50
-                )
-                ax.plot(dense, law_curve(row, dense), color=shown["color"], ls=shown["ls"], lw=1.2)
+            if len(law):  # with a free floor where there is one
+                row = _plot_law(ax, law.iloc[-1], sizes, shown)
                 label += f": exponent {law_interval({**row, 'exponent_low': np.nan})}"
-            ax.plot(
-                of_budget["model_size"],
-                of_budget["loss"],
-                **{**shown, "ls": ""},
-                label=label,
-                zorder=3,
-            )
+            ax.plot(sizes, of_budget["loss"], **{**shown, "ls": ""}, label=label, zorder=3)
         style.size_axis(ax, points["model_size"].unique())
         style.value_axis(ax, "y", "held-out loss (best B, lr)", [points["loss"]])
         style.legend_beside(figure, ax, "examples seen")
@@ -243,9 +180,9 @@ def section(study: Study, frames: Frames) -> Section | None:
     ]
     in_compute = laws[laws["x"] == "compute"]
     budgets = [
-        _ten_times(own, group_label(family.others))
+        ten_times_words(of_family, group_label(family.others))
         for family in study.families
-        if len(own := select(in_compute, family.others))
+        if len(of_family := select(in_compute, family.others))
     ]
     unknown = _unknown(every[~known])
     if not (rows or budgets or unknown):
@@ -257,15 +194,15 @@ def section(study: Study, frames: Frames) -> Section | None:
         "Laws",
         [*budgets, *([_HOW] if rows else [])],
         Table([*group_head(study), *head], rows) if rows else None,
-        list_head=f"No law{others} (the table laws.csv has each):",
+        list_head=f"No law{others} (see laws.csv for each of them):",
         listed=unknown,
     )
 
 
 _HOW = Markup(
     "Power laws y &prop; x<sup>exponent</sup>; in the target loss above the irreducible loss. "
-    "Intervals hold the noise of the seeds; the next column shows how far one point moves the "
-    "exponent."
+    "Intervals reflect the noise of the seeds; the next column shows how far leaving out one point "
+    "moves the exponent."
 )
 
 
@@ -308,28 +245,6 @@ def _unknown(laws: pd.DataFrame) -> list[str]:
     return [text[0].upper() + text[1:] for text in sentences]
 
 
-def _ten_times(laws: pd.DataFrame, label: str) -> str:
-    """What ten times the compute should be spent on, or why that is not known."""
-    parts, missing = [], []
-    for law in laws[laws["y"] != "loss"].to_dict("records"):
-        if pd.isna(law["exponent"]) or law["n"] < FEWEST_FOR_CLAIM:
-            missing.append(law["reason"] or _few_budgets(law["n"]))
-            continue
-        low, high = (10 ** law[f"exponent_{end}"] for end in ("low", "high"))
-        known = f" ({rounded(low)} to {rounded(high)})" if np.isfinite([low, high]).all() else ""
-        parts.append(f"{_NAMES[law['y']]} times {rounded(10 ** law['exponent'])}{known}")
-    text = "Ten times the compute: " + ", ".join(parts) + "." if parts else ""
-    if missing:
-        unknown = "; ".join(dict.fromkeys(missing))
-        text += f"{' ' if text else ''}Not known for the rest" if parts else "Not known"
-        text += f": {unknown}. Train beyond that edge to find out."
-    return f"{label}: {text}" if label else text
-
-
-def _few_budgets(n: int) -> str:
-    return f"the best lies inside what was trained at {n} budgets, a claim needs {FEWEST_FOR_CLAIM}"
-
-
 def caveats(study: Study, frames: Frames) -> list[tuple[Group | None, Caveat | str]]:
     return [(None, sentence) for sentence in law_caveats(study.families, frames["laws"])]
 
@@ -343,10 +258,5 @@ def _frames(study: Study, earlier: Frames) -> dict[str, pd.DataFrame]:
 
 
 TOPIC = Topic(
-    "laws",
-    scope="family",
-    frames=_frames,
-    drawings=drawings,
-    section=section,
-    caveats=caveats,
+    "laws", scope="family", frames=_frames, drawings=drawings, section=section, caveats=caveats
 )

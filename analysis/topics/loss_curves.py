@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
+from analysis.figures.series import look, ordered_look
 from analysis.measure.frontier import hardest_reached
 from analysis.measure.losses_at_examples import example_budgets, fixed_budget_frame
 from analysis.study import Study, join
@@ -132,7 +133,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
         yield Drawing(
             "loss_at_fixed_examples",
             "Held-out loss at a fixed number of examples",
-            "The lowest mean loss over the learning rates once so many examples are used up: flat "
+            "The lowest mean loss over the learning rates after that many examples: flat "
             f"where a larger batch costs nothing, rising where it wastes examples.{tuned_for}",
             plot_fixed_budget(budget),
             "loss_at_fixed_examples",
@@ -143,8 +144,8 @@ def drawings(part: Part) -> Iterator[Drawing]:
 def plot_loss_curves(loss_curves: pd.DataFrame, targets: list[float], x: str) -> Figure:
     """Seed-mean held-out loss against x ("step" or "examples"), a curve a batch size.
 
-    loss_curves: as `tables.loss_curves` makes it, of one group; the band spans the seeds. Where the
-    theory is exact, thin dashed lines are the expected losses, wedges the losses they settle at.
+    loss_curves: the frame of that name, of one group; the band spans the seeds. Where the theory is
+    exact, thin dashed lines are the expected losses, wedges the losses they settle at.
     Against examples a vertical line is the first pass through a fixed data set.
     """
     label = "steps (optimizer updates)" if x == "step" else "training examples seen"
@@ -152,41 +153,33 @@ def plot_loss_curves(loss_curves: pd.DataFrame, targets: list[float], x: str) ->
         figure, ax = style.new_axes()
         sizes = sorted(loss_curves["batch_size"].unique())
         colors = style.ordered_colors(len(sizes))
-        for i, size in enumerate(sizes):
+        for i, (size, color) in enumerate(zip(sizes, colors, strict=True)):
             rows = loss_curves[(loss_curves["batch_size"] == size) & (loss_curves[x] > 0)]
-            ax.fill_between(
-                rows[x], rows["loss_low"], rows["loss_high"], color=colors[i], alpha=0.13, lw=0
-            )
+            band = rows["loss_low"], rows["loss_high"]
+            ax.fill_between(rows[x], *band, color=color, alpha=0.13, lw=0)
             ax.plot(
-                rows[x],
-                rows["loss"],
-                color=colors[i],
-                linestyle=style.LINES[i % len(style.LINES)],
-                marker=style.MARKERS[i % len(style.MARKERS)],
-                markersize=4,
-                markevery=(i % 5, max(1, len(rows) // 6)),
-                lw=1.3,
-                label=style.number(size),
-            )
-            _plot_expected(ax, rows, x, colors[i])
+                rows[x], rows["loss"], **look(i, color), ms=4, lw=1.3,
+                markevery=(i % 5, max(1, len(rows) // 6)), label=style.number(size),
+            )  # fmt: skip
+            _plot_expected(ax, rows, x, color)
         style.log_axis(ax, "x", label)
         shown = loss_curves[loss_curves[x] > 0]
         values = (targets, *(shown[name] for name in ("loss", "loss_low", "loss_high")))
         style.value_axis(ax, "y", "held-out loss", values)
         if x == "examples":
             _mark_first_epoch(ax, loss_curves)
-        for target in targets:
-            ax.axhline(target, color=style.INK, lw=0.8, ls=(0, (2, 3)))
-            ax.annotate(
-                f"target {target:.3g}",
-                (0, target),
-                xycoords=("axes fraction", "data"),
-                xytext=(3, 2),
-                textcoords="offset points",
-                fontsize=8,
-            )
+        _mark_targets(ax, targets)
         style.legend_beside(figure, ax, "batch size")
     return figure
+
+
+def _mark_targets(ax: Axes, targets: list[float]) -> None:
+    for target in targets:
+        ax.axhline(target, color=style.INK, lw=0.8, ls=(0, (2, 3)))
+        ax.annotate(
+            f"target {target:.3g}", (0, target), xycoords=("axes fraction", "data"), xytext=(3, 2),
+            textcoords="offset points", fontsize=8,
+        )  # fmt: skip
 
 
 def _mark_first_epoch(ax: Axes, loss_curves: pd.DataFrame) -> None:
@@ -202,11 +195,11 @@ def _mark_first_epoch(ax: Axes, loss_curves: pd.DataFrame) -> None:
     )  # fmt: skip
 
 
-def _plot_expected(ax: Axes, own: pd.DataFrame, x: str, color: Any) -> None:
+def _plot_expected(ax: Axes, rows: pd.DataFrame, x: str, color: Any) -> None:
     """The exact expected loss of one batch size, and its noise floor at the right edge."""
-    if "exact_loss" not in own or own["exact_loss"].isna().all():
+    if "exact_loss" not in rows or rows["exact_loss"].isna().all():
         return
-    known = own.dropna(subset="exact_loss")
+    known = rows.dropna(subset="exact_loss")
     ax.plot(known[x], known["exact_loss"], color=style.INK, lw=0.8, ls=(0, (3, 2)), zorder=4)
     floor = float(known["noise_floor"].iloc[0])
     lowest = min(known["exact_loss"].min(), known["loss"].min())
@@ -228,14 +221,8 @@ def plot_fixed_budget(fixed_budget: pd.DataFrame) -> Figure:
             rows = fixed_budget[fixed_budget["examples"] == budget].sort_values("batch_size")
             low, high = rows["loss_low"], rows["loss_high"]
             ax.fill_between(rows["batch_size"], low, high, color=colors[i], alpha=0.18, lw=0)
-            ax.plot(
-                rows["batch_size"],
-                rows["loss"],
-                color=colors[i],
-                linestyle=style.LINES[i % len(style.LINES)],
-                marker=style.MARKERS[i % len(style.MARKERS)],
-                label=style.number(budget),
-            )
+            shown = ordered_look(i, len(budgets))
+            ax.plot(rows["batch_size"], rows["loss"], **shown, label=style.number(budget))
         style.batch_size_axis(ax, fixed_budget["batch_size"])
         values = (fixed_budget[name] for name in ("loss", "loss_low", "loss_high"))
         style.value_axis(ax, "y", "held-out loss, best lr", values)

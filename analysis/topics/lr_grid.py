@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -62,35 +63,13 @@ def plot_lr_heat_map(
     with style.house_style():
         sizes, lrs = sorted(cells["batch_size"].unique()), sorted(cells["lr"].unique())
         figure, ax = style.new_axes(min(9.0, max(4.2, 1.8 + 0.22 * len(lrs))))
-        grid = cells.pivot_table(
-            index="lr", columns="batch_size", values="steps", dropna=False, aggfunc="min"
-        )
-        grid = grid.reindex(index=lrs, columns=sizes)
-        mesh = ax.pcolormesh(
-            np.ma.masked_invalid(grid.to_numpy(dtype=float)),
-            cmap="viridis_r",
-            norm=LogNorm(),
-            edgecolors="white",
-            linewidth=0.6,
-        )
-        for outcome, (color, hatch, _) in _NO_STEPS.items():
-            for size, lr in cells.loc[cells["outcome"] == outcome, ["batch_size", "lr"]].to_numpy():
-                corner = (sizes.index(size), lrs.index(lr))
-                ax.add_patch(Rectangle(corner, 1, 1, fc=color, ec="#7d7d7d", hatch=hatch, lw=0))
+        mesh = _draw_cells(ax, cells, sizes, lrs)
         _mark_best(ax, cells, frontier, sizes, lrs)
         handles = _heat_map_legend(set(cells["outcome"]))
         if stability is not None and len(stability):
             handles.append(_mark_stability(ax, stability, sizes, lrs))
-        across = style.thinned(range(len(sizes)), style.fitting(16))
-        names = [style.number(sizes[int(i)]) for i in across]
-        ax.set_xticks(np.array(across) + 0.5, names, size=8)
-        shown = style.thinned(range(len(lrs)), style.fitting(20))
-        ax.set_yticks(np.array(shown) + 0.5, [f"{lrs[int(i)]:.3g}" for i in shown])
-        ax.tick_params(length=0)
-        ax.grid(False)
-        ax.spines[:].set_visible(False)
-        ax.set(xlabel="batch size B (examples)", ylabel="learning rate")
-        if grid.notna().any(axis=None):
+        _label_rows_and_columns(ax, sizes, lrs)
+        if cells["steps"].notna().any():
             bar = figure.colorbar(mesh, ax=ax, label="steps to target", pad=0.02)
             bar.ax.yaxis.set_major_locator(style.PlainTicks())
             bar.ax.yaxis.set_major_formatter(lambda value, _: style.number(value))
@@ -98,6 +77,35 @@ def plot_lr_heat_map(
             bar.outline.set_visible(False)  # type: ignore[operator]
         style.figure_legend(figure, handles, [str(h.get_label()) for h in handles], 4)
     return figure
+
+
+def _draw_cells(ax: Axes, cells: pd.DataFrame, sizes: list[Any], lrs: list[Any]) -> QuadMesh:
+    """A column a batch size, a row an lr: coloured by steps, hatched where there are none."""
+    grid = cells.pivot_table(
+        index="lr", columns="batch_size", values="steps", dropna=False, aggfunc="min"
+    )
+    steps = grid.reindex(index=lrs, columns=sizes).to_numpy(dtype=float)
+    mesh = ax.pcolormesh(
+        np.ma.masked_invalid(steps), cmap="viridis_r", norm=LogNorm(), edgecolors="white",
+        linewidth=0.6,
+    )  # fmt: skip
+    for outcome, (color, hatch, _) in _NO_STEPS.items():
+        for size, lr in cells.loc[cells["outcome"] == outcome, ["batch_size", "lr"]].to_numpy():
+            corner = (sizes.index(size), lrs.index(lr))
+            ax.add_patch(Rectangle(corner, 1, 1, fc=color, ec="#7d7d7d", hatch=hatch, lw=0))
+    return mesh
+
+
+def _label_rows_and_columns(ax: Axes, sizes: list[Any], lrs: list[Any]) -> None:
+    across = style.thinned(range(len(sizes)), style.fitting(16))
+    names = [style.number(sizes[int(i)]) for i in across]
+    ax.set_xticks(np.array(across) + 0.5, names, size=8)
+    shown = style.thinned(range(len(lrs)), style.fitting(20))
+    ax.set_yticks(np.array(shown) + 0.5, [f"{lrs[int(i)]:.3g}" for i in shown])
+    ax.tick_params(length=0)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    ax.set(xlabel="batch size B (examples)", ylabel="learning rate")
 
 
 def _mark_best(

@@ -21,6 +21,7 @@ from analysis.errors import AnalysisError
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.series import bars
+from analysis.fit.noise_ratio import noise_ratio_frame
 from analysis.groups import group_label
 from analysis.measure.frontier import hardest_reached
 from analysis.measure.noise_records import KINDS, placed_records, pooled
@@ -37,22 +38,13 @@ from analysis.topics.topic import (
     group_head,
 )
 from analysis.words import between, rounded, size_words
-from scaling.schema import DIVERGED, REACHED
+from scaling.schema import DIVERGED
 
-ESTIMATORS = {"parts": "parts of batches", "examples": "single examples"}
-_RECORDS = {"examples": "single examples", "parts": "parts of training batches"}
+ESTIMATORS = {"examples": "single examples", "parts": "parts of batches"}
 RUN_COLUMNS = [
     "estimator", "kind", "batch_size", "lr", "step", "loss", "noise_scale", "low", "high",
     "at_least", "exact", "n_records",
 ]  # fmt: skip
-CRITICAL_COLUMNS = [
-    "target_loss", "estimator", "kind", "noise_scale", "low", "high", "at_least", "exact",
-    "critical_batch_size", "critical_low", "critical_high", "ratio", "ratio_low", "ratio_high",
-    "n_records", "n_batch_sizes",
-]  # fmt: skip
-# A record this many times later or earlier than the crossing is not at that loss, nor is one of
-# training batches whose first step is so much earlier than its last.
-_NEAR = 1.5
 _SUMS = ["trace", "square", "exact_trace", "exact_square"]
 MOST_LINES = 8
 _DASHED: dict[str, Any] = {"color": style.INK, "lw": 0.7, "ls": (0, (3, 2))}
@@ -77,90 +69,38 @@ def noise_along_runs(study: Study) -> pd.DataFrame:
 
 
 def noise_against_critical(study: Study) -> pd.DataFrame:
-    """Noise scale and critical batch size at the same losses, and the ratio of the first to it.
-
-    Of every batch size that reached the target, at its best lr, the record of each seed nearest to
-    the step at which the mean curve crosses the target; all weigh alike. Where the records of
-    training batches span too many steps to speak of one loss they do not count. The ratio's
-    interval joins both intervals on the logarithmic scale (the method of variance estimates
-    recovery, Zou & Donner 2008). Columns: group.., CRITICAL_COLUMNS.
-    """
+    """fit.noise_ratio.noise_ratio_frame of the study's records."""
     records = placed_records(study.trials, study.curves, study.group_by)
-    rows: list[dict[str, Any]] = []
-    for fit in study.fits if len(records) else ():
-        at = _at_target(study, records, fit.group, fit.target_loss)
-        for (estimator, kind), near in at.groupby(["estimator", "kind"], sort=False):
-            estimate = pooled(near)
-            low, high = fit.ci95.get("critical_batch_size", (None, None))
-            critical = (fit.critical_batch_size, low, high)
-            row = {**fit.group, "target_loss": fit.target_loss, "estimator": estimator}
-            row |= {"kind": kind, **estimate, "n_batch_sizes": near["batch_size"].nunique()}
-            names = ("critical_batch_size", "critical_low", "critical_high")
-            numbers = [np.nan if value is None else float(value) for value in critical]
-            row |= dict(zip(names, numbers, strict=True))
-            scale = (estimate["noise_scale"], estimate["low"], estimate["high"])
-            rows.append(row | _ratio(scale, (numbers[0], numbers[1], numbers[2])))
-    return pd.DataFrame(rows, columns=[*study.group_by, *CRITICAL_COLUMNS])
-
-
-def _at_target(
-    study: Study, records: pd.DataFrame, group: dict[str, Any], target: float
-) -> pd.DataFrame:
-    points = study.frontier[
-        (study.frontier["target_loss"] == target) & (study.frontier["outcome"] == REACHED)
-    ]
-    names = [*group, "batch_size", "lr"]
-    for key, value in group.items():
-        points = points[points[key] == value]
-    near = records.merge(points[[*names, "steps"]], on=names)
-    near["far"] = np.abs(np.log(near["step"].clip(lower=0.5) / near["steps"].clip(lower=0.5)))
-    short = (near["estimator"] != "parts") | (near["step"] <= _NEAR * near["since"])
-    near = near[short & (near["far"] <= np.log(_NEAR))].sort_values("far", kind="stable")
-    return near.drop_duplicates(["run_id", "estimator", "kind"])
-
-
-def _ratio(scale: Sequence[float], critical: Sequence[float]) -> dict[str, float]:
-    """Ratio of two estimates (value, low, high) with its interval; NaN where not known."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value, low, high = np.log(scale)
-        other, other_low, other_high = np.log(critical)
-    middle = value - other
-    ends = {
-        "ratio": middle,
-        "ratio_low": middle - np.hypot(value - low, other_high - other),
-        "ratio_high": middle + np.hypot(high - value, other - other_low),
-    }
-    return {key: float(np.exp(end)) if np.isfinite(end) else np.nan for key, end in ends.items()}
+    return noise_ratio_frame(records, study.fits, study.frontier, study.group_by)
 
 
 def drawings(part: Part) -> Iterator[Drawing]:
     along = part.frames["noise_scale"]
-    first = True
-    for estimator, records in _RECORDS.items():
-        for kind, name in KINDS.items():
-            rows = along[(along["estimator"] == estimator) & (along["kind"] == kind)]
-            negative = int((rows["noise_scale"] <= 0).sum())
-            if not (rows["noise_scale"] > 0).any():
-                continue
-            left_out = f" Estimates that are negative, left out: {negative}." if negative else ""
-            yield Drawing(
-                f"{kind}_noise_scale_from_{estimator}",
-                f"Noise scale {name} along the run, from {records}",
-                f"At each batch size's best learning rate, pooled over the seeds; stars are the "
-                f"measured critical batch sizes at their targets.{left_out}",
-                plot_noise_scale(rows, part.frames["critical_batch_size"], kind, name),
-                "noise_scale",
-                rows.reset_index(drop=True),
-                folded=not first,
-            )
-            first = False
+    n_drawn = 0
+    for (estimator, records), (kind, name) in itertools.product(ESTIMATORS.items(), KINDS.items()):
+        rows = along[(along["estimator"] == estimator) & (along["kind"] == kind)]
+        if not (rows["noise_scale"] > 0).any():
+            continue
+        negative = int((rows["noise_scale"] <= 0).sum())
+        left_out = f" {negative} negative estimates are left out." if negative else ""
+        yield Drawing(
+            f"{kind}_noise_scale_from_{estimator}",
+            f"Noise scale {name} along the run, from {records}",
+            "At each batch size's best learning rate, pooled over the seeds. Stars are the "
+            f"measured critical batch sizes at their targets.{left_out}",
+            plot_noise_scale(rows, part.frames["critical_batch_size"], kind, name),
+            "noise_scale",
+            rows.reset_index(drop=True),
+            folded=n_drawn > 0,
+        )
+        n_drawn += 1
 
 
 def plot_noise_scale(along: pd.DataFrame, critical: pd.DataFrame, kind: str, name: str) -> Figure:
     """Noise scale against held-out loss (falling to the right), a marker a batch size.
 
-    along: rows of noise_scale.noise_along_runs of one group and estimator; critical: of the
-    critical batch sizes (analysis.report.tables.critical_batch_size) of that group. Dashed: the
+    along: rows of noise_scale.noise_along_runs of one group and estimator; critical: that
+    group's critical batch sizes (the frame critical_batch_size). Dashed: the
     closed form. What is not positive is left out.
     """
     with style.house_style():
@@ -230,7 +170,7 @@ _HOW = Markup(
 )
 _INTERVALS = (
     "Small numbers are 95 % intervals (Fieller's for the noise scale: numerator and denominator "
-    "are averaged apart). A negative estimate means that the signal was too weak to be seen."
+    "are averaged separately). A negative estimate means that the signal was too weak to measure."
 )
 
 

@@ -13,7 +13,7 @@ from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.series import bars_of, ordered_look
 from analysis.groups import select
-from analysis.measure.intervals import percentile_interval
+from analysis.measure.bootstrap import percentile_interval
 from analysis.measure.step_time import StepTime
 from analysis.study import Group, Study
 from analysis.topics.topic import Frames, Part, Topic

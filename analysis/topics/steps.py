@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.series import Look, bars_of, look
+from analysis.figures.series import Look, bars_of, look, place_labels
 from analysis.fit.fit_result import FitResult, headline
 from analysis.groups import select
 from analysis.study import Study
@@ -205,7 +205,7 @@ def plot_pareto_front(steps_by_batch_size: pd.DataFrame, fits: Sequence[FitResul
         style.log_axis(ax, "y", "steps to target S")
         ax.margins(0.09)
         style.legend_below(figure, ax)
-        style.place_labels(figure, ax, labels, lines)
+        place_labels(figure, ax, labels, lines)
     return figure
 
 

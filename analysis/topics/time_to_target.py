@@ -23,8 +23,7 @@ from analysis.figures.series import bars_of, ordered_look
 from analysis.fit.fit_result import FitResult
 from analysis.fit.forms import hyperbola
 from analysis.groups import select
-from analysis.measure.bootstrap import FrontierDraws
-from analysis.measure.intervals import percentile_interval
+from analysis.measure.bootstrap import FrontierDraws, percentile_interval
 from analysis.measure.step_time import StepTime
 from analysis.study import Study, join
 from analysis.topics.topic import (
@@ -75,63 +74,65 @@ def time_to_target_frames(
     group.., CHOICE_COLUMNS, name "fastest" (least seconds of the measured batch sizes), "cheapest"
     (fewest examples of them), "fastest_fitted" (between them, where both fits hold);
     batch_size_at_edge: the best is the smallest or largest measured; n_timed: how many batch sizes
-    were. Intervals over seeds and
-    timed trials; NaN with one seed.
+    were. Intervals over seeds and timed trials; NaN with one seed.
     """
-    rows, choices = [], []
+    tables, choices = [], []
     for k, target in enumerate(targets):
-        at_target = frontier[frontier["target_loss"] == target]
-        reached = at_target[at_target["outcome"] == REACHED].sort_values("batch_size")
-        if time is not None:
-            reached = reached[reached["batch_size"].isin(time.batch_sizes)]
-        if time is None or reached.empty:
+        if time is None:
+            break
+        reached = at_target(frontier, target).sort_values("batch_size")
+        reached = reached[reached["outcome"] == REACHED]
+        reached = reached[reached["batch_size"].isin(time.batch_sizes)]
+        if reached.empty:
             continue
-        sizes = reached["batch_size"].to_numpy()
-        where = np.searchsorted(time.batch_sizes, sizes)
-        steps, t = reached["steps"].to_numpy(float), time.seconds[where]
-        seeded = bool((reached["n_seeds"] > 1).all())
-        steps_draws = np.stack([draws[int(size)].steps[k] for size in sizes], axis=1)
-        seconds_draws = steps_draws * time.draws[: len(steps_draws), where]
-        low, high = percentile_interval(seconds_draws if seeded else seconds_draws[:0])
-        table = reached[["batch_size", "steps", "examples", "lr_at_edge"]].assign(
-            target_loss=target, step_seconds=t, seconds=steps * t,
-            seconds_low=low, seconds_high=high, **group,
-        )  # fmt: skip
-        rows.append(table)
-        compared = seconds_draws, steps_draws * sizes
-        chosen = _choices(table, *(draw if seeded else draw[:0] for draw in compared))
-        fit = next((fit for fit in fits if fit.target_loss == target), None)
-        chosen += [] if fit is None else _fitted(fit, time)
+        steps_draws = np.stack([draws[int(b)].steps[k] for b in reached["batch_size"]], axis=1)
+        if not (reached["n_seeds"] > 1).all():
+            steps_draws = steps_draws[:0]
+        table, chosen = _timed(reached, steps_draws, time)
+        chosen += [row for fit in fits if fit.target_loss == target for row in _fitted(fit, time)]
+        tables.append(table.assign(target_loss=target, **group))
         shared = {**group, "target_loss": target, "n_timed": len(reached)}
         choices += [shared | choice for choice in chosen]
     columns = [*group, *TIME_COLUMNS]
     return (
-        pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns),
+        pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns),
         pd.DataFrame(choices, columns=[*group, *CHOICE_COLUMNS]),
     )
 
 
-def _choices(table: pd.DataFrame, seconds: Floats, examples: Floats) -> list[dict[str, Any]]:
-    """The least of both columns; draws [m, B] in the order of the rows."""
-    chosen = []
+def _timed(
+    reached: pd.DataFrame, steps_draws: Floats, time: StepTime
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Seconds of the batch sizes that reached one target, and the fastest and cheapest of them.
+
+    steps_draws [m, B]: in the order of the rows; none with one seed.
+    """
+    sizes = reached["batch_size"].to_numpy()
+    where = np.searchsorted(time.batch_sizes, sizes)
+    seconds_draws = steps_draws * time.draws[: len(steps_draws), where]
+    low, high = percentile_interval(seconds_draws)
+    t = time.seconds[where]
+    table = reached[["batch_size", "steps", "examples", "lr_at_edge"]].assign(
+        step_seconds=t, seconds=reached["steps"].to_numpy(float) * t,
+        seconds_low=low, seconds_high=high,
+    )  # fmt: skip
+    return table, [
+        _least(table, "fastest", "seconds", seconds_draws),
+        _least(table, "cheapest", "examples", steps_draws * sizes),
+    ]
+
+
+def _least(table: pd.DataFrame, name: str, column: str, draws: Floats) -> dict[str, Any]:
+    """The batch size with the least of a column; draws [m, B] of it, in the order of the rows."""
     sizes = table["batch_size"].to_numpy(float)
-    for name, column, draws in (
-        ("fastest", "seconds", seconds),
-        ("cheapest", "examples", examples),
-    ):
-        best = int(table[column].to_numpy(float).argmin())
-        row = table.iloc[best]
-        picked = np.where(np.isnan(draws), np.inf, draws).argmin(axis=1)
-        low, high = percentile_interval(sizes[picked])
-        chosen.append(
-            {
-                "name": name, "batch_size": sizes[best], "batch_size_low": float(low),
-                "batch_size_high": float(high), "batch_size_at_edge": best in (0, len(sizes) - 1),
-                **{key: row[key] for key in ("steps", "examples", "seconds")},
-                **{key: row[key] for key in ("seconds_low", "seconds_high")},
-            }
-        )  # fmt: skip
-    return chosen
+    best = int(table[column].to_numpy(float).argmin())
+    low, high = percentile_interval(sizes[np.where(np.isnan(draws), np.inf, draws).argmin(axis=1)])
+    kept = ("steps", "examples", "seconds", "seconds_low", "seconds_high")
+    return {
+        "name": name, "batch_size": sizes[best], "batch_size_low": float(low),
+        "batch_size_high": float(high), "batch_size_at_edge": best in (0, len(sizes) - 1),
+        **{key: table[key].iloc[best] for key in kept},
+    }  # fmt: skip
 
 
 def _fitted(fit: FitResult, time: StepTime) -> list[dict[str, Any]]:
@@ -162,22 +163,20 @@ def drawings(part: Part) -> Iterator[Drawing]:
     assert part.family
     whole = part.frames["time_to_target"]
     for i, target in enumerate(sorted(whole["target_loss"].unique())):
+        times = at_target(whole, target)
+        choices = at_target(part.frames["batch_size_choices"], target)
         members = [
-            (
-                label,
-                select(at_target(whole, target), member.group),
-                select(at_target(part.frames["batch_size_choices"], target), member.group),
-            )
+            (label, select(times, member.group), select(choices, member.group))
             for label, member in zip(part.family.labels, part.family.members, strict=True)
         ]
         yield Drawing(
             "time_to_target" + (f"_{target_label(target)}" if i else ""),
             f"Time to target {target:.3g} against batch size",
             "Steps to target times seconds per step, on the device that trained. The fastest batch "
-            "size and the cheapest (fewest examples) are different answers.",
+            "size and the cheapest (fewest examples) may differ.",
             plot_time_to_target([group for group in members if len(group[1])], target),
             "time_to_target",
-            at_target(whole, target).reset_index(drop=True),
+            times.reset_index(drop=True),
             folded=i > 0,
         )
 
@@ -233,7 +232,7 @@ def section(study: Study, frames: Frames) -> Section | None:
         "Time on this device",
         [
             "Steps to the hardest target times the measured seconds per step. The fastest batch "
-            "size and the cheapest are different answers."
+            "size and the cheapest may differ."
         ],
         Table([*group_head(study), *head], rows),
     )
@@ -260,12 +259,10 @@ def _frames(study: Study, earlier: Frames) -> dict[str, pd.DataFrame]:
         )
         for group in study.measured
     ]  # fmt: skip
-    times, choices = (
-        zip(*pairs, strict=True)
-        if pairs
-        else ([pd.DataFrame(columns=pd.Index(names))] for names in (TIME_COLUMNS, CHOICE_COLUMNS))
-    )
-    return {"time_to_target": join(list(times)), "batch_size_choices": join(list(choices))}
+    if not pairs:
+        pairs = [(pd.DataFrame(columns=TIME_COLUMNS), pd.DataFrame(columns=CHOICE_COLUMNS))]
+    times, choices = zip(*pairs, strict=True)
+    return {"time_to_target": join(times), "batch_size_choices": join(choices)}
 
 
 TOPIC = Topic("time_to_target", scope="family", frames=_frames, drawings=drawings, section=section)

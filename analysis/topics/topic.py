@@ -44,6 +44,16 @@ class Part:
         """Target losses, hardest first."""
         return sorted({fit.target_loss for fit in self.fits})
 
+    @property
+    def sized_fits(self) -> list[tuple[float, FitResult]]:
+        """Model size and fit of each member of the family and target."""
+        assert self.family
+        return [
+            (float(member.model_size or 0), fit)
+            for member in self.family.members
+            for fit in self.study.fits_of(member.group)
+        ]
+
 
 @dataclass(frozen=True)
 class Cell:

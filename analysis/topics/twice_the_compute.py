@@ -82,8 +82,10 @@ def plot_twice_the_compute(rows: pd.DataFrame, curves: pd.DataFrame) -> Figure:
         colors = style.target_colors(3)
         for i, (way, apart) in enumerate(_APART.items()):
             shown = look(i, colors[i])
-            own, point = curves[curves["way"] == way], rows[rows["way"] == way]
-            ax.plot(own["compute"], own["loss"], color=colors[i], ls=shown["ls"], lw=1.1, alpha=0.7)
+            line, point = curves[curves["way"] == way], rows[rows["way"] == way]
+            ax.plot(
+                line["compute"], line["loss"], color=colors[i], ls=shown["ls"], lw=1.1, alpha=0.7
+            )
             x = point["compute"] * apart
             ax.errorbar(x, point["loss"], bars_of(point, "loss"), ls="", color=colors[i], lw=1.4)
             face = "white" if bool(point["lr_at_edge"].any()) else colors[i]

@@ -124,9 +124,9 @@ def drawings(part: Part) -> Iterator[Drawing]:
         "weight_decay_gap",
         f"L2 penalty against decoupled weight decay, batch size {largest:,}",
         "Distance between the weights of two trials that see the same batches, one with the "
-        "penalty λ~|w|², one with w ← (1 - λ)w, over the greatest length of the former. A line a "
-        "pair. Rounding alone is left of sgd; of momentum with 1/(1 - μ) the path differs and the "
-        "end does not. Gaps of 0 are left out.",
+        "penalty λ~|w|², one with w ← (1 - λ)w, over the greatest length of the former. A line "
+        "per pair. With sgd only rounding remains; with momentum and 1/(1 - μ) the paths differ, "
+        "but not where they end. Gaps of 0 are left out.",
         plot_weight_decay_gap(gaps[gaps["batch_size"] == largest]),
         "weight_decay_gaps",
         gaps,

@@ -50,7 +50,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             yield Drawing(
                 f"{metric}_against_steps",
                 f"{label[0].upper()}{label[1:]}",
-                "A line a trial, a colour a group; batch sizes of a group share its colour.",
+                "A line per trial, a colour per group; batch sizes of a group share its colour.",
                 plot_metric(series, metric, label),
                 "curves",
                 curves[["run_id", "step", metric]],

@@ -16,8 +16,9 @@ from matplotlib.text import Annotation, Text
 
 from analysis import StudyResult, analyse
 from analysis.figures import style
-from analysis.figures.dark import contrast, dark_color, for_page
 from analysis.figures.drawing import Drawing
+from analysis.figures.looks import contrast, dark_color, for_page
+from analysis.figures.series import place_labels
 from analysis.read.curves import tidy_curves
 from analysis.report.drawings import draw, drawn_groups, left_out_words
 from analysis.report.report import write_report
@@ -105,7 +106,7 @@ def test_crowded_labels_are_hidden_rather_than_stacked() -> None:
         ax.plot([0, 1], [0, 1], ls="")
         offset = {"xytext": (6, 0), "textcoords": "offset points"}
         labels = [ax.annotate("a long label", (0.5, 0.5), **offset) for _ in range(40)]
-        style.place_labels(figure, ax, labels, [np.array([[0.0, 0.0], [1.0, 1.0]])])
+        place_labels(figure, ax, labels, [np.array([[0.0, 0.0], [1.0, 1.0]])])
     shown = [label.get_window_extent() for label in labels if label.get_visible()]
     assert 1 < len(shown) < 40
     assert not any(box.count_overlaps(shown[:i]) for i, box in enumerate(shown))

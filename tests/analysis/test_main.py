@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from analysis.__main__ import AnalysisConfig, FigureConfig, SourceConfig, report
+from analysis.__main__ import report
 from analysis.errors import AnalysisError
+from analysis.options import AnalysisConfig, FigureConfig, SourceConfig
 from tests.analysis.conftest import STUDY_NAME, Frames
 from tests.analysis.read.stored import new_store, write_study
 
@@ -229,7 +230,7 @@ def test_an_experiment_of_another_project(work: Path, capsys: pytest.CaptureFixt
     assert summary["study"] == "mine"
     assert summary["fits"][0]["critical_batch_size"] == pytest.approx(50, rel=0.1)
     assert "lr is taken" not in capsys.readouterr().out
-    assert any("taken for its best" in text for text in summary["warnings"])
+    assert any("taken as its best" in text for text in summary["warnings"])
 
 
 @pytest.mark.parametrize(

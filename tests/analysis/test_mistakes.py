@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from analysis.command_line import as_meant, free_port
+from analysis.command_line import as_meant
+from analysis.commands import free_port
 from tests.analysis.read.odd_tables import good
 from tests.sweeps.in_process import command
 
@@ -44,7 +45,7 @@ MISTAKES = {  # a line, and how what is said begins
     "-m study=small": "-m: a report is one run; compare=[a,b] compares studies",
     "--nope": "unrecognized arguments: --nope; python -m analysis --help",
     "--cfg nope": "argument --cfg/-c: invalid choice: 'nope'",
-    "hydra.run.dir=x study=small": "hydra.run.dir=x: a report has no options of Hydra's",
+    "hydra.run.dir=x study=small": "hydra.run.dir=x: Hydra's options do not apply to reports",
     "study=x tracking_uri=http://127.0.0.1:9": "tracking_uri=http://127.0.0.1:9: cannot be read as "
     "an MLflow store (nothing answers at this host and port)",
     "study=x tracking_uri=http://me@corp:SECRET@127.0.0.1:9": "tracking_uri=http://me@corp:***@127",

@@ -28,7 +28,7 @@ def test_every_batch_size_has_reached_the_target_at_which_its_runs_stop(
     assert result.frontier["batch_size"].tolist() == [8, 32, 48, 64, 128]
     assert set(result.frontier["outcome"]) == {"reached"}
     assert (result.frontier["steps_low"] < result.frontier["steps"]).all()
-    assert any("the runs' own crossings" in text for text in result.warnings)
+    assert any("the single runs' crossings" in text for text in result.warnings)
 
 
 def test_steps_are_near_those_at_which_the_runs_stopped(result: StudyResult) -> None:

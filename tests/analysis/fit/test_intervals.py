@@ -10,8 +10,8 @@ from scipy.stats import t
 from analysis.fit.fitting import fit_hyperbola
 from analysis.fit.forms import hyperbola
 from analysis.fit.readings import half_elasticity_interval
-from analysis.fit.residual_draws import degrees_of_freedom, residual_draws
-from analysis.measure.intervals import spread, widening
+from analysis.fit.resamples import degrees_of_freedom, residual_draws
+from analysis.measure.bootstrap import spread, widening
 from tests.benchmarks.coverage import TRUTH, simulate_outside, simulate_planted
 
 PLANTED = np.log([40.0, 3360.0])

@@ -126,7 +126,7 @@ def test_no_verdict_on_few_batch_sizes(n, exponent):
     frame = lr_rule_frame(pd.DataFrame({"batch_size": sizes, "lr": sizes**exponent}), {}, 0.1)
     assert not frame["preferred"].any()
     assert frame["aicc"].isna().all()
-    said = f"{n} batch sizes have a best learning rate, a verdict needs {FEWEST_FOR_VERDICT}"
+    said = f"{n} batch sizes have a best learning rate; a verdict needs {FEWEST_FOR_VERDICT}"
     assert set(frame["reason"]) == {said}
     assert rule_words(frame) == f"The rule is not decided: {said}."
 

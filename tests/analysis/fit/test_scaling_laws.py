@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.fit.fit_caveats import law_caveats
 from analysis.fit.fitting import FitResult
 from analysis.fit.law_fit import LAW_COLUMNS, Points, law_row, stack_draws
-from analysis.fit.scaling_laws import OWN_TARGETS, law_caveats, law_frame
+from analysis.fit.scaling_laws import OWN_TARGETS, law_frame
 from analysis.measure.bootstrap import FrontierDraws
 from analysis.measure.frontier import FRONTIER_COLUMNS
 from analysis.measure.model_sizes import MeasuredGroup, families
@@ -119,7 +120,7 @@ def test_few_sizes_are_no_law_and_say_how_many_it_needs(n: int, there: str) -> N
     laws = laws_of(groups, fits)
     law = row_of(laws, y="critical_batch_size")
     assert np.isnan([law["exponent"], law["coefficient"], law["exponent_low"]]).all()
-    assert law["reason"] == f"{there} known, the law needs 3"
+    assert law["reason"] == f"{there} known; a law needs 3"
     assert row_of(laws, y="min_steps")["exponent"] == pytest.approx(0.5)
 
 
@@ -127,7 +128,7 @@ def test_sizes_that_hardly_differ_are_no_law() -> None:
     groups, fits = sized([100, 120, 140], [0.5])
     law = row_of(laws_of(groups, fits), y="min_steps")
     assert np.isnan(law["exponent"])
-    assert law["reason"] == "the values lie within a factor 1.40, the law needs 1.5"
+    assert law["reason"] == "the values span only a factor of 1.40; a law needs 1.5"
 
 
 def test_nothing_is_left_of_a_law_through_two_points() -> None:
@@ -144,9 +145,9 @@ def test_nothing_is_left_of_a_law_through_two_points() -> None:
 
 
 def test_few_sizes_have_a_warning() -> None:
-    for sizes, said in (([8, 64], "a law in model size needs 3"), ([8, 16, 64], "on 3 sizes")):
+    for sizes, words in (([8, 64], "a law in model size needs 3"), ([8, 16, 64], "to 3 sizes")):
         groups, fits = sized(sizes, [0.5], noise=0.1)
-        assert said in law_caveats(families(groups), laws_of(groups, fits))[0]
+        assert words in law_caveats(families(groups), laws_of(groups, fits))[0]
     groups, fits = sized([8, 16, 32, 64], [0.5])
     assert law_caveats(families(groups), laws_of(groups, fits)) == []
 
@@ -332,6 +333,6 @@ def test_draws_of_one_group_stay_together() -> None:
 
 def test_laws_of_nothing_say_why() -> None:
     row = law_row("power", Points(np.empty(0), np.empty(0)))
-    assert row["reason"] == "no value is known, the law needs 3"
+    assert row["reason"] == "no value is known; a law needs 3"
     row = law_row("shifted", Points(np.array([1.0, 2, 3]), np.array([3.0, 2, 1])))
-    assert row["reason"] == "only 3 values are known, the law needs 4"
+    assert row["reason"] == "only 3 values are known; a law needs 4"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.measure.bootstrap import draw_frontier, least_of_lrs
+from analysis.measure.bootstrap import draw_frontier, least_of_lrs, percentile_interval
 from analysis.measure.cells import Cell
-from analysis.measure.intervals import percentile_interval
 from scaling.curves import Crossings, isotonic_crossing
 
 STEPS = np.arange(1.0, 41)

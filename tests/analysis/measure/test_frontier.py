@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.measure.bootstrap import FrontierDraws, StepDraws
+from analysis.measure.bootstrap import FrontierDraws, StepDraws, widening
 from analysis.measure.cells import Cell
 from analysis.measure.frontier import frontier_frame, lower_bounds, lr_draws, upper_bounds, usable
-from analysis.measure.intervals import widening
 from analysis.measure.losses_at_examples import example_budgets, fixed_budget_frame
 
 LRS = [0.1, 0.2, 0.4]

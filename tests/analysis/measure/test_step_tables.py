@@ -129,7 +129,7 @@ def test_published_tables_have_no_edge_but_grids_do():
     assert not frontier_is_given(table_cells(complete_table(table)))
     fit = fit_critical_batch_size(table, n_bootstrap=50)
     assert fit.batch_sizes == ()
-    assert "0 of 8 batch sizes" in fit.reason
+    assert "none of the 8 batch sizes" in fit.reason
     chosen = table[table["lr"] == 0.1]
     assert frontier_is_given(table_cells(complete_table(chosen)))
     assert len(fit_critical_batch_size(chosen, n_bootstrap=50).batch_sizes) == 8
@@ -164,9 +164,9 @@ def test_censored_tables_are_bounded():
 def test_all_censored_or_one_batch_size_is_said():
     none = fit_critical_batch_size(table_of().assign(outcome="censored"), n_bootstrap=20)
     assert not none.identified
-    assert "0 of 8 batch sizes" in none.reason
+    assert "none of the 8 batch sizes" in none.reason
     one = fit_critical_batch_size(table_of().query("batch_size == 16"), n_bootstrap=20)
-    assert "1 of 1 batch sizes" in one.reason
+    assert "only one batch size" in one.reason
     assert "1 of 1" in repr(one)
 
 

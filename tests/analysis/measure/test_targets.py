@@ -74,7 +74,7 @@ def test_curves_that_stop_at_first_touch_are_used_and_flagged(tail: float, flagg
     told = [text for text in result.warnings if "stop where they touch the target" in text]
     assert bool(told) == flagged
     if flagged:
-        assert "the runs' own crossings" in told[0]
+        assert "the single runs' crossings" in told[0]
         assert "at target loss 0.1" in told[0]
         assert (result.frontier["outcome"] == "reached").all()
 

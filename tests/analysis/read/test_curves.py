@@ -133,7 +133,9 @@ def test_a_gap_widens_the_bounds(tmp_path: Path, nothing: str) -> None:
     assert 0 < 2 * narrow < wide < 0.1
     for frame in (whole, gap):
         assert frame["steps"].tolist() == [pytest.approx(9, rel=0.02)]
-    said = "Losses that are not finite, but have finite ones after them, taken for gaps: 1 in 1 run"
+    said = (
+        "Losses that are not finite, but have finite ones after them, treated as gaps: 1 in 1 run"
+    )
     assert [text.startswith(said) for text in trials.attrs["left_out"]] == [True] * bool(nothing)
 
 
@@ -160,7 +162,7 @@ def test_runs_without_a_run_id_and_groups() -> None:
     trials, curves = tidy_curves(both)
     assert len(trials) == 2 * 3 * len(SIZES)
     assert trials.attrs["group_by"] == ["params.optimizer"]
-    assert any("are not taken for groups" in text for text in trials.attrs["left_out"])
+    assert any("do not define groups" in text for text in trials.attrs["left_out"])
     result = analyse(trials, curves, targets=[0.1], n_bootstrap=5)
     assert {fit.group["params.optimizer"] for fit in result.fits} == {"sgd", "adam"}
 

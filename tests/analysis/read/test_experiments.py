@@ -73,7 +73,7 @@ def test_names_filter_and_what_is_left_out(uri: str) -> None:
     assert only["batch_size"].tolist() == [32]
     with pytest.raises(AnalysisError, match=r"source.filter=params.arch = 'x': no run of theirs"):
         read_mlflow("theirs", uri, NAMES, filter="params.arch = 'x'")
-    with pytest.raises(AnalysisError, match=r"source.filter=arch is cnn: MLflow does not take it"):
+    with pytest.raises(AnalysisError, match=r"source.filter=arch is cnn: MLflow rejects it"):
         read_mlflow("theirs", uri, NAMES, filter="arch is cnn")
     for columns, says in (
         ({**NAMES, "loss": "eval_loss"}, "source.columns.loss=eval_loss: .* mean eval/loss"),
@@ -113,7 +113,7 @@ def test_a_step_counter_and_examples_of_their_own(uri: str) -> None:
     write_foreign(uri, "theirs", [({"train.bs": 8, "opt/lr": 0.1}, metrics, "FINISHED")])
     trials, curves = read_mlflow("theirs", uri, {**NAMES, "step": "global_step"})
     assert curves["step"].tolist() == [100, 200]
-    said = "Evaluations left out because global_step was not logged beside them: 1."
+    said = "Evaluations left out because global_step was not logged with them: 1."
     assert trials.attrs["left_out"] == [said]
 
 

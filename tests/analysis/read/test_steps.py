@@ -38,7 +38,7 @@ def test_a_published_table(tmp_path: Path, names: dict[str, str]) -> None:
     assert result.study == "paper"
     assert result.fits[0].critical_batch_size == pytest.approx(200, rel=1e-3)
     assert result.frontier["lr"].isna().all()
-    assert any("names no target loss" in text for text in result.warnings)
+    assert any("has no target loss" in text for text in result.warnings)
 
 
 def test_targets_groups_seeds_and_outcomes() -> None:

@@ -113,7 +113,7 @@ def test_unequal_tuning_is_said(small_result: StudyResult) -> None:
         [small_result, dataclasses.replace(small_result, study="b", trials=half)]
     )
     assert any(
-        "not tuned equally; seeds a batch size: simulated 2, b 1" in w for w in found.warnings
+        "not tuned equally; seeds per batch size: simulated 2, b 1" in w for w in found.warnings
     )
 
 

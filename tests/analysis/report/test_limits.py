@@ -37,13 +37,13 @@ def said(trial: dict, **frames: pd.DataFrame) -> str:
 @pytest.mark.parametrize(
     ("trial", "words"),
     [
-        (STREAM | {"task.label_noise": 0.0}, "There is no label noise: gradient noise dies out"),
+        (STREAM | {"task.label_noise": 0.0}, "There is no label noise: gradient noise vanishes"),
         (FIXED | {"irreducible_loss": 1e-15}, "The weights can fit every example"),
         (SUBSETS | {"batch_size": 100}, "up to 25 % of them here"),
         (SUBSETS | {"task.labels": "[1, 2, 3, 4, 5, 6, 7, 8]"}, "up to 50 % of them here"),
         (FIXED | {"last_step": 250}, "up to 2 times"),  # 250 * 4 / 400
         (SUBSETS | {"task.name": "colourization", "task.data_examples": np.nan}, ""),
-        (NETWORK, "up to 4 times: held-out losses then tell how training generalises"),
+        (NETWORK, "up to 4 times: held-out losses then also measure generalisation"),
     ],
 )
 def test_what_the_params_call_for(trial: dict, words: str) -> None:
@@ -88,7 +88,7 @@ def test_cells_above_the_largest_stable_lr_are_counted() -> None:
     text = said(STREAM, stability=stability, cells=cells)
     assert "3 of 4 cells lie above" in text
     assert text.endswith(
-        "grow in the end: 2 diverged, 1 reached the hardest target before they could grow."
+        "eventually grow: 2 diverged, 1 reached the hardest target before they could grow."
     )
     assert said(STREAM, stability=stability, cells=cells.head(1)) == ""
 

@@ -96,7 +96,7 @@ def test_laws_stand_in_the_summary(result: StudyResult) -> None:
 
 
 def test_few_sizes_are_warned_of(result: StudyResult) -> None:
-    assert any("stand on 3 sizes" in warning for warning in result.warnings)
+    assert any("fitted to 3 sizes" in warning for warning in result.warnings)
 
 
 def test_the_words(result: StudyResult) -> None:
@@ -175,12 +175,12 @@ def test_two_sizes_are_no_law_anywhere() -> None:
     result = analyse_steps(table, n_bootstrap=5)
     laws = summary(result)["laws"]
     assert {law["exponent"] for law in laws} == {None}
-    assert {law["reason"] for law in laws} == {"only 2 values are known, the law needs 3"}
+    assert {law["reason"] for law in laws} == {"only 2 values are known; a law needs 3"}
     section = section_of(result, "laws")
     assert section.table is None
     assert "Critical batch size in target loss" in section.listed[0]
     page = Report(result, Provenance()).page()
-    assert "only 2 values are known, the law needs 3" in page
+    assert "only 2 values are known; a law needs 3" in page
     for drawing in draw_families(whole(result)):
         for ax in drawing.figure.axes:
             assert not any("exponent" in text for text in ax.get_legend_handles_labels()[1])

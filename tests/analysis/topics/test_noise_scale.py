@@ -106,7 +106,7 @@ def test_a_signal_too_weak_is_said_and_not_drawn_as_a_number(small_study) -> Non
         assert not ratio.small
     drawn = [d for d in draw(result) if d.name.startswith("simple_noise_scale")]
     assert len(drawn) == 1
-    assert "negative, left out" in drawn[0].caption
+    assert "negative estimates are left out" in drawn[0].caption
 
 
 def test_the_page_has_a_table_and_a_figure(measured: StudyResult) -> None:

@@ -108,7 +108,7 @@ def test_what_was_spent(sizes: StudyResult) -> None:
     assert spent["n_trials"].sum() == len(trials)
     assert spent["examples"].sum() == (trials["last_step"] * trials["batch_size"]).sum()
     assert spent["n_diverged"].sum() == (trials["outcome"] == "diverged").sum()
-    assert "9 learning rates and 18 trials a batch size" in trust_facts(sizes)["Tuning"]
+    assert "9 learning rates and 18 trials per batch size" in trust_facts(sizes)["Tuning"]
 
 
 @pytest.mark.long

@@ -102,7 +102,7 @@ def test_each_of_several_numbers_is_a_row_and_what_fails_comes_first(found: list
     assert table["holds"].tolist() == [FAILS, NOT_MEASURED, HOLDS]
     assert [table[name][0] for name in ("standard_error", "low", "high")] == [0.25, 1.5, 2.5]
     none = check(equals=1.0, tolerance=0.5, where={"optimizer.name": "rmsprop"}).iloc[0]
-    assert (none["holds"], none["reason"]) == (NOT_MEASURED, "the study has no such trial")
+    assert (none["holds"], none["reason"]) == (NOT_MEASURED, "no trial of the study matches it")
 
 
 def test_every_quantity_of_the_contract_has_its_function() -> None:

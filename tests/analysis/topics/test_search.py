@@ -37,7 +37,7 @@ def test_each_lr_has_the_round_that_asked_for_it_first(searched: StudyResult) ->
     n_few = len(first)
     assert (
         trust_facts(searched)["Seeds"]
-        == f"2 a cell; {n_few} cells tried with fewer are not compared"
+        == f"2 per cell; {n_few} cells tried with fewer are not compared"
     )
 
 

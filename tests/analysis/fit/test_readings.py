@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.fit.forms import hyperbola
-from analysis.fit.measured_curve import MeasuredCurve
+from analysis.fit.readings import MeasuredCurve
 from analysis.fit.step_fits import fit_critical_batch_size
 from analysis.theory.exact_frontier import CurveReading, continuous_lr_frontier
 from analysis.topics.recommendations import recommend

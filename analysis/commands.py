@@ -1,0 +1,162 @@
+"""What the report's command does once its options are read: read, analyse, write, attach, print."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.options import AnalysisConfig, flat_names
+from analysis.read.pictures import read_pictures
+from analysis.read.stores import public_uri
+from analysis.report.all_report import PAGE, all_lines, write_all
+from analysis.report.answers import answer_lines
+from analysis.report.attach import attach_report, pages
+from analysis.report.compare import compare_studies
+from analysis.report.compare_report import comparison_lead, write_comparison
+from analysis.report.drawings import left_out_words
+from analysis.report.files import file_name
+from analysis.report.note import markdown
+from analysis.report.report import Provenance, Report
+from analysis.result import StudyResult
+from analysis.source import Choice, analyse_source, read_source
+from scaling.addresses import resolve_tracking_uri
+from scaling.commands import command
+
+PORT = 5000  # where `mlflow ui` serves
+WITHOUT_PICTURES = {"linear_regression", "finite_regression"}
+Progress = Callable[[str], None]  # prints what is being done
+
+
+def report_study(config: AnalysisConfig, overrides: list[str], say: Progress) -> Path:
+    """Read, analyse, write and attach one study; prints its answer and where the report is."""
+    uri = resolve_tracking_uri(config.tracking_uri)
+    trials, result = _analysed(config, config.study, uri, say)
+    say("writing the report")
+    folder = Path(config.output_dir or Path("reports") / file_name(config.study))
+    most_groups = config.figures.most_groups
+    written = Report(result, _provenance(config, overrides, trials, result, uri), most_groups)
+    page = written.write(folder)
+    if not_drawn := left_out_words(result, most_groups):
+        say(not_drawn)
+    sweeps = trials.attrs["sweeps"]
+    attached_to = str(sweeps[0]["run_id"]) if config.attach and sweeps else None
+    if attached_to:
+        note = markdown(result, written.caveats, sweeps[0])
+        failure = attach_report(uri, attached_to, folder, note, result)
+        say(f"warning: not attached: {failure}" if failure else f"attached to run {attached_to}")
+    verdict = [written.verdict.sentence] if written.verdict else []
+    warned = [f"warning: {text}" for text in written.caveats]
+    print("\n".join([*verdict, *answer_lines(result), *warned]))
+    print(f"report: {page.resolve()}")
+    if config.source.kind == "mlflow":
+        print("\n".join(_where_to_browse(uri, attached_to)))
+    return page
+
+
+def report_comparison(config: AnalysisConfig, overrides: list[str], say: Progress) -> Path:
+    """Studies side by side: config.compare has their names."""
+    names = list(config.compare or ())
+    uri = resolve_tracking_uri(config.tracking_uri)
+    comparison = compare_studies([_analysed(config, name, uri, say)[1] for name in names])
+    say("writing the comparison")
+    folder = Path(config.output_dir or Path("reports") / "_vs_".join(map(file_name, names)))
+    page = write_comparison(comparison, folder, [_command(overrides)])
+    print("\n".join([*comparison_lead(comparison), *comparison.warnings]))
+    print(f"report: {page.resolve()}")
+    return page
+
+
+def report_all(config: AnalysisConfig, overrides: list[str]) -> Path:
+    """One page of the reports that these studies (config.all) have already."""
+    folder = Path(config.output_dir or "reports")
+    reports = write_all(list(config.all or ()), folder, [_command(overrides)])
+    print("\n".join(all_lines(reports)))
+    print(f"page: {(folder / PAGE).resolve()}")
+    return folder / PAGE
+
+
+def _analysed(
+    config: AnalysisConfig, study: str, uri: str, say: Progress
+) -> tuple[pd.DataFrame, StudyResult]:
+    """The trials of a study as they were read, and what they say."""
+    choice = Choice(
+        kind=config.source.kind,
+        study=study,
+        tracking_uri=uri,
+        path=config.source.path,
+        experiment=config.source.experiment,
+        filter=config.source.filter,
+        columns=flat_names(config.source.columns),
+        targets=None if config.targets is None else list(config.targets),
+        group_by=None if config.group_by is None else list(config.group_by),
+        tuned=tuple(config.tuned),
+    )
+    where = choice.path or public_uri(uri)
+    say(f"reading study {study} from {where}")
+    read = read_source(choice)
+    say(f"analysing {read.size}")
+    result = analyse_source(
+        read, choice, n_bootstrap=config.n_bootstrap, seed=config.seed,
+        fit_objective=config.fit.objective, jointly=config.jointly,
+    )  # fmt: skip
+    return read.trials if read.trials is not None else result.trials, result
+
+
+def _provenance(
+    config: AnalysisConfig,
+    overrides: list[str],
+    trials: pd.DataFrame,
+    result: StudyResult,
+    uri: str,
+) -> Provenance:
+    """Where the numbers come from; trials: as they were read."""
+    origin = public_uri(uri) if config.source.kind == "mlflow" else str(config.source.path)
+    drawn = "task.name" in trials and not set(trials["task.name"]) <= WITHOUT_PICTURES
+    pictures = read_pictures(uri, result.trials, result.curves, result.group_by) if drawn else []
+    sweeps, left_out = trials.attrs["sweeps"], trials.attrs["left_out"]
+    return Provenance([_command(overrides)], origin, sweeps, left_out, pictures)
+
+
+def _command(overrides: list[str]) -> str:
+    return command("report", *(public_uri(word) for word in overrides))
+
+
+def _where_to_browse(uri: str, attached_to: str | None) -> list[str]:
+    """The command that shows the runs, and the addresses of the study's pages once it serves them.
+
+    attached_to: id of the run that has the report, None without one.
+    """
+    if uri.startswith(("http://", "https://")):
+        shown = served = public_uri(uri)
+    else:
+        port = free_port(PORT)
+        shown, served = _serve_command(uri, port), f"http://127.0.0.1:{port}"
+    of_study = [] if attached_to is None else pages(uri, attached_to)
+    addresses = [f"  {name + ':':<18}{served.rstrip('/')}/{page}" for name, page in of_study]
+    return [f"browse: {shown}", *addresses]
+
+
+def _serve_command(uri: str, port: int) -> str:
+    """As it can be pasted."""
+    beside = Path(sys.executable).with_name("mlflow")
+    program = str(beside) if beside.exists() else "mlflow"
+    here = ["--host", "127.0.0.1"]  # nobody else's: an MLflow server asks for no password
+    here += ["--port", str(port)] if port != PORT else []
+    return shlex.join([program, "ui", *here, "--backend-store-uri", public_uri(uri)])
+
+
+def free_port(wanted: int) -> int:
+    """This port of 127.0.0.1, or a free one where it is taken."""
+    for port in (wanted, 0):
+        with socket.socket() as one:
+            try:
+                one.bind(("127.0.0.1", port))
+                return one.getsockname()[1]
+            except OSError:
+                continue
+    return wanted
