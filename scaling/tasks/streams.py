@@ -11,9 +11,7 @@ from torch import Tensor
 
 Batch = tuple[Tensor, ...]
 StreamState = dict[str, Any]  # generators: a state for each; steps and first of the block; next
-FIRST_BLOCK_STEPS = (
-    16  # blocks double from here, so that short trials draw little that is unused ...
-)
+FIRST_BLOCK_STEPS = 16  # blocks double from here, so that short trials waste few draws ...
 BLOCK_ELEMENTS = 2**16  # ... up to this many numbers: drawing at once is what makes small B fast
 
 
