@@ -1,6 +1,7 @@
 """What each store costs: points per second into it, and the share of a study's training.
 
     python -m tests.benchmarks.stores [points|share] [overrides of the study, such as lr=0.01]
+        [SQLite|PostgreSQL|server: of these alone] [evaluations=300]
 
 points: a record of 200 trials of 300 evaluations into a fresh SQLite file, PostgreSQL and an MLflow
 server on this machine (loopback, nothing tuned). share: colourization_small trained without a
@@ -26,7 +27,8 @@ from scaling.store.client import Store
 from scaling.store.sync import Sync
 from tests.stores.servers import MlflowServer, Postgres
 
-TRIALS, EVALUATIONS = 200, 300
+TRIALS = 200
+EVALUATIONS = 300  # of each
 STUDY_OPTIONS: list[str] = []
 SWEEP = {"study": "study", "name": "sweep", "note": "", "tags": {"host": "h", "directory": "d"}}
 

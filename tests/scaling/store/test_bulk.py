@@ -1,0 +1,485 @@
+"""Rows written past MLflow's API: every table as the API leaves it, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import random
+import re
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from PIL import Image
+from sqlalchemy.exc import OperationalError
+
+from scaling.result import TrialResult
+from scaling.store import bulk as bulk_module
+from scaling.store import together
+from scaling.store.bulk import Bulk
+from scaling.store.client import Point, Store
+from scaling.store.run_rows import NewRun, NotTaken, new_run_id, rows_of
+from scaling.store.sync import Sync
+from tests.conftest import store_of
+from tests.scaling.store.test_tracking import new_journal, runs_of, write_trial
+from tests.stores.rows import points_of
+from tests.stores.servers import Postgres
+
+KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)]
+OF_NOW = ("creation_time", "last_update_time")  # of an experiment
+Rows = dict[str, list[tuple]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "record").mkdir()
+    return tmp_path / "record"
+
+
+@pytest.fixture(params=KINDS)
+def two_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """Two that are empty: for the API and for rows."""
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        name = f"bulk-{time.time_ns()}"
+        yield server.create(f"{name}-api"), server.create(f"{name}-rows")
+        return
+    for place in ("api", "rows"):
+        (tmp_path / place).mkdir()
+    yield tuple(store_of("sqlite", request, tmp_path / place) for place in ("api", "rows"))
+
+
+@pytest.fixture
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return store_of("sqlite", request, tmp_path)
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The run ids of all calls of MLflow's log_batch."""
+    from mlflow import MlflowClient
+
+    calls, log_batch = [], MlflowClient.log_batch
+
+    def noted(self: MlflowClient, run_id: str, *arguments: Any, **keywords: Any) -> Any:
+        calls.append(run_id)
+        return log_batch(self, run_id, *arguments, **keywords)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", noted)
+    return calls
+
+
+def by_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together, "has_tables", lambda uri: False)
+
+
+def tables_of(uri: str) -> Rows:
+    """Every row of every table, in columns by name; instead of run ids whose run it is."""
+    engine = sa.create_engine(uri)
+    found: Rows = {}
+    with engine.connect() as connection:
+        named = connection.exec_driver_sql(
+            "SELECT run_uuid, value FROM tags WHERE key = 'trial_id' UNION "
+            "SELECT run_uuid, name FROM runs WHERE run_uuid NOT IN "
+            "(SELECT run_uuid FROM tags WHERE key = 'trial_id')"
+        ).all()
+        ids = {run_id: f"<{name}>" for run_id, name in named}
+        for name in sa.inspect(connection).get_table_names():
+            rows = connection.exec_driver_sql(f'SELECT * FROM "{name}"').mappings()
+            found[name] = sorted((_plain(row, ids) for row in rows), key=repr)
+    engine.dispose()
+    return found
+
+
+def _plain(row: Any, ids: dict[str, str]) -> tuple:
+    cells = []
+    for column, value in sorted(row.items()):
+        of_sweep = "<sweep" in ids.get(row.get("run_uuid", ""), "")
+        if column in OF_NOW or (column == "end_time" and of_sweep):
+            value = "now"
+        if isinstance(value, str):
+            value = re.sub(r"[0-9a-f]{32}", lambda found: ids.get(found[0], found[0]), value)
+            value = re.sub(r"^.*/(mlartifacts|mlruns)", r"\1", value)
+        cells.append((column, value))
+    return tuple(cells)
+
+
+def everything(folder: Path) -> None:
+    """Trials of every kind: more than go together, failed, extended, with pictures and a model."""
+    (folder / "1").mkdir()
+    (folder / "1" / "train.log").write_text("the whole story")
+    (folder / "model.pt").write_bytes(b"weights")
+    Image.new("RGB", (4, 4)).save(folder / "2.png")
+    with new_journal(folder, "1") as journal:
+        for number in range(70):
+            write_trial(journal, number, 5 + number % 3)
+        write_trial(journal, 70, 3, end=False)
+        journal.write("failure", trial=70, error="ValueError: no", log="1/train.log")
+        write_trial(journal, 71, 9, end=False)  # killed
+        journal.write("picture", trial=0, step=2, path="2.png")
+        write_trial(journal, 72, 900)
+        journal.write("model", trial=72, kind="best", path="model.pt")
+        write_trial(journal, 73, 4, end=False)
+        result = TrialResult("diverged", {0.5: "diverged"}, {}, 4, None, 4, None)
+        journal.write("outcome", trial=73, **result.as_line())
+    time.sleep(0.01)
+    with new_journal(folder, "2", "sweep-2") as journal:
+        write_trial(journal, 71, 12)
+        write_trial(journal, 70, 6)
+        write_trial(journal, 1, 9)
+        write_trial(journal, 80, 3)
+        journal.write("sweep", tags={"answer": "4"}, files={"report.txt": "text"})
+        journal.write("end", status="FINISHED")
+
+
+def replay(folder: Path, uri: str, sweep: str = "sweep-2") -> Sync:
+    sync = Sync(folder, Store(uri, "study", "how?"), uri, thorough=True)
+    sync.close(sweep, "FINISHED")
+    return sync
+
+
+def named_runs(uri: str) -> tuple[Any, dict[str, Any]]:
+    """A client, and the runs of several sweeps by their trial or by name."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("study")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    named = {run.data.tags.get("trial_id", run.info.run_name): run for run in runs}
+    assert len(named) == len(runs)
+    return client, named
+
+
+def read(uri: str) -> dict[str, Any]:
+    """What MLflow's client says of every run, with all histories and artifacts."""
+    client, runs = named_runs(uri)
+    said = {}
+    parents = {run.info.run_id: name for name, run in runs.items()}
+    for name, run in runs.items():
+        run_id, info = run.info.run_id, run.info
+        tags = run.data.tags | {"mlflow.parentRunId": ""}
+        tags["mlflow.parentRunId"] = parents.get(run.data.tags.get("mlflow.parentRunId", ""), "")
+        histories = {
+            key: [(p.step, p.value, p.timestamp) for p in client.get_metric_history(run_id, key)]
+            for key in run.data.metrics
+        }
+        files = sorted(item.path for item in client.list_artifacts(run_id))
+        times = (info.start_time, info.end_time if name.startswith("id") else 0)
+        about = (info.run_name, info.status, info.user_id, info.lifecycle_stage, times)
+        said[name] = [about, tags, run.data.params, run.data.metrics, histories, files]
+    return said
+
+
+def runs_of_one_sweep(folder: Path) -> None:
+    with new_journal(folder, "1") as journal:
+        for number in range(5):
+            write_trial(journal, number, 6)
+        journal.write("end", status="FINISHED")
+
+
+def test_every_table_is_as_the_api_leaves_it(
+    two_stores: tuple[str, str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    requests: list[str],
+) -> None:
+    everything(folder)
+    api, rows = two_stores
+    assert replay(folder, rows).left_out == {}
+    assert len(requests) <= 2  # what sweeps say
+    with monkeypatch.context() as patch:
+        by_api(patch)
+        assert replay(folder, api).left_out == {}
+    assert len(requests) > 70
+    one, other = tables_of(api), tables_of(rows)
+    assert one.keys() == other.keys()
+    for name in one:
+        assert other[name] == one[name], name
+    assert {len(one["runs"]), len(one["metrics"]) > 3000} == {77, True}
+
+
+def test_the_client_reads_the_same(
+    two_stores: tuple[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything(folder)
+    api, rows = two_stores
+    replay(folder, rows)
+    by_api(monkeypatch)
+    replay(folder, api)
+    expected, found = read(api), read(rows)
+    assert found == expected
+    assert found["id72"][-1] == ["config.yaml", "model"]
+    assert found["id0"][-1] == ["config.yaml", "images"]
+
+
+LARGEST = 1.7976931348623157e308
+NUMBERS = [math.inf, -math.inf, math.nan, LARGEST, -LARGEST, 0.0, -0.0, 5e-324, 1e400, 3, 0.1]
+
+
+def random_points(seed: int, n: int = 400) -> list[Point]:
+    """With ties of step and of time, and everything that numbers can be."""
+    draw = random.Random(seed)
+    return [
+        (draw.choice("abc"), draw.choice(NUMBERS), draw.choice((1.0, 2.5)), draw.randrange(3))
+        for _ in range(n)
+    ]
+
+
+def written_both_ways(stores: tuple[str, str], parts: list[list[Point]]) -> None:
+    """The same points of one run, in several goes, by the API and as rows."""
+    new = NewRun("B=4", 1.0, {"kind": "trial", "trial_id": "id0", "mlflow.user": "me"})
+    api, rows = (Store(uri, "study") for uri in stores)
+    bulk = Bulk(stores[1], rows.experiment_id)
+    run_id, other_id = api.create_run(new.name, new.start_time, new.tags), new_run_id()
+    for number, points in enumerate(parts):
+        params = {"lr": 0.1, "long": "x" * 6000} if number == 0 else {}
+        tags = {"error": str(number), "cut": "y" * 9000, f"of {number}": ""}
+        api.log(run_id, points, params, tags)
+        made = None if number else new
+        assert bulk.write([rows_of(other_id, made, points, params, tags)]) != {}
+    api.set_status(run_id, "FAILED", 9.5)
+    assert bulk.end([(other_id, "FAILED", 9.5)]) == {other_id}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_points_are_as_the_api_leaves_them(two_stores: tuple[str, str], seed: int) -> None:
+    """Several at one step and time, some of them twice, in any order; the newest is the latest."""
+    written_both_ways(two_stores, [random_points(10 * seed + part) for part in range(3)])
+    expected, found = tables_of(two_stores[0]), tables_of(two_stores[1])
+    assert found == expected
+    assert 100 < len(found["metrics"]) < 1200
+    assert len(found["latest_metrics"]) == 3
+
+
+def test_what_is_not_finite_is_kept(uri: str) -> None:
+    store, run_id = Store(uri, "study"), new_run_id()
+    bulk = Bulk(uri, store.experiment_id)
+    points = [(str(number), value, 1.0, 0) for number, value in enumerate(NUMBERS)]
+    bulk.write([rows_of(run_id, NewRun("B=4", 1.0, {"kind": "trial"}), points, {}, {})])
+    metrics = runs_of(uri)[1]["trial"].data.metrics
+    assert [metrics["0"], metrics["1"]] == [LARGEST, -LARGEST]
+    assert math.isnan(metrics["2"])
+    assert metrics["8"] == LARGEST
+
+
+def test_a_record_written_twice_changes_nothing(folder: Path, uri: str) -> None:
+    runs_of_one_sweep(folder)
+    replay(folder, uri, "sweep-1")
+    tables = tables_of(uri)
+    [note] = folder.glob("synced-*")
+    for _ in range(2):
+        replay(folder, uri, "sweep-1")
+        assert tables_of(uri) == tables
+        note.unlink(missing_ok=True)
+
+
+def test_rows_written_twice_change_nothing(uri: str) -> None:
+    store, run_id = Store(uri, "study"), new_run_id()
+    bulk = Bulk(uri, store.experiment_id)
+    points, about = random_points(1), ({"lr": 0.1}, {"outcome": "reached"})
+    bulk.write([rows_of(run_id, NewRun("B=4", 1.0, {}), points, *about)])
+    tables = tables_of(uri)
+    bulk.write([rows_of(run_id, None, points, *about)])
+    assert tables_of(uri) == tables
+
+
+def test_another_folder_with_trials_of_the_study_goes_together_too(
+    folder: Path, uri: str, requests: list[str]
+) -> None:
+    """The store has runs that its note does not know: only what it may have is asked for."""
+    runs_of_one_sweep(folder)
+    replay(folder, uri, "sweep-1")
+    other = folder.parent / "other"
+    other.mkdir()
+    with new_journal(other, "3", "sweep-3") as journal:
+        for number in (3, 4, 5, 6, 7):
+            write_trial(journal, number, 6)
+    replay(other, uri, "sweep-3")
+    _, runs = named_runs(uri)
+    assert set(requests) == {runs["id3"].info.run_id, runs["id4"].info.run_id}
+    assert len(runs) == 2 + 8
+    assert len(points_of(uri)) == 8 * (7 + 7 + 6 + 1)
+
+
+def die(folder: Path, uri: str, where: str) -> None:
+    """In a process of its own: SIGKILL before or after a transaction's end."""
+
+    def killed(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    engine = Bulk(uri, "1")._engine.__class__
+    if where == "in":  # the points are inserted, their latest are not
+        sa.event.listen(
+            engine,
+            "before_cursor_execute",
+            lambda *about: (
+                killed() if "INTO latest_metrics" in about[2] and len(about[3]) > 1 else 0
+            ),
+        )
+    else:
+        write = Bulk.write
+        Bulk.write = lambda *about: killed(write(*about))
+    replay(folder, uri, "sweep-1")
+
+
+@pytest.mark.parametrize("where", ["in", "after"])
+def test_a_kill_leaves_all_or_nothing_and_then_all_once(where: str, folder: Path, uri: str) -> None:
+    runs_of_one_sweep(folder)
+    process = multiprocessing.get_context("spawn").Process(target=die, args=(folder, uri, where))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    whole = 5 * (7 + 7 + 6 + 1)
+    assert len(points_of(uri)) == (whole if where == "after" else 0)
+    rows = tables_of(uri)
+    assert len(rows["runs"]) == (6 if where == "after" else 1)  # the sweep's own
+    assert len(rows["latest_metrics"]) == (20 if where == "after" else 0)
+    assert replay(folder, uri, "sweep-1").left_out == {}
+    assert len(points_of(uri)) == whole
+    runs = runs_of(uri)[1]
+    assert len(runs) == 6
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_lost_answer_doubles_nothing(
+    committed: bool, folder: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs_of_one_sweep(folder)
+    write, losses = Bulk.write, [1, 2]
+
+    def lost(*about: Any) -> Any:
+        if not losses:
+            return write(*about)
+        losses.pop()
+        if committed:
+            write(*about)
+        raise OperationalError("COMMIT", {}, ConnectionResetError("connection reset"))
+
+    monkeypatch.setattr(Bulk, "write", lost)
+    sync = Sync(folder, Store(uri, "study"), uri)
+    failures = 0
+    for _ in range(20):
+        try:
+            sync.step()
+        except OperationalError:
+            failures += 1
+    sync.close("sweep-1", "FINISHED")
+    assert failures == (1 if committed else 2)  # what the store has is written on through the API
+    assert len(runs_of(uri)[1]) == 6
+    assert len(points_of(uri)) == 5 * (7 + 7 + 6 + 1)
+
+
+def test_a_locked_database_is_away(folder: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk_module, "BUSY_MILLISECONDS", 50)
+    runs_of_one_sweep(folder)
+    sync = Sync(folder, Store(uri, "study"), uri)
+    sync._runs.of_sweep({**sync_sweep(sync), "time": 1.0})
+    lock = sqlite3.connect(uri.removeprefix("sqlite:///"), isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    for _ in range(2):
+        with pytest.raises(OperationalError, match="database is locked"):
+            sync.step()
+    lock.execute("ROLLBACK")
+    lock.close()
+    sync.close("sweep-1", "FINISHED")
+    assert len(points_of(uri)) == 5 * (7 + 7 + 6 + 1)
+
+
+def sync_sweep(sync: Sync) -> dict[str, Any]:
+    sync._read()
+    return sync._ended[0].sweep
+
+
+@pytest.mark.parametrize("when", ["at the start", "meanwhile"])
+def test_tables_that_were_not_tested_are_left_to_the_api(
+    when: str, folder: Path, uri: str, monkeypatch: pytest.MonkeyPatch, requests: list[str]
+) -> None:
+    runs_of_one_sweep(folder)
+    said: list[str] = []
+    [revision] = bulk_module.TESTED
+    if when == "at the start":
+        monkeypatch.setattr(bulk_module, "TESTED", ("fedcba987654",))
+    sync = Sync(folder, Store(uri, "study"), uri, said.append)
+    monkeypatch.setattr(bulk_module, "TESTED", ("fedcba987654",))
+    sync.close("sweep-1", "FINISHED")
+    assert said == [
+        f"the store's tables have the revision {revision}, which this version was not tested with: "
+        "trials are written one by one through MLflow's API, which is slower"
+    ]
+    assert sync.left_out == {}
+    assert len(requests) == 5
+    assert len(points_of(uri)) == 5 * (7 + 7 + 6 + 1)
+
+
+def test_the_tables_of_the_installed_mlflow_are_tested(uri: str) -> None:
+    with sqlite3.connect(uri.removeprefix("sqlite:///")) as connection:
+        [(revision,)] = connection.execute("SELECT version_num FROM alembic_version")
+    connection.close()
+    assert revision in bulk_module.TESTED
+
+
+REFUSED: dict[str, Callable[[], Any]] = {
+    "a name": lambda: rows_of("r", None, [], {"p" * 300: 1}, {}),
+    "the run's name": lambda: rows_of("r", None, [], {}, {"mlflow.runName": "x"}),
+    "a metric's name": lambda: rows_of("r", None, [("a\nb", 1.0, 1.0, 0)], {}, {}),
+    "no name": lambda: rows_of("r", NewRun("", 1.0, {}), [], {}, {}),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_mlflow_may_refuse_makes_no_rows(what: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises((NotTaken, MlflowException)):
+        REFUSED[what]()
+
+
+def test_an_experiment_deleted_meanwhile_gets_no_rows(folder: Path, uri: str) -> None:
+    runs_of_one_sweep(folder)
+    sync = Sync(folder, Store(uri, "study"), uri)
+    client, _ = runs_of(uri)
+    experiment = client.get_experiment_by_name("study")
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    sync.close("sweep-1", "FINISHED")
+    assert sync.n_refused == 5
+    assert tables_of(uri)["runs"] == []
+
+
+def test_points_of_trials_still_training_go_together(
+    folder: Path, uri: str, requests: list[str]
+) -> None:
+    with new_journal(folder, "1") as journal:
+        for number in range(5):
+            write_trial(journal, number, 3, end=False)
+        sync = Sync(folder, Store(uri, "study"), uri)
+        sync.step()
+        for trial in sync._trials.values():
+            trial.since -= 60
+        sync.write_stale()
+        assert len(points_of(uri)) == 5 * (4 + 4 + 3)
+        assert {run.info.status for run in runs_of(uri)[1].values()} == {"RUNNING"}
+        for number in range(5):
+            write_trial(journal, number, 6, begin=4)
+    sync.close("sweep-1", "FINISHED")
+    assert requests == []
+    assert len(points_of(uri)) == 5 * (7 + 7 + 6 + 1)
+    assert {run.info.status for run in runs_of(uri)[1].values()} == {"FINISHED"}
+
+
+def test_ids_grow_with_time() -> None:
+    first = new_run_id()
+    time.sleep(0.003)
+    second = new_run_id()
+    assert first < second
+    for one in (first, second):
+        assert re.fullmatch(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}", one)
+    assert abs(int(second[:12], 16) / 1000 - time.time()) < 5
