@@ -126,7 +126,7 @@ def everything(folder: Path) -> None:
         write_trial(journal, 72, 900)
         journal.write("model", trial=72, kind="best", path="model.pt")
         write_trial(journal, 73, 4, end=False)
-        result = TrialResult("diverged", {0.5: "diverged"}, {}, 4, None, 4, None)
+        result = TrialResult("diverged", {0.5: "diverged"}, {}, 4, 9.0, 4, 0.25)
         journal.write("outcome", trial=73, **result.as_line())
     time.sleep(0.01)
     with new_journal(folder, "2", "sweep-2") as journal:
