@@ -51,9 +51,10 @@ def two_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple
         name = f"bulk-{time.time_ns()}"
         yield server.create(f"{name}-api"), server.create(f"{name}-rows")
         return
-    for place in ("api", "rows"):
-        (tmp_path / place).mkdir()
-    yield tuple(store_of("sqlite", request, tmp_path / place) for place in ("api", "rows"))
+    api, rows = tmp_path / "api", tmp_path / "rows"
+    api.mkdir()
+    rows.mkdir()
+    yield store_of("sqlite", request, api), store_of("sqlite", request, rows)
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ def named_runs(uri: str) -> tuple[Any, dict[str, Any]]:
     experiment = client.get_experiment_by_name("study")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    named = {run.data.tags.get("trial_id", run.info.run_name): run for run in runs}
+    named = {run.data.tags.get("trial_id", str(run.info.run_name)): run for run in runs}
     assert len(named) == len(runs)
     return client, named
 
@@ -442,6 +443,35 @@ def test_what_mlflow_may_refuse_makes_no_rows(what: str) -> None:
 
     with pytest.raises((NotTaken, MlflowException)):
         REFUSED[what]()
+
+
+def test_what_the_database_refuses_is_left_to_the_api(uri: str) -> None:
+    bulk = Bulk(uri, Store(uri, "study").experiment_id)
+    rows = rows_of(new_run_id(), NewRun("B=4", 1.0, {}), [], {}, {})
+    bulk.write([rows])
+    fresh = rows_of(new_run_id(), NewRun("B=8", 1.0, {}), [], {"lr": 1}, {})
+    with pytest.raises(NotTaken):
+        bulk.write([fresh, rows])  # made twice
+    assert len(tables_of(uri)["runs"]) == 1
+    assert tables_of(uri)["params"] == []
+
+
+@pytest.mark.long
+def test_a_text_that_postgresql_refuses_keeps_no_other_trial_out(
+    folder: Path, request: pytest.FixtureRequest
+) -> None:
+    server: Postgres = request.getfixturevalue("postgres")
+    uri = server.create(f"refused-{time.time_ns()}")
+    with new_journal(folder, "1") as journal:
+        for number in range(5):
+            write_trial(journal, number, 6)
+        header = {"trial_id": "bad", "name": "a \0 b", "params": {"batch_size": 4, "lr": 0.1}}
+        journal.write("trial", trial=9, **header, tags={}, config="")
+        result = TrialResult("reached", {0.5: "reached"}, {0.5: 2.0}, 3, 0.2, None, 0.25)
+        journal.write("outcome", trial=9, **result.as_line())
+    sync = replay(folder, uri, "sweep-1")
+    assert (sync.n_refused, sync.written) == (1, 5)
+    assert len(points_of(uri)) == 5 * (7 + 7 + 6 + 1)
 
 
 def test_an_experiment_deleted_meanwhile_gets_no_rows(folder: Path, uri: str) -> None:
