@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaling import schema
 from scaling.store.check import engine_of
-from scaling.store.run_rows import NotTaken, Row, RunRows, milliseconds
+from scaling.store.run_rows import CHECKS, NotTaken, Row, RunRows, milliseconds
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -39,8 +39,14 @@ class Bulk:
         self._engine, self._experiment = engine_of(uri), int(experiment_id)
 
     def check_tables(self) -> None:
+        """UntestedTables where rows cannot be written, also for want of one of MLflow's checks."""
+        from mlflow.utils import validation
+
         with self._transaction():
             pass
+        lacking = [name for name in CHECKS if not hasattr(validation, name)]
+        if lacking:
+            raise UntestedTables(f"{TESTED[-1]}, but this MLflow has no {lacking[0]}")
 
     def holders(self, trial_ids: Sequence[str]) -> set[str]:
         """Which of these trials have an active run."""

@@ -1,6 +1,6 @@
-"""An MLflow store as a study uses it; the only module of the package that imports mlflow.
+"""An MLflow store as a study uses it, through MLflow's API.
 
-It does so inside functions: training never waits for that import, nor for the store.
+MLflow is imported inside functions: training never waits for that import, nor for the store.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import Any
 from scaling.store.client import Point, as_text
 
 RUN_NAME, USER = "mlflow.runName", "mlflow.user"
+CHECKS = ("_validate_metric", "_validate_param", "_validate_tag")  # MLflow's, not public
 Row = dict[str, Any]
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 from scaling.result import TrialResult
 from scaling.store import bulk as bulk_module
 from scaling.store import together
-from scaling.store.bulk import Bulk
+from scaling.store.bulk import Bulk, UntestedTables
 from scaling.store.client import Point, Store
 from scaling.store.run_rows import NewRun, NotTaken, new_run_id, rows_of
 from scaling.store.sync import Sync
@@ -420,6 +420,18 @@ def test_tables_that_were_not_tested_are_left_to_the_api(
     assert sync.left_out == {}
     assert len(requests) == 5
     assert len(points_of(uri)) == 5 * (7 + 7 + 6 + 1)
+
+
+def test_an_mlflow_without_its_checks_is_left_to_the_api(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.utils import validation
+
+    bulk = Bulk(uri, Store(uri, "study").experiment_id)
+    bulk.check_tables()
+    monkeypatch.delattr(validation, "_validate_tag")
+    with pytest.raises(UntestedTables, match="has no _validate_tag"):
+        bulk.check_tables()
 
 
 def test_the_tables_of_the_installed_mlflow_are_tested(uri: str) -> None:
