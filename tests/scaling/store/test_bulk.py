@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
 import random
 import re
-import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from PIL import Image
-from sqlalchemy import event
-from sqlalchemy.exc import OperationalError
 
 from scaling.result import TrialResult
 from scaling.store import bulk as bulk_module
@@ -29,12 +23,10 @@ from scaling.store.run_rows import NewRun, NotTaken, new_run_id, rows_of
 from scaling.store.sync import Sync
 from tests.conftest import store_of
 from tests.scaling.store.test_tracking import new_journal, runs_of, write_trial
-from tests.stores.rows import points_of
+from tests.stores.rows import named_runs, tables_of
 from tests.stores.servers import Postgres
 
 KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)]
-OF_NOW = ("creation_time", "last_update_time")  # of an experiment
-Rows = dict[str, list[tuple]]
 
 
 @pytest.fixture
@@ -62,54 +54,8 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return store_of("sqlite", request, tmp_path)
 
 
-@pytest.fixture
-def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The run ids of all calls of MLflow's log_batch."""
-    from mlflow import MlflowClient
-
-    calls, log_batch = [], MlflowClient.log_batch
-
-    def noted(self: MlflowClient, run_id: str, *arguments: Any, **keywords: Any) -> Any:
-        calls.append(run_id)
-        return log_batch(self, run_id, *arguments, **keywords)
-
-    monkeypatch.setattr(MlflowClient, "log_batch", noted)
-    return calls
-
-
 def by_api(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(together, "has_tables", lambda uri: False)
-
-
-def tables_of(uri: str) -> Rows:
-    """Every row of every table, in columns by name; instead of run ids whose run it is."""
-    engine = sa.create_engine(uri)
-    found: Rows = {}
-    with engine.connect() as connection:
-        named = connection.exec_driver_sql(
-            "SELECT run_uuid, value FROM tags WHERE key = 'trial_id' UNION "
-            "SELECT run_uuid, name FROM runs WHERE run_uuid NOT IN "
-            "(SELECT run_uuid FROM tags WHERE key = 'trial_id')"
-        ).all()
-        ids = {run_id: f"<{name}>" for run_id, name in named}
-        for name in sa.inspect(connection).get_table_names():
-            rows = connection.exec_driver_sql(f'SELECT * FROM "{name}"').mappings()
-            found[name] = sorted((_plain(row, ids) for row in rows), key=repr)
-    engine.dispose()
-    return found
-
-
-def _plain(row: Any, ids: dict[str, str]) -> tuple:
-    cells = []
-    for column, value in sorted(row.items()):
-        of_sweep = "<sweep" in ids.get(row.get("run_uuid", ""), "")
-        if column in OF_NOW or (column == "end_time" and of_sweep):
-            value = "now"
-        if isinstance(value, str):
-            value = re.sub(r"[0-9a-f]{32}", lambda found: ids.get(found[0], found[0]), value)
-            value = re.sub(r"^.*/(mlartifacts|mlruns)", r"\1", value)
-        cells.append((column, value))
-    return tuple(cells)
 
 
 def everything(folder: Path) -> None:
@@ -146,19 +92,6 @@ def replay(folder: Path, uri: str, sweep: str = "sweep-2") -> Sync:
     return sync
 
 
-def named_runs(uri: str) -> tuple[Any, dict[str, Any]]:
-    """A client, and the runs of several sweeps by their trial or by name."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("study")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    named = {run.data.tags.get("trial_id", str(run.info.run_name)): run for run in runs}
-    assert len(named) == len(runs)
-    return client, named
-
-
 def read(uri: str) -> dict[str, Any]:
     """What MLflow's client says of every run, with all histories and artifacts."""
     client, runs = named_runs(uri)
@@ -177,13 +110,6 @@ def read(uri: str) -> dict[str, Any]:
         about = (info.run_name, info.status, info.user_id, info.lifecycle_stage, times)
         said[name] = [about, tags, run.data.params, run.data.metrics, histories, files]
     return said
-
-
-def runs_of_one_sweep(folder: Path) -> None:
-    with new_journal(folder, "1") as journal:
-        for number in range(5):
-            write_trial(journal, number, 6)
-        journal.write("end", status="FINISHED")
 
 
 def test_every_table_is_as_the_api_leaves_it(
@@ -271,18 +197,6 @@ def test_what_is_not_finite_is_kept(uri: str) -> None:
     assert metrics["8"] == LARGEST
 
 
-def test_a_record_written_twice_changes_nothing(folder: Path, uri: str) -> None:
-    runs_of_one_sweep(folder)
-    replay(folder, uri, "sweep-1")
-    tables = tables_of(uri)
-    [note] = folder.glob("synced-*")
-    assert replay(folder, uri, "sweep-1").written == 0
-    assert tables_of(uri) == tables
-    note.unlink()
-    assert replay(folder, uri, "sweep-1").written == 5
-    assert tables_of(uri) == tables
-
-
 def test_rows_written_twice_change_nothing(uri: str) -> None:
     store, run_id = Store(uri, "study"), new_run_id()
     bulk = Bulk(uri, store.experiment_id)
@@ -291,135 +205,6 @@ def test_rows_written_twice_change_nothing(uri: str) -> None:
     tables = tables_of(uri)
     bulk.write([rows_of(run_id, None, points, *about)])
     assert tables_of(uri) == tables
-
-
-def test_another_folder_with_trials_of_the_study_goes_together_too(
-    folder: Path, uri: str, requests: list[str]
-) -> None:
-    """The store has runs that its note does not know: only what it may have is asked for."""
-    runs_of_one_sweep(folder)
-    replay(folder, uri, "sweep-1")
-    other = folder.parent / "other"
-    other.mkdir()
-    with new_journal(other, "3", "sweep-3") as journal:
-        for number in (3, 4, 5, 6, 7):
-            write_trial(journal, number, 6)
-    replay(other, uri, "sweep-3")
-    _, runs = named_runs(uri)
-    assert set(requests) == {runs["id3"].info.run_id, runs["id4"].info.run_id}
-    assert len(runs) == 2 + 8
-    assert len(points_of(uri)) == 8 * (7 + 7 + 6 + 1)
-
-
-def die(folder: Path, uri: str, where: str) -> None:
-    """In a process of its own: SIGKILL before or after a transaction's end."""
-
-    def killed(*_: Any) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    engine = Bulk(uri, "1")._engine.__class__
-    if where == "in":  # the points are inserted, their latest are not
-        event.listen(
-            engine,
-            "before_cursor_execute",
-            lambda *about: (
-                killed() if "INTO latest_metrics" in about[2] and len(about[3]) > 1 else 0
-            ),
-        )
-    else:
-        write = Bulk.write
-        pytest.MonkeyPatch().setattr(Bulk, "write", lambda *about: killed(write(*about)))
-    replay(folder, uri, "sweep-1")
-
-
-@pytest.mark.parametrize("where", ["in", "after"])
-def test_a_kill_leaves_all_or_nothing_and_then_all_once(where: str, folder: Path, uri: str) -> None:
-    runs_of_one_sweep(folder)
-    process = multiprocessing.get_context("spawn").Process(target=die, args=(folder, uri, where))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    whole = 5 * (7 + 7 + 6 + 1)
-    assert len(points_of(uri)) == (whole if where == "after" else 0)
-    rows = tables_of(uri)
-    assert len(rows["runs"]) == (6 if where == "after" else 1)  # the sweep's own
-    assert len(rows["latest_metrics"]) == (20 if where == "after" else 0)
-    assert replay(folder, uri, "sweep-1").left_out == {}
-    assert len(points_of(uri)) == whole
-    runs = runs_of(uri)[1]
-    assert len(runs) == 6
-    assert {run.info.status for run in runs.values()} == {"FINISHED"}
-
-
-@pytest.mark.parametrize("committed", [True, False])
-def test_a_lost_answer_doubles_nothing(
-    committed: bool, folder: Path, uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs_of_one_sweep(folder)
-    write, losses = Bulk.write, [1, 2]
-
-    def lost(*about: Any) -> Any:
-        if not losses:
-            return write(*about)
-        losses.pop()
-        if committed:
-            write(*about)
-        raise OperationalError("COMMIT", {}, ConnectionResetError("connection reset"))
-
-    monkeypatch.setattr(Bulk, "write", lost)
-    sync = Sync(folder, Store(uri, "study"), uri)
-    failures = 0
-    for _ in range(20):
-        try:
-            sync.step()
-        except OperationalError:
-            failures += 1
-    sync.close("sweep-1", "FINISHED")
-    assert failures == (1 if committed else 2)  # what the store has is written on through the API
-    assert len(runs_of(uri)[1]) == 6
-    assert len(points_of(uri)) == 5 * (7 + 7 + 6 + 1)
-
-
-def test_a_locked_database_is_away(folder: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk_module, "BUSY_MILLISECONDS", 50)
-    runs_of_one_sweep(folder)
-    sync = Sync(folder, Store(uri, "study"), uri)
-    sync._runs.of_sweep({**sync_sweep(sync), "time": 1.0})
-    lock = sqlite3.connect(uri.removeprefix("sqlite:///"), isolation_level=None)
-    lock.execute("BEGIN IMMEDIATE")
-    for _ in range(2):
-        with pytest.raises(OperationalError, match="database is locked"):
-            sync.step()
-    lock.execute("ROLLBACK")
-    lock.close()
-    sync.close("sweep-1", "FINISHED")
-    assert len(points_of(uri)) == 5 * (7 + 7 + 6 + 1)
-
-
-def sync_sweep(sync: Sync) -> dict[str, Any]:
-    sync._read()
-    return sync._ended[0].sweep
-
-
-@pytest.mark.parametrize("when", ["at the start", "meanwhile"])
-def test_tables_that_were_not_tested_are_left_to_the_api(
-    when: str, folder: Path, uri: str, monkeypatch: pytest.MonkeyPatch, requests: list[str]
-) -> None:
-    runs_of_one_sweep(folder)
-    said: list[str] = []
-    [revision] = bulk_module.TESTED
-    if when == "at the start":
-        monkeypatch.setattr(bulk_module, "TESTED", ("fedcba987654",))
-    sync = Sync(folder, Store(uri, "study"), uri, said.append)
-    monkeypatch.setattr(bulk_module, "TESTED", ("fedcba987654",))
-    sync.close("sweep-1", "FINISHED")
-    assert said == [
-        f"the store's tables have the revision {revision}, which this version was not tested with: "
-        "trials are written one by one through MLflow's API, which is slower"
-    ]
-    assert sync.left_out == {}
-    assert len(requests) == 5
-    assert len(points_of(uri)) == 5 * (7 + 7 + 6 + 1)
 
 
 def test_an_mlflow_without_its_checks_is_left_to_the_api(
@@ -466,59 +251,6 @@ def test_what_the_database_refuses_is_left_to_the_api(uri: str) -> None:
         bulk.write([fresh, rows])  # made twice
     assert len(tables_of(uri)["runs"]) == 1
     assert tables_of(uri)["params"] == []
-
-
-@pytest.mark.long
-def test_a_text_that_postgresql_refuses_keeps_no_other_trial_out(
-    folder: Path, request: pytest.FixtureRequest
-) -> None:
-    server: Postgres = request.getfixturevalue("postgres")
-    uri = server.create(f"refused-{time.time_ns()}")
-    with new_journal(folder, "1") as journal:
-        for number in range(5):
-            write_trial(journal, number, 6)
-        header = {"trial_id": "bad", "name": "a \0 b", "params": {"batch_size": 4, "lr": 0.1}}
-        journal.write("trial", trial=9, **header, tags={}, config="")
-        result = TrialResult("reached", {0.5: "reached"}, {0.5: 2.0}, 3, 0.2, None, 0.25)
-        journal.write("outcome", trial=9, **result.as_line())
-    sync = replay(folder, uri, "sweep-1")
-    assert (sync.n_refused, sync.written) == (1, 5)
-    assert len(points_of(uri)) == 5 * (7 + 7 + 6 + 1)
-
-
-def test_an_experiment_deleted_meanwhile_gets_no_rows(folder: Path, uri: str) -> None:
-    store = Store(uri, "study")
-    with new_journal(folder, "1") as journal:
-        write_trial(journal, 0, 6)
-        sync = Sync(folder, store, uri)
-        sync.step()
-        named_runs(uri)[0].delete_experiment(store.experiment_id)
-        for number in range(1, 5):
-            write_trial(journal, number, 6)
-    sync.close("sweep-1", "FINISHED")
-    assert sync.n_refused == 4
-    assert len(tables_of(uri)["runs"]) == 2
-
-
-def test_points_of_trials_still_training_go_together(
-    folder: Path, uri: str, requests: list[str]
-) -> None:
-    with new_journal(folder, "1") as journal:
-        for number in range(5):
-            write_trial(journal, number, 3, end=False)
-        sync = Sync(folder, Store(uri, "study"), uri)
-        sync.step()
-        for trial in sync._trials.values():
-            trial.since -= 60
-        sync.write_stale()
-        assert len(points_of(uri)) == 5 * (4 + 4 + 3)
-        assert {run.info.status for run in runs_of(uri)[1].values()} == {"RUNNING"}
-        for number in range(5):
-            write_trial(journal, number, 6, begin=4)
-    sync.close("sweep-1", "FINISHED")
-    assert requests == []
-    assert len(points_of(uri)) == 5 * (7 + 7 + 6 + 1)
-    assert {run.info.status for run in runs_of(uri)[1].values()} == {"FINISHED"}
 
 
 def test_ids_grow_with_time() -> None:
