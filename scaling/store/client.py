@@ -1,6 +1,6 @@
-"""An MLflow store as a study uses it; the only module of the package that imports mlflow.
+"""An MLflow store as a study uses it, through MLflow's API.
 
-It does so inside functions: training never waits for that import, nor for the store.
+MLflow is imported inside functions: training never waits for that import, nor for the store.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling.commands import command
 from scaling.schema import note_text
 from scaling.store.artifacts import artifact_location, follow_moved_folder
 from scaling.store.check import DATABASE, StoreError, checked, engine_of, with_limits
 from scaling.store.pictures import lay_out
+
+if TYPE_CHECKING:
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 METRICS_PER_REQUEST = 1000  # MLflow's limits
 PARAMS_PER_REQUEST = 100
@@ -48,6 +51,7 @@ class Store:
 
         bound_requests()
         self._uri = uri
+        self._places: dict[str, str] = {}
         with checked(uri):
             self._client = MlflowClient(with_limits(uri))
             self.experiment_id = self._experiment(uri, study, question)
@@ -197,11 +201,32 @@ class Store:
         if key in self._client.get_run(run_id).data.tags:
             self._client.delete_tag(run_id, key)
 
-    def log_text(self, run_id: str, text: str, name: str) -> None:
-        self._client.log_text(run_id, text, name)
+    def know_artifacts(self, places: dict[str, str]) -> None:
+        """Where the artifacts of some runs lie, by run id: MLflow asks the store for each."""
+        self._places = places
 
-    def log_file(self, run_id: str, path: Path, folder: str) -> None:
-        self._client.log_artifact(run_id, str(path), folder)
+    def _repository(self, run_id: str) -> ArtifactRepository | None:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        place = self._places.get(run_id)
+        return None if place is None else get_artifact_repository(place, self._uri)
+
+    def log_text(self, run_id: str, text: str, name: str) -> None:
+        if run_id not in self._places:
+            self._client.log_text(run_id, text, name)
+            return
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / Path(name).name
+            path.write_text(text, encoding="utf-8")
+            parent = Path(name).parent.as_posix()
+            self.log_file(run_id, path, None if parent == "." else parent)
+
+    def log_file(self, run_id: str, path: Path, folder: str | None) -> None:
+        repository = self._repository(run_id)
+        if repository is None:
+            self._client.log_artifact(run_id, str(path), folder)
+        else:
+            repository.log_artifact(str(path), folder)
 
     def log_pictures(
         self, run_id: str, pictures: list[tuple[Path, int, float]], key: str
@@ -210,7 +235,11 @@ class Store:
         with TemporaryDirectory() as folder:
             broken = lay_out(pictures, f"{run_id} {key}", key, Path(folder))
             if len(broken) < len(pictures):
-                self._client.log_artifacts(run_id, folder, "images")
+                repository = self._repository(run_id)
+                if repository is None:
+                    self._client.log_artifacts(run_id, folder, "images")
+                else:
+                    repository.log_artifacts(folder, "images")
         return broken
 
     def set_status(self, run_id: str, status: str, end_time: float | None = None) -> None:

@@ -55,11 +55,21 @@ class Runs:
         """The trial's run, and whether it was made now."""
         return self._run(
             trial.key,
-            {schema.KIND: "trial", schema.TRIAL_ID: trial.trial_id},
+            _identity(trial),
             trial.name,
             trial.course.first["time"],
             lambda: self.first_tags(trial),
         )
+
+    def may_have(self, trial: PendingTrial) -> bool:
+        """The store may have a run of this trial that is not noted."""
+        return self._noted.look_up or trial.key in self._noted.begun
+
+    def begin(self, trial: PendingTrial) -> None:
+        """A run of the trial is about to be made, elsewhere than here."""
+        if trial.key in self._noted.begun:
+            self._unanswered[trial.key] = _identity(trial)
+        self._noted.note(begun=trial.key)
 
     def first_tags(self, trial: PendingTrial) -> dict[str, str]:
         """Of a trial's run when it is made."""
@@ -144,3 +154,7 @@ class Runs:
                     raise
                 line = f"{whose}: its file {name} ({reason_of(error)})"
                 self._leave_out(f"file {whose} {name}", line)
+
+
+def _identity(trial: PendingTrial) -> dict[str, str]:
+    return {schema.KIND: "trial", schema.TRIAL_ID: trial.trial_id}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from scaling.store.note import Acknowledged
 from scaling.store.pending import PendingTrial, sweep_key
 from scaling.store.runs import Runs
 from scaling.store.sweep_words import SweepWords
+from scaling.store.together import RUNS, Together
 from scaling.store.views import view_tags
 from scaling.store.write_trial import PICTURE, TrialWriter
 
@@ -56,6 +58,7 @@ class Sync:
         self._runs = Runs(store, self._noted, self._leave_out)
         self._writer = TrialWriter(folder, store, self._noted, self._runs, self._leave_out)
         try:
+            self._together = Together(self._writer, uri, store.experiment_id, say)
             self._runs.compare_note(thorough)
         except BaseException:
             self._noted.close()
@@ -76,14 +79,23 @@ class Sync:
         busy = self._read()
         if not self._ended:
             return busy
+        together = self._together.write(filter(self._has_end_to_write, islice(self._ended, RUNS)))
+        if together:
+            self._ended = deque(trial for trial in self._ended if trial not in together)
+            self._count(len(together))
+            return True
         trial = self._ended[0]  # stays the first one if the store fails
         if self._has_end_to_write(trial) and self._guarded(trial, lambda: self._write(trial)):
-            self.written += 1
-            if self.written == 1:
-                self._write_views()  # for whoever looks while the sweep goes on
+            self._count(1)
         if self._ended and self._ended[0] is trial:  # else reading has begun again
             self._ended.popleft()
         return True
+
+    def _count(self, n_written: int) -> None:
+        first = self.written == 0
+        self.written += n_written
+        if first:
+            self._write_views()  # for whoever looks while the sweep goes on
 
     def _read(self) -> bool:
         busy = False
@@ -153,6 +165,7 @@ class Sync:
             self._begin_reading()
             return
         self._refused.add(trial.trial_id)
+        self._together.leave_out(trial)
         self._leave_out(trial.key, f"{trial.name}: the store refuses it ({reason_of(error)})")
 
     @property
@@ -172,10 +185,18 @@ class Sync:
     def write_stale(self) -> None:
         """Write the points of trials still training that have waited long enough."""
         now = time.monotonic()
-        for trial in list(self._trials.values()):
-            if trial.evaluations and now - trial.since > FLUSH_SECONDS:
-                self._guarded(trial, lambda trial=trial: self._write(trial))
+        stale = [
+            trial
+            for trial in self._trials.values()
+            if trial.evaluations and now - trial.since > FLUSH_SECONDS
+        ]
+        while together := self._together.write(stale):
+            for trial in together:
                 trial.since = time.monotonic()
+            stale = [trial for trial in stale if trial not in together]
+        for trial in stale:
+            self._guarded(trial, lambda trial=trial: self._write(trial))
+            trial.since = time.monotonic()
 
     def close_left_over(self, sweep: str) -> None:
         """Close what other sweeps than `sweep` left open: their processes are gone."""

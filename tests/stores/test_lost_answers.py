@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scaling.store import together
 from scaling.store import writer as writing
 from scaling.store.check import StoreError
 from scaling.store.client import Store
@@ -60,15 +61,24 @@ def step_until_done(sync: Sync) -> int:
             assert failures < 10
 
 
+@pytest.mark.parametrize("way", ["together", "one by one"])
 @pytest.mark.parametrize("words", [CREATION, LOGGING], ids=["creation", "points"])
-def test_an_answer_lost_after_the_commit(wire: Wire, words: dict, tmp_path: Path) -> None:
+def test_an_answer_lost_after_the_commit(
+    wire: Wire, words: dict, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice: of the sweep's run and a trial's, or of two trials' points, where those go singly."""
     kind, uri, proxy, through = wire
+    if way == "one by one":
+        monkeypatch.setattr(together, "has_tables", lambda uri: False)
+    elif kind == "http":
+        pytest.skip("a server is written to one by one")
+    losses = 1 if (way, words) == ("together", LOGGING) else 2
     with new_journal(tmp_path, "1") as journal:
         write_trial(journal, 0, 30)
         write_trial(journal, 1, 30)
     sync = Sync(tmp_path, Store(through, "study"), through)
-    proxy.loss = Loss(words[kind], times=2)
-    assert step_until_done(sync) == proxy.lost == 2
+    proxy.loss = Loss(words[kind], times=losses)
+    assert step_until_done(sync) == proxy.lost == losses
     sync.close("sweep-1", "FINISHED")
     assert names_of(uri) == ["B=4 seed=0", "B=4 seed=1", "sweep-1"]
     points = points_of(uri)
