@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import signal
 import sys
 import warnings
 from typing import Any
@@ -37,13 +39,24 @@ def main() -> None:
 
         with unmade_if_refused(), one_line_errors():
             from sweeps.command_line.arguments import read_command_line
-            from sweeps.compose.check import check
 
             line = read_command_line(sys.argv[1:])
             sys.argv[1:] = line.words
             if line.trains:
+                _import_torch()
+                from sweeps.compose.check import check
+
                 check(line)
             job()
+
+
+def _import_torch() -> None:
+    """Ctrl-C inside this import would end the process by an abort in C++: it waits."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        importlib.import_module("torch")
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _record_without_passwords(*args: Any, **kwargs: Any) -> logging.LogRecord:

@@ -20,12 +20,12 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from scaling.durable import write_whole
-from scaling.recorder import TrainState
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a plan reads headers alone
+    from scaling.recorder import TrainState
 
 CHECKPOINT_FORMAT = 2  # 1: all buffers of a network in one vector
 MAGIC = b"batch-scaling checkpoint"
@@ -48,6 +48,8 @@ class Header:
 
 def write_checkpoint(folder: Path, trial_ids: Sequence[str], state: TrainState) -> Path:
     """Save a stack; trial_ids: those of its rows."""
+    import torch
+
     buffer = io.BytesIO()
     torch.save(state.stack, buffer)
     header = {"step": state.step, "due": state.due}
@@ -75,6 +77,10 @@ def read_header(path: Path) -> Header:
 
 def read_checkpoint(path: Path) -> tuple[Header, TrainState]:
     """CheckpointError for a file that is not whole, was changed, or is of another format."""
+    import torch
+
+    from scaling.recorder import TrainState
+
     try:
         content = path.read_bytes()
     except OSError as error:
