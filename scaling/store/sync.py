@@ -75,7 +75,7 @@ class Sync:
         self._pictured = False
 
     def step(self) -> bool:
-        """Read all that is new and write one trial that has ended; False if there was nothing."""
+        """Read all that is new, write a trial or some together; False if there was nothing."""
         busy = self._read()
         if not self._ended:
             return busy
