@@ -39,7 +39,7 @@ def report(config: AnalysisConfig, overrides: list[str]) -> Path:
     def say(text: str) -> None:
         print(f"[{time.perf_counter() - started:5.1f} s] {text}", flush=True)
 
-    with looks.look(config.figures.style):
+    with looks.look(config.figures.style, config.figures.formats):
         if config.compare is not None:
             return commands.report_comparison(config, overrides, say)
         return commands.report_study(config, overrides, say)

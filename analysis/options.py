@@ -18,6 +18,7 @@ class FigureConfig:
     """How figures look."""
 
     style: str = "screen"
+    formats: list[str] | None = None
     most_groups: int = 20
 
 

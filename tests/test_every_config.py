@@ -100,7 +100,6 @@ def folder(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
     monkeypatch.setattr("scaling.tasks.custom._problems", {})
     return tmp_path
 

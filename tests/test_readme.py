@@ -206,10 +206,7 @@ def test_sweeps_would_start(words: list[str], folder: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["curves_csv", "steps_csv", "theirs"])
-def test_existing_runs_are_answered(
-    source: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
+def test_existing_runs_are_answered(source: str, folder: Path) -> None:
     if source == "theirs":
         log_theirs(folder)
     [words] = [words for words in commands("README.md") if source in " ".join(words)]
@@ -219,7 +216,6 @@ def test_existing_runs_are_answered(
 
 
 def test_in_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
     monkeypatch.chdir(folder)
     [code] = [text for _, language, text in blocks("analysis/README.md") if language == "python"]
     names: dict = {}

@@ -1,25 +1,27 @@
-"""Looks of the figures: screen and print, chosen by figures.style=..., and dark pages."""
+"""Looks of the figures: screen and print (figures.style), their files, and dark pages."""
 
 from __future__ import annotations
 
 import colorsys
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from analysis.errors import AnalysisError
 
 SCREEN_WIDTH = 7.2  # inches
+FORMATS = ("svg", "png", "pdf")
 
 
 @dataclass(frozen=True)
 class Look:
-    """Width of a figure in inches and, for print, the rc settings of its small text."""
+    """Width of a figure in inches, its files and, for print, the rc settings of its small text."""
 
     width: float
+    formats: tuple[str, ...] = ("svg",)
     rc: dict[Any, Any] = field(default_factory=dict)
     aspect: float | None = None  # height of the axes' part over the width; None: as the figure says
 
@@ -32,8 +34,8 @@ _PRINT: dict[Any, Any] = {
 }  # fmt: skip
 LOOKS = {
     "screen": Look(SCREEN_WIDTH),
-    "paper": Look(3.25, _PRINT, 0.85),  # one column of a two-column page
-    "paper_wide": Look(6.75, _PRINT, 0.55),  # both columns
+    "paper": Look(3.25, ("svg", "pdf"), _PRINT, 0.85),  # one column of a two-column page
+    "paper_wide": Look(6.75, ("svg", "pdf"), _PRINT, 0.55),  # both columns
 }
 # Of a page that follows the reader's choice of light or dark:
 _PAPER = "#15181c"
@@ -50,11 +52,20 @@ _look: ContextVar[Look] = ContextVar("look", default=LOOKS["screen"])
 
 
 @contextmanager
-def look(name: str) -> Iterator[None]:
-    """Figures drawn and rendered inside have this look, a name of LOOKS."""
+def look(name: str, formats: Sequence[str] | None = None) -> Iterator[None]:
+    """Figures drawn and rendered inside have this look, a name of LOOKS.
+
+    formats: of their files, None for those of the look; SVG is among them, as pages show it.
+    """
     if name not in LOOKS:
         raise AnalysisError(f"figures.style={name}: must be one of {', '.join(LOOKS)}")
-    token = _look.set(LOOKS[name])
+    chosen = LOOKS[name]
+    if formats is not None:
+        unknown = sorted(set(formats) - set(FORMATS))
+        if unknown:
+            raise AnalysisError(f"figures.formats={unknown[0]}: must be among {', '.join(FORMATS)}")
+        chosen = replace(chosen, formats=tuple(dict.fromkeys(["svg", *formats])))
+    token = _look.set(chosen)
     try:
         yield
     finally:

@@ -19,7 +19,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from analysis.figures import looks
 from analysis.words import short_number as number
 
-FORMATS = ("png", "svg", "pdf")
 WIDTH, HEIGHT = looks.SCREEN_WIDTH, 4.6  # inches, on the screen
 INK, MUTED = "#1a1a1a", "#6b6b6b"
 # Colour never carries a meaning alone: markers and line styles differ too, so grey prints work.
@@ -95,6 +94,11 @@ def render(figure: Figure, file_format: str) -> bytes:
             figure.set_layout_engine("none")  # laid out again, it would move a little each time
         figure.savefig(buffer, format=file_format, dpi=160, metadata=_METADATA[file_format])
     return buffer.getvalue()
+
+
+def render_all(figure: Figure) -> dict[str, bytes]:
+    """The figure in each format of the current look, SVG first."""
+    return {name: render(figure, name) for name in looks.current().formats}
 
 
 def target_colors(n: int) -> list[Any]:

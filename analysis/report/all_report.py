@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,9 @@ def _figure(folder: Path, figure: dict[str, Any]) -> dict[str, Any]:
     name = str(figure["name"])
     if Path(name).name != name:
         raise ValueError(f"{name} is not the name of a figure")
-    images = {kind: (folder / "figures" / f"{name}.{kind}").read_bytes() for kind in ("svg", "pdf")}
+    images = {"svg": (folder / "figures" / f"{name}.svg").read_bytes()}
+    with suppress(FileNotFoundError):  # figures.formats
+        images["pdf"] = (folder / "figures" / f"{name}.pdf").read_bytes()
     return {
         **{key: figure[key] for key in ("name", "title", "caption")},
         "image": data_uri(for_page(images["svg"]), MIME["svg"]),

@@ -40,7 +40,7 @@ def write_comparison(
     with file_errors(output_dir):
         shown = []
         for drawing in draw_comparison(comparison):
-            images = {kind: style.render(drawing.figure, kind) for kind in style.FORMATS}
+            images = style.render_all(drawing.figure)
             for kind, content in images.items():
                 write_file(folder / "figures" / f"{drawing.name}.{kind}", content)
             shown.append(show(drawing, images))

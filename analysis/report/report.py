@@ -130,7 +130,7 @@ class Report:
     def _write_figures(self, folder: Path) -> list[Shown]:
         shown = []
         for drawing in draw(self.result, self.most_groups):
-            images = {kind: style.render(drawing.figure, kind) for kind in style.FORMATS}
+            images = style.render_all(drawing.figure)
             for kind, content in images.items():
                 write_file(folder / f"{drawing.name}.{kind}", content)
             shown.append(show(drawing, images))

@@ -17,7 +17,7 @@ from matplotlib.text import Annotation, Text
 from analysis import StudyResult, analyse
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.looks import contrast, dark_color, for_page
+from analysis.figures.looks import FORMATS, contrast, dark_color, for_page
 from analysis.figures.series import place_labels
 from analysis.read.curves import tidy_curves
 from analysis.report.drawings import draw, drawn_groups, left_out_words
@@ -64,7 +64,7 @@ def test_further_targets_are_folded(drawings: list[Drawing], small_result: Study
     assert all(name.endswith(f"{small_result.targets[0]:.6g}") for name in folded)
 
 
-@pytest.mark.parametrize("file_format", style.FORMATS)
+@pytest.mark.parametrize("file_format", FORMATS)
 def test_equal_input_gives_equal_bytes(
     drawings: list[Drawing], small_result: StudyResult, file_format: str
 ) -> None:
@@ -285,9 +285,7 @@ def test_of_many_groups_those_that_say_most_have_figures(tmp_path) -> None:
     together = [d for d in drawings if d.name == "steps_against_batch_size_of_all"]
     labels = together[0].figure.axes[0].get_legend_handles_labels()[1]
     assert labels == ["net = n0", "net = n4"]
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("analysis.figures.style.FORMATS", ("svg",))
-        page = write_report(result, tmp_path, most_groups=2).read_text()
+    page = write_report(result, tmp_path, most_groups=2).read_text()
     assert "Figures show 2 of 6 groups" in page
     assert page.count(": batch sizes to use</summary>") == 6
     assert set(pd.read_csv(tmp_path / "tables" / "fits.csv")["net"]) == {f"n{i}" for i in range(6)}

@@ -78,9 +78,8 @@ def _config(**changes: Any) -> AnalysisConfig:
 
 
 def test_options_and_a_store_that_refuses_the_note(
-    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
     store = (work / "mlflow.db").rename(work / "other.db")
     with contextlib.closing(sqlite3.connect(store)) as database:
         database.execute(
@@ -163,7 +162,6 @@ def test_compare_two_studies(
 ) -> None:
     monkeypatch.chdir(work)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
     trials, curves = (frame.copy() for frame in small_study)
     few = trials[(trials["seed"] == 0) & (trials["lr"] > 0.1)].assign(**{"optimizer.name": "adam"})
     write_study(new_store(work), "other", few, curves[curves["run_id"].isin(few["run_id"])])

@@ -39,6 +39,7 @@ MISTAKES = {  # a line, and how what is said begins
     "study=small n_bootstrap=many": "n_bootstrap=many: must be a whole number",
     "study=small attach=perhaps": "attach=perhaps: ",
     "study=small figures.style=nope": "figures.style=nope: must be one of screen, paper",
+    "study=small figures.formats=[svg,gif]": "figures.formats=gif: must be among svg, png, pdf",
     "study=${oc.env:NOPE}": "the environment variable NOPE is not set",
     "study": "study: cannot be read as option=value",
     "study=x source.filter=((": "source.filter=((: cannot be read as option=value",

@@ -12,6 +12,7 @@ import pytest
 
 from analysis import StudyResult
 from analysis.errors import AnalysisError
+from analysis.figures.looks import look
 from analysis.report.all_report import all_lines, read_report, write_all
 from analysis.report.report import Provenance, write_report
 
@@ -31,12 +32,11 @@ def write(result: StudyResult, folder: Path, study: str, *claims: dict) -> None:
 @pytest.fixture(scope="module")
 def reports(small_result: StudyResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reports")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("analysis.figures.style.FORMATS", ("svg", "pdf"))
-        few = dataclasses.replace(small_result, about="losses")  # few figures: fast
-        write(few, folder, "sound", SOUND)
+    few = dataclasses.replace(small_result, about="losses")  # few figures: fast
+    write(few, folder, "sound", SOUND)
+    with look("screen", ["pdf"]):
         write(few, folder, "wrong", SOUND, WRONG, ABSENT)
-        write(few, folder, "silent")
+    write(few, folder, "silent")
     return folder
 
 

@@ -122,8 +122,7 @@ def test_one_study_cannot_be_compared(small_result: StudyResult) -> None:
         compare_studies([small_result, small_result])
 
 
-def test_report(comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
+def test_report(comparison: Comparison, tmp_path: Path) -> None:
     comparison = dataclasses.replace(
         comparison, warnings=["<script>alert(1)</script>"], differing={"<b>": ["<i>", "$x_"]}
     )

@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 
 from analysis import StudyResult, analyse
 from analysis.errors import AnalysisError
+from analysis.figures.looks import FORMATS, look
 from analysis.fit.fitting import FitResult
 from analysis.read.curves import tidy_curves
 from analysis.report import answers
@@ -50,7 +51,8 @@ def folder(small_result: StudyResult, tmp_path_factory: pytest.TempPathFactory) 
         sweeps=[{"run_id": "1", "mlflow.user": "me", "sweep": "first", "git.commit": "0123abc"}],
         left_out=["Trials left out because they did not finish: 1 FAILED."],
     )
-    assert write_report(small_result, folder, provenance) == folder / "report.html"
+    with look("screen", FORMATS):
+        assert write_report(small_result, folder, provenance) == folder / "report.html"
     return folder
 
 
@@ -173,13 +175,6 @@ def test_summary_is_strict_json_with_every_warning(folder: Path, small_result: S
     assert {**written, "warnings": []} == {**expected, "warnings": []}
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the format that the page shows, for tests of the page."""
-    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
-
-
-@pytest.mark.usefixtures("quick")
 def test_equal_input_gives_an_equal_page(small_result: StudyResult, tmp_path: Path) -> None:
     one, other = (
         write_report(small_result, tmp_path / name, Provenance()).read_bytes() for name in "ab"
@@ -213,7 +208,6 @@ def test_equal_input_gives_equal_files_in_any_process(small_study: Frames, tmp_p
     assert [name for name in one if one[name] != other.get(name)] == []
 
 
-@pytest.mark.usefixtures("quick")
 def test_markup_in_names_is_shown_not_run(small_result: StudyResult, tmp_path: Path) -> None:
     evil = dataclasses.replace(
         small_result,
@@ -278,7 +272,6 @@ def test_advice_when_not_identified() -> None:
     assert "one point" in answers.not_identified(_fit(reason="one point"))
 
 
-@pytest.mark.usefixtures("quick")
 def test_without_named_batch_sizes_the_report_says_why(
     small_result: StudyResult, tmp_path: Path
 ) -> None:

@@ -55,9 +55,8 @@ def test_lowest_final_loss_first(networks: StudyResult) -> None:
 
 
 def test_the_answer_is_a_table_and_no_batch_size_is_spoken_of(
-    networks: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    networks: StudyResult, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
     assert answers.answer_lines(networks) == [outcome_lead(networks)]
     page = write_report(networks, tmp_path, Provenance()).read_text()
     assert "critical batch size" not in page.split('id="figures"')[0]
@@ -85,10 +84,7 @@ def sizes(small_study: Frames) -> StudyResult:
     return analyse(*frames, targets=[0.338], n_bootstrap=10, with_theory=False)
 
 
-def test_groups_stand_in_one_table_first(
-    sizes: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
+def test_groups_stand_in_one_table_first(sizes: StudyResult, tmp_path: Path) -> None:
     rows = answers.overview(sizes)
     assert [row["label"] for row in rows] == ["width = 1", "width = 2"]
     assert len(answers.answer_lines(sizes)) == 2
@@ -146,9 +142,8 @@ def about_losses(small_study: Frames) -> StudyResult:
 
 
 def test_a_study_may_ask_for_no_critical_batch_size(
-    about_losses: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    about_losses: StudyResult, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("analysis.figures.style.FORMATS", ("svg",))
     result = about_losses
     assert result.is_about_losses
     assert result.warnings == []
