@@ -169,7 +169,7 @@ def test_too_few_usable_points():
     assert not fit.identified
     assert fit.batch_sizes == (2, 8)
     assert fit.at_least == 8
-    assert "2 of 4" in fit.reason
+    assert fit.reason == "only 2 of the 4 batch sizes have a usable point; a fit needs 3"
     assert np.isnan(fit.predict(4))
 
 

@@ -167,7 +167,7 @@ def test_all_censored_or_one_batch_size_is_said():
     assert "none of the 8 batch sizes" in none.reason
     one = fit_critical_batch_size(table_of().query("batch_size == 16"), n_bootstrap=20)
     assert "only one batch size" in one.reason
-    assert "1 of 1" in repr(one)
+    assert "there is only one batch size; a fit needs 3" in repr(one)
 
 
 @pytest.mark.parametrize(

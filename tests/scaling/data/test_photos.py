@@ -95,7 +95,7 @@ def test_a_side_larger_than_a_region_says_what_fits() -> None:
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(photos.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        ConfigError, match=r"^data\.name=photos: needs .* pip install scikit-image$"
+        ConfigError, match=r"^data\.name=photos: requires .* pip install scikit-image$"
     ):
         photo_files()
 

@@ -60,9 +60,9 @@ MISTAKES = {
     "class": ({"model": lambda: nn.Linear}, "model..=a type: must make a torch.nn.Module"),
     "dict": (
         {"model": lambda: Keyed(3, 1)},
-        r"makes a dict of logits, hidden of inputs of Tensor\[2, 3\], not one tensor, and loss of",
+        r"returns a dict of logits, hidden for inputs of Tensor\[2, 3\], not one tensor, and loss, given",
     ),
-    "tuple": ({"model": lambda: Twofold(3, 1)}, "makes a tuple of Tensor, Tensor of inputs of"),
+    "tuple": ({"model": lambda: Twofold(3, 1)}, "returns a tuple of Tensor, Tensor for inputs of"),
     "width": (
         {"model": lambda: nn.Linear(4, 1)},
         r"the network, given inputs of Tensor\[2, 3\], raised RuntimeError: mat1 and mat2 shapes",

@@ -192,7 +192,7 @@ def test_ctrl_c_at_any_moment_ends_soon_and_leaves_nothing_running(
 def test_an_interruption_that_an_import_swallows_is_not_lost(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
-        "from sweeps import messages\n"
+        "from sweeps.command_line import messages\n"
         "with messages.one_line_interruption():\n"
         "    try:\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n"
