@@ -60,7 +60,7 @@ MISTAKES = {
     "class": ({"model": lambda: nn.Linear}, "model..=a type: must make a torch.nn.Module"),
     "dict": (
         {"model": lambda: Keyed(3, 1)},
-        r"returns a dict of logits, hidden for inputs of Tensor\[2, 3\], not one tensor, and loss, given",
+        r"returns a dict of logits, hidden for inputs of Tensor\[2, 3\], not one tensor, and loss",
     ),
     "tuple": ({"model": lambda: Twofold(3, 1)}, "returns a tuple of Tensor, Tensor for inputs of"),
     "width": (
