@@ -17,7 +17,7 @@ from matplotlib.text import Annotation, Text
 from analysis import StudyResult, analyse
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.looks import FORMATS, contrast, dark_color, for_page
+from analysis.figures.looks import FORMATS, contrast, dark_color, for_page, look
 from analysis.figures.series import place_labels
 from analysis.read.curves import tidy_curves
 from analysis.report.drawings import draw, drawn_groups, left_out_words
@@ -85,6 +85,23 @@ def test_formats(drawings: list[Drawing]) -> None:
     for content in (png, svg, pdf):
         for trace in (b"dc:date", b"CreationDate", b"Software"):
             assert trace not in content
+
+
+@pytest.mark.parametrize(
+    ("name", "formats", "rendered"),
+    [
+        ("screen", None, ["svg"]),
+        ("paper", None, ["svg", "pdf"]),
+        ("paper", ["png"], ["svg", "png"]),
+        ("screen", [], ["svg"]),
+    ],
+)
+def test_a_look_has_its_formats_and_svg_always(
+    name: str, formats: list[str] | None, rendered: list[str]
+) -> None:
+    figure, _ = style.new_axes()
+    with look(name, formats):
+        assert list(style.render_all(figure)) == rendered
 
 
 def test_labels_of_the_pareto_front_do_not_overlap(drawings: list[Drawing]) -> None:
