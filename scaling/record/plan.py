@@ -29,13 +29,27 @@ def finished(trial: Trial, record: TrialRecord) -> TrialResult | None:
         return None
     watch = Watch([trial])
     number = np.array([0])
-    for step, loss in zip(record.steps, record.losses, strict=True):
-        if len(watch.look(step, number, np.array([loss]))):
+    steps, losses = np.array(record.steps), np.array(record.losses)
+    for place in _decisive(trial, steps, losses):
+        if len(watch.look(int(steps[place]), number, losses[[place]])):
             return replace(watch.result(0), seconds=record.seconds)
     if record.diverged_step is not None and record.diverged_step <= trial.max_steps:
         ended = watch.diverge(record.diverged_step, 0, record.not_finite)
         return replace(ended, seconds=record.seconds)
     return None
+
+
+def _decisive(trial: Trial, steps: np.ndarray, losses: np.ndarray) -> list[int]:
+    """Positions of the evaluations that outcome and crossings of a curve follow from: where it
+    meets a target or may end, each with the one before. Looking at all takes 5 times as long."""
+    if not len(steps):
+        return []
+    limit = trial.config.divergence_factor * trial.initial_loss
+    met = [np.flatnonzero(losses <= target)[:1] for target in trial.targets]
+    tails = [np.searchsorted(steps, trial.config.tail_factor * steps[one]) for one in met[-1:]]
+    ends = np.searchsorted(steps, trial.max_steps), np.flatnonzero(~(losses <= limit))[:1]
+    places = np.hstack([*met, *tails, *ends, len(steps) - 1]).astype(int)
+    return sorted(({*places.tolist()} | {*(places - 1).tolist()}) & {*range(len(steps))})
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scaling.config import BudgetConfig, TrialConfig
+from scaling.outcome import Watch
 from scaling.record.checkpoint import Header
 from scaling.record.journal import Journal
 from scaling.record.plan import describe, differences, finished, plan
@@ -43,6 +47,23 @@ def test_a_recorded_curve_gives_the_result_of_training(config: TrialConfig) -> N
     record, result = recorded(config)
     [trial] = prepare([config])
     assert finished(trial, record) == replace(result, seconds=1.0)
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_few_evaluations_say_what_all_of_them_say(data: st.DataObject) -> None:
+    """Curves that rise and fall, meet targets and leave them, explode and are not finite."""
+    [trial] = prepare([replace(CONFIG, divergence_factor=4.0)])
+    start = trial.initial_loss
+    factors = st.sampled_from([1.0, 0.5, 0.31, 0.3, 0.2, 0.1, 0.05, 3.9, 4.1, np.inf, np.nan])
+    losses = [start * data.draw(factors) for _ in range(data.draw(st.integers(1, 60)))]
+    record = TrialRecord(CONFIG.batch_size, list(range(len(losses))), losses)
+    asked = replace(trial, cap=data.draw(st.integers(1, 70)))
+    watch = Watch([asked])
+    looked = (watch.look(step, np.array([0]), np.array([loss])) for step, loss in enumerate(losses))
+    ended = any(len(numbers) for numbers in looked)
+    result = finished(asked, replace(record, seconds=1.0))
+    assert repr(result) == repr(replace(watch.result(0), seconds=1.0) if ended else None)
 
 
 def test_easier_requests_are_answered_and_harder_ones_not() -> None:
