@@ -7,7 +7,7 @@ the values of the others are set on that configuration, through the same typed n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -33,6 +33,7 @@ class Composer:
         self._master = master
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         self._nodes: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._contents: dict[tuple[str, ...], dict[str, Any]] = {}  # of what no job changes
         self._parse = lru_cache(maxsize=None)(OverridesParser.create().parse_override)
         self._is_group = lru_cache(maxsize=None)(self._names_a_group)
 
@@ -74,6 +75,24 @@ class Composer:
             },
         }
         return HydraNode(node, of_job)
+
+    def content(self, config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+        """The job's configuration without its hydra node, resolved, as plain containers.
+
+        Jobs of one kind differ in what they override and in what refers to something else.
+        """
+        kind = self._kind(overrides)
+        if kind not in self._contents:
+            set_here = {one.key_or_group.partition(".")[0] for one in map(self._parse, overrides)}
+            fixed = [key for key in config if key not in set_here and not _refers(config, key)]
+            self._contents[kind] = _resolved(config, fixed)
+        fixed = self._contents[kind]
+        others = _resolved(config, [key for key in config if key not in fixed])
+        return {
+            key: _copied(fixed[key]) if key in fixed else others[key]
+            for key in map(str, config)
+            if key != "hydra"
+        }
 
     def _dirname(self, hydra: DictConfig, overrides: Sequence[str]) -> str:
         settings = hydra.job.config.override_dirname
@@ -128,15 +147,33 @@ def hydra_config(config: DictConfig) -> Iterator[None]:
 
 def task_part(config: DictConfig) -> dict[str, Any]:
     """The configuration without its hydra node, resolved, as plain containers."""
+    return _resolved(config, config)
+
+
+def _refers(config: DictConfig, key: Any) -> bool:
+    """A value there is an interpolation."""
+    node: Any = config._get_node(key)
+    return "${" in str(OmegaConf.to_container(node) if OmegaConf.is_config(node) else node._value())
+
+
+def _resolved(config: DictConfig, keys: Iterable[Any]) -> dict[str, Any]:
     content = {}
-    for key in config:
+    for key in keys:
         if key != "hydra":
             node = config._get_node(key)
-            plain = OmegaConf.is_config(node)
+            nested = OmegaConf.is_config(node)
             try:
-                content[key] = OmegaConf.to_container(node, resolve=True) if plain else config[key]
+                content[str(key)] = (
+                    OmegaConf.to_container(node, resolve=True) if nested else config[key]
+                )
             except (AssertionError, ValueError, TypeError) as error:
                 if isinstance(error, OmegaConfBaseException):
                     raise
                 raise ConfigError(str(key), node, "refers to a value that it cannot have") from None
     return content
+
+
+def _copied(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _copied(value) for key, value in content.items()}
+    return [_copied(value) for value in content] if isinstance(content, list) else content

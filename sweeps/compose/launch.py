@@ -20,7 +20,7 @@ from scaling.trial import Trial
 from sweeps.command_line.known_keys import refuse_other_keys
 from sweeps.command_line.messages import interruptible_between, one_line_errors
 from sweeps.compose.callbacks import JobCallbacks
-from sweeps.compose.composer import Composer, hydra_config, task_part
+from sweeps.compose.composer import Composer, hydra_config
 from sweeps.compose.endings import (
     NOT_TRAINED,
     job_return,
@@ -160,8 +160,9 @@ def compose_jobs(
             check()
             job_config = composer.compose(overrides, number)
             folder = job_directory(sweep, str(job_config.hydra.sweep.subdir))
+            content = composer.content(job_config, overrides)
             hydra = composer.hydra_node(job_config, overrides)
-            jobs.append(Job(task_part(job_config), list(overrides), folder, hydra))
+            jobs.append(Job(content, list(overrides), folder, hydra))
             if len(jobs) == 1:  # what is wrong in every job is said before all are composed
                 refuse_other_keys(jobs[0].content)
             composed.add()

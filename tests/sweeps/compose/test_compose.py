@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sweeps.compose.composer import Composer, task_part
+from sweeps.compose.composer import Composer
 from tests.sweeps.hydra_parts import jobs_of, multirun
 
 
@@ -35,7 +35,7 @@ def check_all(loader: ConfigLoader, master: DictConfig, jobs: list[list[str]]) -
     composer = Composer(loader, master)
     for number, overrides in enumerate(jobs):
         config = composer.compose(overrides, number)
-        ours = task_part(config), list(config.hydra.overrides.task)
+        ours = composer.content(config, overrides), list(config.hydra.overrides.task)
         assert config.hydra.sweep.subdir == str(number)
         assert ours == hydras_own(loader, master, overrides, number)
 
@@ -52,6 +52,10 @@ def test_every_group_and_kind_of_value() -> None:
         ["budget.max_examples=1000", "budget.max_steps=null"],
         ["budget.max_examples=null", "budget.max_steps=7"],
         ["targets=[0.1,0.2]", "seed=1"],
+        ["study.name=one", "lr=0.3"],  # record_dir refers to it
+        ["study.name=two", "lr=0.3"],
+        ["lr=${divergence_factor}", "divergence_factor=1"],
+        ["lr=${divergence_factor}", "divergence_factor=2"],
         ["targets=[0.3]", "seed=2"],
         ["task=finite_regression", "task.data_examples=3"],
         ["task=finite_regression", "task.data_examples=4"],
@@ -104,7 +108,15 @@ def test_types_are_checked_in_later_jobs_too(second: str) -> None:
 def test_jobs_do_not_leak_into_each_other() -> None:
     with multirun() as (loader, master):
         composer = Composer(loader, master)
-        first = task_part(composer.compose(["optimizer.weight_decay=0.5"], 0))
-        second = task_part(composer.compose(["lr=0.5"], 1))
-    assert first["optimizer"]["weight_decay"] == 0.5
+
+        def content(*overrides: str) -> dict[str, Any]:
+            return composer.content(composer.compose(overrides, 0), overrides)
+
+        assert content("optimizer.weight_decay=0.5")["optimizer"]["weight_decay"] == 0.5
+        first = content("lr=0.5")
+        assert first["optimizer"]["weight_decay"] == 0.0
+        first["optimizer"]["weight_decay"] = 7.0
+        first["relative_targets"].append(7.0)
+        second = content("lr=0.25")
     assert second["optimizer"]["weight_decay"] == 0.0
+    assert 7.0 not in second["relative_targets"]
