@@ -29,6 +29,7 @@ from scaling.tasks.make import make_task
 from scaling.train import take_step
 from scaling.trial import Trial
 from sweeps.command_line.messages import one_line_errors
+from sweeps.compose.composer import Composer
 from sweeps.compose.endings import say_report
 from sweeps.compose.launch import compose_jobs
 from sweeps.run.job import Job, trial_params
@@ -47,7 +48,7 @@ def probe(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequ
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     with one_line_errors():
-        jobs = compose_jobs(loader, config, job_overrides, 0)
+        jobs = compose_jobs(Composer(loader, config), job_overrides, 0)
         trials = prepare_jobs(jobs)
         shapes = distinct_shapes(trials)
         study = trials[0].config.study

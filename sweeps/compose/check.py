@@ -24,7 +24,7 @@ from scaling.trial import Trial
 from sweeps.command_line.arguments import CommandLine
 from sweeps.command_line.messages import one_line_errors
 from sweeps.command_line.study_files import refuse_large_files, refuse_other_task
-from sweeps.compose.composer import hydra_config, task_part
+from sweeps.compose.composer import Composer, hydra_config, task_part
 from sweeps.compose.folders import check_places, job_directory
 from sweeps.compose.launch import compose_jobs
 from sweeps.run.job import Job
@@ -92,7 +92,7 @@ def dry_run(
     """Print what a multirun would do; create nothing."""
     setup_globals()
     with one_line_errors():
-        lines = _would_do(prepare_jobs(compose_jobs(loader, config, job_overrides, 0)))
+        lines = _would_do(prepare_jobs(compose_jobs(Composer(loader, config), job_overrides, 0)))
     print("\n".join(lines))
 
 

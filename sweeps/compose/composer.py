@@ -30,7 +30,7 @@ class Composer:
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader = loader
-        self._master = master
+        self.master = master
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         self._nodes: dict[tuple[str, ...], dict[str, Any]] = {}
         self._contents: dict[tuple[str, ...], dict[str, Any]] = {}  # of what no job changes
@@ -45,7 +45,7 @@ class Composer:
         kind = self._kind(overrides)
         config = self._composed.get(kind)
         if config is None:
-            config = self._loader.load_sweep_config(self._master, list(overrides))
+            config = self._loader.load_sweep_config(self.master, list(overrides))
             self._composed[kind] = config
         else:
             for override in map(self._parse, overrides):

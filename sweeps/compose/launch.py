@@ -48,7 +48,7 @@ def refuse_impossible(
 ) -> None:
     """Raise ConfigError, or Hydra's own error, for jobs that cannot be, before any starts."""
     with one_line_errors():
-        prepare_jobs(compose_jobs(loader, config, batch, 0))
+        prepare_jobs(compose_jobs(Composer(loader, config), batch, 0))
 
 
 def in_claimed_directory(config: DictConfig, jobs: Sequence[Job]) -> list[Job]:
@@ -72,7 +72,7 @@ def launch(
     setup_globals()
     with one_line_errors():
         refuse_if_alive(Path(str(config.record_dir)), str(config.study.name))
-        jobs = compose_jobs(loader, config, job_overrides, first_number)
+        jobs = compose_jobs(Composer(loader, config), job_overrides, first_number)
         trials = prepare_jobs(jobs)
     return launch_jobs(config, jobs, trials, first_number, options, callbacks)
 
@@ -143,17 +143,13 @@ def _added(job: Job) -> list[str]:
 
 
 def compose_jobs(
-    loader: ConfigLoader,
-    config: DictConfig,
-    job_overrides: Sequence[Sequence[str]],
-    first_number: int,
+    composer: Composer, job_overrides: Sequence[Sequence[str]], first_number: int
 ) -> list[Job]:
     """The jobs' configurations, equal to Hydra's own."""
-    composer = Composer(loader, config)
     before = HydraConfig.instance().cfg
     jobs = []
-    with hydra_config(config):
-        sweep = str(config.hydra.sweep.dir)
+    with hydra_config(composer.master):
+        sweep = str(composer.master.hydra.sweep.dir)
     with progress_display() as display, interruptible_between() as check:
         composed = Count("composing", len(job_overrides), display)
         for number, overrides in enumerate(job_overrides, first_number):

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from scaling.record.study import RecordReader, StudyRecord
 from scaling.result import TrialResult
 from scaling.trial import Trial
 from sweeps.command_line.messages import one_line_errors
+from sweeps.compose.composer import Composer
 from sweeps.compose.endings import fail_after_all, refuse_stillborn, say_report
 from sweeps.compose.folders import claim_sweep_directory
 from sweeps.compose.launch import LaunchJobs, compose_jobs
@@ -53,7 +55,7 @@ class FrontierSweep:
     def __post_init__(self) -> None:
         """ConfigError for what cannot be searched; nothing is written yet."""
         self.settings.check()
-        trials = prepare_jobs(compose_jobs(self.loader, self.config, self.swept.cells, 0))
+        trials = prepare_jobs(compose_jobs(Composer(self.loader, self.config), self.swept.cells, 0))
         if not all(trial.targets for trial in trials):
             raise ConfigError(
                 "targets", "[]", "a search requires a target: it compares the steps to it"
@@ -144,11 +146,16 @@ class FrontierSweep:
                     log.info("%s", line)
         return asked
 
+    @cached_property
+    def _composer(self) -> Composer:
+        """Of all rounds; made when the sweep's directory has its name."""
+        return Composer(self.loader, self.config)
+
     def _prepare(
         self, asked: Sequence[Asked], number: int, first_job: int
     ) -> tuple[list[Job], list[Trial]]:
         overrides = [one.overrides for one in asked]
-        composed = compose_jobs(self.loader, self.config, overrides, first_job)
+        composed = compose_jobs(self._composer, overrides, first_job)
         jobs = [
             replace(job, search=Search(number, one.cell.name, one.cap))
             for one, job in zip(asked, composed, strict=True)

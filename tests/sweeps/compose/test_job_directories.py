@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sweeps.compose.composer import Composer
 from sweeps.compose.folders import claim_sweep_directory
 from sweeps.compose.launch import compose_jobs
 from sweeps.run.job import yaml_without_passwords
@@ -128,7 +129,7 @@ def test_hydras_files_cost_little(tmp_path: Path) -> None:
     """Of 100 jobs: Hydra's own composition would take 4 s or more."""
     with multirun("study=linear_regression_grid") as (loader, master):
         jobs = jobs_of(master, ["study=linear_regression_grid"])[:100]
-        composed = compose_jobs(loader, master, jobs, 0)
+        composed = compose_jobs(Composer(loader, master), jobs, 0)
     began = time.process_time()
     for job in composed:
         assert job.hydra is not None

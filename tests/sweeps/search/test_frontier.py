@@ -22,6 +22,7 @@ from scaling.limits import ConfigError
 from scaling.record.study import StudyRecord, read_record
 from scaling.store.client import Store
 from scaling.store.sync import Sync
+from sweeps.compose.composer import Composer
 from sweeps.compose.launch import compose_jobs, launch, launch_jobs
 from sweeps.run.jobs import prepare_jobs
 from sweeps.run.options import LauncherOptions
@@ -116,7 +117,7 @@ def test_finds_what_the_full_lattice_has(swept, here: Path) -> None:
         overrides = [one.overrides for one in asked]
         master.hydra.sweep.dir = "grid"
         launch(loader, master, overrides, 0, LauncherOptions())
-        trials = prepare_jobs(compose_jobs(loader, master, overrides, 0))
+        trials = prepare_jobs(compose_jobs(Composer(loader, master), overrides, 0))
         record = read_record(sweep.folder)
         sweep._take(asked, trials, sweep._results(trials, record), record)
     n_grid = n_found = 0
