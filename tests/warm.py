@@ -42,6 +42,13 @@ LIBRARIES = (
 )
 
 
+def code_of(end: SystemExit) -> int:
+    """The exit code that an interpreter makes of it, which prints a text first."""
+    if isinstance(end.code, str):
+        print(end.code, file=sys.stderr)
+    return end.code if isinstance(end.code, int) else int(end.code is not None)
+
+
 @dataclass(frozen=True)
 class Command:
     """program: a script, or -m and a module."""
@@ -57,9 +64,7 @@ class Command:
         try:
             self._run()
         except SystemExit as end:
-            if isinstance(end.code, str):
-                print(end.code, file=sys.stderr)
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+            code = code_of(end)
         except BaseException:
             traceback.print_exc()
             code = 1

@@ -205,16 +205,14 @@ class Store:
         """Where the artifacts of some runs lie, by run id: MLflow asks the store for each."""
         self._places = places
 
-    def _repository(self, run_id: str) -> ArtifactRepository | None:
+    def _repository(self, run_id: str) -> ArtifactRepository:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        place = self._places.get(run_id)
-        return None if place is None else get_artifact_repository(place, self._uri)
+        place = self._places.get(run_id) or self._client.get_run(run_id).info.artifact_uri
+        assert place is not None  # every run of a store has one
+        return get_artifact_repository(place, self._uri)
 
     def log_text(self, run_id: str, text: str, name: str) -> None:
-        if run_id not in self._places:
-            self._client.log_text(run_id, text, name)
-            return
         with TemporaryDirectory() as folder:
             path = Path(folder) / Path(name).name
             path.write_text(text, encoding="utf-8")
@@ -222,11 +220,7 @@ class Store:
             self.log_file(run_id, path, None if parent == "." else parent)
 
     def log_file(self, run_id: str, path: Path, folder: str | None) -> None:
-        repository = self._repository(run_id)
-        if repository is None:
-            self._client.log_artifact(run_id, str(path), folder)
-        else:
-            repository.log_artifact(str(path), folder)
+        self._repository(run_id).log_artifact(str(path), folder)
 
     def log_pictures(
         self, run_id: str, pictures: list[tuple[Path, int, float]], key: str
@@ -235,11 +229,7 @@ class Store:
         with TemporaryDirectory() as folder:
             broken = lay_out(pictures, f"{run_id} {key}", key, Path(folder))
             if len(broken) < len(pictures):
-                repository = self._repository(run_id)
-                if repository is None:
-                    self._client.log_artifacts(run_id, folder, "images")
-                else:
-                    repository.log_artifacts(folder, "images")
+                self._repository(run_id).log_artifacts(folder, "images")
         return broken
 
     def set_status(self, run_id: str, status: str, end_time: float | None = None) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 
+from tests.warm import code_of
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -68,9 +70,7 @@ def _run(main, limit_seconds: float, err: io.StringIO) -> int:
         main()
         return 0
     except SystemExit as end:
-        if isinstance(end.code, str):
-            print(end.code, file=err)
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+        return code_of(end)
     except TookTooLong:
         return -1
     except BaseException:
