@@ -62,8 +62,8 @@ def mlflow_server(uri: str, folder: Path) -> Iterator[str]:
             _wait_for(address, process)
             yield address
         finally:
-            os.killpg(process.pid, 15)
-            process.wait(30)
+            os.killpg(process.pid, 9)  # it serves tests alone, and can take its time to end
+            process.wait()
 
 
 def _wait_for(address: str, process: subprocess.Popen) -> None:
