@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import hydra
@@ -42,16 +44,34 @@ def main() -> None:
 
             line = read_command_line(sys.argv[1:])
             sys.argv[1:] = line.words
-            if line.trains:
-                _import_torch()
+            if not line.trains:
+                job()
+                return
+            with _torch_imported(line.writes):
                 from sweeps.compose.check import check
 
                 check(line)
-            job()
+                job()
+
+
+@contextmanager
+def _torch_imported(writes: bool) -> Iterator[None]:
+    """While torch is imported here, another process imports MLflow, if it will be asked to write.
+
+    Ctrl-C inside the import of torch would end the process by an abort in C++: it waits.
+    """
+    from scaling.store.writer import end_early, start_early
+
+    if writes and "torch" not in sys.modules:
+        start_early()
+    try:
+        _import_torch()
+        yield
+    finally:
+        end_early()
 
 
 def _import_torch() -> None:
-    """Ctrl-C inside this import would end the process by an abort in C++: it waits."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         importlib.import_module("torch")

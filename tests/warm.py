@@ -26,6 +26,8 @@ import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tests import warm_processes
+
 LIBRARIES = (
     "torch",
     "mlflow",
@@ -78,6 +80,7 @@ class Command:
         os.environ.clear()
         os.environ.update(self.environment)
         os.chdir(self.cwd)
+        warm_processes.use_server()
         sys.argv = [self.program[-1], *self.arguments]
         if self.program[0] == "-m":
             sys.path[0] = self.cwd
@@ -136,6 +139,8 @@ def _server() -> str:
 
 def _serve(address: str, asked: int) -> Command | None:
     """None when nobody asks any more; in a child, the command that it is to run."""
+    os.environ["MLFLOW_LOGGING_LEVEL"] = "CRITICAL"  # read at its import
+    warm_processes.start_server(LIBRARIES)
     for name in LIBRARIES:
         importlib.import_module(name)
     gc.freeze()  # its collections would copy what is shared with the children

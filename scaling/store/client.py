@@ -262,6 +262,12 @@ def bound_requests() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # seconds
 
 
+def import_mlflow() -> None:
+    """All of it that a study needs, ahead of time."""
+    quiet_mlflow()
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
 def quiet_mlflow() -> None:
     """No usage reports, no log lines about the making of tables, no address of every run."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,7 +17,7 @@ from filelock import FileLock, Timeout
 from scaling.durable import refuse_no_plain_file
 from scaling.record.journal import JournalError
 from scaling.store.check import StoreError, is_away, store_message
-from scaling.store.client import Store
+from scaling.store.client import Store, import_mlflow
 from scaling.store.note import note_path
 from scaling.store.sync import Sync
 
@@ -49,13 +51,24 @@ class LeftOut:
     n_refused: int = 0
 
 
-def follow(destination: Destination, connection: Connection, again: bool = False) -> None:
+def follow_when_told(connection: Connection) -> None:
     """Body of the writing process: journals to store until told to stop, or the parent is gone.
 
-    again: it takes the place of one that died, so that nothing is refused any more.
+    It is told the destination, and whether it takes the place of one that died, so that nothing is
+    refused any more; meanwhile it imports MLflow.
     """
     for name in (signal.SIGINT, signal.SIGTERM):  # the parent's to handle; its end ends this
         signal.signal(name, signal.SIG_IGN)
+    with suppress(Exception):  # what is wrong with it is said when the store is opened
+        import_mlflow()
+    with suppress(EOFError, OSError):  # nothing is written after all
+        destination, again = connection.recv()
+        _follow(destination, connection, again)
+    connection.close()
+    os._exit(0)  # taking MLflow down in order takes a second, for which the parent would wait
+
+
+def _follow(destination: Destination, connection: Connection, again: bool) -> None:
     uri = destination.uri
     following = _Following(destination, lambda line: _tell(connection, "said", line))
     try:

@@ -7,10 +7,12 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from scaling.store.check import StoreError, store_message
-from scaling.store.follow import Destination, LeftOut, follow
+from scaling.store.follow import Destination, LeftOut, follow_when_told
 
 SILENCE_SECONDS = 30.0  # what a single request may take beyond that
 OnWritten = Callable[[int, int], None]
@@ -26,6 +28,35 @@ def interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+Started = tuple[BaseProcess, Connection]
+_early: list[Started] = []  # one at most
+
+
+def start_early() -> None:
+    """Start a writing process for the first Writer, before it is known what it is to write:
+    importing MLflow takes seconds. `end_early` has to follow."""
+    _early.append(_new_process())
+
+
+def end_early() -> None:
+    """End what was started early if no Writer took it."""
+    while _early:
+        process, connection = _early.pop()
+        process.kill()
+        process.join()
+        connection.close()
+
+
+def _new_process() -> Started:
+    context = multiprocessing.get_context("spawn")
+    connection, theirs = context.Pipe()
+    process = context.Process(target=follow_when_told, args=(theirs,), name="mlflow-writer")
+    with interrupts_blocked():
+        process.start()
+    theirs.close()
+    return process, connection
 
 
 class Writer:
@@ -48,17 +79,10 @@ class Writer:
         return self._destination.patience_seconds
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=follow,
-            args=(self._destination, theirs, self._starts > 0),
-            name="mlflow-writer",
-        )
+        self._process, self._connection = _early.pop() if _early else _new_process()
+        with suppress(BrokenPipeError):  # killed already: seen when it is to say something
+            self._connection.send((self._destination, self._starts > 0))
         self._starts += 1
-        with interrupts_blocked():
-            self._process.start()
-        theirs.close()
 
     def look_after(self) -> None:
         """Hear what it says; start another one if it was killed, which goes on with the rest."""

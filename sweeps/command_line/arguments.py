@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import (
     ValueType,
 )
 
+from scaling import schema
 from scaling.commands import command
 from scaling.limits import ConfigError
 from sweeps.command_line.grid import parse, typed_value
@@ -40,6 +41,14 @@ class CommandLine:
     config_dir: str | None
     config_name: str | None
     config_path: str | None
+
+    @property
+    def writes(self) -> bool:
+        """To MLflow, as far as can be seen here."""
+        given = {(one.key_or_group, str(one.value())) for one in self.overrides}
+        not_written = {(f"sweep.{key}", "True") for key in ("dry_run", "probe")}
+        not_written.add(("tracking.uri", schema.NO_STORE))
+        return self.trains and not given & not_written
 
 
 def read_command_line(words: Sequence[str]) -> CommandLine:

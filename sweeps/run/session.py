@@ -15,7 +15,7 @@ from scaling.config import TrialConfig
 from scaling.record.journal import RecordError
 from scaling.store.check import StoreError
 from scaling.store.follow import Destination
-from scaling.store.writer import NoWriter, Writer
+from scaling.store.writer import NoWriter, Writer, end_early
 from sweeps.command_line.messages import StoppedAtOnce
 from sweeps.run.executors import Executor, new_executor
 from sweeps.run.options import LauncherOptions
@@ -178,6 +178,7 @@ def executor_for(n_units: int, place: Place, options: LauncherOptions) -> Execut
 
 def _writer(config: TrialConfig, place: Place) -> Writer:
     if config.tracking.uri == schema.NO_STORE:
+        end_early()
         log.info("tracking.uri=none: to write it later, %s", command("sync", str(place.folder)))
         return NoWriter()
     uri = addresses.resolve_tracking_uri(config.tracking.uri)
