@@ -10,7 +10,6 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from scaling.commands import command
 from scaling.schema import note_text
 from scaling.store.artifacts import artifact_location, follow_moved_folder
-from scaling.store.check import DATABASE, StoreError, checked, engine_of, with_limits
+from scaling.store.check import DATABASE, StoreError, checked, with_limits
+from scaling.store.held import HeldRun, held_points, held_runs
 from scaling.store.pictures import lay_out
 
 if TYPE_CHECKING:
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
 METRICS_PER_REQUEST = 1000  # MLflow's limits
 PARAMS_PER_REQUEST = 100
 Point = tuple[str, float, float, int]  # metric, value, seconds since 1970, step
-
-
-@dataclass(frozen=True)
-class HeldRun:
-    """An active run of the experiment as the store has it."""
-
-    status: str
-    tags: dict[str, str]
-    params: dict[str, str]
 
 
 class Store:
@@ -80,16 +71,18 @@ class Store:
                 raise
             return self._experiment(uri, study, question)  # from another machine, in between
 
-    def runs(self) -> dict[str, HeldRun]:
-        """Every active run of the experiment."""
+    def runs(self, tags: Sequence[str]) -> dict[str, HeldRun]:
+        """Every active run of the experiment, with what it has of these tags."""
+        if DATABASE.match(self._uri):
+            return held_runs(self._uri, self.experiment_id, tags)
         token, found = None, {}
         while True:
             page = self._client.search_runs(
                 [self.experiment_id], max_results=1000, page_token=token
             )
             for run in page:
-                data = run.data
-                found[run.info.run_id] = HeldRun(run.info.status, data.tags, data.params)
+                held = {key: value for key, value in run.data.tags.items() if key in tags}
+                found[run.info.run_id] = HeldRun(run.info.status, held, len(run.data.params))
             token = page.token
             if not token:
                 return found
@@ -99,17 +92,9 @@ class Store:
 
         A database counts them in one; a server is asked for each metric of each run.
         """
-        import sqlalchemy as sa
-
         if not DATABASE.match(self._uri):
             return {run_id: self._n_points(run_id) for run_id in run_ids} if ask_each else {}
-        statement = sa.text(
-            "SELECT m.run_uuid, COUNT(*) FROM metrics m JOIN runs r ON r.run_uuid = m.run_uuid "
-            "WHERE r.experiment_id = :experiment GROUP BY m.run_uuid"
-        )
-        with engine_of(self._uri).connect() as connection:
-            rows = connection.execute(statement, {"experiment": int(self.experiment_id)})
-            counted = {run_id: int(n) for run_id, n in rows}
+        counted = held_points(self._uri, self.experiment_id)
         return {run_id: counted.get(run_id, 0) for run_id in run_ids}
 
     def _n_points(self, run_id: str) -> int:

@@ -7,12 +7,14 @@ from typing import Any
 
 from scaling import schema
 from scaling.store.check import is_refused, reason_of
-from scaling.store.client import HeldRun, Store
+from scaling.store.client import Store
+from scaling.store.held import HeldRun
 from scaling.store.note import Acknowledged
 from scaling.store.pending import PendingTrial, sweep_key, trial_key
 from scaling.validation import validate_names
 
 PARENT_TAG = "mlflow.parentRunId"
+_COMPARED = (schema.KIND, schema.TRIAL_ID, schema.OUTCOME, schema.ERROR)
 LeaveOut = Callable[[str, str], None]  # what, and the line that says why
 
 
@@ -25,7 +27,7 @@ class Runs:
 
     def compare_note(self, thorough: bool) -> None:
         """Forget what was noted of a trial whose run is not, or no longer, as it was noted."""
-        held = self._store.runs()
+        held = self._store.runs(_COMPARED)
         noted = self._noted
         ours = {i for i, run in held.items() if run.tags.get(schema.KIND) in ("trial", "sweep")}
         gone = [key for key, run_id in noted.runs.items() if run_id not in held]
@@ -44,7 +46,7 @@ class Runs:
         noted = self._noted
         if n_points is not None and n_points < noted.points[trial_id]:
             return False
-        if len(run.params) < noted.params[trial_id] or run.tags.get(schema.TRIAL_ID) != trial_id:
+        if run.n_params < noted.params[trial_id] or run.tags.get(schema.TRIAL_ID) != trial_id:
             return False
         ended = trial_id in noted.ended
         closed = trial_key(trial_id) in noted.closed

@@ -77,6 +77,8 @@ class Sync:
     def step(self) -> bool:
         """Read all that is new, write a trial or some together; False if there was nothing."""
         busy = self._read()
+        while self._ended and not self._has_end_to_write(self._ended[0]):
+            self._ended.popleft()
         if not self._ended:
             return busy
         together = self._together.write(filter(self._has_end_to_write, islice(self._ended, RUNS)))
@@ -85,7 +87,7 @@ class Sync:
             self._count(len(together))
             return True
         trial = self._ended[0]  # stays the first one if the store fails
-        if self._has_end_to_write(trial) and self._guarded(trial, lambda: self._write(trial)):
+        if self._guarded(trial, lambda: self._write(trial)):
             self._count(1)
         if self._ended and self._ended[0] is trial:  # else reading has begun again
             self._ended.popleft()

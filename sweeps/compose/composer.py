@@ -2,7 +2,8 @@
 
 Composing is slow because defaults lists are resolved and YAML files are merged anew for every job.
 Jobs that choose the same groups differ only in plain values: the first is composed by Hydra, and
-the values of the others are set on that configuration, through the same typed nodes.
+the values of the others are set on that configuration, through the same typed nodes. Where nothing
+in it refers to them, they are even set on its plain content.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,7 +22,17 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from scaling.limits import ConfigError
-from sweeps.run.job import HydraNode
+from sweeps.compose.alike import (
+    Common,
+    Composed,
+    common,
+    copied,
+    dirname_of,
+    put,
+    refers,
+)
+
+Kind = tuple[str, ...]  # of jobs: what they override, with values but for plain ones
 
 
 class Composer:
@@ -31,9 +41,9 @@ class Composer:
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader = loader
         self.master = master
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
-        self._nodes: dict[tuple[str, ...], dict[str, Any]] = {}
-        self._contents: dict[tuple[str, ...], dict[str, Any]] = {}  # of what no job changes
+        self._composed: dict[Kind, DictConfig] = {}
+        self._common: dict[Kind, Common] = {}
+        self._values: dict[tuple[Kind, str], Any] = {}
         self._parse = lru_cache(maxsize=None)(OverridesParser.create().parse_override)
         self._is_group = lru_cache(maxsize=None)(self._names_a_group)
 
@@ -54,56 +64,41 @@ class Composer:
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.job.id = config.hydra.job.num = number
             config.hydra.overrides.task = list(overrides)
-            config.hydra.job.override_dirname = self._dirname(config.hydra, overrides)
+            dirname = dirname_of(config.hydra)(map(self._parse, overrides))
+            config.hydra.job.override_dirname = dirname
         # set_config would copy it, at twice the cost of all the rest
         HydraConfig.instance().cfg = config  # pyright: ignore[reportAttributeAccessIssue]
         return config
 
-    def hydra_node(self, config: DictConfig, overrides: Sequence[str]) -> HydraNode:
-        """What Hydra keeps of a job as hydra.yaml; most of it is the same for all of one kind."""
-        kind = self._kind(overrides)
-        if kind not in self._nodes:
-            node = OmegaConf.to_container(config.hydra, resolve=False, enum_to_str=True)
-            assert isinstance(node, dict)
-            self._nodes[kind] = {str(key): value for key, value in node.items()}
-        node, job = self._nodes[kind], config.hydra.job
-        of_job = {
-            "overrides": {**node["overrides"], "task": list(overrides)},
-            "job": {
-                **node["job"],
-                **{key: job._get_node(key)._value() for key in ("id", "num", "override_dirname")},
-            },
-        }
-        return HydraNode(node, of_job)
+    def job(self, overrides: Sequence[str], number: int) -> Composed:
+        """Job `number`, from what is known of its kind if that is enough."""
+        kind, parsed = self._kind(overrides), list(map(self._parse, overrides))
+        known = self._common.get(kind)
+        if known is None or not known.alike or any(refers(str(o.input_line)) for o in parsed):
+            return self._resolved_job(kind, overrides, number)
+        content = copied(known.content)
+        for override in filter(self._is_plain, parsed):
+            put(content, override.key_or_group, self._value(kind, str(override.input_line)))
+        return Composed(content, known.subdir or str(number), known.hydra_node(parsed, number))
 
-    def content(self, config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
-        """The job's configuration without its hydra node, resolved, as plain containers.
+    def _resolved_job(self, kind: Kind, overrides: Sequence[str], number: int) -> Composed:
+        config = self.compose(overrides, number)
+        content, parsed = task_part(config), list(map(self._parse, overrides))
+        if kind not in self._common:
+            keys = [override.key_or_group for override in filter(self._is_plain, parsed)]
+            self._common[kind] = common(config, content, keys)
+        hydra = self._common[kind].hydra_node(parsed, number)
+        return Composed(content, str(config.hydra.sweep.subdir), hydra)
 
-        Jobs of one kind differ in what they override and in what refers to something else.
-        """
-        kind = self._kind(overrides)
-        if kind not in self._contents:
-            set_here = {one.key_or_group.partition(".")[0] for one in map(self._parse, overrides)}
-            fixed = [key for key in config if key not in set_here and not _refers(config, key)]
-            self._contents[kind] = _resolved(config, fixed)
-        fixed = self._contents[kind]
-        others = _resolved(config, [key for key in config if key not in fixed])
-        return {
-            key: _copied(fixed[key]) if key in fixed else others[key]
-            for key in map(str, config)
-            if key != "hydra"
-        }
+    def _value(self, kind: Kind, line: str) -> Any:
+        """What a plain override sets in jobs of this kind, as the type of its key makes it."""
+        if (kind, line) not in self._values:
+            config, override = self._composed[kind], self._parse(line)
+            _set(config, override)
+            self._values[kind, line] = OmegaConf.select(config, override.key_or_group)
+        return self._values[kind, line]
 
-    def _dirname(self, hydra: DictConfig, overrides: Sequence[str]) -> str:
-        settings = hydra.job.config.override_dirname
-        return get_overrides_dirname(
-            [one for one in map(self._parse, overrides) if not one.is_hydra_override()],
-            kv_sep=settings.kv_sep,
-            item_sep=settings.item_sep,
-            exclude_keys=settings.exclude_keys,
-        )
-
-    def _kind(self, overrides: Sequence[str]) -> tuple[str, ...]:
+    def _kind(self, overrides: Sequence[str]) -> Kind:
         """What the jobs of one composition have in common."""
         parsed = map(self._parse, overrides)
         return tuple(o.key_or_group if self._is_plain(o) else str(o.input_line) for o in parsed)
@@ -150,12 +145,6 @@ def task_part(config: DictConfig) -> dict[str, Any]:
     return _resolved(config, config)
 
 
-def _refers(config: DictConfig, key: Any) -> bool:
-    """A value there is an interpolation."""
-    node: Any = config._get_node(key)
-    return "${" in str(OmegaConf.to_container(node) if OmegaConf.is_config(node) else node._value())
-
-
 def _resolved(config: DictConfig, keys: Iterable[Any]) -> dict[str, Any]:
     content = {}
     for key in keys:
@@ -171,9 +160,3 @@ def _resolved(config: DictConfig, keys: Iterable[Any]) -> dict[str, Any]:
                     raise
                 raise ConfigError(str(key), node, "refers to a value that it cannot have") from None
     return content
-
-
-def _copied(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _copied(value) for key, value in content.items()}
-    return [_copied(value) for value in content] if isinstance(content, list) else content

@@ -19,7 +19,7 @@ from scaling.store.check import check_address
 from scaling.validation import validate_study
 from sweeps.command_line.messages import one_line_errors
 from sweeps.compose.composer import hydra_config
-from sweeps.run.job import yaml_without_passwords
+from sweeps.run.job_yaml import yaml_without_passwords
 from sweeps.run.made_folders import make
 
 NAME_BYTES, PATH_BYTES = 255, 4095  # of a file's name, and of its path

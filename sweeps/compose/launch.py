@@ -154,11 +154,9 @@ def compose_jobs(
         composed = Count("composing", len(job_overrides), display)
         for number, overrides in enumerate(job_overrides, first_number):
             check()
-            job_config = composer.compose(overrides, number)
-            folder = job_directory(sweep, str(job_config.hydra.sweep.subdir))
-            content = composer.content(job_config, overrides)
-            hydra = composer.hydra_node(job_config, overrides)
-            jobs.append(Job(content, list(overrides), folder, hydra))
+            job = composer.job(overrides, number)
+            folder = job_directory(sweep, job.subdir)
+            jobs.append(Job(job.content, list(overrides), folder, job.hydra))
             if len(jobs) == 1:  # what is wrong in every job is said before all are composed
                 refuse_other_keys(jobs[0].content)
             composed.add()

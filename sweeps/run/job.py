@@ -8,28 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from scaling import schema
 from scaling.addresses import without_password
 from scaling.config import use_current_names
 from scaling.trial import Trial
+from sweeps.run.job_yaml import without_passwords, yaml_without_passwords
 
 NAME_CHARACTERS = 200
 MOST_DATA_CHARACTERS = 500
-
-
-def yaml_without_passwords(content: Any) -> str:
-    """Containers as YAML; each value alone, because YAML folds and quotes what it holds."""
-    return yaml.dump(_without_passwords(content), Dumper=yaml.CSafeDumper, sort_keys=False)
-
-
-def _without_passwords(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _without_passwords(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_without_passwords(value) for value in content]
-    return without_password(content, whole=True) if isinstance(content, str) else content
 
 
 @dataclass(frozen=True)
@@ -126,7 +112,7 @@ def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
         *("cache_dir", "save_models"),
     )
     shown = {key: value for key, value in content.items() if key not in left_out}
-    leaves = leaves_of(_without_passwords(shown))
+    leaves = leaves_of(without_passwords(shown))
     if trial.max_steps < trial.budget_steps:
         leaves["budget.max_steps"] = trial.max_steps
     for key in ("task.inputs", "task.labels"):  # config.yaml has them, however long

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scaling.addresses import one_line, without_password
 from scaling.store.check import store_message
-from sweeps.run.job import yaml_without_passwords
+from sweeps.run.job_yaml import yaml_without_passwords
 from sweeps.run.provenance import swept
 
 BEGIN, END = "S3CR", "T9ZQ"

@@ -18,7 +18,7 @@ from tests.sweeps.hydra_parts import jobs_of, multirun
 
 def hydras_own(
     loader: ConfigLoader, master: DictConfig, overrides: list[str], number: int
-) -> tuple[dict[str, Any], list[str]]:
+) -> dict[str, Any]:
     config = loader.load_sweep_config(master, list(overrides))
     with open_dict(config):
         config.hydra.job.id = config.hydra.job.num = number
@@ -28,16 +28,16 @@ def hydras_own(
     del content["hydra"]
     resolved = OmegaConf.to_container(OmegaConf.create(content), resolve=True)
     assert isinstance(resolved, dict)
-    return {str(key): value for key, value in resolved.items()}, list(config.hydra.overrides.task)
+    return {str(key): value for key, value in resolved.items()}
 
 
 def check_all(loader: ConfigLoader, master: DictConfig, jobs: list[list[str]]) -> None:
     composer = Composer(loader, master)
     for number, overrides in enumerate(jobs):
-        config = composer.compose(overrides, number)
-        ours = composer.content(config, overrides), list(config.hydra.overrides.task)
-        assert config.hydra.sweep.subdir == str(number)
-        assert ours == hydras_own(loader, master, overrides, number)
+        job = composer.job(overrides, number)
+        assert job.subdir == str(number)
+        assert job.hydra.of_job["overrides"]["task"] == overrides
+        assert job.content == hydras_own(loader, master, overrides, number)
 
 
 def test_every_group_and_kind_of_value() -> None:
@@ -62,6 +62,12 @@ def test_every_group_and_kind_of_value() -> None:
         ["schedule=cosine", "schedule.total_steps=50", "task.dimension=2"],
         ["study=linear_regression_grid", "lr=0.5"],
         ["lr=0.1", "batch_size=4"],
+        ["schedule=cosine", "schedule.total_steps=${budget.max_steps}", "budget.max_steps=7"],
+        ["schedule=cosine", "schedule.total_steps=${budget.max_steps}", "budget.max_steps=8"],
+        ["tail_factor=${lr}", "lr=0.5"],
+        ["tail_factor=${lr}", "lr=0.25"],
+        ["study.question=${oc.env:HOME}", "lr=0.5"],
+        ["study.question=${oc.env:HOME}", "lr=0.25"],
     ]
     with multirun() as (loader, master):
         check_all(loader, master, jobs)
@@ -100,9 +106,9 @@ def test_types_are_checked_in_later_jobs_too(second: str) -> None:
     key = second.split("=")[0]
     with multirun() as (loader, master):
         composer = Composer(loader, master)
-        composer.compose([f"{key}=1"], 0)
+        composer.job([f"{key}=1"], 0)
         with pytest.raises(HydraException, match=f"Error merging override {second}"):
-            composer.compose([second], 1)
+            composer.job([second], 1)
 
 
 def test_jobs_do_not_leak_into_each_other() -> None:
@@ -110,7 +116,7 @@ def test_jobs_do_not_leak_into_each_other() -> None:
         composer = Composer(loader, master)
 
         def content(*overrides: str) -> dict[str, Any]:
-            return composer.content(composer.compose(overrides, 0), overrides)
+            return composer.job(overrides, 0).content
 
         assert content("optimizer.weight_decay=0.5")["optimizer"]["weight_decay"] == 0.5
         first = content("lr=0.5")

@@ -12,7 +12,7 @@ import yaml
 from sweeps.compose.composer import Composer
 from sweeps.compose.folders import claim_sweep_directory
 from sweeps.compose.launch import compose_jobs
-from sweeps.run.job import yaml_without_passwords
+from sweeps.run.job_yaml import yaml_without_passwords
 from tests.sweeps.hydra_parts import jobs_of, multirun
 from tests.sweeps.in_process import command
 

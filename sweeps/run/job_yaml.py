@@ -1,0 +1,50 @@
+"""YAML of configurations that are nearly the same many times: each part is made once."""
+
+from __future__ import annotations
+
+import pickle
+from functools import lru_cache
+from textwrap import indent
+from typing import Any
+
+import yaml
+
+from scaling.addresses import without_password
+
+MOST_PARTS = 16384
+
+
+def yaml_without_passwords(content: Any) -> str:
+    """Containers as YAML; each value alone, because YAML folds and quotes what it holds."""
+    if isinstance(content, dict) and content:
+        return "".join(_of_part(pickle.dumps(part)) for part in content.items())
+    if isinstance(content, list) and content:
+        return "".join(_of_item(pickle.dumps(item)) for item in content)
+    return _plain_yaml(content)
+
+
+@lru_cache(MOST_PARTS)
+def _of_part(pickled: bytes) -> str:
+    key, value = pickle.loads(pickled)
+    head, brackets, _ = _plain_yaml({key: {}}).rpartition(" {}\n")
+    if isinstance(value, dict) and value and brackets:
+        return f"{head}\n{indent(yaml_without_passwords(value), '  ')}"
+    return _plain_yaml({key: value})
+
+
+@lru_cache(MOST_PARTS)
+def _of_item(pickled: bytes) -> str:
+    return _plain_yaml([pickle.loads(pickled)])
+
+
+def _plain_yaml(content: Any) -> str:
+    shown = without_passwords(content)
+    return yaml.dump(shown, Dumper=yaml.CSafeDumper, sort_keys=False)
+
+
+def without_passwords(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: without_passwords(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [without_passwords(value) for value in content]
+    return without_password(content, whole=True) if isinstance(content, str) else content
