@@ -26,7 +26,7 @@ from sweeps.run.made_folders import keep_folders
 from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count, progress_display
 from sweeps.run.provenance import sweep_files, sweep_record
-from sweeps.run.session import crew_for, executor_for
+from sweeps.run.session import Crew, crew_for, executor_for
 from sweeps.run.study_folder import live_sweep
 from sweeps.run.trainer import Place
 from sweeps.run.training import Failure, Training, stop_requests
@@ -80,44 +80,16 @@ def run_trials(
     place = Place(folder, config.study.name, sweep, config.checkpoint.interval_seconds)
     with live_sweep(folder, place.study):
         end_left_over(folder)
-        headers, refused = read_headers(place.checkpoints)
-        tidy(place.checkpoints, headers)
-        record = read_record(folder) if journals is None else journals.read()
-        planned = plan(trials, record, [h for h in headers if h.path.exists()])
-        _say(planned, trials, record, sweep["tags"], refused)
-        units = make_units(jobs, trials, planned, record, options.stack_size)
-        asked = new_requests(jobs, trials, planned, record)
-        return _run_units(units, asked, trials, planned, record, place, options)
-
-
-def _run_units(
-    units: Sequence[Unit],
-    asked: Mapping[int, dict[str, Any]],
-    trials: Sequence[Trial],
-    planned: Plan,
-    record: StudyRecord,
-    place: Place,
-    options: LauncherOptions,
-) -> SweepResult:
-    crew = crew_for(trials[0].config, place)
-    training = None
-    executor = None if crew.has_executor or not units else executor_for(len(units), place, options)
-    with crew.at_work(executor):
-        if units or asked:
-            crew.n_trials += len(planned.to_do) + len(asked)
-            keep_folders()
-            with progress_display() as display, place.new_journal() as journal:
-                write_requests(journal, asked, planned, record)
-                if units:
-                    journal.write("sweep", tags={}, files=sweep_files())
-                    count = Count("training", len(planned.to_do), display)
-                    executor, look_after = crew.executor, crew.look_after
-                    training = Training(place, options, journal, executor, count, look_after)
-                    training.n_skipped = len(planned.results)
-                    with stop_requests(training.stop):
-                        training.run(units)
-                    crew.status = training.status
-                journal.write("end", status=crew.status)
+        crew = crew_for(config, place)
+        with crew.at_work():
+            headers, refused = read_headers(place.checkpoints)
+            tidy(place.checkpoints, headers)
+            record = read_record(folder) if journals is None else journals.read()
+            planned = plan(trials, record, [h for h in headers if h.path.exists()])
+            _say(planned, trials, record, sweep["tags"], refused)
+            units = make_units(jobs, trials, planned, record, options.stack_size)
+            asked = new_requests(jobs, trials, planned, record)
+            training = _run_units(units, asked, planned, record, crew, place, options)
     if training is None:
         return SweepResult(planned.results, [])
     if training.left and not training.failures:
@@ -125,6 +97,36 @@ def _run_units(
         log.info("interrupted: %d trials ended, %d are left to do", done, left)
         raise KeyboardInterrupt
     return SweepResult(planned.results | training.results, training.failures)
+
+
+def _run_units(
+    units: Sequence[Unit],
+    asked: Mapping[int, dict[str, Any]],
+    planned: Plan,
+    record: StudyRecord,
+    crew: Crew,
+    place: Place,
+    options: LauncherOptions,
+) -> Training | None:
+    """None if nothing had to be trained."""
+    training = None
+    crew.begin(None if crew.has_executor or not units else executor_for(len(units), place, options))
+    if units or asked:
+        crew.n_trials += len(planned.to_do) + len(asked)
+        keep_folders()
+        with progress_display() as display, place.new_journal() as journal:
+            write_requests(journal, asked, planned, record)
+            if units:
+                journal.write("sweep", tags={}, files=sweep_files())
+                count = Count("training", len(planned.to_do), display)
+                executor, look_after = crew.executor, crew.look_after
+                training = Training(place, options, journal, executor, count, look_after)
+                training.n_skipped = len(planned.results)
+                with stop_requests(training.stop):
+                    training.run(units)
+                crew.status = training.status
+            journal.write("end", status=crew.status)
+    return training
 
 
 def write_last_word(
@@ -138,8 +140,9 @@ def write_last_word(
         with place.new_journal() as journal:
             journal.write("sweep", tags=tags, files=files)
             journal.write("end", status="FINISHED")
-        with crew_for(config, place).at_work(None):
-            pass
+        crew = crew_for(config, place)
+        with crew.at_work():
+            crew.begin(None)
 
 
 def _say(

@@ -43,21 +43,12 @@ class Crew:
         self._open = self._gone = False
 
     @contextmanager
-    def at_work(self, executor: Executor | None) -> Iterator[None]:
+    def at_work(self) -> Iterator[None]:
         """Inside, trials may train; the crew goes afterwards, unless it is kept, or if all fails.
 
-        executor: what they train in, if the crew has none. StoreError before anything if the store
-        cannot be used; StoppedAtOnce if interrupted inside.
+        The store is being opened meanwhile. StoppedAtOnce if interrupted inside.
         """
         try:
-            if self._executor is None and executor is not None:
-                self._executor = executor
-                executor.start()
-            if not self._open:
-                warning = self._writer.wait_until_open()
-                self._open = True
-                if warning:
-                    log.warning("%s", warning)
             yield
             if not self.keep:
                 self.finish()
@@ -72,6 +63,18 @@ class Crew:
         except BaseException:
             self.dismiss()
             raise
+
+    def begin(self, executor: Executor | None) -> None:
+        """Before anything trains. executor: what it trains in, if the crew has none. StoreError if
+        the store cannot be used."""
+        if self._executor is None and executor is not None:
+            self._executor = executor
+            executor.start()
+        if not self._open:
+            warning = self._writer.wait_until_open()
+            self._open = True
+            if warning:
+                log.warning("%s", warning)
 
     @property
     def executor(self) -> Executor:
