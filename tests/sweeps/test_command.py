@@ -15,6 +15,7 @@ from hydra_plugins.batch_scaling._options import SlurmOptions
 
 from scaling.commands import CONSOLE, FORM, MODULES, command, head_of, options_of
 from sweeps.all import run_command
+from sweeps.command_line.arguments import read_command_line
 from sweeps.run.executors.slurm import sbatch_parameters
 from tests.command_line import CONSOLE_SCRIPT, console, run
 
@@ -179,3 +180,19 @@ def test_tab_completes(line: str, completed: str, tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.strip() == completed
+
+
+@pytest.mark.parametrize(
+    ("words", "writes"),
+    [
+        (["batch_size=8"], True),
+        (["-m", "batch_size=8,16"], True),
+        (["tracking.uri=sqlite:///x.db"], True),
+        (["tracking.uri=none"], False),
+        (["-m", "sweep.dry_run=true"], False),
+        (["-m", "sweep.probe=true"], False),
+        (["--cfg", "job"], False),
+    ],
+)
+def test_a_command_that_will_write_is_known_by_its_words(words: list[str], writes: bool) -> None:
+    assert read_command_line(words).writes == writes
