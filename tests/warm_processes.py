@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
-from multiprocessing import context, forkserver, resource_tracker, spawn
+from multiprocessing import context, forkserver, resource_tracker, spawn  # pyright: ignore[reportAttributeAccessIssue]
 from typing import Any
 
 ENVIRONMENT, OUTPUTS = "environment", "outputs"

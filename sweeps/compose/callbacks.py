@@ -75,6 +75,11 @@ class JobCallbacks:
                 result = returned[number - first_number]
                 self.callbacks.on_job_end(config=config, job_return=result)
 
+    @property
+    def listen(self) -> bool:
+        """Someone is called for each job, and may look into its directory."""
+        return self._listen("on_job_start") or self._listen("on_job_end")
+
     def _listen(self, event: str) -> bool:
         """Whether a callback other than ours, which looks at files of Hydra's, has this method."""
         kinds = [type(one) for one in self.callbacks.callbacks]

@@ -77,13 +77,17 @@ def launch(
     return launch_jobs(config, jobs, trials, first_number, options, callbacks)
 
 
-def _make_directories(config: DictConfig, jobs: Sequence[Job]) -> None:
+def _maker(config: DictConfig) -> Callable[[Job], None]:
+    """Makes the directory of a job with what Hydra leaves there."""
     if (subdir := config.hydra.output_subdir) is not None:
         job_directory(str(config.hydra.sweep.dir), str(subdir), "hydra.output_subdir")
-    for job in jobs:
+
+    def make(job: Job) -> None:
         job.directory.mkdir(parents=True, exist_ok=True)
         if subdir is not None:
             job.write_directory(str(subdir))
+
+    return make
 
 
 def launch_jobs(
@@ -101,15 +105,17 @@ def launch_jobs(
     with one_line_errors():
         jobs = in_claimed_directory(config, jobs)
         directory = Path(str(config.hydra.sweep.dir))
-        _make_directories(config, jobs)
-        if callbacks is not None:
+        make_directory = _maker(config)
+        if callbacks is not None and callbacks.listen:
+            for job in jobs:
+                make_directory(job)
             callbacks.started(jobs, first_number)
         study = trials[0].config.study
         sweep = sweep_record(study, directory, sys.argv[1:], [job.overrides for job in jobs])
         of_search = trials[0].cap is not None  # which says how many rounds it takes
         if not of_search:
             log.info("%s: %d trials in %s", study.name, len(trials), directory)
-        done = run_trials(jobs, trials, sweep, options, journals)
+        done = run_trials(jobs, trials, sweep, options, journals, make_directory)
     say_what_came_out(done, len(trials))
     if not of_search:
         refuse_stillborn(list(done.results.values()), len(trials))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-from functools import lru_cache
+from collections.abc import Callable
 from textwrap import indent
 from typing import Any
 
@@ -12,29 +11,33 @@ import yaml
 from scaling.addresses import without_password
 
 MOST_PARTS = 16384
+_made: dict[str, str] = {}  # by the repr of what it was made of
 
 
 def yaml_without_passwords(content: Any) -> str:
     """Containers as YAML; each value alone, because YAML folds and quotes what it holds."""
     if isinstance(content, dict) and content:
-        return "".join(_of_part(pickle.dumps(part)) for part in content.items())
+        return "".join(_once(_of_part, part) for part in content.items())
     if isinstance(content, list) and content:
-        return "".join(_of_item(pickle.dumps(item)) for item in content)
+        return "".join(_once(_plain_yaml, [item]) for item in content)
     return _plain_yaml(content)
 
 
-@lru_cache(MOST_PARTS)
-def _of_part(pickled: bytes) -> str:
-    key, value = pickle.loads(pickled)
+def _once(make: Callable[[Any], str], content: Any) -> str:
+    key = repr(content)
+    if key not in _made:
+        if len(_made) >= MOST_PARTS:
+            _made.clear()
+        _made[key] = make(content)
+    return _made[key]
+
+
+def _of_part(part: tuple[Any, Any]) -> str:
+    key, value = part
     head, brackets, _ = _plain_yaml({key: {}}).rpartition(" {}\n")
     if isinstance(value, dict) and value and brackets:
         return f"{head}\n{indent(yaml_without_passwords(value), '  ')}"
     return _plain_yaml({key: value})
-
-
-@lru_cache(MOST_PARTS)
-def _of_item(pickled: bytes) -> str:
-    return _plain_yaml([pickle.loads(pickled)])
 
 
 def _plain_yaml(content: Any) -> str:

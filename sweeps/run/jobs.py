@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -67,13 +67,15 @@ def run_trials(
     sweep: dict[str, Any],
     options: LauncherOptions,
     journals: RecordReader | None = None,
+    make_directory: Callable[[Job], None] = lambda job: None,
 ) -> SweepResult:
     """The results of all trials: those on record, and the others trained and tracked.
 
     Trials of equal shapes train as stacks. journals: of the record folder, where they are open
-    already. StoreError before anything is trained if the store
-    cannot be used; ConfigError if another sweep of the study is alive; SlurmError if Slurm refuses
-    the job; KeyboardInterrupt when it was told to stop and everything is saved.
+    already. make_directory: of each job that is to be trained. StoreError before anything is
+    trained if the store cannot be used; ConfigError if another sweep of the study is alive;
+    SlurmError if Slurm refuses the job; KeyboardInterrupt when it was told to stop and everything
+    is saved.
     """
     config = trials[0].config
     folder = Path(config.record_dir).absolute()
@@ -89,6 +91,8 @@ def run_trials(
             _say(planned, trials, record, sweep["tags"], refused)
             units = make_units(jobs, trials, planned, record, options.stack_size)
             asked = new_requests(jobs, trials, planned, record)
+            for number in planned.to_do:
+                make_directory(jobs[number])
             training = _run_units(units, asked, planned, record, crew, place, options)
     if training is None:
         return SweepResult(planned.results, [])
