@@ -98,11 +98,14 @@ def squared_error_gradients(
     weights [R, D], inputs [tiles, B, D], labels [tiles, B]; R = tiles * TILE_WIDTH. The gradient
     is (2 loss_scale / B) sum_j (w.x_j - t_j) x_j.
     """
-    tiled = weights.unflatten(0, (inputs.shape[0], TILE_WIDTH))
-    residuals = torch.bmm(inputs, tiled.mT) - labels[:, :, None]  # [tiles, B, TILE_WIDTH]
-    gradients = torch.bmm(residuals.mT, inputs) * (2 * loss_scale / inputs.shape[1])
-    losses = residuals.square().mean(1) * loss_scale
-    return losses.flatten(), gradients.flatten(0, 1)
+    tiles, batch_size, dimension = inputs.shape
+    tiled = weights.view(tiles, TILE_WIDTH, dimension)
+    residuals = torch.bmm(inputs, tiled.mT).sub_(labels.unsqueeze(-1))  # [tiles, B, TILE_WIDTH]
+    gradients = torch.bmm(residuals.mT, inputs).mul_(2 * loss_scale / batch_size)
+    losses = residuals.square_().mean(1)
+    if loss_scale != 1:
+        losses.mul_(loss_scale)
+    return losses.view(-1), gradients.view(-1, dimension)
 
 
 def squared_error_part_gradients(
