@@ -116,7 +116,7 @@ def take_step(
     batch = stack.next_batch()
     if meter is not None and meter.takes_apart(step):
         _seed(task, MEASURING, *_key(stack, config, step))
-        stack.noise.append(meter.observe(stack.params, batch))
+        stack.noise.append(meter.observe(stack.params, batch, stack.member, step))
     _seed(task, TRAINING, *_key(stack, config, step))
     losses, gradients = task.losses_and_gradients(stack.params, batch)
     schedule = config.schedule
