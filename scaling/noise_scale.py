@@ -121,10 +121,12 @@ class NoiseMeter:
         """What `window` needs of this step's batch at these parameters, leaves [R, ..]: little, so
         that a measured step costs little more than its gradients. members [R]: the rows' trials.
         """
-        if hasattr(self._task, "examples_of"):
+        if hasattr(self._task, "parts_of"):
             firsts = members[:: self._task.tile_width]
             generators = [self._generator(self._seeds[number], step, 2) for number in firsts]
-            batch = self._task.examples_of(batch, self._batch_size, generators)  # pyright: ignore
+            batch = self._task.parts_of(  # pyright: ignore
+                batch, self._batch_size, self._n_parts, generators
+            )
         gradients = self._task.part_gradients(params, batch, self._n_parts)
         curved = self._task.curvature_root(gradients)
         if curved is None:

@@ -13,6 +13,8 @@ it has for Z if the p rows of T are taken for its B rows.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,10 +37,26 @@ def triangular_factors(
     return first, last
 
 
-def orthonormal_columns(
-    generator: torch.Generator, n_rows: int, n_columns: int, dtype: torch.dtype
+def parts_with_sums_of(
+    rows: Tensor, batch_size: int, n_parts: int, generator: torch.Generator
 ) -> Tensor:
-    """Q [n_rows, n_columns], uniform over matrices with orthonormal columns."""
-    normal = torch.randn((n_rows, n_columns), generator=generator, dtype=dtype)
-    basis, triangle = torch.linalg.qr(normal)
-    return basis * triangle.diagonal().sign()
+    """Rows [n_parts * m, K] of the k equal parts of a batch, a rest left out, whose factor times a
+    matrix are the given rows [p, K]; m = min(b, p) for parts of b examples.
+
+    The batch is N R^-1 rows with N [B, p] standard normal, R'R = N'N and R upper triangular. It
+    matters by sums over each part, so that a part of N may be its factor. The rows come times
+    sqrt(m / b): their mean over m is the mean over b examples.
+    """
+    size = batch_size // n_parts
+    if size >= len(rows):
+        drawn = triangular_factors(generator, n_parts, size, len(rows) - 1, rows.dtype)
+        parts = torch.cat([drawn[0], drawn[1].unsqueeze(-1)], -1)
+    else:
+        shape = (n_parts, size, len(rows))
+        parts = torch.randn(shape, generator=generator, dtype=rows.dtype)
+    of_part, parts = parts.shape[1], parts.flatten(0, 1)
+    shape = (batch_size - n_parts * size, len(rows))
+    rest = torch.randn(shape, generator=generator, dtype=rows.dtype)
+    root = torch.linalg.cholesky(parts.mT @ parts + rest.mT @ rest, upper=True)
+    mixed = torch.linalg.solve_triangular(root, rows, upper=True)
+    return parts @ mixed.mul_(math.sqrt(of_part / size))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scaling.problem import power_law
-from scaling.tasks.bartlett import orthonormal_columns, triangular_factors
+from scaling.tasks.bartlett import parts_with_sums_of, triangular_factors
 from scaling.tasks.config import LinearRegressionConfig
 from scaling.tasks.streams import Batch, Streams
 from scaling.tasks.task import Moments, Params, StackedTask
@@ -81,22 +81,18 @@ class LinearRegression(StackedTask):
         signal = inputs.sum(-1).mul_(self.config.true_weight)
         return inputs, signal.add_(noise, alpha=self.config.label_noise)
 
-    def examples_of(
-        self, batch: Batch, batch_size: int, generators: Sequence[torch.Generator]
+    def parts_of(
+        self, batch: Batch, batch_size: int, n_parts: int, generators: Sequence[torch.Generator]
     ) -> Batch:
-        """The examples of a batch, leaves [tiles, B, ...]; where it was drawn as its factor, B
-        examples with the same sums: Q T, one generator a tile."""
+        """A batch as `part_gradients` takes it. Where it was drawn as its factor: rows of k parts
+        with the same sums over the batch, fixed by one generator a tile."""
         if not self.factored(batch_size):
             return batch
-        inputs, labels = batch
-        n_rows = inputs.shape[1]
-        wide, flat = [], []
-        for tile, generator in enumerate(generators):  # one by one: bits of their own
-            basis = orthonormal_columns(generator, batch_size, n_rows, self.dtype)
-            basis *= math.sqrt(batch_size / n_rows)
-            wide.append(basis @ inputs[tile])
-            flat.append(basis @ labels[tile])
-        return torch.stack(wide), torch.stack(flat)
+        rows = torch.cat([batch[0], batch[1].unsqueeze(-1)], -1)  # [tiles, D + 1, D + 1]
+        rows *= math.sqrt(batch_size / rows.shape[1])
+        pairs = zip(rows, generators, strict=True)  # one by one: bits of their own
+        parts = torch.stack([parts_with_sums_of(r, batch_size, n_parts, g) for r, g in pairs])
+        return parts[..., :-1], parts[..., -1]
 
     def losses_and_gradients(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
         losses, gradients = squared_error_gradients(params["weights"], *batch, loss_scale=1.0)

@@ -14,7 +14,7 @@ from torch import Tensor
 import scaling.trial
 from scaling.config import BudgetConfig
 from scaling.noise_scale import NoiseMeter
-from scaling.tasks.bartlett import orthonormal_columns, triangular_factors
+from scaling.tasks.bartlett import parts_with_sums_of, triangular_factors
 from scaling.tasks.config import LinearRegressionConfig
 from scaling.tasks.linear_regression import LinearRegression
 from scaling.trial import prepare
@@ -70,12 +70,12 @@ def test_losses_and_gradients_are_distributed_as_of_examples(batch_size: int) ->
         assert p_value(stats.ks_2samp(found, expected)) > 1e-3
 
 
-def test_columns_are_orthonormal_and_uniform() -> None:
+def test_parts_of_one_are_orthonormal_and_uniform() -> None:
     """An entry squared of a uniform direction in n dimensions is beta(1/2, (n - 1)/2)."""
     drawn = generator()
     entries = []
     for _ in range(3000):
-        basis = orthonormal_columns(drawn, 7, 3, torch.float64)
+        basis = parts_with_sums_of(torch.eye(3, dtype=torch.float64), 7, 7, drawn)
         torch.testing.assert_close(basis.mT @ basis, torch.eye(3, dtype=torch.float64))
         entries.append([basis[0, 0].item(), basis[6, 2].item()])
     for column in np.array(entries).T:
@@ -88,16 +88,53 @@ def test_examples_behind_a_factor() -> None:
     task = LinearRegression(CONFIG, torch.float64)
     batch = task.streams(list(range(200)), 64).next()
     generators = [generator(seed) for seed in range(200)]
-    inputs, labels = task.examples_of(batch, 64, generators)
+    inputs, labels = task.parts_of(batch, 64, 64, generators)
     assert inputs.shape == (200, 64, 5)
     assert labels.shape == (200, 64)
-    whole, rows = (torch.cat([x, t[..., None]], -1) for x, t in ((inputs, labels), batch))
-    sums, expected = whole.mT @ whole / 64, rows.mT @ rows / 6
-    torch.testing.assert_close(sums, expected)
+    torch.testing.assert_close(sums(inputs, labels) / 64, sums(*batch) / 6)
     noise = (labels - 2 * inputs.sum(-1)) / 0.7
     standard = inputs / task.eigenvalues.sqrt()
     for values in (noise, standard[..., 0], standard[..., 4]):
         assert p_value(stats.kstest(values.flatten().numpy(), "norm")) > 1e-3
+
+
+def sums(inputs: Tensor, labels: Tensor) -> Tensor:
+    """[x t]'[x t] of each tile."""
+    whole = torch.cat([inputs, labels[..., None]], -1)
+    return whole.mT @ whole
+
+
+@pytest.mark.parametrize("n_parts", [2, 4, 16])
+def test_parts_behind_a_factor(n_parts: int) -> None:
+    """Parts larger and smaller than the factor: their sums make the whole, and those of one are
+    distributed as those of drawn examples."""
+    task = LinearRegression(CONFIG, torch.float64)
+    batch = task.streams(list(range(2000)), 64).next()
+    generators = [generator(10_000 + seed) for seed in range(2000)]
+    inputs, labels = task.parts_of(batch, 64, n_parts, generators)
+    n_rows = min(6, 64 // n_parts)
+    assert inputs.shape == (2000, n_parts * n_rows, 5)
+    torch.testing.assert_close(sums(inputs, labels) / (n_parts * n_rows), sums(*batch) / 6)
+    first = sums(inputs[:, :n_rows], labels[:, :n_rows]) / n_rows
+    plain = sums(*task._draw(generator(1), (2000, 64 // n_parts))) / (64 // n_parts)
+    for i, j in ((0, 0), (0, 4), (4, 4), (2, 5), (5, 5)):
+        assert p_value(stats.ks_2samp(first[:, i, j].numpy(), plain[:, i, j].numpy())) > 1e-3
+
+
+def test_a_rest_of_the_batch_is_in_no_part() -> None:
+    """Of 67 examples in 4 parts of 16: their sums are at most those of the batch."""
+    rows = torch.eye(5, dtype=torch.float64)
+    parts = parts_with_sums_of(rows, 67, 4, generator())
+    assert parts.shape == (20, 5)
+    within = torch.linalg.eigvalsh(parts.mT @ parts * 16 / 5)
+    assert within.min() > 0
+    assert within.max() < 1 + 1e-9
+    means = [
+        (lambda p: (p.mT @ p).trace() * 16 / 5 / 5)(parts_with_sums_of(rows, 67, 4, generator(s)))
+        for s in range(2000)
+    ]
+    error = np.std(means) / np.sqrt(2000)
+    assert abs(np.mean(means) - 64 / 67) < 4.5 * error
 
 
 def test_parts_of_a_factored_batch_have_its_mean_gradient() -> None:
