@@ -115,9 +115,18 @@ class NoiseMeter:
         measured = self.config.measure in ("parts", "both") and self._n_parts > 1
         return measured and step % self.interval_steps == 0
 
-    def observe(self, params: Params, batch: Batch) -> dict[str, Tensor]:
-        """What `window` needs of this batch at these parameters, leaves [R, ..]: little, so that a
-        measured step costs little more than its gradients."""
+    def observe(
+        self, params: Params, batch: Batch, members: np.ndarray, step: int
+    ) -> dict[str, Tensor]:
+        """What `window` needs of this step's batch at these parameters, leaves [R, ..]: little, so
+        that a measured step costs little more than its gradients. members [R]: the rows' trials.
+        """
+        if hasattr(self._task, "parts_of"):
+            firsts = members[:: self._task.tile_width]
+            generators = [self._generator(self._seeds[number], step, 2) for number in firsts]
+            batch = self._task.parts_of(  # pyright: ignore
+                batch, self._batch_size, self._n_parts, generators
+            )
         gradients = self._task.part_gradients(params, batch, self._n_parts)
         curved = self._task.curvature_root(gradients)
         if curved is None:
@@ -173,9 +182,12 @@ class NoiseMeter:
 
     def _fresh(self, seed: int, step: int) -> Batch:
         """Examples that training does not see, fixed by the trial's data and the step."""
-        words = np.random.SeedSequence([seed, self._batch_size, step, 1]).generate_state(2)
-        generator = torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
-        return self._task.fresh_examples(generator, self.config.examples)
+        return self._task.fresh_examples(self._generator(seed, step, 1), self.config.examples)
+
+    def _generator(self, seed: int, step: int, purpose: int) -> torch.Generator:
+        key = [seed, self._batch_size, step, purpose]
+        words = np.random.SeedSequence(key).generate_state(2)
+        return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
 
 
 def _named(kind: str, trace: Tensor, square: Tensor) -> dict[str, Tensor]:

@@ -62,6 +62,14 @@ class Stack:
     train_steps: int = 0
     noise: list[dict[str, Tensor]] = field(default_factory=list)  # of measured steps, leaves [R]
 
+    def __post_init__(self) -> None:
+        self._see_tiles()
+
+    def _see_tiles(self) -> None:
+        """What no step changes."""
+        self._one_tile_each = self.stream_of_tile == list(range(len(self.streams)))
+        self.first_seed = self.seeds[int(self.member[0])]
+
     @classmethod
     def start(cls, task: Task, trials: Sequence[Trial]) -> Stack:
         seeds = [trial.config.seed for trial in trials]
@@ -127,17 +135,13 @@ class Stack:
             }
         )
 
-    @property
-    def first_seed(self) -> int:
-        return self.seeds[int(self.member[0])]
-
     def next_batch(self) -> Batch:
         """The batches of all tiles, leaves [tiles, B, ...]."""
         batch = self.streams.next()
-        n_tiles = len(self.stream_of_tile)
-        if self.stream_of_tile == list(range(len(batch[0]))):
+        if self._one_tile_each:
             return batch
         if len(batch[0]) == 1:
+            n_tiles = len(self.stream_of_tile)
             return tuple(leaf.expand(n_tiles, *leaf.shape[1:]) for leaf in batch)
         return tuple(leaf[self.stream_of_tile] for leaf in batch)
 
@@ -168,6 +172,7 @@ class Stack:
         )
         self.streams.keep(kept)
         self.member = self.member[rows[source]]
+        self._see_tiles()
         index = torch.from_numpy(rows[source])
         self.params = {key: leaf[index] for key, leaf in self.params.items()}
         self.train_loss_sum = self.train_loss_sum[index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -12,13 +13,14 @@ from torch import Tensor
 from scaling.config import TrialConfig
 from scaling.draws import EVALUATION, MEASURING, TRAINING, kept_draws, seed_draws
 from scaling.noise_scale import NoiseMeter
+from scaling.optimizers.config import CustomOptimizerConfig
 from scaling.outcome import Watch
 from scaling.recorder import Begin, Evaluation, Recorder, TrainState
 from scaling.result import TrialResult
 from scaling.schedules import first_due, grown, lr_factor, next_evaluation
 from scaling.stack import Stack
 from scaling.tasks.make import make_task
-from scaling.tasks.task import Params, Task
+from scaling.tasks.task import Params, StackedTask, Task
 from scaling.trial import Trial
 
 TRAINING_LOSS = "training loss"
@@ -35,13 +37,22 @@ def train(
     From `begin` on it goes as if it had never stopped, bit for bit.
     """
     with kept_draws():
-        return _train(trials, recorder, begin)
+        task = make_task(trials[0].config)
+        with torch.inference_mode(_by_hand(task, trials[0].config)):
+            return _train(task, trials, recorder, begin)
 
 
-def _train(trials: Sequence[Trial], recorder: Recorder, begin: Begin | None) -> list[TrialResult]:
+def _by_hand(task: Task, config: TrialConfig) -> bool:
+    """Nothing asks autograd for anything, which then costs nothing either."""
+    custom = isinstance(config.optimizer, CustomOptimizerConfig)
+    return isinstance(task, StackedTask) and not custom
+
+
+def _train(
+    task: Task, trials: Sequence[Trial], recorder: Recorder, begin: Begin | None
+) -> list[TrialResult]:
     first = trials[0].config
     schedule = first.schedule
-    task = make_task(first)
     stack = Stack.start(task, trials)
     watch = Watch(trials)
     meter = NoiseMeter(task, trials) if first.noise_scale.measure != "none" else None
@@ -103,11 +114,10 @@ def take_step(
     """Make update number `step` (from 1) of all rows; the trials whose loss or update is not
     finite, and what of it."""
     batch = stack.next_batch()
-    key = _key(stack, config, step)
     if meter is not None and meter.takes_apart(step):
-        _seed(task, MEASURING, *key)
-        stack.noise.append(meter.observe(stack.params, batch))
-    _seed(task, TRAINING, *key)
+        _seed(task, MEASURING, *_key(stack, config, step))
+        stack.noise.append(meter.observe(stack.params, batch, stack.member, step))
+    _seed(task, TRAINING, *_key(stack, config, step))
     losses, gradients = task.losses_and_gradients(stack.params, batch)
     schedule = config.schedule
     factor = None if schedule.name == "constant" else lr_factor(schedule, step)
@@ -223,8 +233,10 @@ def _non_finite(losses: Tensor, params: Params) -> Tensor | None:
     The sum over all rows is finite if every number is (a sum that overflows only costs the look
     row by row), so a step costs one number read back from the device.
     """
-    total = losses.sum() + torch.stack([leaf.sum() for leaf in params.values()]).sum()
-    if torch.isfinite(total):
+    total = losses.sum()
+    for leaf in params.values():
+        total = total + leaf.sum()
+    if math.isfinite(total.item()):
         return None
     finite = torch.isfinite(losses)
     for leaf in params.values():

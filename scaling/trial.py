@@ -20,6 +20,7 @@ from scaling.optimizers.stack import check_optimizer
 from scaling.schema import recorded_name
 from scaling.tasks.config import CustomTaskConfig
 from scaling.tasks.custom import content_hash
+from scaling.tasks.linear_regression import LinearRegression
 from scaling.tasks.make import make_task
 from scaling.tasks.supervised import SupervisedTask
 from scaling.tasks.task import Params, Task, noise_task
@@ -31,6 +32,7 @@ SHARED_BY_STARTS = (  # trials that differ in nothing of this start alike
 )
 TRIAL_FORMAT = 1  # raised whenever equal configurations come to train other numbers
 DRAWS_FORMAT = 1  # the same of networks that draw random numbers alone
+FACTORS_FORMAT = 1  # the same of batches that are drawn as triangular factors
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,8 @@ def _identity(config: TrialConfig, start: _Start) -> dict[str, Any]:
         identity["task_content"] = start.content
     if start.draws:
         identity["draws"] = DRAWS_FORMAT
+    if isinstance(start.task, LinearRegression) and start.task.factored(config.batch_size):
+        identity["factors"] = FACTORS_FORMAT
     if getattr(start.task, "frozen", False) and _moves_without_gradient(config.optimizer):
         identity["frozen"] = True  # before, such optimizers moved parameters that are frozen
     optimizer = config.optimizer

@@ -152,20 +152,39 @@ def update(
     hyper: {"lr": [R], and the optimizer's own fields: [R]}, float64 whatever the parameters are;
     "weight_decay" may be left out where it is 0 for all.
     """
-    coefficients = _coefficients(hyper, step)
+    given = coefficients(hyper, step)
+    shaped = {key: shaped_as(params[key], given) for key in gradients}
+    return updated(name, gradients, state, params, shaped)
+
+
+def updated(
+    name: str,
+    gradients: dict[str, Tensor],
+    state: dict[str, Leaf],
+    params: dict[str, Tensor],
+    shaped: dict[str, Hyper],
+) -> tuple[dict[str, Tensor], dict[str, Leaf]]:
+    """`update` with the coefficients of each parameter, as `shaped_as` makes them."""
     new_params, new_state = {**params}, {**state}
     for key, gradient in gradients.items():
-        param = params[key]
-        shape = (-1, *[1] * (param.dim() - 1))
-        shaped = {
-            field: value.to(param.device, param.dtype).view(shape)
-            for field, value in coefficients.items()
-        }
-        new_params[key], new_state[key] = UPDATES[name](gradient, state[key], param, shaped)
+        new_params[key], new_state[key] = UPDATES[name](
+            gradient, state[key], params[key], shaped[key]
+        )
     return new_params, new_state
 
 
-def _coefficients(hyper: Hyper, step: int) -> Hyper:
+def shaped_as(param: Tensor, hyper: Hyper) -> Hyper:
+    """Hyperparameters [R] as [R, 1, ...] of the parameter's kind and device."""
+    shape = (-1, *[1] * (param.dim() - 1))
+    return {key: v.to(param.device, param.dtype).view(shape) for key, v in hyper.items()}
+
+
+def same_every_step(hyper: Hyper) -> bool:
+    """No formula takes a power of a hyperparameter that grows with the step."""
+    return not hyper.keys() & {"beta1", "beta2"}
+
+
+def coefficients(hyper: Hyper, step: int) -> Hyper:
     """The hyperparameters and what the formulas make of them, in float64 as torch.optim does.
 
     Powers are taken number by number: a vectorised power rounds by position in the stack.

@@ -46,15 +46,22 @@ class BuiltIn:
     name: str
     state: dict[str, optimizers.Leaf]
     hyper: optimizers.Hyper
+    _shaped: dict[str, optimizers.Hyper] | None = None  # of each leaf, while no step changes them
 
     def step(self, gradients: Params, params: Params, step: int, lr_factor: float | None) -> Params:
-        hyper = self.hyper
-        if lr_factor is not None:
-            hyper = {**hyper, "lr": hyper["lr"] * lr_factor}
-        new, self.state = optimizers.update(self.name, gradients, self.state, params, hyper, step)
+        shaped, hyper = self._shaped, self.hyper
+        if shaped is None or lr_factor is not None:
+            if lr_factor is not None:
+                hyper = {**hyper, "lr": hyper["lr"] * lr_factor}
+            coefficients = optimizers.coefficients(hyper, step)
+            shaped = {key: optimizers.shaped_as(params[key], coefficients) for key in gradients}
+            if lr_factor is None and optimizers.same_every_step(hyper):
+                self._shaped = shaped
+        new, self.state = optimizers.updated(self.name, gradients, self.state, params, shaped)
         return new
 
     def keep(self, index: Tensor) -> None:
+        self._shaped = None
         self.hyper = {key: leaf[index] for key, leaf in self.hyper.items()}
         self.state = {
             key: {part: leaf[index] for part, leaf in state.items()}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from scaling.problem import power_law
+from scaling.tasks.bartlett import parts_with_sums_of, triangular_factors
 from scaling.tasks.config import LinearRegressionConfig
 from scaling.tasks.streams import Batch, Streams
 from scaling.tasks.task import Moments, Params, StackedTask
@@ -15,6 +17,7 @@ from scaling.tasks.task import Moments, Params, StackedTask
 # Rows of a tile. The product with a tile always has this many columns: matrix kernels choose
 # their order of summation by shape, and a trial's bits must not depend on its neighbours.
 TILE_WIDTH = 16
+FACTORED_FROM = 2  # batches of this many examples a dimension are drawn as triangular factors
 
 
 class LinearRegression(StackedTask):
@@ -22,6 +25,12 @@ class LinearRegression(StackedTask):
 
     Loss (w.x - t)^2, no 1/2. Held-out loss is the exact excess risk
     R = sum_i lambda_i (w_i - w*_i)^2, so the irreducible loss is 0.
+
+    The loss of a batch and its gradient depend on its examples z = (x_i / sqrt(lambda_i), eps) by
+    Z'Z alone: with r = w - w*, the loss is |X r - sigma e|^2 / B and the gradient 2/B X'(X r -
+    sigma e). From B = 2 D on the D + 1 rows of its triangular factor (scaling.tasks.bartlett)
+    stand for a batch, times sqrt((D + 1) / B) so that their mean is the mean over B examples. Both
+    are exact in distribution, for every spectrum and label noise.
     """
 
     tile_width = TILE_WIDTH
@@ -40,17 +49,50 @@ class LinearRegression(StackedTask):
         return {"weights": torch.full(shape, self.config.initial_weight, dtype=self.dtype)}
 
     def streams(self, seeds: Sequence[int], batch_size: int) -> Streams:
+        factored, dimension = self.factored(batch_size), self.config.dimension
+
         def draw(generator: torch.Generator, n_steps: int, first_step: int) -> Batch:
+            if factored:
+                return self._draw_factors(generator, n_steps, batch_size)
             return self._draw(generator, (n_steps, batch_size))
 
-        return Streams(seeds, batch_size, batch_size * self.config.dimension, draw)
+        n_rows = dimension + 1 if factored else batch_size
+        return Streams(seeds, batch_size, n_rows * dimension, draw)
+
+    def factored(self, batch_size: int) -> bool:
+        """Whether batches of this size are drawn as their triangular factors."""
+        return batch_size >= FACTORED_FROM * self.config.dimension
 
     def _draw(self, generator: torch.Generator, shape: tuple[int, ...]) -> Batch:
         whole = (*shape, self.config.dimension)
-        inputs = torch.randn(whole, generator=generator, dtype=self.dtype).mul_(self._scales)
-        noise = torch.randn(shape, generator=generator, dtype=self.dtype)
+        inputs = torch.randn(whole, generator=generator, dtype=self.dtype)
+        return self._labelled(inputs, torch.randn(shape, generator=generator, dtype=self.dtype))
+
+    def _draw_factors(self, generator: torch.Generator, n_steps: int, batch_size: int) -> Batch:
+        """Rows that stand for batches: inputs [n_steps, D + 1, D], labels [n_steps, D + 1]."""
+        dimension = self.config.dimension
+        factors = triangular_factors(generator, n_steps, batch_size, dimension, self.dtype)
+        scale = math.sqrt((dimension + 1) / batch_size)
+        return self._labelled(*(leaf.mul_(scale) for leaf in factors))
+
+    def _labelled(self, inputs: Tensor, noise: Tensor) -> Batch:
+        """x and t of standard normal inputs [.., D] and noise [..]; changes the inputs."""
+        inputs.mul_(self._scales)
         signal = inputs.sum(-1).mul_(self.config.true_weight)
         return inputs, signal.add_(noise, alpha=self.config.label_noise)
+
+    def parts_of(
+        self, batch: Batch, batch_size: int, n_parts: int, generators: Sequence[torch.Generator]
+    ) -> Batch:
+        """A batch as `part_gradients` takes it. Where it was drawn as its factor: rows of k parts
+        with the same sums over the batch, fixed by one generator a tile."""
+        if not self.factored(batch_size):
+            return batch
+        rows = torch.cat([batch[0], batch[1].unsqueeze(-1)], -1)  # [tiles, D + 1, D + 1]
+        rows *= math.sqrt(batch_size / rows.shape[1])
+        pairs = zip(rows, generators, strict=True)  # one by one: bits of their own
+        parts = torch.stack([parts_with_sums_of(r, batch_size, n_parts, g) for r, g in pairs])
+        return parts[..., :-1], parts[..., -1]
 
     def losses_and_gradients(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
         losses, gradients = squared_error_gradients(params["weights"], *batch, loss_scale=1.0)
@@ -98,11 +140,14 @@ def squared_error_gradients(
     weights [R, D], inputs [tiles, B, D], labels [tiles, B]; R = tiles * TILE_WIDTH. The gradient
     is (2 loss_scale / B) sum_j (w.x_j - t_j) x_j.
     """
-    tiled = weights.unflatten(0, (inputs.shape[0], TILE_WIDTH))
-    residuals = torch.bmm(inputs, tiled.mT) - labels[:, :, None]  # [tiles, B, TILE_WIDTH]
-    gradients = torch.bmm(residuals.mT, inputs) * (2 * loss_scale / inputs.shape[1])
-    losses = residuals.square().mean(1) * loss_scale
-    return losses.flatten(), gradients.flatten(0, 1)
+    tiles, batch_size, dimension = inputs.shape
+    tiled = weights.view(tiles, TILE_WIDTH, dimension)
+    residuals = torch.bmm(inputs, tiled.mT).sub_(labels.unsqueeze(-1))  # [tiles, B, TILE_WIDTH]
+    gradients = torch.bmm(residuals.mT, inputs).mul_(2 * loss_scale / batch_size)
+    losses = residuals.square_().mean(1)
+    if loss_scale != 1:
+        losses.mul_(loss_scale)
+    return losses.view(-1), gradients.view(-1, dimension)
 
 
 def squared_error_part_gradients(

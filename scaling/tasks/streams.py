@@ -39,7 +39,11 @@ class Streams:
         self._position = 0
         self._first_step = 0  # of the block
         self._before: list[Tensor] = []  # states of the generators before the block was drawn
-        self._block: Batch = ()
+        self._block: Batch = ()  # leaves [n_steps, G, B, ...]: each batch lies in one piece
+        self._steps: list[Batch] = []  # the block's batches: views, cut once a block
+
+    def __len__(self) -> int:
+        return len(self._generators)
 
     def next(self) -> Batch:
         if not self._block or self._position == self._block_steps:
@@ -47,16 +51,19 @@ class Streams:
                 self._first_step += self._block_steps
                 self._block_steps = min(2 * self._block_steps, self._most_steps)
             self._draw_block()
-        batch = tuple(leaf[:, self._position] for leaf in self._block)
         self._position += 1
-        return batch
+        return self._steps[self._position - 1]
 
     def _draw_block(self) -> None:
         self._before = [generator.get_state() for generator in self._generators]
         first, steps = self._first_step, self._block_steps
         drawn = [self._draw(generator, steps, first) for generator in self._generators]
-        self._block = tuple(map(_stack, zip(*drawn, strict=True)))
+        self._take(tuple(map(_stack, zip(*drawn, strict=True))))
         self._position = 0
+
+    def _take(self, block: Batch) -> None:
+        self._block = block
+        self._steps = list(zip(*(leaf.unbind() for leaf in block), strict=True))
 
     def state(self) -> StreamState:
         """What `restore` needs to go on with the next batch."""
@@ -81,12 +88,13 @@ class Streams:
         """Go on with these streams only, in this order."""
         self._generators = [self._generators[stream] for stream in streams]
         self._before = [self._before[stream] for stream in streams] if self._before else []
-        self._block = tuple(leaf[list(streams)] for leaf in self._block)
+        if self._block:
+            self._take(tuple(leaf[:, list(streams)] for leaf in self._block))
 
 
 def _stack(leaves: tuple[Tensor, ...]) -> Tensor:
-    """torch.stack, without its copy where there is one leaf."""
-    return leaves[0][None] if len(leaves) == 1 else torch.stack(leaves)
+    """Leaves [n_steps, ...] of G streams as [n_steps, G, ...]; one is not copied."""
+    return leaves[0][:, None] if len(leaves) == 1 else torch.stack(leaves, 1)
 
 
 def _generator(seed: int, batch_size: int) -> torch.Generator:

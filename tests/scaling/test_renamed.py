@@ -30,7 +30,7 @@ class Line:
     def loss(self, outputs, targets):
         return ((outputs - targets) ** 2).mean()
 """
-GOOD = regression_trial(relative_targets=[0.5])
+GOOD = regression_trial(relative_targets=[0.5], batch_size=16)
 LINE = CustomTaskConfig(path="pinned_problem.Line", options={"slope": 2.0})
 ADAGRAD = CustomOptimizerConfig(path="torch.optim.Adagrad", options={"lr_decay": 0.01})
 STUDY = """# @package _global_
@@ -54,8 +54,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("task", "optimizer", "trial_id", "stack_key"),
     [
-        (LINE, GOOD.optimizer, "7a0818ca9d10b8f1", "39ecc3146d16fc9b"),
-        (GOOD.task, ADAGRAD, "bf6097a54bd7ede2", "ecd97ff296f8dfc9"),
+        (LINE, GOOD.optimizer, "5523e715bc3c67a1", "b5f620f056bb1b6c"),
+        (GOOD.task, ADAGRAD, "463bf4731e2913f6", "7df1e7223f660a23"),
     ],
 )
 def test_identities_are_those_of_records_that_say_own(

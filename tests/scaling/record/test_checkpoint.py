@@ -162,8 +162,13 @@ def test_after_a_stream_was_left(tmp_path: Path) -> None:
     assert_same(prepare(ended), 11, tmp_path)
 
 
-def test_alone_at_a_large_batch_size(tmp_path: Path) -> None:
-    assert_same(prepare([replace(GRID[0], batch_size=6000)]), 8, tmp_path)  # blocks of one step
+@pytest.mark.parametrize(
+    ("dimension", "batch_size"), [(4000, 20), (16, 6000)], ids=["blocks of one step", "factored"]
+)
+def test_alone_at_a_large_batch_size(dimension: int, batch_size: int, tmp_path: Path) -> None:
+    task = LinearRegressionConfig(dimension=dimension)
+    config = replace(GRID[0], task=task, batch_size=batch_size)
+    assert_same(prepare([config]), 8, tmp_path)
 
 
 def test_a_longer_request_goes_on(tmp_path: Path) -> None:
