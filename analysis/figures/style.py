@@ -13,7 +13,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from analysis.figures import looks
@@ -89,9 +88,11 @@ def render(figure: Figure, file_format: str) -> bytes:
     """The figure as PNG, SVG or PDF; equal bytes for equal figures (no dates, fixed ids)."""
     buffer = io.BytesIO()
     with house_style():
-        if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine):
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # laid out again, it would move a little each time
+        if (engine := figure.get_layout_engine()) is not None:
+            # Once, and then none: savefig draws a figure with an engine twice, and laid out again
+            # it would move a little each time.
+            engine.execute(figure)
+            figure.set_layout_engine(None)
         figure.savefig(buffer, format=file_format, dpi=160, metadata=_METADATA[file_format])
     return buffer.getvalue()
 
