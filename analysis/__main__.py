@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from analysis.beside import copies_allowed
 from analysis.command_line import as_meant, explain
 from analysis.errors import AnalysisError
 from analysis.options import SOURCES, AnalysisConfig, help_text, option_names
@@ -39,7 +40,7 @@ def report(config: AnalysisConfig, overrides: list[str]) -> Path:
     def say(text: str) -> None:
         print(f"[{time.perf_counter() - started:5.1f} s] {text}", flush=True)
 
-    with looks.look(config.figures.style, config.figures.formats):
+    with looks.look(config.figures.style, config.figures.formats), copies_allowed():
         if config.compare is not None:
             return commands.report_comparison(config, overrides, say)
         return commands.report_study(config, overrides, say)
