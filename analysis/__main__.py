@@ -108,6 +108,8 @@ def _main(config: AnalysisConfig) -> None:
 
 def main() -> None:
     """The console script."""
+    # Its matrices are small: a second thread of BLAS costs more than it gives (numpy comes later).
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # A server that does not answer is retried for minutes by default.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors in many lines

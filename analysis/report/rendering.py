@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from analysis.beside import beside
 from analysis.figures.drawing import Drawing
@@ -28,6 +29,7 @@ def begin_rendering(drawings: Sequence[Drawing]) -> Callable[[], list[Images]]:
 
     others = beside(share)
 
+    @cache
     def finish() -> list[Images]:
         images = share()
         images |= others()
