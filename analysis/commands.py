@@ -35,7 +35,7 @@ def report_study(config: AnalysisConfig, overrides: list[str], say: Progress) ->
     uri = resolve_tracking_uri(config.tracking_uri)
     trials, result = _analysed(config, config.study, uri, say)
     from analysis.report.answers import answer_lines
-    from analysis.report.attach import attach_report
+    from analysis.report.attach import attach_report, begin_attaching
     from analysis.report.drawings import left_out_words
     from analysis.report.files import file_name
     from analysis.report.note import markdown
@@ -49,7 +49,7 @@ def report_study(config: AnalysisConfig, overrides: list[str], say: Progress) ->
     sweeps = trials.attrs["sweeps"]
     attached_to = str(sweeps[0]["run_id"]) if config.attach and sweeps else None
     if attached_to:
-        import mlflow  # noqa: F401  # takes more than a second, beside the figures
+        begin_attaching(uri)  # beside the figures
     page = written.write(folder)
     if not_drawn := left_out_words(result, most_groups):
         say(not_drawn)
