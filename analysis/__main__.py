@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from analysis.beside import copies_allowed
 from analysis.command_line import as_meant, explain
 from analysis.errors import AnalysisError
 from analysis.options import SOURCES, AnalysisConfig, help_text, option_names
@@ -39,7 +41,7 @@ def report(config: AnalysisConfig, overrides: list[str]) -> Path:
     def say(text: str) -> None:
         print(f"[{time.perf_counter() - started:5.1f} s] {text}", flush=True)
 
-    with looks.look(config.figures.style, config.figures.formats):
+    with looks.look(config.figures.style, config.figures.formats), copies_allowed():
         if config.compare is not None:
             return commands.report_comparison(config, overrides, say)
         return commands.report_study(config, overrides, say)
@@ -107,6 +109,9 @@ def _main(config: AnalysisConfig) -> None:
 
 def main() -> None:
     """The console script."""
+    gc.set_threshold(50_000)  # by default a tenth of the time goes into looking for cycles
+    # Its matrices are small: a second thread of BLAS costs more than it gives (numpy comes later).
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # A server that does not answer is retried for minutes by default.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors in many lines

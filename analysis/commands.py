@@ -1,4 +1,7 @@
-"""What the report's command does once its options are read: read, analyse, write, attach, print."""
+"""What the report's command does once its options are read: read, analyse, write, attach, print.
+
+What only a report needs is imported once its runs are read: a mistake in their name need not wait.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,20 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from analysis.options import AnalysisConfig, flat_names
 from analysis.read.pictures import read_pictures
 from analysis.read.stores import public_uri
-from analysis.report.all_report import PAGE, all_lines, write_all
-from analysis.report.answers import answer_lines
-from analysis.report.attach import attach_report, pages
-from analysis.report.compare import compare_studies
-from analysis.report.compare_report import comparison_lead, write_comparison
-from analysis.report.drawings import left_out_words
-from analysis.report.files import file_name
-from analysis.report.note import markdown
-from analysis.report.report import Provenance, Report
-from analysis.result import StudyResult
 from analysis.source import Choice, analyse_source, read_source
 from scaling.addresses import resolve_tracking_uri
 from scaling.commands import command
+
+if TYPE_CHECKING:
+    from analysis.report.report import Provenance
+    from analysis.result import StudyResult
 
 PORT = 5000  # where `mlflow ui` serves
 WITHOUT_PICTURES = {"linear_regression", "finite_regression"}
@@ -36,15 +34,25 @@ def report_study(config: AnalysisConfig, overrides: list[str], say: Progress) ->
     """Read, analyse, write and attach one study; prints its answer and where the report is."""
     uri = resolve_tracking_uri(config.tracking_uri)
     trials, result = _analysed(config, config.study, uri, say)
+    from analysis.report.answers import answer_lines
+    from analysis.report.attach import attach_report, begin_attaching
+    from analysis.report.drawings import left_out_words
+    from analysis.report.files import file_name
+    from analysis.report.note import markdown
+    from analysis.report.report import Report
+
     say("writing the report")
     folder = Path(config.output_dir or Path("reports") / file_name(config.study))
     most_groups = config.figures.most_groups
     written = Report(result, _provenance(config, overrides, trials, result, uri), most_groups)
+    written.begin_figures()
+    sweeps = trials.attrs["sweeps"]
+    attached_to = str(sweeps[0]["run_id"]) if config.attach and sweeps else None
+    if attached_to:
+        begin_attaching(uri)  # beside the figures
     page = written.write(folder)
     if not_drawn := left_out_words(result, most_groups):
         say(not_drawn)
-    sweeps = trials.attrs["sweeps"]
-    attached_to = str(sweeps[0]["run_id"]) if config.attach and sweeps else None
     if attached_to:
         note = markdown(result, written.caveats, sweeps[0])
         failure = attach_report(uri, attached_to, folder, note, result)
@@ -62,7 +70,12 @@ def report_comparison(config: AnalysisConfig, overrides: list[str], say: Progres
     """Studies side by side: config.compare has their names."""
     names = list(config.compare or ())
     uri = resolve_tracking_uri(config.tracking_uri)
-    comparison = compare_studies([_analysed(config, name, uri, say)[1] for name in names])
+    results = [_analysed(config, name, uri, say)[1] for name in names]
+    from analysis.report.compare import compare_studies
+    from analysis.report.compare_report import comparison_lead, write_comparison
+    from analysis.report.files import file_name
+
+    comparison = compare_studies(results)
     say("writing the comparison")
     folder = Path(config.output_dir or Path("reports") / "_vs_".join(map(file_name, names)))
     page = write_comparison(comparison, folder, [_command(overrides)])
@@ -73,6 +86,8 @@ def report_comparison(config: AnalysisConfig, overrides: list[str], say: Progres
 
 def report_all(config: AnalysisConfig, overrides: list[str]) -> Path:
     """One page of the reports that these studies (config.all) have already."""
+    from analysis.report.all_report import PAGE, all_lines, write_all
+
     folder = Path(config.output_dir or "reports")
     reports = write_all(list(config.all or ()), folder, [_command(overrides)])
     print("\n".join(all_lines(reports)))
@@ -115,6 +130,8 @@ def _provenance(
     uri: str,
 ) -> Provenance:
     """Where the numbers come from; trials: as they were read."""
+    from analysis.report.report import Provenance
+
     origin = public_uri(uri) if config.source.kind == "mlflow" else str(config.source.path)
     drawn = "task.name" in trials and not set(trials["task.name"]) <= WITHOUT_PICTURES
     pictures = read_pictures(uri, result.trials, result.curves, result.group_by) if drawn else []
@@ -136,6 +153,8 @@ def _where_to_browse(uri: str, attached_to: str | None) -> list[str]:
     else:
         port = free_port(PORT)
         shown, served = _serve_command(uri, port), f"http://127.0.0.1:{port}"
+    from analysis.report.attach import pages
+
     of_study = [] if attached_to is None else pages(uri, attached_to)
     addresses = [f"  {name + ':':<18}{served.rstrip('/')}/{page}" for name, page in of_study]
     return [f"browse: {shown}", *addresses]

@@ -12,7 +12,7 @@ from analysis.caveats import norm_caveats
 from analysis.early_stop import early_stop_caveats
 from analysis.errors import AnalysisError
 from analysis.fit.fitting import LIKELIHOOD, OBJECTIVES
-from analysis.group_statistics import Settings, group_statistics, measure
+from analysis.group_statistics import Settings, begin_theory, group_statistics, measure
 from analysis.groups import column_of, prefixed
 from analysis.measure.cells import Cell, read_cells
 from analysis.measure.step_time import probe_frame, trial_step_seconds
@@ -89,8 +89,11 @@ def analyse(
             continue
         wanted = targets_of(rows, targets, group)
         rng = np.random.default_rng([seed, index])
+        theory = begin_theory(rows, of_group, wanted, settings)
         measured = measure(group, rows, of_group, wanted, rng, settings)
-        part = group_statistics(group, rows, measured, of_group, wanted, rng, settings, probes)
+        part = group_statistics(
+            group, rows, measured, of_group, wanted, rng, settings, probes, theory
+        )
         stopped = early_stop_caveats(rows, curves, measured.frontier, measured.one_by_one)
         part.caveats += [(group, caveat) for caveat in stopped]
         parts.append(part)

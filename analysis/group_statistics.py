@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.beside import beside
 from analysis.caveats import Caveat, trial_caveats, value_edge_caveats
 from analysis.fit.critical_batch_size import exact_critical_batch_size, find_critical_batch_sizes
 from analysis.fit.fit_caveats import fit_caveats
@@ -23,7 +25,13 @@ from analysis.measure.model_sizes import MeasuredGroup, flops_per_example, the_o
 from analysis.measure.step_time import of_group, read_step_time
 from analysis.read.selection import floor_of
 from analysis.study import Statistics
-from analysis.theory.trials import exact_curves, exact_theory, stability_frame, theory_of
+from analysis.theory.trials import (
+    Streaming,
+    exact_curves,
+    exact_theory,
+    stability_frame,
+    theory_of,
+)
 
 _THEORY_STEPS = 20_000  # at least this many steps of the recursion, whatever the trials' budget
 
@@ -86,6 +94,16 @@ def measured_frontier(
     return Measured(rows, draws, frontier, given)
 
 
+def begin_theory(
+    trials: pd.DataFrame, cells: list[Cell], targets: list[float], settings: Settings
+) -> Callable[[], pd.DataFrame]:
+    """The exact frontiers of one group, computed beside what follows where there are any."""
+    max_steps = max(_THEORY_STEPS, int(trials["last_step"].max()))
+    known = trials if settings.with_theory else trials.iloc[:0]
+    theory = partial(exact_theory, known, targets, max_steps, _evaluations(cells))
+    return beside(theory) if len(known) and isinstance(theory_of(known), Streaming) else theory
+
+
 def group_statistics(
     group: dict[str, Any],
     trials: pd.DataFrame,
@@ -95,16 +113,16 @@ def group_statistics(
     rng: np.random.Generator,
     settings: Settings,
     probes: pd.DataFrame,
+    exact_frontiers: Callable[[], pd.DataFrame],
 ) -> Statistics:
-    """Theory, fits and caveats of one group; cells are empty where a table was given."""
+    """Theory, fits and caveats of one group; cells are empty where a table was given.
+
+    exact_frontiers: of begin_theory.
+    """
     frontier, names = measured.frontier, list(group)
-    max_steps = max(_THEORY_STEPS, int(trials["last_step"].max()))
     known = trials if settings.with_theory else trials.iloc[:0]
-    theory = exact_theory(known, targets, max_steps, _evaluations(cells))
     stability, exact = _beyond_targets(known, frontier, cells)
     first = measured.rows[measured.rows["target_loss"] == targets[0]]
-    caveats: list[Caveat | str] = [*trial_caveats(first, exact=len(theory) > 0)]
-    caveats += value_edge_caveats(frontier)
     fits = find_critical_batch_sizes(
         frontier,
         measured.draws,
@@ -114,6 +132,9 @@ def group_statistics(
         rng=rng,
         objective=settings.objective,
     )
+    theory = exact_frontiers()
+    caveats: list[Caveat | str] = [*trial_caveats(first, exact=len(theory) > 0)]
+    caveats += value_edge_caveats(frontier)
     for fit, target in zip(fits, targets, strict=True):
         fit.exact = exact_critical_batch_size(theory[theory["target_loss"] == target], fit)
         caveats += fit_caveats(fit, frontier[frontier["target_loss"] == target])

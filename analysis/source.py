@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from analysis.read.curves import read_curves_csv
 from analysis.read.steps import read_steps_csv
 from analysis.read.stores import NoExperiment
-from analysis.result import StudyResult
+
+if TYPE_CHECKING:
+    from analysis.result import StudyResult
 
 
 @dataclass(frozen=True)

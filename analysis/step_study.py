@@ -9,7 +9,12 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.fit.fitting import LIKELIHOOD
-from analysis.group_statistics import Settings, group_statistics, measured_frontier
+from analysis.group_statistics import (
+    Settings,
+    begin_theory,
+    group_statistics,
+    measured_frontier,
+)
 from analysis.groups import column_of
 from analysis.measure.step_tables import (
     TableGroup,
@@ -89,8 +94,9 @@ def _statistics(
     trials = _trials(part.rows, study)
     trials = trials.assign(step_seconds=trial_step_seconds(trials, UNTIMED))
     return group_statistics(
-        part.group, trials, measured, [], part.targets, part.rng, settings, probe_frame(())
-    )
+        part.group, trials, measured, [], part.targets, part.rng, settings, probe_frame(()),
+        begin_theory(trials, [], part.targets, settings),
+    )  # fmt: skip
 
 
 _NO_TARGET_NAMED = (

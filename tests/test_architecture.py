@@ -48,7 +48,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "measure",
         "read theory",
         "figures caveats",
-        "groups words errors command_line options",
+        "groups words errors command_line options beside",
     ),
 }
 

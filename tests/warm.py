@@ -36,10 +36,10 @@ LIBRARIES = (
     "hydra",
     "pebble",
     "pandas",
-    "scipy.stats",
+    "scipy.special",
     "scipy.optimize",
-    "matplotlib.pyplot",
-    "seaborn",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_svg",
     "jinja2",
 )
 

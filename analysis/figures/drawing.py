@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,14 +14,19 @@ from matplotlib.figure import Figure
 class Drawing:
     """A figure with what belongs to it; `folded`: a further one of its kind, shown on demand.
 
-    group: label of the group it speaks of; "" for what speaks of all.
+    plot: draws the figure, when it is first asked for. group: label of the group it speaks of; ""
+    for what speaks of all.
     """
 
     name: str
     title: str
     caption: str
-    figure: Figure
+    plot: Callable[[], Figure]
     table_name: str
     table: pd.DataFrame
     folded: bool = False
     group: str = ""
+
+    @cached_property
+    def figure(self) -> Figure:
+        return self.plot()

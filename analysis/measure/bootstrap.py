@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit  # scipy.stats takes half a second to import
 
 from analysis.measure.best_lr import refined_lr
 from analysis.measure.cells import Cell, mean_of_crossings
@@ -173,7 +173,7 @@ def widening(n_seeds: ArrayLike, degrees_of_freedom: ArrayLike, level: float = L
     """sqrt(n/(n-1)) t/z: how much wider than the plain bootstrap. n_seeds >= 2, broadcast."""
     n = np.asarray(n_seeds, float)
     tail = 0.5 + level / 2
-    return np.sqrt(n / (n - 1)) * t.ppf(tail, degrees_of_freedom) / norm.ppf(tail)
+    return np.sqrt(n / (n - 1)) * stdtrit(degrees_of_freedom, tail) / ndtri(tail)
 
 
 def spread(log_draws: Floats, factor: ArrayLike) -> Floats:

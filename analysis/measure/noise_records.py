@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from scaling import schema
 
@@ -45,7 +45,7 @@ def ratio_of_means(numerator: Floats, denominator: Floats) -> Ratio:
     value = top / bottom if bottom else np.nan
     if n < 2:
         return Ratio(value)
-    (nn, nd), (_, dd) = np.cov(numerator, denominator) / n * student.ppf(0.975, n - 1) ** 2
+    (nn, nd), (_, dd) = np.cov(numerator, denominator) / n * stdtrit(n - 1, 0.975) ** 2
     a, b, c = bottom**2 - dd, top * bottom - nd, top**2 - nn
     inside = b**2 - a * c
     if inside < 0:

@@ -94,7 +94,6 @@ def _query(connection: Any, study: str, uri: str, wanted: Wanted) -> StoredRuns:
         tags=tags,
         latest=frame("x.run_uuid, x.key, x.value", f"latest_metrics x JOIN {joins}", text, **bound),
         metrics={
-            # the driver's own rows, which spare a tenth of the time
             key: points_frame(connection.execute(curves, {"key": key, **bound}).cursor, code)
             for key in wanted.metrics
         },
@@ -107,7 +106,8 @@ def _frame(
     """SELECT columns FROM source, with values bound, under these names."""
     import sqlalchemy as sa
 
-    rows = connection.execute(sa.text(f"SELECT {columns} FROM {source}"), values).fetchall()
+    # the driver's own rows, which spare a tenth of the time
+    rows = connection.execute(sa.text(f"SELECT {columns} FROM {source}"), values).cursor.fetchall()
     columns_of = zip(*rows, strict=True) if rows else [()] * len(names)
     return pd.DataFrame(dict(zip(names, columns_of, strict=True)))
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ DIGEST = "digest"  # tag of a report's run: of all its points
 MOST_FRONTIERS = 50
 MOST_VALUES = 24  # of a param, shown
 MODE = "workflowType=machine_learning"  # MLflow opens its pages of language models otherwise
+
+
+def begin_attaching(tracking_uri: str) -> None:
+    """Import MLflow and open the store, which takes 2 s. What fails, attach_report meets again."""
+    from mlflow import MlflowClient
+
+    with suppress(Exception):
+        MlflowClient(tracking_uri)
 
 
 def attach_report(

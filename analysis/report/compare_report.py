@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def draw_comparison(comparison: Comparison) -> Iterator[Drawing]:
             f"Steps to {to} against batch size",
             "Points with 95 % intervals, fits with their bands; upright strokes mark the critical "
             f"batch sizes. {hollow}",
-            plot_overlaid_steps(named),
+            partial(plot_overlaid_steps, named),
             "frontier",
             comparison.frontier,
             folded=i > 0,
@@ -115,7 +116,7 @@ def draw_comparison(comparison: Comparison) -> Iterator[Drawing]:
                 f"best_lr_against_batch_size{end}",
                 f"Best learning rate for {to} against batch size",
                 f"Bars are 95 % intervals. {hollow}",
-                plot_overlaid_lr([(entry.name, entry.frontier) for entry in entries]),
+                partial(plot_overlaid_lr, [(entry.name, entry.frontier) for entry in entries]),
                 "frontier",
                 comparison.frontier,
                 folded=i > 0,

@@ -17,7 +17,7 @@ from analysis.groups import with_their_names
 from analysis.report.files import MIME, csv_bytes, data_uri, file_name
 
 MOST_ROWS = 60  # of a table in the page; the CSV has them all
-PACKAGES = ("batch-scaling", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "mlflow")
+PACKAGES = ("batch-scaling", "numpy", "scipy", "pandas", "matplotlib", "mlflow")
 
 
 @dataclass

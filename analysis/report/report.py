@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.caveats import norm_caveats
-from analysis.figures import style
+from analysis.figures.drawing import Drawing
 from analysis.read.pictures import Picture
 from analysis.report import answers, latex
 from analysis.report.drawings import MOST_GROUPS, draw, left_out_words
@@ -22,6 +22,7 @@ from analysis.report.page import Shown, environment, fold, show, table_html
 from analysis.report.prediction_table import blocks
 from analysis.report.predictions import Verdict, check_predictions, predictions_of, verdict
 from analysis.report.published import compare_published, published_of
+from analysis.report.rendering import Images, begin_rendering
 from analysis.report.summary import plain, summary
 from analysis.report.trust import trust_facts
 from analysis.result import StudyResult
@@ -75,6 +76,7 @@ class Report:
     result: StudyResult
     provenance: Provenance = field(default_factory=Provenance)
     most_groups: int = MOST_GROUPS
+    _images: Callable[[], list[Images]] | None = field(default=None, init=False, repr=False)
 
     @property
     def caveats(self) -> list[str]:
@@ -115,11 +117,12 @@ class Report:
     def write(self, output_dir: str | Path) -> Path:
         folder = Path(output_dir)
         with file_errors(output_dir):
-            shown = self._write_figures(folder / "figures")
+            images = self.begin_figures()
             for name, table in self.tables().items():
                 write_file(folder / "tables" / f"{name}.csv", csv_bytes(table))
             for name, text in latex.latex_tables(self.result).items():
                 write_file(folder / "tables" / f"{name}.tex", text.encode())
+            shown = self._write_figures(folder / "figures", images())
             content = self.summary([item.drawing for item in shown])
             text = json.dumps(content, indent=2, allow_nan=False) + "\n"
             write_file(folder / "summary.json", text.encode())
@@ -127,14 +130,21 @@ class Report:
             write_file(folder / "report.html", page.encode())
         return folder / "report.html"
 
-    def _write_figures(self, folder: Path) -> list[Shown]:
-        shown = []
-        for drawing in draw(self.result, self.most_groups):
-            images = style.render_all(drawing.figure)
-            for kind, content in images.items():
+    @cached_property
+    def drawings(self) -> list[Drawing]:
+        return list(draw(self.result, self.most_groups))
+
+    def begin_figures(self) -> Callable[[], list[Images]]:
+        """Begin with the figures beside what follows; write goes on with them."""
+        if self._images is None:
+            self._images = begin_rendering(self.drawings)
+        return self._images
+
+    def _write_figures(self, folder: Path, images: Sequence[Images]) -> list[Shown]:
+        for drawing, of_drawing in zip(self.drawings, images, strict=True):
+            for kind, content in of_drawing.items():
                 write_file(folder / f"{drawing.name}.{kind}", content)
-            shown.append(show(drawing, images))
-        return shown
+        return [show(*pair) for pair in zip(self.drawings, images, strict=True)]
 
     def summary(self, drawings: Sequence[Any] = ()) -> dict[str, Any]:
         """summary.json, with what was predicted and the answer in words."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from analysis.figures.drawing import Drawing
 from analysis.figures.series import plot_overlaid_lr, plot_overlaid_steps
@@ -34,7 +35,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
         f"Steps to {to} against batch size, all groups",
         f"Points with 95 % intervals, fits with their bands; {hollow}. "
         "Upright strokes mark the critical batch sizes.",
-        plot_overlaid_steps(series),
+        partial(plot_overlaid_steps, series),
         "steps_by_batch_size",
         steps,
     )
@@ -43,7 +44,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             "best_lr_against_batch_size_of_all",
             f"Best learning rate for {to}, all groups",
             f"Bars are 95 % intervals; {hollow}.",
-            plot_overlaid_lr([(label, rows) for label, rows, _ in series]),
+            partial(plot_overlaid_lr, [(label, rows) for label, rows, _ in series]),
             "best_lr",
             part.frames["best_lr"],
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -184,7 +185,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
                 "The learning rate that reached the target in the fewest steps, with its 95 % "
                 "interval (never narrower than half the spacing of the grid), and the rules "
                 f"fitted to it.{' ' + verdict if (verdict := rule_words(rules)) else ''}",
-                plot_best_lr(best, rules, part.frames["theory"], target),
+                partial(plot_best_lr, best, rules, part.frames["theory"], target),
                 "best_lr",
                 best,
                 folded=i > 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
         "What a budget buys: the lowest mean loss of each model size over batch sizes and learning "
         f"rates, and the lowest of all. {counted} Budgets at which a trial that had stopped might "
         "have been lower are left out.",
-        plot_loss_against_compute(losses, frontier),
+        partial(plot_loss_against_compute, losses, frontier),
         "loss_by_compute",
         losses,
     )
@@ -48,7 +49,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
         "The best model size, batch size and number of steps at each budget (between the sampled "
         "ones by a parabola). Hollow: the best lies at the edge of what was trained, so it may lie "
         "beyond; left out of the power laws.",
-        plot_compute_allocation(frontier, in_compute),
+        partial(plot_compute_allocation, frontier, in_compute),
         "compute_frontier",
         frontier,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             "does not bend within the sampled batch sizes). Other definitions and, where the "
             "theory is exact, the "
             "true values stand beside the estimate.",
-            plot_critical_batch_size(shown, labelled, _target_laws(part)),
+            partial(plot_critical_batch_size, shown, labelled, _target_laws(part)),
             "critical_batch_size",
             table,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -132,7 +133,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
                 f"{y}_against_steps",
                 f"Held-out {y} against steps",
                 f"{what}{remark}.",
-                plot_overlaid_curves(series, y, targets),
+                partial(plot_overlaid_curves, series, y, targets),
                 "loss_curves",
                 curves,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             "Residuals of the fit",
             "How far log S lies from the fitted hyperbola. A pattern (an arch, a wave) means that "
             "the shape does not fit; scatter within the 95 % intervals is noise between seeds.",
-            plot_residuals(residuals),
+            partial(plot_residuals, residuals),
             "residuals",
             residuals,
         )

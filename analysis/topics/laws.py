@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             "Each model size's fit with its 95 % interval, and power laws through the fits (the "
             "interval of an exponent reflects the noise of the seeds). Hollow arrows are bounds "
             "where the critical batch size is not identified; the law leaves them out.",
-            plot_laws_in_model_size(sized, in_size),
+            partial(plot_laws_in_model_size, sized, in_size),
             "laws",
             laws,
         )
@@ -69,8 +70,10 @@ def drawings(part: Part) -> Iterator[Drawing]:
             "Held-out loss against model size at equal examples",
             "The lowest mean loss over batch sizes and learning rates after the same number of "
             "examples, with a power law for each number (table: laws).",
-            plot_loss_against_model_size(
-                in_size[(in_size["y"] == "loss") & in_size["examples"].notna()], points
+            partial(
+                plot_loss_against_model_size,
+                in_size[(in_size["y"] == "loss") & in_size["examples"].notna()],
+                points,
             ),
             "loss_by_size",
             points,

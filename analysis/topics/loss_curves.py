@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -119,7 +120,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
                 f"Held-out loss against {name}",
                 "Mean over the seeds at each batch size's best learning rate; the band spans the "
                 "seeds, dotted lines are the targets." + (_EXPECTED if exact else ""),
-                plot_loss_curves(curves, targets, x),
+                partial(plot_loss_curves, curves, targets, x),
                 "loss_curves",
                 curves,
             )
@@ -135,7 +136,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             "Held-out loss at a fixed number of examples",
             "The lowest mean loss over the learning rates after that many examples: flat "
             f"where a larger batch costs nothing, rising where it wastes examples.{tuned_for}",
-            plot_fixed_budget(budget),
+            partial(plot_fixed_budget, budget),
             "loss_at_fixed_examples",
             budget,
         )

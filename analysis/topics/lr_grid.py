@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ def drawings(part: Part) -> Iterator[Drawing]:
             f"Steps to target {target:.3g} by learning rate and batch size",
             "Bright is fast. Hatched cells never got there: their training diverged, or its budget "
             "ran out first; blank ones were not tried." + (_STABILITY if known else ""),
-            plot_lr_heat_map(
+            partial(
+                plot_lr_heat_map,
                 cells[cells["target_loss"] == target],
                 part.frames["steps_by_batch_size"].query("target_loss == @target"),
                 part.frames["stability"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from analysis.figures.drawing import Drawing
 from analysis.figures.series import plot_overlaid_lr, plot_overlaid_steps
@@ -33,7 +34,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             f"Steps against batch size of all model sizes, target {target:.3g}",
             "One curve per model size, from small (dark) to large (light). At hollow points the "
             "best learning rate is the smallest or largest that was tried.",
-            plot_overlaid_steps(series, "model size"),
+            partial(plot_overlaid_steps, series, "model size"),
             "steps_by_batch_size",
             rows.reset_index(drop=True),
             folded=i > 0,
@@ -43,7 +44,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             f"Best learning rate of all model sizes, target {target:.3g}",
             "With 95 % intervals, never narrower than half the spacing of the grid. Hollow points "
             "are the smallest or largest learning rate that was tried.",
-            plot_overlaid_lr([(size, points) for size, points, _ in series], "model size"),
+            partial(plot_overlaid_lr, [(size, points) for size, points, _ in series], "model size"),
             "best_lr",
             at_target(part.frames["best_lr"], target).reset_index(drop=True),
             folded=i > 0,

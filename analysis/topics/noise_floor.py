@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             "The expected loss at which a constant learning rate settles, by the exact theory; it "
             "grows without bound towards the largest stable learning rate (upright strokes). A "
             "target (dotted) below the floor stays out of reach, however long the training.",
-            plot_noise_floor(floors, part.frames["stability"], part.targets),
+            partial(plot_noise_floor, floors, part.frames["stability"], part.targets),
             "noise_floor",
             floors,
         )

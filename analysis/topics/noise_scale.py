@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             f"Noise scale {name} along the run, from {records}",
             "At each batch size's best learning rate, pooled over the seeds. Stars are the "
             f"measured critical batch sizes at their targets.{left_out}",
-            plot_noise_scale(rows, part.frames["critical_batch_size"], kind, name),
+            partial(plot_noise_scale, rows, part.frames["critical_batch_size"], kind, name),
             "noise_scale",
             rows.reset_index(drop=True),
             folded=n_drawn > 0,

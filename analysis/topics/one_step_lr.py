@@ -9,6 +9,7 @@ ratio of means over S seeds, sqrt(sum (b/2 - lr a)^2 / (S (S-1))) / <a>.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -150,7 +151,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
         "Points are the minima of the parabolas through the mean losses after one step, bars two "
         "standard errors over the seeds. Lines are lr_max / (1 + f B_noise) with f = 1/B with "
         "replacement and (n - B)/(B (n - 1)) without: the noise ends at B = n.",
-        plot_one_step_lr(series),
+        partial(plot_one_step_lr, series),
         "one_step_lr",
         frame,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             "Every learning rate that the search tried, and in which round: first wide apart with "
             "few seeds, then ever closer around the best, there with all seeds. Only those with "
             "all seeds are compared.",
-            plot_search(search, part.frames["steps_by_batch_size"]),
+            partial(plot_search, search, part.frames["steps_by_batch_size"]),
             "search",
             search,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -87,7 +88,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             "Seconds per step against batch size",
             "Median over the trials, with its 95 % interval, on the device that trained them; the "
             "line is an overhead plus a cost per example.",
-            plot_step_time(timed),
+            partial(plot_step_time, timed),
             "step_time",
             step_time,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             "batch twice as large halves the steps; in B (curvature dominated) it hardly saves "
             "any; C is the knee, around the critical batch size. Regimes and the dotted line of "
             "perfect scaling belong to the target that the answer speaks of.",
-            plot_steps_against_batch_size(steps, fits),
+            partial(plot_steps_against_batch_size, steps, fits),
             "steps_by_batch_size",
             steps,
         )
@@ -63,7 +64,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             "Steps against examples",
             "What a target costs in time (steps) and in compute (examples); numbers are batch "
             "sizes, the crosses mark the fewest of both, which no batch size reaches together.",
-            plot_pareto_front(steps, fits),
+            partial(plot_pareto_front, steps, fits),
             "steps_by_batch_size",
             steps,
         )

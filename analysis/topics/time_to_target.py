@@ -10,6 +10,7 @@ Source: McCandlish et al. 2018, arXiv:1812.06162 (S). Axes: m bootstrap draws, B
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -174,7 +175,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             f"Time to target {target:.3g} against batch size",
             "Steps to target times seconds per step, on the device that trained. The fastest batch "
             "size and the cheapest (fewest examples) may differ.",
-            plot_time_to_target([group for group in members if len(group[1])], target),
+            partial(plot_time_to_target, [group for group in members if len(group[1])], target),
             "time_to_target",
             times.reset_index(drop=True),
             folded=i > 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -65,7 +66,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
                 "twice the compute, each at its best learning rate (hollow: at the edge of those "
                 "tried), with 95 % intervals; lines are the mean curves at these learning rates. "
                 f"Compute is FLOPs of an example x batch size x steps, {part.study.flops_counted}.",
-                plot_twice_the_compute(rows, way_curves([part.family], rows)),
+                partial(plot_twice_the_compute, rows, way_curves([part.family], rows)),
                 "twice_the_compute",
                 rows,
             )

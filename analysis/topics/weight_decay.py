@@ -127,7 +127,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
         "penalty λ~|w|², one with w ← (1 - λ)w, over the greatest length of the former. A line "
         "per pair. With sgd only rounding remains; with momentum and 1/(1 - μ) the paths differ, "
         "but not where they end. Gaps of 0 are left out.",
-        plot_weight_decay_gap(gaps[gaps["batch_size"] == largest]),
+        partial(plot_weight_decay_gap, gaps[gaps["batch_size"] == largest]),
         "weight_decay_gaps",
         gaps,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             "Paths of the two weights",
             "Each marker is a step, the first dozen of them. Every point of the solid line fits "
             "the example; gradients are multiples of x, so what follows them stays on span(x).",
-            plot_weight_paths(series, *texts[0]),
+            partial(plot_weight_paths, series, *texts[0]),
             "curves",
             curves[["run_id", "step", "loss", "weight_1", "weight_2"]],
         )
@@ -51,7 +52,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
                 f"{metric}_against_steps",
                 f"{label[0].upper()}{label[1:]}",
                 "A line per trial, a colour per group; batch sizes of a group share its colour.",
-                plot_metric(series, metric, label),
+                partial(plot_metric, series, metric, label),
                 "curves",
                 curves[["run_id", "step", metric]],
             )
