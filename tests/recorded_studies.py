@@ -26,7 +26,7 @@ STUDIES = {
         *("hydra.sweeper.stride=4", "hydra.sweeper.lr_ratio=1.2"),
     ),
     "colourization_small": (
-        *("model.num_filters=4", "batch_size=4,8,16,32,64", "lr=0.0025,0.01,0.04"),
+        *("model.num_filters=4", "batch_size=4,8,16,32,64", "seed=range(0,2)"),
         *("budget.max_steps=150", "targets=[1.3]", "budget.max_examples=4000", *_PIXELS),
     ),
     "model_size": (

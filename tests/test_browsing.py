@@ -15,7 +15,8 @@ from tests.command_line import analysis, sweeps
 pytestmark = [pytest.mark.long, needs_browser()]
 HOSTILE = "<script>window.owned = 1</script><img src=x onerror='window.owned = 1'>"
 SWEEP = (
-    *("-m", "study=colourization_small", "study.name=seen", "data.side=16", "model.num_filters=4"),
+    *("-m", "task=colourization", "optimizer=adam", "study.name=seen", "data.side=16"),
+    *("model.num_filters=4", "evaluation.ratio=1.1", "relative_targets=[]", "picture_ratio=4"),
     *("batch_size=8,16,32", "lr=0.005,0.02", "seed=0,1", "targets=[3.0]", "budget.max_steps=40"),
     *("data.held_out_images=100", "save_models=true", "checkpoint.interval_seconds=null"),
 )
@@ -138,7 +139,7 @@ def test_the_report_and_its_note_display(study: Path, served: str, page) -> None
     more.click()
     page.get_by_role("link", name="The whole report").wait_for()
     body = page.locator("body").inner_text()
-    assert "python -m sweeps -m study=colourization_small" in body
+    assert "python -m sweeps -m task=colourization" in body
     assert "how large? <script>window.owned = 1</script><img src=x" in body
     _shows_no_markup(page)
 

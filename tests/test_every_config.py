@@ -45,7 +45,7 @@ GROUPS = {
 }  # fmt: skip
 STUDIES = {
     "colourization": ["data=photos", "batch_size=4,8", "seed=0", *NET, *SEARCH],
-    "colourization_small": ["batch_size=4,8", "lr=0.01,0.02", "seed=0", *NET],
+    "colourization_small": ["batch_size=4,8", "seed=0", *NET, *SEARCH],
     "linear_regression": [*LINES[:1], "seed=0,1", *LINES[2:], *SEARCH],
     "linear_regression_grid": [*LINES, "seed=0,1"],
     "lr_versus_batch_size": ["batch_size=4,16,64", "seed=0", *LINES[2:], *SEARCH],

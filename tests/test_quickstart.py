@@ -80,17 +80,18 @@ def test_the_study_finds_the_exact_answer(study: Path) -> None:
 def test_the_small_colourization_study_answers(tmp_path: Path) -> None:
     done = sweeps("-m", "study=colourization_small", f"cache_dir={tmp_path}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "70 trials" in done.stdout
+    assert "7 cells are done" in done.stdout
     assert analysis("study=colourization_small", cwd=tmp_path).returncode == 0
     folder = tmp_path / "reports" / "colourization_small"
     summary = json.loads((folder / "summary.json").read_text())
-    assert {fit["target_loss"] for fit in summary["fits"]} == {2.4, 2.2}
-    for fit in summary["fits"]:
-        assert fit["n_batch_sizes"] >= 4
-        assert fit["critical_batch_size"] or fit["at_least"] or fit["at_most"]
-    frontier = [row for row in summary["frontier"] if row["target_loss"] == 2.2]
-    steps = [row["steps"] for row in frontier if row["steps"]]
-    assert len(steps) == 7
+    [fit] = summary["fits"]
+    assert fit["identified"]
+    assert fit["min_steps"] >= 15
+    low, high = fit["ci95"]["critical_batch_size"]
+    assert 20 < low < fit["critical_batch_size"] < high < 45
+    assert [row["batch_size"] for row in summary["frontier"]] == [4, 8, 16, 32, 64, 128, 256]
+    assert not any(row["lr_at_edge"] for row in summary["frontier"])
+    steps = [row["steps"] for row in summary["frontier"]]
     assert steps[0] > 5 * steps[-1]  # what larger batches are for
     assert "data:image/png" in (folder / "report.html").read_text()  # what the networks paint
 

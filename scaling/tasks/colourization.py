@@ -21,7 +21,7 @@ from scaling.data.prepare import Prepared, prepare_data
 from scaling.limits import ConfigError
 from scaling.models.colourization import ColourizationNet
 from scaling.models.config import ColourizationModelConfig, check_side, validate_model
-from scaling.models.counts import total_counts
+from scaling.models.counts import Counts, total_counts
 
 PICTURE_SIDE = 64  # pixels of one example
 
@@ -53,7 +53,7 @@ class Colourization:
         self.files = {"palette.csv": palette_text(prepared.palette)}
 
     def _facts(self, prepared: Prepared) -> dict[str, Any]:
-        totals = total_counts(self.config, prepared.grey.shape[2])
+        totals = _totals(json.dumps(asdict(self.config)), prepared.grey.shape[2])
         return {
             "weights": totals.weights,
             "outputs": totals.outputs,
@@ -113,3 +113,9 @@ def _prepared(data: str, folder: str) -> Prepared:
     content = json.loads(data)
     config: DataConfig = DATASETS[content["name"]](**content)
     return prepare_data(config, Path(folder))
+
+
+@lru_cache(maxsize=64)
+def _totals(model: str, side: int) -> Counts:
+    """Counting runs the network once, for as long as a small one trains for ten steps."""
+    return total_counts(ColourizationModelConfig(**json.loads(model)), side)

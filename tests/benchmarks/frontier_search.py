@@ -5,9 +5,9 @@
 
 The first trains the linear_regression study's problem in numpy at every lr of the lattice (ratio
 1.09, its published range and targets, 8 seeds); the second has `python -m sweeps` train the
-colourization_small study at every lr of the lattice between 0.0025 and 0.04 (462 networks, a
-quarter of an hour on 2 cores; record_dir: where its journals are or will be). Then the search
-chooses among these trials. Prints for each batch size and target: the steps that the search ends
+colourization_small study at every lr of its lattice (ratio 1.19) between 0.005 and 0.08, with two
+seeds (210 networks; record_dir: where its journals are or will be). Then the search chooses among
+these trials. Prints for each batch size and target: the steps that the search ends
 with, those of the grid's best, how far apart they are; then the share of the grid's steps, and the
 rounds. Both have the same seeds, tail and cap: the grid's trials stop at cap_factor times the
 grid's own fewest steps.
@@ -16,6 +16,7 @@ grid's own fewest steps.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -40,8 +41,10 @@ DIVERGENCE_FACTOR = 1000.0
 PROBLEM = RegressionProblem.power_law(64)
 
 
-COLOURS = Lattice(0.01, RATIO)
-COLOURS_RANGE = (0.0025, 0.04)
+COLOURS_STUDY = Path(__file__).parents[2] / "conf/study/colourization_small.yaml"
+COLOURS = Lattice(0.02, 1.19)
+COLOURS_RANGE, COLOURS_STRIDE, COLOURS_MAX_STEPS = (0.005, 0.08), 4, 1500
+COLOURS_EVALUATION = EvaluationConfig(every_step_until=6, ratio=1.2)
 
 
 def lattice() -> range:
@@ -109,10 +112,18 @@ def _fewest(cell: SimulatedCell, options: SearchOptions) -> list[float]:
 def train_colours(record_dir: Path) -> None:
     """Every trial of colourization_small on the lattice; what is on record is not trained again."""
     lrs = ",".join(str(COLOURS.lr(index)) for index in COLOURS.within(*COLOURS_RANGE))
-    command = [sys.executable, "-m", "sweeps", "-m", "study=colourization_small", f"lr={lrs}"]
-    command += ["hydra/sweeper=grid", "study.name=colour_grid", "seed=0,1", "picture_ratio=null"]
-    command += ["tracking.uri=none", f"record_dir={record_dir}"]
-    subprocess.run(command, check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        whole = COLOURS_STUDY.read_text().replace("  - override /hydra/sweeper: frontier\n", "")
+        settings, _, search_settings = whole.partition("\nhydra:\n")
+        [sizes] = re.findall(r"batch_size: (\S+)", search_settings)
+        path = Path(folder, "study", "colour_grid.yaml")
+        path.parent.mkdir()
+        path.write_text(settings)
+        command = [sys.executable, "-m", "sweeps", "--config-dir", folder, "-m"]
+        command += ["study=colour_grid", "study.name=colour_grid", f"batch_size={sizes}"]
+        command += [f"lr={lrs}", "seed=0,1", "picture_ratio=null"]
+        command += ["tracking.uri=none", f"record_dir={record_dir}"]
+        subprocess.run(command, check=True)
 
 
 def recorded_cells(record_dir: Path) -> dict[int, SimulatedCell]:
@@ -129,14 +140,13 @@ def recorded_cells(record_dir: Path) -> dict[int, SimulatedCell]:
         trial = (position[of["lr"]], of["seed"])
         by_size.setdefault(of["batch_size"], {})[trial] = record.trials[trial_id]
     targets = tuple(next(iter(params.values()))["targets"])
-    return {size: _recorded(size, by_size[size], targets) for size in sorted(by_size)}
+    return {size: _recorded(by_size[size], targets) for size in sorted(by_size)}
 
 
 def _recorded(
-    size: int, trials: dict[tuple[int, int], TrialRecord], targets: tuple[float, ...]
+    trials: dict[tuple[int, int], TrialRecord], targets: tuple[float, ...]
 ) -> SimulatedCell:
-    evaluation = EvaluationConfig(every_step_until=8, ratio=1.1)
-    steps = evaluation_steps(min(700, 24000 // size), evaluation)
+    steps = evaluation_steps(COLOURS_MAX_STEPS, COLOURS_EVALUATION)
     curves = {}
     for trial, known in trials.items():
         loss = np.full(len(steps), known.losses[-1])  # beyond its own end nobody asks
@@ -176,7 +186,8 @@ def search_options(indices: range, **changes: object) -> SearchOptions:
 
 def compare_colours(record_dir: Path) -> None:
     train_colours(record_dir)
-    options = search_options(COLOURS.within(*COLOURS_RANGE), seeds=(0, 1))
+    lattice = COLOURS.within(*COLOURS_RANGE)
+    options = search_options(lattice, seeds=(0, 1), stride=COLOURS_STRIDE)
     compare(recorded_cells(record_dir), options)
 
 
