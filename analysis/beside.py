@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -51,4 +52,5 @@ def beside(work: Callable[[], T]) -> Callable[[], T]:
             spool.seek(0)
             return pickle.load(spool)
 
+    weakref.finalize(result, spool.close)  # if nobody asks
     return result

@@ -44,6 +44,7 @@ BAD_NAMES = [
     "a/b",
 ]
 MAY_PICKLE = {
+    "analysis/beside.py",  # what a copy of this process wrote into a file without a name
     "scaling/data/cifar10_pickle.py",  # a reader of its own that runs no named function
     "sweeps/run/executors/slurm_task.py",  # its own bytes, within submitit's pickle
 }
