@@ -14,6 +14,8 @@ from tests.stores.servers import MlflowServer, Postgres
 # Hundreds of processes import this project: compiling it each time takes half a second of each.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# As many tests as cores run at once: more threads would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
