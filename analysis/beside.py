@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 _allowed: ContextVar[bool] = ContextVar("allowed", default=False)
@@ -33,7 +34,7 @@ def beside(work: Callable[[], T]) -> Callable[[], T]:
     The result is pickled. Without a second core, outside copies_allowed, or where the copy fails,
     the work is done here when the result is asked for: its errors are raised there.
     """
-    if not (_allowed.get() and sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1):
+    if not _can_copy():
         return work
     spool = tempfile.TemporaryFile()  # noqa: SIM115  # not a pipe: one is full after 64 kB
     child = os.fork()
@@ -54,3 +55,62 @@ def beside(work: Callable[[], T]) -> Callable[[], T]:
 
     weakref.finalize(result, spool.close)  # if nobody asks
     return result
+
+
+Ask = Callable[..., Any]  # of a function and its arguments, to its result
+
+
+@contextmanager
+def standing_by(prepare: Callable[[], object]) -> Iterator[Ask]:
+    """Inside, `prepare` runs in a copy of this process, which then does what it is asked to.
+
+    Functions, arguments and results are pickled. Where there is no copy, what is asked for is done
+    here, unprepared; so is what failed there, whose errors are then raised here.
+    """
+    if not _can_copy():
+        yield _do
+        return
+    asked, asking = os.pipe()
+    answers, answering = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(asking)
+        os.close(answers)
+        _stand_by(prepare, asked, answering)
+    os.close(asked)
+    os.close(answering)
+    with open(asking, "wb") as requests, open(answers, "rb") as results:
+
+        def ask(work: Callable[..., Any], *arguments: Any) -> Any:
+            try:
+                pickle.dump((work, arguments), requests)
+                requests.flush()
+                return pickle.load(results)
+            except (OSError, EOFError):  # the copy is gone
+                return _do(work, *arguments)
+
+        try:
+            yield ask
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+def _do(work: Callable[..., Any], *arguments: Any) -> Any:
+    return work(*arguments)
+
+
+def _stand_by(prepare: Callable[[], object], asked: int, answering: int) -> None:
+    try:
+        prepare()
+        with open(asked, "rb") as requests, open(answering, "wb") as results:
+            while True:  # until the other side is gone: EOFError
+                work, arguments = pickle.load(requests)
+                pickle.dump(work(*arguments), results)
+                results.flush()
+    finally:
+        os._exit(1)
+
+
+def _can_copy() -> bool:
+    return _allowed.get() and sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1

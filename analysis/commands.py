@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from analysis.beside import Ask, standing_by
 from analysis.options import AnalysisConfig, flat_names
-from analysis.read.pictures import read_pictures
+from analysis.read.pictures import best_trials, read_pictures
 from analysis.read.stores import public_uri
+from analysis.report.attach import attach_report, open_store, pages, shown_of
 from analysis.source import Choice, analyse_source, read_source
 from scaling.addresses import resolve_tracking_uri
 from scaling.commands import command
@@ -33,9 +35,16 @@ Progress = Callable[[str], None]  # prints what is being done
 def report_study(config: AnalysisConfig, overrides: list[str], say: Progress) -> Path:
     """Read, analyse, write and attach one study; prints its answer and where the report is."""
     uri = resolve_tracking_uri(config.tracking_uri)
+    with standing_by(lambda: open_store(uri)) as ask:
+        return _report_study(config, overrides, uri, say, ask)
+
+
+def _report_study(
+    config: AnalysisConfig, overrides: list[str], uri: str, say: Progress, ask: Ask
+) -> Path:
+    """ask: one that has imported MLflow meanwhile."""
     trials, result = _analysed(config, config.study, uri, say)
     from analysis.report.answers import answer_lines
-    from analysis.report.attach import attach_report, begin_attaching
     from analysis.report.drawings import left_out_words
     from analysis.report.files import file_name
     from analysis.report.note import markdown
@@ -44,25 +53,24 @@ def report_study(config: AnalysisConfig, overrides: list[str], say: Progress) ->
     say("writing the report")
     folder = Path(config.output_dir or Path("reports") / file_name(config.study))
     most_groups = config.figures.most_groups
-    written = Report(result, _provenance(config, overrides, trials, result, uri), most_groups)
-    written.begin_figures()
+    origin = _provenance(config, overrides, trials, result, uri, ask)
+    written = Report(result, origin, most_groups)
     sweeps = trials.attrs["sweeps"]
     attached_to = str(sweeps[0]["run_id"]) if config.attach and sweeps else None
-    if attached_to:
-        begin_attaching(uri)  # beside the figures
     page = written.write(folder)
     if not_drawn := left_out_words(result, most_groups):
         say(not_drawn)
     if attached_to:
         note = markdown(result, written.caveats, sweeps[0])
-        failure = attach_report(uri, attached_to, folder, note, result)
+        failure = ask(attach_report, uri, attached_to, folder, note, shown_of(result))
         say(f"warning: not attached: {failure}" if failure else f"attached to run {attached_to}")
     verdict = [written.verdict.sentence] if written.verdict else []
     warned = [f"warning: {text}" for text in written.caveats]
     print("\n".join([*verdict, *answer_lines(result), *warned]))
     print(f"report: {page.resolve()}")
     if config.source.kind == "mlflow":
-        print("\n".join(_where_to_browse(uri, attached_to)))
+        of_study = ask(pages, uri, attached_to) if attached_to else []
+        print("\n".join(_where_to_browse(uri, of_study)))
     return page
 
 
@@ -128,13 +136,17 @@ def _provenance(
     trials: pd.DataFrame,
     result: StudyResult,
     uri: str,
+    ask: Ask,
 ) -> Provenance:
     """Where the numbers come from; trials: as they were read."""
     from analysis.report.report import Provenance
 
     origin = public_uri(uri) if config.source.kind == "mlflow" else str(config.source.path)
     drawn = "task.name" in trials and not set(trials["task.name"]) <= WITHOUT_PICTURES
-    pictures = read_pictures(uri, result.trials, result.curves, result.group_by) if drawn else []
+    pictures = []
+    if drawn:
+        best = best_trials(result.trials, result.curves, result.group_by)
+        pictures = ask(read_pictures, uri, best, result.group_by)
     sweeps, left_out = trials.attrs["sweeps"], trials.attrs["left_out"]
     return Provenance([_command(overrides)], origin, sweeps, left_out, pictures)
 
@@ -143,19 +155,16 @@ def _command(overrides: list[str]) -> str:
     return command("report", *(public_uri(word) for word in overrides))
 
 
-def _where_to_browse(uri: str, attached_to: str | None) -> list[str]:
+def _where_to_browse(uri: str, of_study: list[tuple[str, str]]) -> list[str]:
     """The command that shows the runs, and the addresses of the study's pages once it serves them.
 
-    attached_to: id of the run that has the report, None without one.
+    of_study: their names and paths.
     """
     if uri.startswith(("http://", "https://")):
         shown = served = public_uri(uri)
     else:
         port = free_port(PORT)
         shown, served = _serve_command(uri, port), f"http://127.0.0.1:{port}"
-    from analysis.report.attach import pages
-
-    of_study = [] if attached_to is None else pages(uri, attached_to)
     addresses = [f"  {name + ':':<18}{served.rstrip('/')}/{page}" for name, page in of_study]
     return [f"browse: {shown}", *addresses]
 

@@ -118,7 +118,10 @@ def _compared_trials(
         names = group_columns_of(trials, used, tuned)
     else:
         names = [column_of(used, name) for name in group_by]
-    return one_trial_per_seed(used, names, notes, tuned), names, tuned
+    used = one_trial_per_seed(used, names, notes, tuned)
+    # pandas copies attrs with every selection; the tags of all sweeps are not needed there
+    used.attrs = {key: used.attrs[key] for key in ("left_out",) if key in used.attrs}
+    return used, names, tuned
 
 
 def _rows_of(trials: pd.DataFrame, group: Group) -> pd.DataFrame:

@@ -27,10 +27,16 @@ def golden_section(misfit: Callable[[Floats], Floats], grid: Floats, n_steps: in
     """
     best = np.argmin(np.stack([misfit(grid[i : i + 1]) for i in range(len(grid))]), axis=0)
     low, high = grid[np.maximum(best - 1, 0)], grid[np.minimum(best + 1, len(grid) - 1)]
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = misfit(left), misfit(right)
     for _ in range(n_steps):
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        smaller = misfit(left) < misfit(right)
+        smaller = at_left < at_right
         low, high = np.where(smaller, low, left), np.where(smaller, right, high)
+        # one of the two points inside is a point inside again
+        new = np.where(smaller, high - _GOLDEN * (high - low), low + _GOLDEN * (high - low))
+        at_new = misfit(new)
+        left, right = np.where(smaller, new, right), np.where(smaller, left, new)
+        at_left, at_right = np.where(smaller, at_new, at_right), np.where(smaller, at_left, at_new)
     return (low + high) / 2
 
 

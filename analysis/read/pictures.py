@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -25,25 +26,26 @@ class Picture:
 
 def best_trials(
     trials: pd.DataFrame, curves: pd.DataFrame, group_by: Sequence[str]
-) -> pd.DataFrame:
+) -> list[dict[Hashable, Any]]:
     """The trial of each group whose last held-out loss is lowest, with that loss."""
     last = curves.dropna(subset="loss").sort_values("step").groupby("run_id")["loss"].last()
     known = trials.assign(last_loss=trials["run_id"].map(last)).dropna(subset="last_loss")
     ordered = known.sort_values(["last_loss", "run_id"])
     best = ordered.drop_duplicates(list(group_by)) if group_by else ordered.head(1)
-    return best.sort_values(list(group_by)) if group_by else best
+    shown = best.sort_values(list(group_by)) if group_by else best
+    return shown.to_dict("records")
 
 
 def read_pictures(
-    tracking_uri: str, trials: pd.DataFrame, curves: pd.DataFrame, group_by: Sequence[str]
+    tracking_uri: str, trials: list[dict[Hashable, Any]], group_by: Sequence[str]
 ) -> list[Picture]:
-    """The last picture of the best trial of each group; none for tasks without pictures."""
+    """The last picture of each trial; none for tasks without pictures. trials: of best_trials."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     client = MlflowClient(tracking_uri)
     pictures = []
-    for row in best_trials(trials, curves, group_by).to_dict("records"):
+    for row in trials:
         try:
             names = [item.path for item in client.list_artifacts(row["run_id"], FOLDER)]
             steps = {step: name for name in names if (step := _step(name)) is not None}

@@ -7,26 +7,47 @@ import json
 import math
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.groups import group_label, select
-from analysis.result import StudyResult
 from analysis.words import rounded
 from scaling import schema
+
+if TYPE_CHECKING:
+    from analysis.result import StudyResult
 
 ARTIFACT_PATH = "report"
 CONTENTS = ("report.html", "summary.json", "tables", "figures")
 DIGEST = "digest"  # tag of a report's run: of all its points
 MOST_FRONTIERS = 50
 MOST_VALUES = 24  # of a param, shown
+Points = dict[str, list[tuple[int, float]]]  # metric -> (batch size, value)
 MODE = "workflowType=machine_learning"  # MLflow opens its pages of language models otherwise
 
 
-def begin_attaching(tracking_uri: str) -> None:
+@dataclass(frozen=True)
+class Shown:
+    """What MLflow shows of a result beside its report.
+
+    frontiers: a run each, its name and its points; fitted: metrics, and grid: params of the sweep.
+    """
+
+    study: str
+    frontiers: list[tuple[str, Points]]
+    fitted: dict[str, float]
+    grid: dict[str, str]
+
+
+def shown_of(result: StudyResult) -> Shown:
+    return Shown(result.study, _frontiers(result), fitted_points(result), grid_values(result))
+
+
+def open_store(tracking_uri: str) -> None:
     """Import MLflow and open the store, which takes 2 s. What fails, attach_report meets again."""
     from mlflow import MlflowClient
 
@@ -35,9 +56,9 @@ def begin_attaching(tracking_uri: str) -> None:
 
 
 def attach_report(
-    tracking_uri: str, run_id: str, folder: Path, note: str, result: StudyResult | None = None
+    tracking_uri: str, run_id: str, folder: Path, note: str, shown: Shown | None = None
 ) -> str:
-    """Log the report as artifacts of the run, set its note, and show the frontier of `result`.
+    """Log the report as artifacts of the run, set its note, and show the frontier of a result.
 
     Returns "" or why it failed.
     """
@@ -54,9 +75,9 @@ def attach_report(
         experiment = client.get_run(run_id).info.experiment_id
         page = f"(#{_report_page(experiment, run_id)})"
         client.set_tag(run_id, "mlflow.note.content", note.replace("(REPORT)", page))
-        if result is not None:
-            _log_frontiers(client, experiment, run_id, result)
-            _log_fits(client, run_id, result)
+        if shown is not None:
+            _log_frontiers(client, experiment, run_id, shown)
+            _log_fits(client, run_id, shown)
     except Exception as error:  # the report is written: whatever a store says is only a warning
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     return ""
@@ -86,7 +107,7 @@ def _report_page(experiment: str, run_id: str) -> str:
     return f"/experiments/{experiment}/runs/{run_id}/artifacts/{ARTIFACT_PATH}/report.html?{MODE}"
 
 
-def frontier_points(frontier: pd.DataFrame) -> dict[str, list[tuple[int, float]]]:
+def frontier_points(frontier: pd.DataFrame) -> Points:
     """Metric -> (batch size, value) of the rows that reached their target, finite values only."""
     reached = frontier[frontier["outcome"] == schema.REACHED].sort_values("batch_size")
     points = {}
@@ -127,7 +148,7 @@ def _number_first(value: Any) -> tuple[bool, float, str]:
     return not number, float(value) if number else 0.0, str(value)
 
 
-def _log_fits(client: Any, run_id: str, result: StudyResult) -> None:
+def _log_fits(client: Any, run_id: str, shown: Shown) -> None:
     """The sweep's run can be sorted and compared by what came out, and by what it was asked.
 
     A param cannot be overwritten: a study that grew keeps its first grid there, and its whole grid
@@ -137,11 +158,11 @@ def _log_fits(client: Any, run_id: str, result: StudyResult) -> None:
 
     now = int(time.time() * 1000)
     run = client.get_run(run_id)
-    points = fitted_points(result)
+    points = dict(shown.fitted)
     before = [key for key in run.data.metrics if key.partition("/")[0] in schema.FITTED]
     points |= {key: math.nan for key in before if key not in points}  # no metric can be deleted
     metrics = [Metric(key, value, now, 0) for key, value in points.items()]
-    grid = grid_values(result)
+    grid = shown.grid
     params = [Param(key, value) for key, value in grid.items() if key not in run.data.params]
     tags = []
     if any(run.data.params.get(key, value) != value for key, value in grid.items()):
@@ -150,7 +171,20 @@ def _log_fits(client: Any, run_id: str, result: StudyResult) -> None:
     client.log_batch(run_id, metrics[:900], params[:90], tags)
 
 
-def _log_frontiers(client: Any, experiment: str, parent: str, result: StudyResult) -> None:
+def _frontiers(result: StudyResult) -> list[tuple[str, Points]]:
+    """Of each group and target."""
+    frontiers = []
+    for group in result.groups:
+        frontier = select(result.frontier, group)
+        for target in sorted(frontier["target_loss"].unique())[:MOST_FRONTIERS]:
+            points = frontier_points(frontier[frontier["target_loss"] == target])
+            label = group_label(group)
+            name = ", ".join(part for part in (label, f"loss {rounded(target)}") if part)
+            frontiers.append((name, points))
+    return frontiers
+
+
+def _log_frontiers(client: Any, experiment: str, parent: str, shown: Shown) -> None:
     """A run a group and target, with the batch size as step: MLflow draws them as lines.
 
     A metric cannot be overwritten, so a run whose points changed is deleted and created again.
@@ -162,20 +196,15 @@ def _log_frontiers(client: Any, experiment: str, parent: str, result: StudyResul
         else:  # of a report that was killed while it wrote it
             client.delete_run(run.info.run_id)
     wanted = {}
-    for group in result.groups:
-        frontier = select(result.frontier, group)
-        for target in sorted(frontier["target_loss"].unique())[:MOST_FRONTIERS]:
-            points = frontier_points(frontier[frontier["target_loss"] == target])
-            label = group_label(group)
-            name = ", ".join(part for part in (label, f"loss {rounded(target)}") if part)
-            text = json.dumps([parent, name, points])
-            wanted[hashlib.sha256(text.encode()).hexdigest()[:16]] = (name, points)
+    for name, points in shown.frontiers:
+        text = json.dumps([parent, name, points])
+        wanted[hashlib.sha256(text.encode()).hexdigest()[:16]] = (name, points)
     for digest, run_id in known.items():
         if digest not in wanted:
             client.delete_run(run_id)
     for digest, (name, points) in list(wanted.items())[:MOST_FRONTIERS]:
         if digest not in known and any(points.values()):
-            tags = {schema.KIND: "report", schema.STUDY: result.study, DIGEST: digest}
+            tags = {schema.KIND: "report", schema.STUDY: shown.study, DIGEST: digest}
             _log_frontier(client, experiment, name, tags | {"mlflow.parentRunId": parent}, points)
 
 
@@ -184,7 +213,7 @@ def _log_frontier(
     experiment: str,
     name: str,
     tags: dict[str, str],
-    points: dict[str, list[tuple[int, float]]],
+    points: Points,
 ) -> None:
     from mlflow.entities import Metric
 

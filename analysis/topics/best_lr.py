@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.beside import beside
 from analysis.errors import AnalysisError
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
@@ -19,6 +20,7 @@ from analysis.fit.lr_rules import lr_rule_frame, predict_lr, rule_words
 from analysis.groups import group_label
 from analysis.measure.bootstrap import stack_draws
 from analysis.measure.frontier import lr_draws, usable
+from analysis.measure.model_sizes import MeasuredGroup
 from analysis.study import Study, join
 from analysis.topics.topic import Finding, Frames, Part, Topic
 from scaling.schema import REACHED, target_label
@@ -38,16 +40,25 @@ _RULE_NAMES = {
 
 def lr_rules(study: Study) -> pd.DataFrame:
     """The rules of every group and target: see fit.lr_rules.lr_rule_frame."""
-    frames = []
-    for group in study.measured:
-        for k, target in enumerate(group.targets):
-            points = group.frontier[group.frontier["target_loss"] == target]
-            drawn = stack_draws(group.draws, points["batch_size"].tolist(), k)
-            sound, lrs = usable(points), lr_draws(points, drawn)
-            if sound["lr"].isna().all():  # a table of steps without lrs
-                sound, lrs = sound.iloc[:0], None
-            frames.append(lr_rule_frame(sound, group.group, target, group.optimizer, lrs))
+    fits = [
+        partial(_rules_of, group, k, target)
+        for group in study.measured
+        for k, target in enumerate(group.targets)
+    ]
+    half = len(fits) // 2
+    rest = beside(lambda: [fit() for fit in fits[half:]])
+    frames = [fit() for fit in fits[:half]] + rest()
     return join(frames) if frames else pd.DataFrame(columns=pd.Index(["rule", "target_loss"]))
+
+
+def _rules_of(group: MeasuredGroup, k: int, target: float) -> pd.DataFrame:
+    """Of the k-th target."""
+    points = group.frontier[group.frontier["target_loss"] == target]
+    drawn = stack_draws(group.draws, points["batch_size"].tolist(), k)
+    sound, lrs = usable(points), lr_draws(points, drawn)
+    if sound["lr"].isna().all():  # a table of steps without lrs
+        sound, lrs = sound.iloc[:0], None
+    return lr_rule_frame(sound, group.group, target, group.optimizer, lrs)
 
 
 def best_lr_frame(study: Study, rules: pd.DataFrame) -> pd.DataFrame:

@@ -58,8 +58,8 @@ def test_the_newest_sweep_that_says_something() -> None:
 
 
 def test_one_trial_of_each_group() -> None:
-    assert list(best_trials(TRIALS, CURVES, ["model.name"]).run_id) == ["c", "a"]
-    assert list(best_trials(TRIALS, CURVES, []).run_id) == ["a"]
+    assert [row["run_id"] for row in best_trials(TRIALS, CURVES, ["model.name"])] == ["c", "a"]
+    assert [row["run_id"] for row in best_trials(TRIALS, CURVES, [])] == ["a"]
 
 
 def test_steps_of_pictures() -> None:

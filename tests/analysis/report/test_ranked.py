@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from analysis import StudyResult
-from analysis.report.attach import _log_fits, _log_frontiers, fitted_points
+from analysis.report.attach import _log_fits, _log_frontiers, fitted_points, shown_of
 from scaling import schema
 from tests.analysis.conftest import STUDY_NAME
 
@@ -31,7 +31,7 @@ def sweep_of(client: MlflowClient) -> str:
 
 def test_fits_and_grid(client: MlflowClient, small_result: StudyResult) -> None:
     run_id = sweep_of(client)
-    _log_fits(client, run_id, small_result)
+    _log_fits(client, run_id, shown_of(small_result))
     data = client.get_run(run_id).data
     identified = [fit for fit in small_result.fits if fit.critical_batch_size is not None]
     assert identified
@@ -51,8 +51,8 @@ def test_a_study_that_grew(client: MlflowClient, small_result: StudyResult) -> N
     """A param cannot be written anew: the tag has the whole grid, the metrics the newest fit."""
     run_id = sweep_of(client)
     few = small_result.trials[small_result.trials["seed"] == 0]
-    _log_fits(client, run_id, replace(small_result, trials=few))
-    _log_fits(client, run_id, small_result)
+    _log_fits(client, run_id, shown_of(replace(small_result, trials=few)))
+    _log_fits(client, run_id, shown_of(small_result))
     data = client.get_run(run_id).data
     assert data.params["grid.seed"] == "0"
     assert "seed: 0, 1" in data.tags[schema.GRID]
@@ -62,9 +62,9 @@ def test_what_is_not_known_any_more_is_not_a_number(
     client: MlflowClient, small_result: StudyResult
 ) -> None:
     run_id = sweep_of(client)
-    _log_fits(client, run_id, small_result)
+    _log_fits(client, run_id, shown_of(small_result))
     unknown = [replace(fit, critical_batch_size=None) for fit in small_result.fits]
-    _log_fits(client, run_id, replace(small_result, fits=unknown))
+    _log_fits(client, run_id, shown_of(replace(small_result, fits=unknown)))
     metrics = client.get_run(run_id).data.metrics
     shown = {key: value for key, value in metrics.items() if key.startswith("critical")}
     assert shown
@@ -83,7 +83,7 @@ def test_frontier_runs_of_a_killed_report_are_made_again(
         runs = client.search_runs([experiment], "tags.kind = 'report'")
         return {str(r.info.run_name): (r.info.status, len(r.data.metrics)) for r in runs}
 
-    _log_frontiers(client, experiment, parent, small_result)
+    _log_frontiers(client, experiment, parent, shown_of(small_result))
     whole = reports()
     [first, *_] = client.search_runs([experiment], "tags.kind = 'report'")
     client.delete_run(first.info.run_id)
@@ -91,7 +91,7 @@ def test_frontier_runs_of_a_killed_report_are_made_again(
     name = str(first.info.run_name)
     client.create_run(experiment, tags=tags, run_name=name)
     assert reports()[name] == ("RUNNING", 0)
-    _log_frontiers(client, experiment, parent, small_result)
+    _log_frontiers(client, experiment, parent, shown_of(small_result))
     assert reports() == whole
 
 
