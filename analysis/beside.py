@@ -9,7 +9,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -79,21 +79,22 @@ def standing_by(prepare: Callable[[], object]) -> Iterator[Ask]:
         _stand_by(prepare, asked, answering)
     os.close(asked)
     os.close(answering)
-    with open(asking, "wb") as requests, open(answers, "rb") as results:
+    results = open(answers, "rb")  # noqa: SIM115  # closed below
 
-        def ask(work: Callable[..., Any], *arguments: Any) -> Any:
-            try:
+    def ask(work: Callable[..., Any], *arguments: Any) -> Any:
+        with suppress(OSError, EOFError):  # the copy is gone
+            with open(asking, "wb", closefd=False) as requests:
                 pickle.dump((work, arguments), requests)
-                requests.flush()
-                return pickle.load(results)
-            except (OSError, EOFError):  # the copy is gone
-                return _do(work, *arguments)
+            return pickle.load(results)
+        return _do(work, *arguments)
 
-        try:
-            yield ask
-        finally:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+    try:
+        yield ask
+    finally:
+        os.close(asking)
+        results.close()
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def _do(work: Callable[..., Any], *arguments: Any) -> Any:

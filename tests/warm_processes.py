@@ -1,4 +1,4 @@
-"""The processes that a warm command starts are forks of one that has the libraries, too.
+"""The processes that a warm command starts are forks of one that has them imported, too.
 
 That one is multiprocessing's own fork server. What it forks takes over the directory and sys.path
 of the process that asks, as always, and here also the environment and where output goes.
@@ -17,10 +17,10 @@ _prepare: Callable[[dict[str, Any]], None] = spawn.prepare
 _preparation: Callable[[str], dict[str, Any]] = spawn.get_preparation_data
 
 
-def start_server(libraries: Sequence[str]) -> None:
+def start_server(modules: Sequence[str]) -> None:
     """In the process whose forks are commands: a Ctrl-C never reaches what they start."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    forkserver.set_forkserver_preload([*libraries, "tests.warm_preload"])
+    forkserver.set_forkserver_preload([*modules, "tests.warm_preload"])
     forkserver.ensure_running()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 

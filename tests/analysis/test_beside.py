@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.beside import beside, copies_allowed
+from analysis.beside import beside, copies_allowed, standing_by
 from analysis.figures.drawing import Drawing
 from analysis.report.rendering import begin_rendering
 
@@ -71,3 +72,31 @@ def test_images_are_in_the_drawings_order_whoever_renders_them() -> None:
         assert finish() == finish() == alone
         assert finish_after_a_death() == alone
     assert len({images["svg"] for images in alone}) == 5
+
+
+def test_without_leave_what_is_asked_for_is_done_here() -> None:
+    with standing_by(lambda: pytest.fail("prepared")) as ask:
+        assert ask(os.getpid) == os.getpid()
+
+
+@two_cores
+def test_one_that_stands_by_is_prepared_and_answers_until_the_end(tmp_path: Path) -> None:
+    def prepare() -> None:
+        (tmp_path / "prepared").write_text(str(os.getpid()))
+
+    with copies_allowed(), standing_by(prepare) as ask:
+        pid = ask(os.getpid)
+        assert ask(pow, 2, 10) == 1024
+        assert ask(os.getpid) == pid == int((tmp_path / "prepared").read_text()) != os.getpid()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+@two_cores
+def test_what_one_that_stands_by_cannot_do_is_done_here() -> None:
+    with copies_allowed(), standing_by(int) as ask:
+        with pytest.raises(ValueError, match="invalid literal"):
+            ask(int, "x")
+        assert ask(os.getpid) == os.getpid()  # it is gone
+    with copies_allowed(), standing_by(lambda: int("x")) as ask:
+        assert ask(os.getpid) == os.getpid()
