@@ -101,6 +101,7 @@ def test_a_creation_that_arrives_after_its_repetition(wire: Wire, tmp_path: Path
     assert len(points_of(uri)) == 4 + 4 + 3 + 1
 
 
+@pytest.mark.long
 def test_the_end_does_not_wait_for_a_store_that_hangs(
     postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,7 @@ def test_limits_leave_what_the_user_says_and_the_password(postgres: Postgres) ->
     assert Store(uri, "limits").experiment_id
 
 
+@pytest.mark.long
 def test_an_address_is_wrong_until_it_has_answered_once(tmp_path: Path) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     destination = Destination(uri, "study", "", tmp_path, "sweep-1", patience_seconds=0.1)
@@ -120,6 +121,7 @@ def test_an_address_is_wrong_until_it_has_answered_once(tmp_path: Path) -> None:
         writer.close("FINISHED")
 
 
+@pytest.mark.long
 def test_a_locked_database_does_not_hold_up_the_start(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -36,6 +36,7 @@ def crowded(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_files_of_the_user_do_not_hide_ours(crowded: Path) -> None:
     """In this process, in the workers and in the writer; the user's task is found all the same."""
     task = [

@@ -262,6 +262,7 @@ def test_a_loss_of_unfinished_runs_alone_is_none(uri: str) -> None:
 
 def test_another_metric_of_a_study_of_ours(uri: str, small_study: Frames) -> None:
     trials, curves = small_study
+    trials = trials[trials["seed"] == 0]  # a few will do
     own = trials.assign(**{"budget.max_steps": trials["batch_size"] % 7 + trials["seed"]})
     write_study(uri, STUDY_NAME, own, curves)
     (trial, *_) = read_study(STUDY_NAME, uri)

@@ -82,7 +82,7 @@ def test_the_study() -> None:
         check_all(loader, master, jobs[::97])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     st.lists(
         st.tuples(

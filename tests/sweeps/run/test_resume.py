@@ -144,6 +144,7 @@ def test_trials_whose_outcome_was_not_recorded_get_one(undisturbed: Path, tmp_pa
     assert_equal_studies(tmp_path, undisturbed)
 
 
+@pytest.mark.long
 def test_two_sweeps_of_one_study_in_the_same_second(undisturbed: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sweeps", *ARGUMENTS]
     both = [
@@ -169,7 +170,9 @@ def test_two_studies_in_the_same_second(tmp_path: Path) -> None:
     assert [len(read_study(name, uri)[0]) for name in ("one", "two")] == [2, 2]
 
 
-@pytest.mark.parametrize("seconds", [0.6, 2.2, 2.8, 3.4])
+@pytest.mark.parametrize(
+    "seconds", [2.2, *(pytest.param(one, marks=pytest.mark.long) for one in (0.6, 2.8, 3.4))]
+)
 def test_ctrl_c_at_any_moment_ends_soon_and_leaves_nothing_running(
     seconds: float, tmp_path: Path
 ) -> None:

@@ -202,6 +202,7 @@ def test_a_task_that_is_none_is_one_line(arguments, line: str, tmp_path: Path) -
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.long
 def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
     """A worker that does not listen (it hangs) keeps the first one waiting, not the second."""
     custom_task(tmp_path)
@@ -272,6 +273,7 @@ def test_a_study_that_never_takes_a_step_is_an_error(tmp_path: Path) -> None:
     assert sweeps(*fixed, cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.long
 def test_an_error_of_ours_ends_the_sweep(tmp_path: Path) -> None:
     """With its traceback, and without waiting for the writer that waits for it."""
     code = (
@@ -314,6 +316,7 @@ def test_another_commit_is_said_and_tagged(tmp_path: Path) -> None:
     assert len(set(tag.split(", "))) == 2
 
 
+@pytest.mark.long
 def test_a_copied_record_of_a_live_sweep_closes_nothing(tmp_path: Path) -> None:
     custom_task(tmp_path)
     command = [sys.executable, "-m", "sweeps", *CUSTOM, "+task.options.trouble=hang"]

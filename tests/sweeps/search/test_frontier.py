@@ -349,6 +349,7 @@ def test_a_schedule_that_follows_the_budget_does_not_follow_the_caps(here: Path)
     assert min(line["params"]["budget.max_steps"] for line in trials) < 600
 
 
+@pytest.mark.long
 def test_another_launcher_trains_the_same_search(here: Path) -> None:
     """Hydra's basic one composes each job anew: rounds and caps reach it as added overrides."""
     coarse = ["hydra.sweeper.lr_ratio=2", "hydra.sweeper.stride=1", "hydra/sweeper=frontier"]
