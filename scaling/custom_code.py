@@ -8,7 +8,8 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -53,10 +54,30 @@ def module_of(key: str, path: str) -> ModuleType:
 
 def digest_of_sources(module: ModuleType) -> hashlib._Hash:
     """Of its source file and of those that it imports from beside it."""
-    digest = hashlib.sha256()
-    for path in sorted(_sources(module)):
-        digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
-    return digest
+    known = _digests.get(module.__name__)
+    if known is None or known[0] is not module or known[1] != _stamps(known[1]):
+        paths = sorted(_sources(module))
+        stamps, digest = _stamps(paths), hashlib.sha256()
+        for path in paths:
+            digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
+        known = _digests[module.__name__] = (module, stamps, digest)
+    return known[2].copy()
+
+
+Stamps = dict[Path, tuple[int, int] | None]
+_digests: dict[str, tuple[ModuleType, Stamps, hashlib._Hash]] = {}  # every trial asks for the same
+
+
+def _stamps(paths: Iterable[Path]) -> Stamps:
+    """What changes with a file's content: time and size; None where it is gone."""
+    stamps: Stamps = {}
+    for path in paths:
+        try:
+            about = path.stat()
+            stamps[path] = (about.st_mtime_ns, about.st_size)
+        except OSError:
+            stamps[path] = None
+    return stamps
 
 
 def _sources(module: ModuleType) -> set[Path]:
@@ -85,15 +106,23 @@ def _files(root: Path, name: str) -> list[Path]:
     return [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
 
 
-def _imports(name: str, path: Path) -> Iterator[str]:
+def _imports(name: str, path: Path) -> Iterable[str]:
     """Names of modules that a file imports, perhaps with names that are none."""
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    return _imports_of(
+        name if path.name == "__init__.py" else name.rpartition(".")[0], path.read_bytes()
+    )
+
+
+@lru_cache(maxsize=4096)  # by content: every trial of a study asks for the same files
+def _imports_of(package: str, source: bytes) -> tuple[str, ...]:
+    names: dict[str, None] = {}
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names |= dict.fromkeys(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             parents = package.split(".")[: len(package.split(".")) - node.level + 1]
             base = ".".join([*parents, node.module or ""] if node.level else [node.module or ""])
             base = base.strip(".")
-            yield base
-            yield from (f"{base}.{alias.name}".strip(".") for alias in node.names)
+            names[base] = None
+            names |= dict.fromkeys(f"{base}.{alias.name}".strip(".") for alias in node.names)
+    return tuple(names)

@@ -155,6 +155,7 @@ def _serve(address: str, asked: int) -> Command | None:
     warm_processes.start_server(modules)
     for name in modules:
         importlib.import_module(name)
+    importlib.import_module("sweeps.run.provenance").installed_packages()  # kept once read
     gc.freeze()  # its collections would copy what is shared with the children
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are not waited for
     with socket.socket(socket.AF_UNIX) as listening:
