@@ -26,7 +26,13 @@ def holders(folder: Path) -> list[str]:
     return [str(f) for f in files if SECRET in f.name or SECRET.encode() in f.read_bytes()]
 
 
-@pytest.mark.parametrize(("multirun", "address"), [*zip([True, False] * 3, ADDRESSES, strict=True)])
+@pytest.mark.parametrize(
+    ("multirun", "address"),
+    [
+        pytest.param(i % 2 == 0, address, marks=[pytest.mark.long] if 0 < i < 5 else [])
+        for i, address in enumerate(ADDRESSES)
+    ],
+)
 def test_a_store_that_does_not_answer(multirun: bool, address: str, tmp_path: Path) -> None:
     """One line; what was written before the store was asked is taken away again."""
     words = [*(["-m", "lr=0.1,0.2"] if multirun else []), *SHORT, f"tracking.uri='{address}'"]

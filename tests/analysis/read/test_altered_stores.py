@@ -133,7 +133,7 @@ def test_what_was_altered_is_named(name: str, small: Path, tmp_path: Path) -> No
     assert "\n" not in said
 
 
-@settings(BOUNDED, max_examples=15, derandomize=True)
+@settings(BOUNDED, max_examples=8, derandomize=True)
 @given(CHANGES)
 def test_altered_stores(
     small: Path, tmp_path_factory: pytest.TempPathFactory, changes: list[Change]

@@ -28,7 +28,7 @@ def check(line: list[str], folder: Path) -> None:
         assert "Traceback" not in done.stderr, said
 
 
-@settings(BOUNDED, max_examples=30, derandomize=True)
+@settings(BOUNDED, max_examples=15, derandomize=True)
 @given(lines())
 def test_some_lines(tmp_path_factory: pytest.TempPathFactory, line: list[str]) -> None:
     check(line, tmp_path_factory.mktemp("line"))

@@ -135,6 +135,7 @@ def retried(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.
     return folder, sweeps(*CUSTOM, *swept, *limits, cwd=folder)
 
 
+@pytest.mark.long
 def test_lost_workers_are_replaced_and_their_trials_go_on(retried) -> None:
     folder, done = retried
     assert done.returncode == 1  # a mistake comes again: it is not tried again
@@ -145,6 +146,7 @@ def test_lost_workers_are_replaced_and_their_trials_go_on(retried) -> None:
         pd.testing.assert_frame_equal(curve_of(folder, trouble), curve_of(folder, "none"))
 
 
+@pytest.mark.long
 def test_what_is_tried_again_goes_on_from_its_checkpoint(retried) -> None:
     folder, _ = retried
     [journal] = (

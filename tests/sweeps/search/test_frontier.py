@@ -388,6 +388,7 @@ def test_a_search_in_which_nothing_takes_a_step_is_an_error(
     assert "diverged at the first step (training loss is not finite): an error of the" in line
 
 
+@pytest.mark.long
 def test_trials_without_a_finite_evaluation_are_searched_and_described(here: Path) -> None:
     """Some seeds begin at infinity: they have diverged, and no curve."""
     unlucky = [*CUSTOM, "+task.options.kind=unlucky"]
