@@ -68,7 +68,7 @@ def standing_by(prepare: Callable[[], object]) -> Iterator[Ask]:
     here, unprepared; so is what failed there, whose errors are then raised here.
     """
     if not _can_copy():
-        yield _do
+        yield do_here
         return
     asked, asking = os.pipe()
     answers, answering = os.pipe()
@@ -86,7 +86,7 @@ def standing_by(prepare: Callable[[], object]) -> Iterator[Ask]:
             with open(asking, "wb", closefd=False) as requests:
                 pickle.dump((work, arguments), requests)
             return pickle.load(results)
-        return _do(work, *arguments)
+        return do_here(work, *arguments)
 
     try:
         yield ask
@@ -97,7 +97,7 @@ def standing_by(prepare: Callable[[], object]) -> Iterator[Ask]:
         os.waitpid(child, 0)
 
 
-def _do(work: Callable[..., Any], *arguments: Any) -> Any:
+def do_here(work: Callable[..., Any], *arguments: Any) -> Any:
     return work(*arguments)
 
 

@@ -9,16 +9,17 @@ import shlex
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis.beside import Ask, standing_by
+from analysis.beside import Ask, do_here, standing_by
 from analysis.options import AnalysisConfig, flat_names
 from analysis.read.pictures import best_trials, read_pictures
 from analysis.read.stores import public_uri
-from analysis.report.attach import attach_report, open_store, pages, shown_of
+from analysis.report.attach import attach_report, import_mlflow, pages, shown_of
 from analysis.source import Choice, analyse_source, read_source
 from scaling.addresses import resolve_tracking_uri
 from scaling.commands import command
@@ -35,7 +36,8 @@ Progress = Callable[[str], None]  # prints what is being done
 def report_study(config: AnalysisConfig, overrides: list[str], say: Progress) -> Path:
     """Read, analyse, write and attach one study; prints its answer and where the report is."""
     uri = resolve_tracking_uri(config.tracking_uri)
-    with standing_by(lambda: open_store(uri)) as ask:
+    attaches = config.attach and config.source.kind == "mlflow"
+    with standing_by(import_mlflow) if attaches else nullcontext(do_here) as ask:
         return _report_study(config, overrides, uri, say, ask)
 
 

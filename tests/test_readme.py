@@ -194,6 +194,7 @@ SWEEPS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", SWEEPS, ids=[str(number) for number in range(len(SWEEPS))])
 def test_sweeps_would_start(words: list[str], folder: Path) -> None:
     """As it is shown, but that it trains nothing."""
@@ -205,7 +206,10 @@ def test_sweeps_would_start(words: list[str], folder: Path) -> None:
     assert "to do" in done.stdout
 
 
-@pytest.mark.parametrize("source", ["curves_csv", "steps_csv", "theirs"])
+LONGER = [pytest.param(name, marks=pytest.mark.long) for name in ("curves_csv", "theirs")]
+
+
+@pytest.mark.parametrize("source", ["steps_csv", *LONGER])
 def test_existing_runs_are_answered(source: str, folder: Path) -> None:
     if source == "theirs":
         log_theirs(folder)

@@ -47,12 +47,11 @@ def shown_of(result: StudyResult) -> Shown:
     return Shown(result.study, _frontiers(result), fitted_points(result), grid_values(result))
 
 
-def open_store(tracking_uri: str) -> None:
-    """Import MLflow and open the store, which takes 2 s. What fails, attach_report meets again."""
-    from mlflow import MlflowClient
-
-    with suppress(Exception):
-        MlflowClient(tracking_uri)
+def import_mlflow() -> None:
+    """What attach_report needs, which takes 3 s. No store is opened: that may create one."""
+    with suppress(ImportError):  # attach_report meets it again
+        import mlflow.artifacts
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
 def attach_report(

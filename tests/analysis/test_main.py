@@ -154,6 +154,7 @@ def test_unknown_options_and_wrong_types_are_one_line(work: Path, argument: str,
     assert re.match(f"error: .*{says}", done.stderr), done.stderr
 
 
+@pytest.mark.long
 def test_compare_two_studies(
     work: Path,
     small_study: Frames,

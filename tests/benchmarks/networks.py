@@ -1,10 +1,12 @@
 """What the training loop costs on networks, against a bare PyTorch loop.
 
-    python -m tests.benchmarks.networks [steps|bf16]
+    python -m tests.benchmarks.networks [steps|bf16|small|grouped]
 
 steps: seconds per step of this project's loop and of a bare one (same net, optimizer, precision,
 channels last, one thread, no tracking, no evaluation), in turn; medians.
 bf16: the same, float32 against bf16, and the held-out loss that each ends at.
+small: a step of the network of colourization_small in each memory format, compiled or not.
+grouped: a convolution of 4 such networks one after the other, against a grouped one of them all.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ import time
 from dataclasses import replace
 
 import torch
+from torch.nn import functional
 
 from scaling.config import BudgetConfig, EvaluationConfig, TrialConfig
 from scaling.data.config import PhotosConfig
+from scaling.models.colourization import ColourizationNet
 from scaling.models.config import ColourizationModelConfig
 from scaling.tasks.colourization import Colourization
 from scaling.tasks.config import ColourizationConfig
@@ -106,10 +110,63 @@ def bf16() -> None:
         )
 
 
+def small_step(batch_size: int, memory_format: torch.memory_format, compiled: bool) -> float:
+    """Median seconds, after what the first steps cost."""
+    torch.manual_seed(0)
+    config = ColourizationModelConfig(name="unet", num_filters=8, norm="none", num_colours=12)
+    model = ColourizationNet(config).to(memory_format=memory_format)  # pyright: ignore[reportCallIssue]
+    run = torch.compile(model) if compiled else model
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    images = torch.rand(batch_size, 1, 8, 8).contiguous(memory_format=memory_format)
+    labels = torch.randint(12, (batch_size, 8, 8))
+    seconds = []
+    for _ in range(60):
+        begin = time.perf_counter()
+        optimizer.zero_grad()
+        functional.cross_entropy(run(images), labels).backward()
+        optimizer.step()
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds[10:])
+
+
+def small() -> None:
+    print("batch size   ms a step: contiguous, channels last, compiled, both")
+    for batch_size in (4, 32, 256):
+        ways = [
+            (m, c) for c in (False, True) for m in (torch.contiguous_format, torch.channels_last)
+        ]
+        taken = [1000 * small_step(batch_size, *way) for way in ways]
+        print(f"{batch_size:10d}   {''.join(f'{ms:8.2f}' for ms in taken)}", flush=True)
+
+
+def grouped_step(batch_size: int, memory_format: torch.memory_format, groups: int) -> float:
+    """Forward and backward of 4 convolutions, in 4 / groups calls."""
+    torch.manual_seed(0)
+    calls = 4 // groups
+    images = torch.rand(batch_size, 8 * groups, 8, 8).contiguous(memory_format=memory_format)
+    weights = [torch.rand(8 * groups, 8, 3, 3, requires_grad=True) for _ in range(calls)]
+    seconds = []
+    for _ in range(60):
+        begin = time.perf_counter()
+        for weight in weights:
+            functional.conv2d(images, weight, padding=1, groups=groups).sum().backward()
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds[10:])
+
+
+def grouped() -> None:
+    print("batch size   ms: one by one, grouped, one by one channels last, grouped channels last")
+    for batch_size in (4, 32, 256):
+        ways = [(m, g) for m in (torch.contiguous_format, torch.channels_last) for g in (1, 4)]
+        taken = [1000 * grouped_step(batch_size, *way) for way in ways]
+        print(f"{batch_size:10d}   {''.join(f'{ms:8.3f}' for ms in taken)}", flush=True)
+
+
 def main() -> None:
     torch.set_num_threads(1)
+    modes = {"steps": steps, "bf16": bf16, "small": small, "grouped": grouped}
     for name in sys.argv[1:] or ["steps", "bf16"]:
-        {"steps": steps, "bf16": bf16}[name]()
+        modes[name]()
 
 
 if __name__ == "__main__":

@@ -145,7 +145,9 @@ def records(memory: Memory, estimator: str) -> list[tuple[int, dict[str, float]]
 
 
 @pytest.mark.parametrize("estimator", ["parts", "examples"])
-@pytest.mark.parametrize(("batch_size", "lr"), [(8, 0.1), (64, 0.3)])
+@pytest.mark.parametrize(
+    ("batch_size", "lr"), [(8, 0.1), pytest.param(64, 0.3, marks=pytest.mark.long)]
+)
 def test_closed_forms_hold_over_the_whole_run(estimator: str, batch_size: int, lr: float) -> None:
     """z of every estimate at every record of 16 seeds, from the first steps to the noise floor."""
     noise = replace(NOISE, window_steps=64, examples=256)
@@ -173,7 +175,7 @@ def test_closed_forms_hold_over_the_whole_run(estimator: str, batch_size: int, l
             assert (np.abs(z) < 2.5).mean() > 0.85, kind
 
 
-@pytest.mark.parametrize("batch_size", [8, 64])
+@pytest.mark.parametrize("batch_size", [8, pytest.param(64, marks=pytest.mark.long)])
 def test_all_estimators_agree_when_averaged_over_seeds(batch_size: int) -> None:
     """Means over 64 seeds at every record: tr Sigma, |G|^2, and the ratio of both, N - r D = 0."""
     config = regression_trial(max_steps=600, batch_size=batch_size, lr=0.1, noise_scale=NOISE)

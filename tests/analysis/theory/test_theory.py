@@ -237,6 +237,7 @@ def test_continuous_lr_finds_what_a_dense_grid_finds(exponent, label_noise):
     np.testing.assert_allclose(pairs["steps_x"], pairs["steps_y"], rtol=3e-4)
 
 
+@pytest.mark.long
 def test_critical_batch_sizes_of_the_textbook_problem():
     sizes = [2**k for k in range(15)]
     shares, found = (0.3, 0.1, 0.03), []

@@ -249,6 +249,7 @@ def test_the_store_has_the_round_of_each_trial_and_the_tuning_budget(here: Path)
     assert json.loads(written.read_text()) == found
 
 
+@pytest.mark.long
 def test_a_finished_search_is_written_where_its_store_lacks_it(here: Path) -> None:
     """As after a kill between its last trial and the end of writing: no round is left to train."""
     coarse = ["hydra.sweeper.lr_ratio=2", "hydra.sweeper.stride=1"]
@@ -262,6 +263,7 @@ def test_a_finished_search_is_written_where_its_store_lacks_it(here: Path) -> No
     assert n_runs == sum(cell["n_trials"] for cell in found["cells"])
 
 
+@pytest.mark.long
 def test_a_failed_trial_ends_the_search_and_the_same_command_goes_on(tmp_path: Path) -> None:
     shutil.copy(Path(__file__).parents[1] / "fragile.py", tmp_path)
     command = ["-m", "hydra/sweeper=frontier", "task=custom", "task.path=fragile.Fragile"]
