@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -15,7 +16,11 @@ from tests.scaling.store.test_tracking import new_journal, runs_of, write_trial
 
 
 def writers() -> list[int]:
-    return [child.pid for child in psutil.Process().children() if "spawn" in str(child.cmdline())]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.ZombieProcess):  # what an earlier test ended
+            found += [child.pid] if "spawn" in str(child.cmdline()) else []
+    return found
 
 
 @pytest.fixture
