@@ -146,7 +146,7 @@ def test_altered_stores(
 
 
 @pytest.mark.long
-@settings(BOUNDED, max_examples=15)
+@settings(BOUNDED, max_examples=15, derandomize=True)
 @given(CHANGES)
 def test_altered_stores_through_the_command(
     small: Path, tmp_path_factory: pytest.TempPathFactory, changes: list[Change]
