@@ -8,8 +8,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -106,23 +105,15 @@ def _files(root: Path, name: str) -> list[Path]:
     return [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
 
 
-def _imports(name: str, path: Path) -> Iterable[str]:
+def _imports(name: str, path: Path) -> Iterator[str]:
     """Names of modules that a file imports, perhaps with names that are none."""
-    return _imports_of(
-        name if path.name == "__init__.py" else name.rpartition(".")[0], path.read_bytes()
-    )
-
-
-@lru_cache(maxsize=4096)  # by content: every trial of a study asks for the same files
-def _imports_of(package: str, source: bytes) -> tuple[str, ...]:
-    names: dict[str, None] = {}
-    for node in ast.walk(ast.parse(source)):
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
-            names |= dict.fromkeys(alias.name for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             parents = package.split(".")[: len(package.split(".")) - node.level + 1]
             base = ".".join([*parents, node.module or ""] if node.level else [node.module or ""])
             base = base.strip(".")
-            names[base] = None
-            names |= dict.fromkeys(f"{base}.{alias.name}".strip(".") for alias in node.names)
-    return tuple(names)
+            yield base
+            yield from (f"{base}.{alias.name}".strip(".") for alias in node.names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -76,7 +76,6 @@ class Report:
     result: StudyResult
     provenance: Provenance = field(default_factory=Provenance)
     most_groups: int = MOST_GROUPS
-    _images: Callable[[], list[Images]] | None = field(default=None, init=False, repr=False)
 
     @property
     def caveats(self) -> list[str]:
@@ -117,7 +116,7 @@ class Report:
     def write(self, output_dir: str | Path) -> Path:
         folder = Path(output_dir)
         with file_errors(output_dir):
-            images = self.begin_figures()
+            images = begin_rendering(self.drawings)  # beside what follows
             for name, table in self.tables().items():
                 write_file(folder / "tables" / f"{name}.csv", csv_bytes(table))
             for name, text in latex.latex_tables(self.result).items():
@@ -133,12 +132,6 @@ class Report:
     @cached_property
     def drawings(self) -> list[Drawing]:
         return list(draw(self.result, self.most_groups))
-
-    def begin_figures(self) -> Callable[[], list[Images]]:
-        """Begin with the figures beside what follows; write goes on with them."""
-        if self._images is None:
-            self._images = begin_rendering(self.drawings)
-        return self._images
 
     def _write_figures(self, folder: Path, images: Sequence[Images]) -> list[Shown]:
         for drawing, of_drawing in zip(self.drawings, images, strict=True):
