@@ -18,8 +18,13 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of sweeps, the longest, begin first: none is left to one process at the end."""
+    """What needs PostgreSQL is long. Files of sweeps, the longest, begin first: none is left over
+    to one process at the end."""
+    for item in items:
+        if "postgres" in item.nodeid or "postgres" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.long)
     items.sort(key=lambda item: not item.path.is_relative_to(Path(__file__).parent / "sweeps"))
 
 

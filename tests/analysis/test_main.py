@@ -77,6 +77,7 @@ def _config(**changes: Any) -> AnalysisConfig:
     )
 
 
+@pytest.mark.long
 def test_options_and_a_store_that_refuses_the_note(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

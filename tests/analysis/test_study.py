@@ -297,6 +297,7 @@ def test_the_normalisation_is_said() -> None:
     assert norm_caveats(trials[[]]) == []
 
 
+@pytest.mark.long
 def test_theory_is_read_at_the_evaluations_of_the_trials(small_study: Frames) -> None:
     trials, curves = small_study
     trials = trials.assign(**{"optimizer.name": "momentum", "optimizer.momentum": 0.9})

@@ -62,6 +62,7 @@ def test_files_of_the_user_do_not_hide_ours(crowded: Path) -> None:
     )
 
 
+@pytest.mark.long
 def test_what_is_printed_is_the_form_that_was_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -131,6 +131,7 @@ def test_a_folder_that_is_gone_is_one_line(
     assert said.count("\n") == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_workers", [0, pytest.param(2, marks=pytest.mark.long)])
 def test_a_folder_that_is_moved_while_it_trains_ends_the_sweep(
     n_workers: int, tmp_path: Path

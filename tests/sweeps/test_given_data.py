@@ -17,6 +17,7 @@ from tests.sweeps.recorded import record
 N_EXAMPLES, N_STEPS, BATCH_SIZE = 150, 60, 5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_examples", [4, N_EXAMPLES])
 def test_epochs_count_the_examples_that_were_given(n_examples: int, tmp_path: Path) -> None:
     """Long labels are not recorded; task.data_examples (24) is a setting of drawn data alone."""

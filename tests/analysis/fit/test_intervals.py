@@ -137,7 +137,9 @@ def test_planted_studies_are_covered():
     assert pd.api.types.is_bool_dtype(found["censored"])
 
 
-@pytest.mark.parametrize("span", [(1e-4, 1e-2), (100, 10_000)])
+@pytest.mark.parametrize(
+    "span", [(1e-4, 1e-2), pytest.param((100, 10_000), marks=pytest.mark.long)]
+)
 def test_nothing_is_identified_far_from_the_knee(span):
     fits = simulate_outside(15, np.random.default_rng(2), *span)
     assert sum(fit.identified for fit in fits) <= 1

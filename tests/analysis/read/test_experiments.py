@@ -260,6 +260,7 @@ def test_a_loss_of_unfinished_runs_alone_is_none(uri: str) -> None:
         read_mlflow("theirs", uri, NAMES)
 
 
+@pytest.mark.long
 def test_another_metric_of_a_study_of_ours(uri: str, small_study: Frames) -> None:
     trials, curves = small_study
     trials = trials[trials["seed"] == 0]  # a few will do

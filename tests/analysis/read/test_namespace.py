@@ -135,13 +135,11 @@ def critical(result: StudyResult) -> list[float]:
     return [fit.critical_batch_size or np.nan for fit in result.fits]
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:DataFrame is highly fragmented")  # hundreds of group columns
 @pytest.mark.parametrize(
     "kind",
-    [
-        "curves_csv",
-        *(pytest.param(kind, marks=pytest.mark.long) for kind in ("steps_csv", "mlflow")),
-    ],
+    ["curves_csv", "steps_csv", "mlflow"],
 )
 def test_no_name_meets_a_column_of_ours(
     kind: str, tmp_path: Path, empty_store: Path, internal_names: list[str]

@@ -175,6 +175,7 @@ def test_summary_is_strict_json_with_every_warning(folder: Path, small_result: S
     assert {**written, "warnings": []} == {**expected, "warnings": []}
 
 
+@pytest.mark.long
 def test_equal_input_gives_an_equal_page(small_result: StudyResult, tmp_path: Path) -> None:
     one, other = (
         write_report(small_result, tmp_path / name, Provenance()).read_bytes() for name in "ab"
@@ -208,6 +209,7 @@ def test_equal_input_gives_equal_files_in_any_process(small_study: Frames, tmp_p
     assert [name for name in one if one[name] != other.get(name)] == []
 
 
+@pytest.mark.long
 def test_markup_in_names_is_shown_not_run(small_result: StudyResult, tmp_path: Path) -> None:
     evil = dataclasses.replace(
         small_result,
@@ -272,6 +274,7 @@ def test_advice_when_not_identified() -> None:
     assert "one point" in answers.not_identified(_fit(reason="one point"))
 
 
+@pytest.mark.long
 def test_without_named_batch_sizes_the_report_says_why(
     small_result: StudyResult, tmp_path: Path
 ) -> None:

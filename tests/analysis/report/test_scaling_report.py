@@ -51,6 +51,7 @@ def rows_of(section: Section) -> list[dict[str, str]]:
     ]
 
 
+@pytest.mark.long
 def test_every_figure_has_a_table_that_is_written(result: StudyResult) -> None:
     written = result.frames
     drawings = list(draw_families(whole(result)))

@@ -84,6 +84,7 @@ def sizes(small_study: Frames) -> StudyResult:
     return analyse(*frames, targets=[0.338], n_bootstrap=10, with_theory=False)
 
 
+@pytest.mark.long
 def test_groups_stand_in_one_table_first(sizes: StudyResult, tmp_path: Path) -> None:
     rows = answers.overview(sizes)
     assert [row["label"] for row in rows] == ["width = 1", "width = 2"]

@@ -78,6 +78,7 @@ def test_several_at_once_read_the_source_once(tmp_path: Path, n_loads: list[str]
         assert_same(result, results[0])
 
 
+@pytest.mark.long
 def test_two_processes_at_once(tmp_path: Path) -> None:
     source(tmp_path / "data")
     code = (

@@ -149,6 +149,7 @@ def test_what_cannot_be_counted_is_one_line(
     assert err.count("\n") == 1
 
 
+@pytest.mark.long
 def test_the_command_as_it_is_typed() -> None:
     command = [sys.executable, "-m", "scaling.models.counts", "pool_upsample"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

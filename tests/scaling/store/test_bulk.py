@@ -133,6 +133,7 @@ def test_every_table_is_as_the_api_leaves_it(
     assert {len(one["runs"]), len(one["metrics"]) > 3000} == {77, True}
 
 
+@pytest.mark.long
 def test_the_client_reads_the_same(
     two_stores: tuple[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

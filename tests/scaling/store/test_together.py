@@ -95,6 +95,7 @@ def die(folder: Path, uri: str, where: str) -> None:
     replay(folder, uri, "sweep-1")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("where", ["in", "after"])
 def test_a_kill_leaves_all_or_nothing_and_then_all_once(where: str, folder: Path, uri: str) -> None:
     runs_of_one_sweep(folder)

@@ -145,6 +145,7 @@ def test_everything_arrives_once(tmp_path: Path, folder: Path, uri: str) -> None
         assert str(child.info.artifact_uri).startswith(tmp_path.as_uri())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("uri", EACH_BY_WRITER, indirect=True)
 def test_points_of_a_trial_still_training_are_seen(folder: Path, uri: str) -> None:
     writer = open_writer(uri, folder)
@@ -266,6 +267,7 @@ def test_a_trial_that_goes_on_is_running_again(folder: Path, uri: str) -> None:
         assert runs_of(uri)[1]["trialid0"].info.status == "KILLED"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("uri", EACH_BY_WRITER, indirect=True)
 def test_a_store_made_anew_gets_everything_again(folder: Path, uri: str) -> None:
     with new_journal(folder, "1") as journal:

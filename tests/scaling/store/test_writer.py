@@ -29,6 +29,7 @@ def destination(request: pytest.FixtureRequest, tmp_path: Path) -> Destination:
     return Destination(store_of("sqlite", request, tmp_path), "study", "", tmp_path / "record", "x")
 
 
+@pytest.mark.long
 def test_the_first_writer_takes_over_what_was_started(destination: Destination) -> None:
     start_early()
     [early] = writers()
@@ -42,6 +43,7 @@ def test_the_first_writer_takes_over_what_was_started(destination: Destination) 
     assert not writers()
 
 
+@pytest.mark.long
 def test_one_that_was_killed_while_it_waited_is_replaced(destination: Destination) -> None:
     start_early()
     psutil.Process(writers()[0]).kill()

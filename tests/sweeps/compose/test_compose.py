@@ -40,6 +40,7 @@ def check_all(loader: ConfigLoader, master: DictConfig, jobs: list[list[str]]) -
         assert job.content == hydras_own(loader, master, overrides, number)
 
 
+@pytest.mark.long
 def test_every_group_and_kind_of_value() -> None:
     jobs = [
         ["lr=0.1", "batch_size=4"],
@@ -82,6 +83,7 @@ def test_the_study() -> None:
         check_all(loader, master, jobs[::97])
 
 
+@pytest.mark.long
 @settings(max_examples=5, deadline=None)
 @given(
     st.lists(

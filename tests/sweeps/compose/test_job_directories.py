@@ -60,6 +60,7 @@ def content(folder: Path, name: str) -> list[Any]:
     return [yaml.safe_load((folder / str(n) / ".hydra" / name).read_text()) for n in range(4)]
 
 
+@pytest.mark.long
 def test_files_equal_those_of_hydras_own_launcher(tmp_path: Path) -> None:
     subdir = "hydra.sweep.subdir='${hydra.job.num}'"
     ours = sweep(tmp_path, "ours", subdir)
@@ -96,6 +97,7 @@ def test_no_folder_of_hydras_if_it_is_not_wanted(tmp_path: Path) -> None:
     assert (folder / "3").is_dir()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("launcher", ["stacked", "basic"])
 def test_callbacks_of_jobs_are_called(
     launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

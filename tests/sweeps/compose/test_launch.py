@@ -114,6 +114,7 @@ class LosesItsWorkerAtTheEnd(HereExecutor):
         return future
 
 
+@pytest.mark.long
 def test_a_worker_lost_after_its_last_outcome_fails_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

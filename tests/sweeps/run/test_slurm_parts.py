@@ -207,6 +207,7 @@ def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_a_task_told_to_save_goes_on_when_it_is_started_again(user_folder: Path) -> None:
     work = work_of(user_folder, {"path": "patient.Patient"}, None)
     (user_folder / "slow.txt").touch()
@@ -233,6 +234,7 @@ def test_a_task_told_to_save_goes_on_when_it_is_started_again(user_folder: Path)
     assert min(steps_in(second, number)) > max(steps_in(first, number)) > 0
 
 
+@pytest.mark.long
 def test_a_trial_that_hangs_ends_its_task(user_folder: Path) -> None:
     options = {"path": "fragile.Fragile", "options": {"trouble": "hang"}}
     work = work_of(user_folder, options, timeout_seconds=1.0)

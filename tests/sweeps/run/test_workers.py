@@ -109,6 +109,7 @@ def test_failed_runs_say_why(troubled) -> None:
     assert set(runs[runs.kind == "sweep"].status) == {"FAILED"}
 
 
+@pytest.mark.long
 def test_failed_ones_are_done_again(troubled) -> None:
     folder, _ = troubled
     for trouble in TROUBLES:

@@ -411,6 +411,7 @@ def test_dry_run_says_the_next_round_and_makes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_probe_times_the_cells_of_a_search(tmp_path: Path) -> None:
     small = ["study.name=small", "task.dimension=16", "relative_targets=[0.1]"]
     done = sweeps(
