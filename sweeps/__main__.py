@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import signal
@@ -17,6 +16,7 @@ from omegaconf import DictConfig
 
 from scaling.addresses import without_password
 from scaling.commands import exit_with_version
+from scaling.imports import import_for_good
 from sweeps.command_line.messages import one_line_errors, one_line_interruption, one_line_warning
 from sweeps.compose import hydra_schema
 
@@ -74,7 +74,7 @@ def _torch_imported(writes: bool) -> Iterator[None]:
 def _import_torch() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        importlib.import_module("torch")
+        import_for_good("torch")
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

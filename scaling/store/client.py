@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from scaling.commands import command
+from scaling.imports import import_for_good
 from scaling.schema import note_text
 from scaling.store.artifacts import artifact_location, follow_moved_folder
 from scaling.store.check import DATABASE, StoreError, checked, with_limits
@@ -250,7 +251,7 @@ def bound_requests() -> None:
 def import_mlflow() -> None:
     """All of it that a study needs, ahead of time."""
     quiet_mlflow()
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    import_for_good("mlflow.store.tracking.sqlalchemy_store")
 
 
 def quiet_mlflow() -> None:
