@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from analysis.read.curves import read_curves_csv as read_curves_csv
     from analysis.read.curves import tidy_curves as tidy_curves
     from analysis.read.experiments import read_mlflow as read_mlflow
+    from analysis.read.folder.read import read_folder as read_folder
     from analysis.read.runs import read_study as read_study
     from analysis.read.steps import read_steps_csv as read_steps_csv
     from analysis.read.steps import tidy_steps as tidy_steps
@@ -38,6 +39,7 @@ _PUBLIC = {
     "fit_critical_batch_size": "analysis.fit.step_fits",
     "fit_critical_batch_sizes": "analysis.fit.step_fits",
     "read_curves_csv": "analysis.read.curves",
+    "read_folder": "analysis.read.folder.read",
     "read_mlflow": "analysis.read.experiments",
     "read_steps_csv": "analysis.read.steps",
     "read_study": "analysis.read.runs",

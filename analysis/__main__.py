@@ -29,14 +29,18 @@ from scaling.commands import command, exit_with_version
 ConfigStore.instance().store(name="analysis_schema", node=AnalysisConfig)
 
 
-def report(config: AnalysisConfig, overrides: list[str]) -> Path:
+def report(config: AnalysisConfig, overrides: list[str]) -> None:
     """Write the report that is asked for, and print the answer; overrides: the command's words."""
     _check(config)
     from analysis import commands  # what a mistake in the options need not wait for
     from analysis.figures import looks
 
+    if config.source.show:
+        commands.show_source(config)
+        return
     if config.all is not None:
-        return commands.report_all(config, overrides)
+        commands.report_all(config, overrides)
+        return
     started = time.perf_counter()
 
     def say(text: str) -> None:
@@ -44,8 +48,9 @@ def report(config: AnalysisConfig, overrides: list[str]) -> Path:
 
     with looks.look(config.figures.style, config.figures.formats), copies_allowed():
         if config.compare is not None:
-            return commands.report_comparison(config, overrides, say)
-        return commands.report_study(config, overrides, say)
+            commands.report_comparison(config, overrides, say)
+        else:
+            commands.report_study(config, overrides, say)
 
 
 def _check(config: AnalysisConfig) -> None:
@@ -84,7 +89,7 @@ def name_study(config: AnalysisConfig) -> None:
         if source.path is not None:
             raise AnalysisError(
                 f"source.path={source.path}: files are read by source=curves_csv or "
-                "source=steps_csv; name one of them as well"
+                "source=steps_csv, folders by source=folder; name one of them as well"
             )
         if not named and source.experiment is None:
             raise AnalysisError(
@@ -93,7 +98,8 @@ def name_study(config: AnalysisConfig) -> None:
         config.study = config.study if named else str(source.experiment)
         return
     if OmegaConf.is_missing(source, "path") or source.path is None:
-        raise AnalysisError(f"source.path: missing; source={source.kind} reads a CSV file")
+        what = "a folder of runs" if source.kind == "folder" else "a CSV or parquet file"
+        raise AnalysisError(f"source.path: missing; source={source.kind} reads {what}")
     config.study = config.study if named else Path(source.path).stem
 
 

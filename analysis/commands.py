@@ -20,7 +20,7 @@ from analysis.options import AnalysisConfig, flat_names
 from analysis.read.pictures import best_trials, read_pictures
 from analysis.read.stores import public_uri
 from analysis.report.attach import attach_report, import_mlflow, pages, shown_of
-from analysis.source import Choice, analyse_source, read_source
+from analysis.source import Choice, analyse_source, read_source, shown_lines
 from scaling.addresses import resolve_tracking_uri
 from scaling.commands import command
 
@@ -109,18 +109,7 @@ def _analysed(
     config: AnalysisConfig, study: str, uri: str, say: Progress
 ) -> tuple[pd.DataFrame, StudyResult]:
     """The trials of a study as they were read, and what they say."""
-    choice = Choice(
-        kind=config.source.kind,
-        study=study,
-        tracking_uri=uri,
-        path=config.source.path,
-        experiment=config.source.experiment,
-        filter=config.source.filter,
-        columns=flat_names(config.source.columns),
-        targets=None if config.targets is None else list(config.targets),
-        group_by=None if config.group_by is None else list(config.group_by),
-        tuned=tuple(config.tuned),
-    )
+    choice = choice_of(config, study, uri)
     where = choice.path or public_uri(uri)
     say(f"reading study {study} from {where}")
     read = read_source(choice)
@@ -130,6 +119,32 @@ def _analysed(
         fit_objective=config.fit.objective, jointly=config.jointly,
     )  # fmt: skip
     return read.trials if read.trials is not None else result.trials, result
+
+
+def show_source(config: AnalysisConfig) -> None:
+    """Print what is understood of the source; nothing is analysed or written."""
+    choice = choice_of(config, config.study, resolve_tracking_uri(config.tracking_uri))
+    print("\n".join(shown_lines(choice)))
+
+
+def choice_of(config: AnalysisConfig, study: str, uri: str) -> Choice:
+    source = config.source
+    return Choice(
+        kind=source.kind,
+        study=study,
+        tracking_uri=uri,
+        path=source.path,
+        experiment=source.experiment,
+        filter=source.filter,
+        format=source.format,
+        name_pattern=source.name_pattern,
+        examples_per_epoch=source.examples_per_epoch,
+        world_size=source.world_size,
+        columns=flat_names(source.columns),
+        targets=None if config.targets is None else list(config.targets),
+        group_by=None if config.group_by is None else list(config.group_by),
+        tuned=tuple(config.tuned),
+    )
 
 
 def _provenance(

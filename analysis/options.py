@@ -9,7 +9,7 @@ from typing import Any
 
 from scaling.commands import command, options_of
 
-SOURCES = ("mlflow", "curves_csv", "steps_csv")
+SOURCES = ("mlflow", "folder", "curves_csv", "steps_csv")
 MISSING = "???"  # OmegaConf's word for a value that must be given
 
 
@@ -30,6 +30,11 @@ class SourceConfig:
     path: str | None = None
     experiment: str | None = None
     filter: str | None = None
+    format: str = "auto"
+    name_pattern: str | None = None
+    examples_per_epoch: float | None = None
+    world_size: int | None = None
+    show: bool = False
     columns: dict[str, Any] = field(default_factory=dict)
 
 
@@ -86,6 +91,7 @@ def help_text() -> str:
         ("compare=[small,large]",),
         ("study=mine", "targets=[0.5]", "group_by=[optimizer.name]"),
         ("source=curves_csv", "source.path=curves.csv", "source.columns.loss=val_loss"),
+        ("source=folder", "source.path=runs/", "source.show=true"),
         ("source=mlflow", "source.experiment=my_experiment", "targets=[0.5]"),
     ]
     sources = []

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from analysis.errors import AnalysisError
+from analysis.groups import their_name, with_their_names
 from analysis.read.curves import read_curves_csv
 from analysis.read.steps import read_steps_csv
 from analysis.read.stores import NoExperiment
@@ -16,17 +18,24 @@ if TYPE_CHECKING:
     from analysis.result import StudyResult
 
 
+_FILLED_IN = ("trial_id", "study", "sweep", "status", "targets")  # for every source alike
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which source and what to ask of it; the keys of conf/analysis."""
 
-    kind: str  # mlflow, curves_csv, steps_csv
+    kind: str  # one of options.SOURCES
     study: str
     tracking_uri: str | None = None
     path: str | None = None
     experiment: str | None = None
     filter: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    format: str = "auto"
+    name_pattern: str | None = None
+    examples_per_epoch: float | None = None
+    world_size: int | None = None
     targets: Sequence[float] | None = None
     group_by: Sequence[str] | None = None
     tuned: Sequence[str] = ("lr",)
@@ -60,6 +69,8 @@ def read_source(choice: Choice) -> Read:
             *of_file, group_by=choice.group_by, tuned=choice.tuned, study=choice.study
         )
         return Read(*frames)
+    if choice.kind == "folder":
+        return Read(*_read_folder(choice))
     try:
         return Read(*_read_experiment(choice))
     except NoExperiment as error:
@@ -84,6 +95,46 @@ def analyse_source(read: Read, choice: Choice, **options: Any) -> StudyResult:
         read.trials, read.curves, targets=choice.targets, group_by=choice.group_by,
         tuned=choice.tuned, **options,
     )  # fmt: skip
+
+
+def _read_folder(choice: Choice) -> tuple[pd.DataFrame, pd.DataFrame]:
+    from analysis.read.folder.read import read_folder
+
+    return read_folder(
+        choice.path or "", choice.columns, format=choice.format,
+        name_pattern=choice.name_pattern, examples_per_epoch=choice.examples_per_epoch,
+        world_size=choice.world_size, group_by=choice.group_by, tuned=choice.tuned,
+        study=choice.study,
+    )  # fmt: skip
+
+
+def shown_lines(choice: Choice) -> list[str]:
+    """What is understood of a source, with its first rows; what is missing comes last."""
+    lines: list[str] = []
+    try:
+        if choice.kind == "folder":
+            from analysis.read.folder.read import folder_lines
+
+            lines += folder_lines(choice.path or "", choice.format)
+        read = read_source(choice)
+    except AnalysisError as error:
+        return [*lines, f"missing: {error}"]
+    lines.append(f"read: {read.size}")
+    frames = {"trials": read.trials, "evaluations": read.curves, "steps": read.table}
+    for name, frame in frames.items():
+        if frame is not None:
+            lines += [f"first {name}:", _first_rows(frame)]
+    if read.trials is not None:
+        groups = ", ".join(map(their_name, read.trials.attrs.get("group_by") or ())) or "none"
+        lines += [f"groups are told apart by: {groups}", *read.trials.attrs.get("left_out", ())]
+    return lines
+
+
+def _first_rows(frame: pd.DataFrame, n: int = 5) -> str:
+    """Columns that hold anything, under their own names."""
+    known = frame.head(n).dropna(axis=1, how="all")
+    known = known.drop(columns=[name for name in _FILLED_IN if name in known])
+    return with_their_names(known).to_string(index=False)
 
 
 def _read_experiment(choice: Choice) -> tuple[pd.DataFrame, pd.DataFrame]:

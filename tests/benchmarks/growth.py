@@ -44,7 +44,7 @@ def measured(folder: Path, command: list[str]) -> tuple[float, float]:
 def main() -> None:
     print(f"{'trials':>8s} {'command':16s}{'seconds':>9s}{'ms a trial':>12s}{'GiB':>7s}")
     for wanted in map(int, sys.argv[1:] or ["1000", "10000"]):
-        n_seeds = max(round(wanted / len(SIZES) / len(LRS)), 1)
+        n_seeds = max(wanted // (len(SIZES) * len(LRS)), 1)
         n = n_seeds * len(SIZES) * len(LRS)
         swept = [f"batch_size={','.join(map(str, SIZES))}", f"lr={','.join(map(str, LRS))}"]
         swept += [f"seed=range(0,{n_seeds})", "task.dimension=16", "budget.max_steps=100"]

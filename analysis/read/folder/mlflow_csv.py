@@ -1,0 +1,42 @@
+"""CSV files that MLflow's pages download: the table of runs, and the points of a chart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analysis.read.csv_files import read_csv
+from analysis.read.folder.recorded import TIME, File, Format, Recorded, header, logged
+
+_POINTS = ("run_id", "key", "value", "step", "timestamp")
+_TABLE = ("Run ID", "Name", "Source Type")
+
+
+def _is_points(file: File) -> bool:
+    return set(_POINTS) <= set(header(file))
+
+
+def _read_points(file: File) -> Iterator[Recorded]:
+    frame = read_csv(file.path)
+    for run, of_run in frame.groupby("run_id", sort=False):
+        rows = pd.DataFrame(
+            {"step": logged(of_run["step"]), TIME: logged(of_run["timestamp"]) / 1000}
+        )
+        for key, of_key in of_run.groupby("key", sort=False):
+            rows[str(key)] = logged(of_key["value"])
+        yield Recorded(str(run), file, rows)
+
+
+def _is_table(file: File) -> bool:
+    return set(_TABLE) <= set(header(file))
+
+
+def _read_table(file: File) -> Iterator[Recorded]:
+    for row in read_csv(file.path).to_dict("records"):
+        settings = {str(k): v for k, v in row.items() if k != "Run ID" and not pd.isna(v)}
+        yield Recorded(str(row["Run ID"]), file, settings=settings)
+
+
+POINTS = Format("mlflow_points", _is_points, _read_points)
+TABLE = Format("mlflow_table", _is_table, _read_table)

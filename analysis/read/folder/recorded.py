@@ -1,0 +1,116 @@
+"""What one file of a folder says of one run: its evaluations, its settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import AnalysisError, first_line
+
+HEAD_BYTES = 1 << 16  # that tell a format
+CLOCKS = ("step", "examples", "epoch")  # optimizer updates done, examples seen, epochs done
+TIME = "time"  # seconds; where it is known, it says which of two points of one step is newer
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of the folder. place: its path below the folder, with slashes and no suffix."""
+
+    path: Path
+    place: str
+
+    @cached_property
+    def head(self) -> bytes:
+        with self.path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+
+    @property
+    def directory(self) -> str:
+        """The name of a run that has a directory of its own."""
+        return self.place.rpartition("/")[0] or self.path.parent.name
+
+    def error(self, text: str) -> AnalysisError:
+        return AnalysisError(f"source.path={self.path}: {text}")
+
+
+@dataclass
+class Recorded:
+    """rows: a row an evaluation: one of CLOCKS, perhaps TIME, and metrics by their names there
+    (missing: not logged; infinite: logged as what is no finite number). settings: by their names
+    there. A table of runs has settings alone."""
+
+    run: str
+    file: File
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the options of the source say of the runs."""
+
+    examples_per_epoch: float | None = None
+    world_size: int | None = None
+
+
+Settings = Mapping[str, Any]
+
+
+def unchanged(settings: Settings, file: File, given: Given) -> dict[str, Any]:
+    return dict(settings)
+
+
+@dataclass(frozen=True)
+class Format:
+    """recognises: by content. read: a file's runs. complete: the settings of a run, under our names
+    where this format's own names are known to mean the same. losses: names of held-out losses.
+    repeats: files of one run repeat each other, and the one that goes furthest counts."""
+
+    name: str
+    recognises: Callable[[File], bool]
+    read: Callable[[File], Iterable[Recorded]]
+    complete: Callable[[Settings, File, Given], dict[str, Any]] = unchanged
+    losses: tuple[str, ...] = ()
+    repeats: bool = False
+
+
+def logged(values: pd.Series) -> pd.Series:
+    """Numbers as they were logged: what is not finite is infinite, what is no number missing.
+
+    >>> logged(pd.Series(["1.5", "nan", "", None, "-inf"])).tolist()
+    [1.5, inf, nan, nan, inf]
+    """
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        numbers = values.astype(float)
+        return numbers.mask(np.isinf(numbers), np.inf)
+    text = values.astype("string").str.strip().str.lower()
+    numbers = pd.to_numeric(text, errors="coerce").astype("Float64").astype(float)
+    broken = text.isin(("nan", "inf", "-inf", "infinity", "-infinity")).fillna(False)
+    return numbers.mask(broken.astype(bool) | np.isinf(numbers), np.inf)
+
+
+def not_finite_as_inf(value: float) -> float:
+    return value if np.isfinite(value) else np.inf
+
+
+def read_json(file: File) -> Any:
+    try:
+        return json.loads(file.path.read_bytes())
+    except (ValueError, OSError) as error:
+        raise file.error(f"is not JSON ({first_line(error)})") from None
+
+
+def header(file: File) -> list[str]:
+    """The first line's cells, without quotation marks; [] of a file that is no text."""
+    line = file.head.partition(b"\n")[0]
+    try:
+        return [cell.strip().strip('"') for cell in line.decode("utf-8-sig").strip().split(",")]
+    except UnicodeDecodeError:
+        return []

@@ -1,0 +1,80 @@
+"""Exports of Weights & Biases: CSV of a panel, CSV of the table of runs, parquet of a history.
+
+A panel has a column a run and metric, `<run> - <metric>`, beside its least and greatest value
+(`__MIN`, `__MAX`). The table of runs has a row a run: its settings, and last values of metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import pandas as pd
+
+from analysis.read.csv_files import read_csv
+from analysis.read.folder.recorded import TIME, File, Format, Recorded, header, logged
+from analysis.read.parquet_files import read_parquet
+
+_BETWEEN = " - "
+_EXTREMES = ("__MIN", "__MAX")
+_STEPS = ("trainer/global_step", "train/global_step", "global_step")  # of Lightning, Hugging Face
+_CALLS = "_step"  # counts calls of wandb.log, unless they name a step
+
+
+def _is_panel(file: File) -> bool:
+    names = header(file)
+    return len(names) > 1 and names[0] == "Step" and any(_BETWEEN in name for name in names[1:])
+
+
+def _read_panel(file: File) -> Iterator[Recorded]:
+    frame = read_csv(file.path)
+    step = logged(frame["Step"])
+    metrics: dict[str, dict[str, pd.Series]] = {}
+    for name in frame.columns[1:]:
+        run, between, metric = str(name).rpartition(_BETWEEN)
+        if between and not metric.endswith(_EXTREMES):
+            metrics.setdefault(run, {})[metric] = logged(frame[name])
+    for run, columns in metrics.items():
+        rows = pd.DataFrame({"step": step, **columns}).dropna(subset=[*columns], how="all")
+        yield Recorded(run, file, rows)
+
+
+def _is_table(file: File) -> bool:
+    names = header(file)
+    return "Name" in names and bool({"State", "Created", "Sweep"} & set(names))
+
+
+def _read_table(file: File) -> Iterator[Recorded]:
+    for row in read_csv(file.path).to_dict("records"):
+        settings = {str(k): v for k, v in row.items() if k != "Name" and not pd.isna(v)}
+        yield Recorded(str(row["Name"]), file, settings=settings)
+
+
+def _is_history(file: File) -> bool:
+    if not file.head.startswith(b"PAR1"):
+        return False
+    import pyarrow.parquet as pq
+
+    try:
+        return _CALLS in pq.read_schema(file.path).names
+    except (ValueError, OSError):
+        return False
+
+
+def _read_history(file: File) -> Iterable[Recorded]:
+    frame = read_parquet(file.path)
+    counter = next((name for name in _STEPS if name in frame), _CALLS)
+    taken = {"step": logged(frame[counter])}
+    if "_timestamp" in frame:
+        taken[TIME] = logged(frame["_timestamp"])
+    metrics = {
+        str(name): logged(frame[name])
+        for name in frame
+        if not str(name).startswith("_") and str(name) not in _STEPS
+    }
+    rows = pd.DataFrame({**taken, **metrics})
+    return [Recorded(file.place, file, rows.dropna(subset=["step"]))]
+
+
+PANEL = Format("wandb_panel", _is_panel, _read_panel)
+TABLE = Format("wandb_table", _is_table, _read_table)
+HISTORY = Format("wandb_history", _is_history, _read_history)
