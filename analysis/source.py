@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from analysis.groups import their_name, with_their_names
 from analysis.read.curves import read_curves_csv
+from analysis.read.names import their_columns
 from analysis.read.steps import read_steps_csv
 from analysis.read.stores import NoExperiment
 
@@ -131,10 +132,10 @@ def shown_lines(choice: Choice) -> list[str]:
 
 
 def _first_rows(frame: pd.DataFrame, n: int = 5) -> str:
-    """Columns that hold anything, under their own names."""
-    known = frame.head(n).dropna(axis=1, how="all")
-    known = known.drop(columns=[name for name in _FILLED_IN if name in known])
-    return with_their_names(known).to_string(index=False)
+    """Columns that hold anything; of theirs those that differ, under their own names."""
+    same = [name for name in their_columns(frame) if frame[name].map(str).nunique() == 1]
+    known = frame.drop(columns=[*same, *(name for name in _FILLED_IN if name in frame)])
+    return with_their_names(known.head(n).dropna(axis=1, how="all")).to_string(index=False)
 
 
 def _read_experiment(choice: Choice) -> tuple[pd.DataFrame, pd.DataFrame]:

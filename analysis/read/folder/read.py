@@ -22,7 +22,7 @@ from analysis.read.trials import OF_A_CURVE, OF_A_TRIAL, check_losses, complete_
 
 AUTO = "auto"
 _NEEDED = ("batch_size", "lr")
-_SHOWN = 5
+_SHOWN, _LISTED = 5, 12  # values, settings
 
 
 @dataclass
@@ -61,7 +61,8 @@ class Folder:
             f"metrics: {', '.join(self.metrics)}",
             "settings that differ:" if differing else "settings that differ: none",
             *(f"  {text}" for text in differing),
-            f"settings that do not: {'; '.join(same) or 'none'}",
+            f"settings that do not: {'; '.join(same[:_LISTED]) or 'none'}"
+            + f"; and {len(same) - _LISTED} more" * (len(same) > _LISTED),
         ]
 
 
@@ -260,9 +261,10 @@ def _check_needed(folder: Folder, columns: Mapping[str, str]) -> None:
             if ours not in settings or settings[ours] in ("", None):
                 known = {name for of_run in folder.settings.values() for name in of_run}
                 theirs = columns.get(ours, ours)
+                near = suggestion(theirs, known) if known else ", nor any other setting"
                 raise AnalysisError(
                     f"source.path={folder.runs[run][0].file.path}: run {run} has no {theirs}"
-                    f"{suggestion(theirs, known)}; name it with source.columns.{ours}=..., write "
+                    f"{near}; name it with source.columns.{ours}=..., write "
                     f"it into a config file beside the run, or read it off the run's name with "
                     f"source.name_pattern"
                 )

@@ -49,17 +49,17 @@ def _complete(settings: Settings, file: File, given: Given) -> dict[str, Any]:
     """lr, and batch_size: that of a device, times gradient_accumulation_steps and world_size."""
     complete = dict(settings)
     if "lr" not in complete and "learning_rate" in complete:
-        complete["lr"] = complete["learning_rate"]
+        complete["lr"] = complete.pop("learning_rate")
     if "batch_size" in complete or _PER_DEVICE not in complete:
         return complete
-    world_size = complete.get("world_size", given.world_size)
+    size, accumulated = complete.pop(_PER_DEVICE), complete.pop(_ACCUMULATED, 1)
+    world_size = complete.pop("world_size", given.world_size)
     if world_size is None:
         raise file.error(
-            f"its arguments give {_PER_DEVICE}={complete[_PER_DEVICE]}, but not on how many "
-            "devices; say source.world_size=1, or how many there were"
+            f"its arguments give {_PER_DEVICE}={size}, but not on how many devices; say "
+            "source.world_size=1, or how many there were"
         )
-    factors = (complete[_PER_DEVICE], complete.get(_ACCUMULATED, 1), world_size)
-    complete["batch_size"] = int(factors[0]) * int(factors[1]) * int(factors[2])
+    complete["batch_size"] = int(size) * int(accumulated) * int(world_size)
     return complete
 
 
