@@ -116,7 +116,7 @@ def shown_lines(choice: Choice) -> list[str]:
         if choice.kind == "folder":
             from analysis.read.folder.read import folder_lines
 
-            lines += folder_lines(choice.path or "", choice.format)
+            lines += folder_lines(choice.path or "", choice.format, choice.name_pattern)
         read = read_source(choice)
     except AnalysisError as error:
         return [*lines, f"missing: {error}"]

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from scaling.commands import MODULES
+from tests.analysis.read.folder.planted import tensorboard
 from tests.command_line import console
 from tests.scaling.data.archives import batches, write_folder
 from tests.sweeps.in_process import command as in_process
@@ -112,6 +113,7 @@ def folder(tmp_path: Path) -> Path:
         csv.writer(file).writerows([["r", "g", "b"], *rows])
     with (tmp_path / "mine.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["bs", "lr", "seed", "step", "val_loss"], *curves()])
+    tensorboard(tmp_path / "logs")
     return tmp_path
 
 
@@ -247,6 +249,9 @@ def test_commands_run_and_answer(readme: str, folder: Path) -> None:
             continue  # 25 minutes; a dry run is above
         words = [word.replace("<id>", a_run(folder)) for word in words]
         printed = start(words, folder)
+        if "source.show=true" in words:
+            assert "metrics: step, time, eval_loss" in printed
+            continue
         study = " ".join(words).partition(" study=")[2].split(" ")[0]
         if words[0] == "report" and "all=" not in words[1] and study not in UNANSWERED:
             assert "No batch size can be recommended" not in printed, words

@@ -19,6 +19,7 @@ from analysis.__main__ import report
 from analysis.errors import AnalysisError
 from analysis.options import AnalysisConfig, FigureConfig, SourceConfig
 from tests.analysis.conftest import STUDY_NAME, Frames
+from tests.analysis.read.folder.planted import lightning
 from tests.analysis.read.stored import new_store, write_study
 
 ROOT = Path(__file__).parents[2]
@@ -239,9 +240,12 @@ def test_an_experiment_of_another_project(work: Path, capsys: pytest.CaptureFixt
         ("stud=x", "there is no option stud; did you mean study?"),
         ("source.pth=x", "there is no option source.pth; did you mean source.path?"),
         ("n_bootstrap=many", "n_bootstrap=many: must be a whole number"),
-        ("source=curve_csv", "source=curve_csv: must be one of mlflow, curves_csv, steps_csv"),
+        (
+            "source=curve_csv",
+            "source=curve_csv: must be one of mlflow, folder, curves_csv, steps_csv",
+        ),
         ("source.path=t.csv", "source.path=t.csv: files are read by source=curves_csv or"),
-        ("source=steps_csv", "source.path: missing; source=steps_csv reads a CSV file"),
+        ("source=steps_csv", "source.path: missing; source=steps_csv reads a CSV"),
     ],
 )
 def test_mistyped_arguments_are_one_line(tmp_path: Path, argument: str, says: str) -> None:
@@ -251,3 +255,21 @@ def test_mistyped_arguments_are_one_line(tmp_path: Path, argument: str, says: st
     assert done.stderr.count("\n") == 1
     assert says in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_shown_and_nothing_is_written(tmp_path: Path) -> None:
+    lightning(tmp_path / "logs")
+    done = run_analysis(tmp_path, "source=folder", "source.path=logs", "source.show=true")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("logs: 24 runs of format lightning in 24 files; 24 other files\n")
+    assert "  batch_size: 4, 16, 64, 256\n" in done.stdout
+    assert "read: 24 trials, 264 evaluations\n" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+    (tmp_path / "logs" / "version_3" / "hparams.yaml").unlink()
+    done = run_analysis(tmp_path, "source=folder", "source.path=logs", "source.show=true")
+    assert "  lr: 0.05, 0.1, 0.2 (missing in 1)\n" in done.stdout
+    assert "missing: source.path=logs/version_3/metrics.csv: run version_3 has no batch_size" in (
+        done.stdout
+    )
+    done = run_analysis(tmp_path, "source=folder", "source.path=logs")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)

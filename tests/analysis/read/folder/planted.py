@@ -10,6 +10,7 @@ import csv
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,8 @@ def wandb_history(folder: Path) -> None:
 
 def tensorboard(folder: Path) -> None:
     """By the library's own writer; each run was killed and begun again from step 40."""
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
+    event: Any = import_module("tensorboard.compat.proto.event_pb2")
+    summary: Any = import_module("tensorboard.compat.proto.summary_pb2")
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
     for run in RUNS:
@@ -96,9 +97,9 @@ def tensorboard(folder: Path) -> None:
             writer = EventFileWriter(str(folder / run.name), filename_suffix=f".{begun}")
             for i, step in enumerate(steps):
                 wrong = 7.0 if begun == 0 and step > 40 else 1.0  # what the first try had there
-                value = Summary.Value(tag="eval_loss", simple_value=wrong * run.loss(step))
-                writer.add_event(Event(
-                    wall_time=1e9 + begun + i, step=step, summary=Summary(value=[value])
+                value = summary.Summary.Value(tag="eval_loss", simple_value=wrong * run.loss(step))
+                writer.add_event(event.Event(
+                    wall_time=1e9 + begun + i, step=step, summary=summary.Summary(value=[value])
                 ))  # fmt: skip
             writer.close()
 
