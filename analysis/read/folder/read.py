@@ -48,7 +48,7 @@ def read_folder(
     >>> for size in (8, 16):
     ...     path = pathlib.Path("runs", f"bs{size}_lr0.1", "metrics.csv")  # of Lightning
     ...     path.parent.mkdir(parents=True, exist_ok=True)
-    ...     _ = path.write_text("epoch,step,train_loss,val_loss\\n0,9,1.5,\\n0,9,,2.0\\n0,19,,1.0\\n")
+    ...     _ = path.write_text("epoch,step,val_loss\\n0,9,2.0\\n0,19,1.0\\n")
     >>> pattern = r"bs(?P<batch_size>\\d+)_lr(?P<lr>[\\d.]+)"
     >>> trials, curves = read_folder("runs", name_pattern=pattern)
     >>> trials[["run_id", "batch_size", "lr", "last_step"]]
