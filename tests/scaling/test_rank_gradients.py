@@ -39,10 +39,11 @@ def accumulated(every: int = 1) -> dict[str, float]:
     return noise.estimate()
 
 
-LONGER = [pytest.param(case, marks=pytest.mark.long) for case in ("own_hook", "some_steps")]
+CASES = ("accumulated", "own_hook", "some_steps")
+LONGER = [pytest.param(case, marks=pytest.mark.long) for case in CASES]
 
 
-@pytest.mark.parametrize("case", ["plain", "accumulated", *LONGER])
+@pytest.mark.parametrize("case", ["plain", *LONGER])
 def test_ranks_are_parts(case: str, tmp_path: Path) -> None:
     expected = accumulated(every=2 if case == "some_steps" else 1)
     assert expected["trace"] > 0
@@ -51,6 +52,7 @@ def test_ranks_are_parts(case: str, tmp_path: Path) -> None:
     assert found == pytest.approx(expected, rel=1e-9, nan_ok=True)
 
 
+@pytest.mark.long
 def test_ranks_agree_on_what_is_skipped_or_refused(tmp_path: Path) -> None:
     found = by_ranks("not_finite", tmp_path)
     assert (found["n_steps"], found["n_skipped"]) == (4, 1)
