@@ -46,7 +46,7 @@ class GradientNoise:
             raise ValueError(f"window={window}: an interval requires 2 steps or more")
         if distinct_examples is not None and distinct_examples < 2:
             raise ValueError(f"distinct_examples={distinct_examples}: must be at least 2")
-        self._parameters = [leaf for leaf in parameters if leaf.requires_grad]
+        self._parameters = list(parameters)
         self._weighted, self._distinct = weighted, distinct_examples
         self._moments: deque[tuple[float, float]] = deque(maxlen=window)
         self._n_skipped = 0
@@ -161,7 +161,7 @@ class GradientNoise:
         }
 
     def _gradients(self) -> list[Tensor | None]:
-        gradients = [leaf.grad for leaf in self._parameters]
+        gradients = [leaf.grad if leaf.requires_grad else None for leaf in self._parameters]
         if all(leaf is None for leaf in gradients):
             raise ValueError(
                 "no gradients: give parameters that are trained, and call after loss.backward()"

@@ -246,7 +246,9 @@ def test_frozen_and_unused_parameters_do_not_count() -> None:
     of_last = GradientNoise(model[2].parameters())
     model[0].requires_grad_(False)
     unused = nn.Parameter(torch.zeros(3))
-    of_all = GradientNoise([unused, *model.parameters()])
+    frozen = nn.Parameter(torch.zeros(3), requires_grad=False)
+    frozen.grad = torch.ones(3)  # of before it was frozen
+    of_all = GradientNoise([unused, frozen, *model.parameters()])
     for parts in inputs_of(3, 2, 4):
         for noise in (of_last, of_all):
             accumulate(noise, model, parts)
