@@ -9,7 +9,8 @@ With gradients g_1 .. g_k of k equal parts of b examples each, their mean gbar, 
 which is the nested two-batch estimator (McCandlish et al. 2018, arXiv:1812.06162, appendix A.1)
 with g_b averaged over all parts. Numerator and denominator are averaged over steps apart and only
 then divided: the mean of their ratios is biased. B_noise = tr(H Sigma)/(G'HG) is the same in the
-coordinates H^(1/2) g. Single examples are parts of b = 1.
+coordinates H^(1/2) g. Single examples are parts of b = 1. In anybody's own loop:
+scaling.gradient_noise.
 Axes: R trials, k parts, P parameters, T measured steps.
 """
 
@@ -32,10 +33,34 @@ NETWORK_INTERVAL, TILED_INTERVAL = 64, 256  # steps
 def part_moments(gram: Tensor, part_size: int) -> Moments:
     """tr Sigma and |G|^2 [..] from the products g_i . g_j [.., k, k] of k >= 2 parts."""
     k = gram.shape[-1]
-    of_mean = gram.sum((-2, -1)) / k**2  # |gbar|^2
     norms = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return moments_of_norms(norms, gram.sum((-2, -1)) / k**2, k, part_size)
+
+
+def moments_of_norms(norms: Tensor, of_mean: Tensor, k: int, part_size: float) -> Moments:
+    """The same from sum_j |g_j|^2 and |gbar|^2, both [..].
+
+    Of parts of b_j examples, b on average (part_size): from sum_j (b_j/b) |g_j|^2 and
+    gbar = sum_j b_j g_j / n; E sum_j b_j |g_j - gbar|^2 = (k - 1) tr Sigma holds for these, too.
+    """
     spread = (norms - k * of_mean) / (k - 1)
     return {"trace": part_size * spread, "square": of_mean - spread / k}
+
+
+def double_type(device: torch.device) -> torch.dtype:
+    """float64, or float32 on a device that has none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def squared_norms(leaves: Sequence[Tensor], first_axes: int = 0) -> Tensor:
+    """|g|^2 over leaves that may lie on several devices; their first_axes are kept."""
+    norms = [
+        torch.linalg.vector_norm(
+            leaf.reshape(*leaf.shape[:first_axes], -1), dim=-1, dtype=double_type(leaf.device)
+        ).to(leaves[0].device)
+        for leaf in leaves
+    ]
+    return torch.stack(norms).square().sum(0)
 
 
 def products(gradients: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from scaling.commands import MODULES
 from tests.analysis.read.folder.planted import tensorboard
 from tests.command_line import console
 from tests.scaling.data.archives import batches, write_folder
+from tests.scaling.ranks import printed_by_ranks
 from tests.sweeps.in_process import command as in_process
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +32,7 @@ ELSEWHERE = {  # what is not run here, and where it is
     "mlflow": "test_browsing starts it",
     "export": "tests/stores use the stores",
     "eval": "tests/sweeps/test_command.py completes",
+    "torchrun": "test_loops_of_ones_own starts the ranks",
     "python": "what it starts takes long; its module is looked up here",
 }
 DIAGRAM = ("conf ──", "what  ", "to ask  ")
@@ -229,6 +231,26 @@ def test_in_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [fit] = names["result"].fits
     assert fit.critical_batch_size == pytest.approx(50, rel=0.1)
     assert (folder / "reports/mine/report.html").exists()
+
+
+LOOPS = {"plain.py": 1, "accumulate.py": 1, "data_parallel.py": 2}
+
+
+LONG_LOOPS = [
+    pytest.param(name, marks=pytest.mark.long) for name in ("plain.py", "data_parallel.py")
+]
+
+
+@pytest.mark.parametrize("name", ["accumulate.py", *LONG_LOOPS])
+def test_loops_of_ones_own(name: str, folder: Path) -> None:
+    """They see the same data at the same stage of training, so their intervals meet."""
+    first, *others = printed_by_ranks([str(folder / name)], cwd=folder, n_ranks=LOOPS[name])
+    found = eval(first, {"nan": float("nan")})
+    assert not any(others)
+    assert found["n_steps"] == (20 if name == "plain.py" else 64)
+    assert 40 < found["noise_scale"] < 160
+    assert found["low"] < 90
+    assert found["high"] > 70
 
 
 def start(words: list[str], folder: Path) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from analysis import StudyResult, analyse
 from analysis.errors import AnalysisError
-from analysis.measure.noise_records import noise_records, ratio_of_means
+from analysis.measure.noise_records import noise_records
 from analysis.report.drawings import draw
 from analysis.report.report import Provenance, Report
 from analysis.topics.noise_scale import (
@@ -21,23 +21,6 @@ from analysis.topics.noise_scale import (
 from scaling.schema import noise_metric
 from tests.analysis.simulated import Floats
 from tests.analysis.topics.quantities import find
-
-
-def test_fieller_covers_and_knows_when_it_cannot() -> None:
-    random = np.random.default_rng(0)
-    covered = 0
-    for _ in range(600):
-        noise = random.standard_normal((2, 20))
-        ratio = ratio_of_means(30 + 5 * noise[0] + 5 * noise[1], 3 + 2 * noise[1])
-        covered += ratio.low <= 10 <= ratio.high
-    assert 0.92 < covered / 600 < 0.98
-    weak = ratio_of_means(30 + random.standard_normal(20), random.standard_normal(20))
-    assert np.isnan(weak.low)
-    assert weak.at_least > 10
-    nothing = ratio_of_means(random.standard_normal(20), random.standard_normal(20))
-    assert np.isnan([nothing.low, nothing.high, nothing.at_least]).all()
-    assert ratio_of_means(np.array([-2.0, -2.0]), np.array([1.0, 1.0])).value == -2.0
-    assert np.isnan(ratio_of_means(np.array([2.0]), np.array([1.0])).low)
 
 
 def with_noise(study: tuple[pd.DataFrame, pd.DataFrame], weak: bool = False):
