@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ CRITICAL, MIN_STEPS, TARGET = 32.0, 20.0, 0.5
 SIZES = (4, 16, 64, 256)
 LRS = (0.05, 0.1, 0.2)
 N_EXAMPLES = 4 * 4096  # a multiple of every batch size
-STEPS = (1, 8, 16, 24, 40, 64, 100, 160, 256, 400, 640)
+STEPS: tuple[int, ...] = (1, 8, 16, 24, 40, 64, 100, 160, 256, 400, 640)
 
 
 @dataclass(frozen=True)
@@ -87,21 +88,33 @@ def wandb_history(folder: Path) -> None:
 
 
 def tensorboard(folder: Path) -> None:
-    """By the library's own writer; each run was killed and begun again from step 40."""
+    """Each run was killed and begun again from step 40."""
+    for run in RUNS:
+        write_events(folder / run.name, run, STEPS[:8], wrong_after=40)
+        write_events(folder / run.name, run, [step for step in STEPS if step >= 40], begun=1000)
+
+
+def tensorboard_once(folder: Path) -> None:
+    for run in RUNS:
+        write_events(folder / run.name, run, STEPS)
+
+
+def write_events(
+    folder: Path, run: Run, steps: Sequence[int], begun: int = 0, wrong_after: float = inf
+) -> None:
+    """By the library's own writer; after the step wrong_after losses are 7 times the run's."""
     event: Any = import_module("tensorboard.compat.proto.event_pb2")
     summary: Any = import_module("tensorboard.compat.proto.summary_pb2")
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-    for run in RUNS:
-        for begun, steps in ((0, STEPS[:8]), (1000, [s for s in STEPS if s >= 40])):
-            writer = EventFileWriter(str(folder / run.name), filename_suffix=f".{begun}")
-            for i, step in enumerate(steps):
-                wrong = 7.0 if begun == 0 and step > 40 else 1.0  # what the first try had there
-                value = summary.Summary.Value(tag="eval_loss", simple_value=wrong * run.loss(step))
-                writer.add_event(event.Event(
-                    wall_time=1e9 + begun + i, step=step, summary=summary.Summary(value=[value])
-                ))  # fmt: skip
-            writer.close()
+    writer = EventFileWriter(str(folder), filename_suffix=f".{begun}")
+    for i, step in enumerate(steps):
+        loss = run.loss(step) * (7.0 if step > wrong_after else 1.0)
+        value = summary.Summary.Value(tag="eval_loss", simple_value=loss)
+        time = 1e9 + begun + i
+        content = summary.Summary(value=[value])
+        writer.add_event(event.Event(wall_time=time, step=step, summary=content))
+    writer.close()
 
 
 def tensorboard_csv(folder: Path) -> None:
