@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.series import look, plot_overlaid_lr, plot_overlaid_steps, plot_points
+from analysis.figures.series import Look, look, plot_overlaid_lr, plot_overlaid_steps, plot_points
 from analysis.groups import group_label, select
 from analysis.study import Study
 from analysis.topics.topic import Frames, Part, Topic
@@ -127,15 +127,18 @@ def plot_one_curve(series: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
         ax.plot(dense, 1 + dense, color=style.INK, lw=1.2, zorder=1, label=_CURVE)
         ax.axvline(1.0, color=style.MUTED, lw=0.8, ls=style.LINES[2], zorder=1)
         for i, (label, rows) in enumerate(series):
-            shown = look(i, style.target_colors(len(series))[i]) | {"ls": ""}
             known = bool(rows["identified"].all())
+            shown: Look = look(i, style.target_colors(len(series))[i]) | {"ls": ""}
+            if known:  # a pale colour would be lost in grey
+                shown |= {"mec": style.INK, "mew": 0.5}
             points = rows.assign(
                 batch_size=rows["relative_batch_size"],
                 lr_at_edge=rows["lr_at_edge"].astype(bool) | (not known),
             )
             plot_points(ax, points, "relative_examples", shown)
             name = style.plain_text(label if known else f"{label} (not identified)")
-            ax.plot([], [], **shown, mfc=shown["color"] if known else "white", label=name)
+            face = shown["color"] if known else "white"
+            ax.plot([], [], **{**shown, "mfc": face}, label=name)
         style.log_axis(ax, "x", r"batch size over the critical one, $B / B_\mathrm{crit}$")
         style.log_axis(ax, "y", r"examples over the fewest, $E / E_\mathrm{min}$")
         style.legend_below(figure, ax)
