@@ -22,11 +22,19 @@ from omegaconf.errors import OmegaConfBaseException
 from analysis.beside import copies_allowed
 from analysis.command_line import as_meant, explain
 from analysis.errors import AnalysisError
-from analysis.options import SOURCES, AnalysisConfig, help_text, option_names
+from analysis.options import (
+    KINDS,
+    SOURCES,
+    AnalysisConfig,
+    help_text,
+    option_names,
+    shipped_table,
+)
 from scaling.addresses import one_line
 from scaling.commands import command, exit_with_version
 
 ConfigStore.instance().store(name="analysis_schema", node=AnalysisConfig)
+OmegaConf.register_new_resolver("shipped", shipped_table, replace=True)
 
 
 def report(config: AnalysisConfig, overrides: list[str]) -> None:
@@ -83,8 +91,8 @@ def _check(config: AnalysisConfig) -> None:
 def name_study(config: AnalysisConfig) -> None:
     """A study without a name gets that of its experiment or file."""
     source, named = config.source, not OmegaConf.is_missing(config, "study")
-    if source.kind not in SOURCES:
-        raise AnalysisError(f"source={source.kind}: must be one of {', '.join(SOURCES)}")
+    if source.kind not in KINDS:
+        raise AnalysisError(f"source.kind={source.kind}: must be one of {', '.join(KINDS)}")
     if source.kind == "mlflow":
         if source.path is not None:
             raise AnalysisError(

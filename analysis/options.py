@@ -9,7 +9,8 @@ from typing import Any
 
 from scaling.commands import command, options_of
 
-SOURCES = ("mlflow", "folder", "curves_csv", "steps_csv")
+KINDS = ("mlflow", "folder", "curves_csv", "steps_csv")  # of source: what can be read
+SOURCES = (*KINDS, "mlperf")  # the files of conf/analysis/source
 MISSING = "???"  # OmegaConf's word for a value that must be given
 
 
@@ -69,6 +70,11 @@ def option_names() -> list[str]:
     nested = {"figures": FigureConfig, "fit": FitConfig, "source": SourceConfig}
     options = [entry.name for entry in fields(AnalysisConfig) if entry.name not in nested]
     return options + [f"{group}.{key.name}" for group in nested for key in fields(nested[group])]
+
+
+def shipped_table(name: str) -> str:
+    """Where a table of conf/analysis/tables is installed; ${shipped:name} in a configuration."""
+    return str(files("conf.analysis").joinpath("tables", name))
 
 
 def flat_names(columns: Any, prefix: str = "") -> dict[str, str]:

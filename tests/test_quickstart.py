@@ -104,6 +104,7 @@ def test_a_wheel_from_another_folder_with_configs_of_ones_own(tmp_path: Path) ->
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*install, "--target", str(site), str(source)], check=True)
     shutil.rmtree(source)
+    assert (site / "conf/analysis/tables/mlperf.csv").exists()
     (work / "my_conf" / "study").mkdir(parents=True)
     (work / "my_conf" / "study" / "mine.yaml").write_text(
         "# @package _global_\n"
