@@ -49,6 +49,7 @@ def main() -> None:
             receiving, sending = get_context("spawn").Pipe()
             process = get_context("spawn").Process(target=read, args=(Path(folder), sending))
             process.start()
+            sending.close()  # so that a process that died is noticed
             n_trials, n_points, seconds, memory = receiving.recv()
             process.join()
         assert (n_trials, n_points) == (n_runs, n_runs * N_EVALUATIONS)

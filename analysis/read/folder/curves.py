@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError
 from analysis.read.folder.recorded import CLOCKS, TIME, Given, Recorded
 from analysis.read.logged import abandoned
 from analysis.read.names import suggestion
 
+Floats = NDArray[np.float64]
 _HELD_OUT = ("val", "valid", "validation", "eval", "test", "heldout", "dev")
 
 
@@ -73,90 +75,102 @@ def _bare(name: str) -> str:
     return re.sub(r"[^a-z]", "", name.lower())
 
 
-def curve_of(
-    files: Sequence[Recorded], metrics: Metrics, batch_size: float, given: Given, repeats: bool
+def curves_of(
+    runs: Mapping[str, Sequence[Recorded]],
+    metrics: Metrics,
+    batch_sizes: Mapping[str, float],
+    given: Given,
+    repeats: bool,
 ) -> pd.DataFrame:
-    """step, loss, and what else of `metrics` was logged there, of one run.
+    """run_id, step, loss, and what else of `metrics` was logged there.
 
-    files: what each says of it. Points that a run gave up when it was resumed do not count (see
-    logged.abandoned); of a step that was logged twice the newer value does.
+    runs: what each file says of each. Points that a run gave up when it was resumed do not count
+    (see logged.abandoned); of a step that was logged twice the newer value does.
     """
+    names = list(runs)
+    files = [[one for one in runs[name] if len(one)] for name in names]
     if repeats:
-        files = [max(files, key=lambda one: one.rows["step"].max())]
-    frames = [_timed(one, metrics) for one in files]
-    losses = [_points(frame, metrics.loss, one) for frame, one in zip(frames, files, strict=True)]
-    curve = _newest(pd.concat(losses), files, metrics.loss)
-    for ours, theirs in metrics.more.items():
-        points = [frame[["clock", theirs]].dropna() for frame in frames if theirs in frame]
-        if points:
-            values = pd.concat(points).drop_duplicates("clock", keep="last")
-            curve[ours] = curve["clock"].map(values.set_index("clock")[theirs])
-    curve["step"] = _steps(curve, batch_size, given, files[0])
-    return curve.drop(columns=["clock", "kind", TIME]).rename(columns={metrics.loss: "loss"})
+        files = [[max(of, key=lambda one: np.nanmax(one.columns["step"]))] for of in files]
+    rows = [_rows(i, one, metrics) for i, of in enumerate(files) for one in of]
+    points = pd.concat(rows, ignore_index=True)
+    curve = _newest(points[points["loss"].notna()], files, metrics.loss)
+    for ours in metrics.more:
+        known = points[["run", "clock", ours]].dropna()
+        known = known.drop_duplicates(["run", "clock"], keep="last")
+        curve = curve.drop(columns=ours).merge(known, how="left", on=["run", "clock"])
+    sizes = np.array([batch_sizes[name] for name in names])[curve["run"]]
+    curve["step"] = _steps(curve, sizes, given, files)
+    curve["run_id"] = np.array(names, object)[curve["run"]]
+    return curve[["run_id", "step", "loss", *metrics.more]]
 
 
-def _timed(one: Recorded, metrics: Metrics) -> pd.DataFrame:
-    """The rows with `clock`, and `kind`: which of CLOCKS it is."""
-    rows = one.rows
-    kind = next((ours for ours in ("step", "examples") if ours in metrics.clocks), None)
-    if kind is not None:
-        theirs = metrics.clocks[kind]
-        if theirs not in rows:
-            return rows.iloc[:0].assign(clock=0.0, kind=kind)
-        clock = rows[theirs]
-        if "step" in rows:  # logged beside the loss, perhaps in a row of its own
-            beside = rows[["step", theirs]].dropna().drop_duplicates("step", keep="last")
-            clock = rows["step"].map(beside.set_index("step")[theirs])
-        return rows.assign(clock=clock, kind=kind)
-    rows = rows.assign(clock=np.nan, kind="")
-    for kind in CLOCKS:
-        if kind in rows:
-            chosen = rows["clock"].isna() & rows[kind].notna()
-            rows["clock"] = rows["clock"].where(~chosen, rows[kind])
-            rows["kind"] = rows["kind"].where(~chosen, kind)
-    return rows
+def _rows(run: int, one: Recorded, metrics: Metrics) -> pd.DataFrame:
+    """Of one file; `kind`: which of CLOCKS `clock` is. Rows without a clock are left out."""
+    columns, nothing = one.columns, np.full(len(one), np.nan)
+    clock, kind = _clock(one, metrics)
+    rows = {
+        "run": np.full(len(one), run), "clock": clock, "kind": kind,
+        TIME: columns.get(TIME, nothing), "loss": columns.get(metrics.loss, nothing),
+        **{ours: columns.get(theirs, nothing) for ours, theirs in metrics.more.items()},
+    }  # fmt: skip
+    known = ~np.isnan(clock)
+    return pd.DataFrame({name: column[known] for name, column in rows.items()})
 
 
-def _points(rows: pd.DataFrame, loss: str, one: Recorded) -> pd.DataFrame:
-    if loss not in rows:
-        rows = rows.assign(**{loss: np.nan})
-    points = rows[rows[loss].notna() & rows["clock"].notna()]
-    order = points[TIME] if TIME in points else pd.Series(np.nan, points.index)
-    return pd.DataFrame(
-        {"clock": points["clock"], "kind": points["kind"], TIME: order, loss: points[loss]}
-    ).astype({"clock": float})
+def _clock(one: Recorded, metrics: Metrics) -> tuple[Floats, NDArray[np.int64]]:
+    columns = one.columns
+    clock, kind = np.full(len(one), np.nan), np.zeros(len(one), np.int64)
+    for ours, theirs in metrics.clocks.items():
+        counted = columns.get(theirs, clock)
+        if "step" in columns:  # logged beside the loss, perhaps in a row of its own
+            known = ~np.isnan(counted)
+            beside = dict(zip(columns["step"][known], counted[known], strict=True))
+            counted = np.array([beside.get(step, np.nan) for step in columns["step"]])
+        return counted, np.full(len(one), CLOCKS.index(ours))
+    for number, name in enumerate(CLOCKS):
+        if name in columns:
+            chosen = np.isnan(clock) & ~np.isnan(columns[name])
+            clock[chosen], kind[chosen] = columns[name][chosen], number
+    return clock, kind
 
 
-def _newest(points: pd.DataFrame, files: Sequence[Recorded], loss: str) -> pd.DataFrame:
+def _newest(points: pd.DataFrame, files: Sequence[Sequence[Recorded]], loss: str) -> pd.DataFrame:
     points = points.reset_index(drop=True)
-    if points[TIME].isna().any():
-        known = points.drop_duplicates(["clock", loss])
-        twice = known["clock"].duplicated()
-        if len(files) > 1 and twice.any():
-            names = " and ".join(one.file.path.name for one in files[:2])
-            raise files[1].file.error(
-                f"run {files[0].run} stands in {names} with different values of {loss} at "
-                f"{known.loc[twice, 'clock'].iloc[0]:g}; keep one of the files"
-            )
-        order = points.index.to_numpy()
-    else:
-        order = points[TIME].to_numpy()
-    gone = abandoned(np.zeros(len(points)), order, points["clock"])
-    points = points.assign(order=order)[~gone].sort_values("order", kind="stable")
-    points = points.drop_duplicates("clock", keep="last").sort_values("clock")
-    return points.drop(columns="order").reset_index(drop=True)
+    untimed = points[TIME].isna().groupby(points["run"]).transform("any")
+    _check_files(points[untimed], files, loss)
+    points["order"] = points[TIME].where(~untimed, np.arange(len(points), dtype=float))
+    gone = abandoned(points["run"], points["order"], points["clock"])
+    points = points[~gone].sort_values("order", kind="stable")
+    points = points.drop_duplicates(["run", "clock"], keep="last")
+    return points.sort_values(["run", "clock"], ignore_index=True)
 
 
-def _steps(curve: pd.DataFrame, batch_size: float, given: Given, one: Recorded) -> pd.Series:
+def _check_files(points: pd.DataFrame, files: Sequence[Sequence[Recorded]], loss: str) -> None:
+    """Raise AnalysisError where several files say different things of a step, of unknown times."""
+    several = np.array([len(of) > 1 for of in files])[points["run"]]
+    known = points[several].drop_duplicates(["run", "clock", "loss"])
+    twice = known[known.duplicated(["run", "clock"])]
+    if len(twice):
+        run, clock = int(twice["run"].iloc[0]), twice["clock"].iloc[0]
+        names = " and ".join(one.file.path.name for one in files[run][:2])
+        raise files[run][1].file.error(
+            f"run {files[run][0].run} stands in {names} with different values of {loss} at "
+            f"{clock:g}; keep one of the files"
+        )
+
+
+def _steps(
+    curve: pd.DataFrame, sizes: Floats, given: Given, files: Sequence[Sequence[Recorded]]
+) -> Floats:
     """Optimizer updates done."""
-    steps, kind = curve["clock"], curve["kind"]
-    steps = steps.where(kind != "examples", steps / batch_size)
-    if (kind == "epoch").any():
+    clock, kind = curve["clock"].to_numpy(), np.array(CLOCKS)[curve["kind"]]
+    steps = np.where(kind == "examples", clock / sizes, clock)
+    of_epochs = kind == "epoch"
+    if of_epochs.any():
         if given.examples_per_epoch is None:
-            raise one.file.error(
+            raise files[int(curve["run"][of_epochs].iloc[0])][0].file.error(
                 "has epochs, but neither steps nor examples; say source.examples_per_epoch=..., "
                 "the size of the training set"
             )
-        per_epoch = np.ceil(given.examples_per_epoch / batch_size)
-        steps = steps.where(kind != "epoch", curve["clock"] * per_epoch)
+        steps = np.where(of_epochs, clock * np.ceil(given.examples_per_epoch / sizes), steps)
     return steps

@@ -30,7 +30,7 @@ class Folder:
 
     @property
     def metrics(self) -> list[str]:
-        names = {str(n): None for of in self.runs.values() for one in of for n in one.rows}
+        names = {str(n): None for of in self.runs.values() for one in of for n in one.columns}
         return list(names)
 
     def lines(self) -> list[str]:
@@ -83,7 +83,7 @@ def find_runs(path: str | Path, format: str = AUTO) -> Folder:
     for file in by_format[chosen.name]:
         for recorded in chosen.read(file):
             runs.setdefault(recorded.run, []).append(recorded)
-    runs = {run: of for run, of in runs.items() if any(len(one.rows) for one in of)}
+    runs = {run: of for run, of in runs.items() if any(map(len, of))}
     if not runs:
         raise AnalysisError(f"source.path={path}: its files ({chosen.name}) hold no evaluation")
     for file in tables:

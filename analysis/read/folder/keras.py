@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import pandas as pd
-
 from analysis.read.csv_files import read_csv
 from analysis.read.folder.recorded import File, Format, Recorded, header, logged
 
@@ -21,9 +19,7 @@ def _read(file: File) -> Iterable[Recorded]:
     metrics = {str(n): logged(frame[n]) for n in frame if n != "epoch"}
     if "loss" in metrics:
         metrics["train_loss"] = metrics.pop("loss")
-    return [
-        Recorded(file.place, file, pd.DataFrame({"epoch": logged(frame["epoch"]) + 1, **metrics}))
-    ]
+    return [Recorded(file.place, file, {"epoch": logged(frame["epoch"]) + 1, **metrics})]
 
 
 KERAS = Format("keras", _recognises, _read)

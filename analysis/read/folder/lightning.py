@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import pandas as pd
-
 from analysis.read.csv_files import read_csv
 from analysis.read.folder.recorded import File, Format, Recorded, header, logged
 
@@ -18,8 +16,7 @@ def _read(file: File) -> Iterable[Recorded]:
     """Its step is the number of the last batch, from 0: after n updates it is n - 1."""
     frame = read_csv(file.path)
     metrics = {str(n): logged(frame[n]) for n in frame if n not in ("epoch", "step")}
-    rows = pd.DataFrame({"step": logged(frame["step"]) + 1, **metrics})
-    return [Recorded(file.directory, file, rows)]
+    return [Recorded(file.directory, file, {"step": logged(frame["step"]) + 1, **metrics})]
 
 
 LIGHTNING = Format("lightning", _recognises, _read)

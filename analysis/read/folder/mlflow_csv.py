@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from analysis.read.csv_files import read_csv
@@ -20,12 +21,11 @@ def _is_points(file: File) -> bool:
 def _read_points(file: File) -> Iterator[Recorded]:
     frame = read_csv(file.path)
     for run, of_run in frame.groupby("run_id", sort=False):
-        rows = pd.DataFrame(
-            {"step": logged(of_run["step"]), TIME: logged(of_run["timestamp"]) / 1000}
-        )
-        for key, of_key in of_run.groupby("key", sort=False):
-            rows[str(key)] = logged(of_key["value"])
-        yield Recorded(str(run), file, rows)
+        columns = {"step": logged(of_run["step"]), TIME: logged(of_run["timestamp"]) / 1000}
+        values = logged(of_run["value"])
+        for key in of_run["key"].unique():
+            columns[str(key)] = np.where(of_run["key"] == key, values, np.nan)
+        yield Recorded(str(run), file, columns)
 
 
 def _is_table(file: File) -> bool:

@@ -43,7 +43,9 @@ def _read(file: File) -> Iterable[Recorded]:
                 rows.append({**clock, key: not_finite_as_inf(value)})
         elif isinstance(value, int | float | str) and key.startswith(("opt_", "submission_")):
             settings.setdefault(key, value)
-    return [Recorded(file.place, file, pd.DataFrame(rows), settings)]
+    table = pd.DataFrame(rows)
+    columns = {str(name): table[name].to_numpy(float) for name in table}
+    return [Recorded(file.place, file, columns, settings)]
 
 
 def _entries(file: File) -> Iterator[dict[str, Any]]:

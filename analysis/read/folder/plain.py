@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import pandas as pd
-
 from analysis.read.files import read_table
 from analysis.read.folder.recorded import File, Format, Recorded, header, logged
 from analysis.read.trials import OF_A_CURVE
@@ -33,7 +31,7 @@ def _read(file: File) -> Iterable[Recorded]:
             settings[name] = values.iloc[0]
         else:
             metrics[name] = logged(frame[name])
-    return [Recorded(file.place, file, pd.DataFrame(metrics), settings)]
+    return [Recorded(file.place, file, metrics, settings)]
 
 
 PLAIN = Format("csv", _recognises, _read, losses=("loss",))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.read.folder.curves import Metrics, choose_metrics, curve_of
+from analysis.read.folder.curves import choose_metrics, curves_of
 from analysis.read.folder.found import AUTO, Folder, find_runs
 from analysis.read.folder.recorded import Given
 from analysis.read.folder.settings import Source, agreed, compiled, config_sources, name_source
@@ -92,7 +92,7 @@ def find_settings(
     of_settings = {o: t for o, t in columns.items() if t not in folder.metrics}
     for run, of_run in folder.runs.items():
         sources = [Source(one.file.path.name, one.settings) for one in of_run]
-        for file in dict.fromkeys(one.file for one in of_run if len(one.rows)):
+        for file in dict.fromkeys(one.file for one in of_run if len(one)):
             sources += config_sources(file, in_directory[file.path.parent] == 1)
         sources += name_source(run, pattern)
         watched = (*_NEEDED, "seed", "model_size", *wanted)
@@ -124,24 +124,13 @@ def frames_of(
     trials = table.frame.rename_axis("run_id").reset_index()
     trials["run_id"] = trials["run_id"].astype(str)
     sizes = dict(zip(trials["run_id"], trials["batch_size"], strict=True))
-    curves = pd.concat(
-        [_curve(folder, run, metrics, sizes[run], given) for run in folder.runs],
-        ignore_index=True,
-    )
+    curves = curves_of(folder.runs, metrics, sizes, given, folder.format.repeats)
     trials, curves = complete_trials(
         trials, curves, study=study, tuned=table.tuned,
         group_by=None if group_by is None else table.groups,
     )  # fmt: skip
     check_losses(trials, curves, where, metrics.loss)
     return trials, curves
-
-
-def _curve(
-    folder: Folder, run: str, metrics: Metrics, batch_size: float, given: Given
-) -> pd.DataFrame:
-    of_run = [one for one in folder.runs[run] if len(one.rows)]
-    curve = curve_of(of_run, metrics, batch_size, given, folder.format.repeats)
-    return curve.assign(run_id=run)
 
 
 def _check_needed(folder: Folder, columns: Mapping[str, str]) -> None:

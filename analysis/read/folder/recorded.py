@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError, first_line
 
 HEAD_BYTES = 1 << 16  # that tell a format
 CLOCKS = ("step", "examples", "epoch")  # optimizer updates done, examples seen, epochs done
+_BROKEN = ("nan", "inf", "-inf", "infinity", "-infinity")
 TIME = "time"  # seconds; where it is known, it says which of two points of one step is newer
 
 
@@ -40,16 +42,23 @@ class File:
         return AnalysisError(f"source.path={self.path}: {text}")
 
 
+Columns = dict[str, NDArray[np.float64]]
+
+
 @dataclass
 class Recorded:
-    """rows: a row an evaluation: one of CLOCKS, perhaps TIME, and metrics by their names there
-    (missing: not logged; infinite: logged as what is no finite number). settings: by their names
-    there. A table of runs has settings alone."""
+    """columns: by name, a value an evaluation (all of one length): one of CLOCKS, perhaps TIME, and
+    metrics by their names there (NaN: not logged; infinite: logged as what is no finite number).
+    settings: by their names there. A table of runs has settings alone."""
 
     run: str
     file: File
-    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    columns: Columns = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Of evaluations."""
+        return len(next(iter(self.columns.values()), ()))
 
 
 @dataclass(frozen=True)
@@ -81,19 +90,19 @@ class Format:
     repeats: bool = False
 
 
-def logged(values: pd.Series) -> pd.Series:
+def logged(values: pd.Series) -> NDArray[np.float64]:
     """Numbers as they were logged: what is not finite is infinite, what is no number missing.
 
     >>> logged(pd.Series(["1.5", "nan", "", None, "-inf"])).tolist()
     [1.5, inf, nan, nan, inf]
     """
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        numbers = values.astype(float)
-        return numbers.mask(np.isinf(numbers), np.inf)
-    text = values.astype("string").str.strip().str.lower()
-    numbers = pd.to_numeric(text, errors="coerce").astype("Float64").astype(float)
-    broken = text.isin(("nan", "inf", "-inf", "infinity", "-infinity")).fillna(False)
-    return numbers.mask(broken.astype(bool) | np.isinf(numbers), np.inf)
+    numbers = np.array(pd.to_numeric(values, errors="coerce"), float)  # a copy
+    numbers[np.isinf(numbers)] = np.inf
+    missing = np.isnan(numbers)
+    if missing.any() and not pd.api.types.is_numeric_dtype(values):
+        text = values[missing].astype("string").str.strip().str.lower()
+        numbers[missing] = np.where(text.isin(_BROKEN).fillna(False), np.inf, np.nan)
+    return numbers
 
 
 def not_finite_as_inf(value: float) -> float:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
 from analysis.errors import AnalysisError
 from analysis.read.csv_files import read_csv
 from analysis.read.folder.recorded import (
     TIME,
+    Columns,
     File,
     Format,
     Recorded,
@@ -40,9 +41,21 @@ def _read_events(file: File) -> Iterable[Recorded]:
                 settings |= _hparams(value.metadata.plugin_data.content)
             elif (number := _scalar(value)) is not None:
                 points[value.tag].append((event.step, event.wall_time, number))
-    rows = [pd.DataFrame(of_tag, columns=["step", TIME, tag]) for tag, of_tag in points.items()]
-    frame = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
-    return [Recorded(file.directory, file, frame, settings)]
+    return [Recorded(file.directory, file, _columns(points), settings)]
+
+
+def _columns(points: Mapping[str, list[tuple[float, float, float]]]) -> Columns:
+    """step, TIME and a column a tag, of the points of one tag after the other."""
+    if not points:
+        return {}
+    numbers = np.array([point for of_tag in points.values() for point in of_tag])
+    columns = {"step": numbers[:, 0], TIME: numbers[:, 1]}
+    first = 0
+    for tag, of_tag in points.items():
+        columns[tag] = np.full(len(numbers), np.nan)
+        columns[tag][first : first + len(of_tag)] = numbers[first : first + len(of_tag), 2]
+        first += len(of_tag)
+    return columns
 
 
 def _events(file: File) -> Iterator[Any]:
@@ -88,14 +101,12 @@ def _read_download(file: File) -> Iterable[Recorded]:
     frame = read_csv(file.path)
     named = _DOWNLOAD.fullmatch(file.path.stem)
     run, tag = (named["run"], named["tag"]) if named else (file.place, "Value")
-    rows = pd.DataFrame(
-        {
-            "step": logged(frame["Step"]),
-            TIME: logged(frame["Wall time"]),
-            tag: logged(frame["Value"]),
-        }
-    )
-    return [Recorded(run, file, rows)]
+    columns = {
+        "step": logged(frame["Step"]),
+        TIME: logged(frame["Wall time"]),
+        tag: logged(frame["Value"]),
+    }
+    return [Recorded(run, file, columns)]
 
 
 EVENTS = Format("tensorboard", _is_events, _read_events)

@@ -42,7 +42,7 @@ def _read(file: File) -> Iterable[Recorded]:
     directory = file.directory
     if directory.rpartition("/")[2].startswith(_CHECKPOINT):
         directory = directory.rpartition("/")[0] or file.path.parent.parent.name
-    return [Recorded(directory, file, pd.DataFrame(numbers))]
+    return [Recorded(directory, file, numbers)]
 
 
 def _complete(settings: Settings, file: File, given: Given) -> dict[str, Any]:

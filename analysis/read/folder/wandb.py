@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import pandas as pd
 
 from analysis.read.csv_files import read_csv
-from analysis.read.folder.recorded import TIME, File, Format, Recorded, header, logged
+from analysis.read.folder.recorded import TIME, Columns, File, Format, Recorded, header, logged
 from analysis.read.parquet_files import read_parquet
 
 _BETWEEN = " - "
@@ -28,14 +28,13 @@ def _is_panel(file: File) -> bool:
 def _read_panel(file: File) -> Iterator[Recorded]:
     frame = read_csv(file.path)
     step = logged(frame["Step"])
-    metrics: dict[str, dict[str, pd.Series]] = {}
+    metrics: dict[str, Columns] = {}
     for name in frame.columns[1:]:
         run, between, metric = str(name).rpartition(_BETWEEN)
         if between and not metric.endswith(_EXTREMES):
             metrics.setdefault(run, {})[metric] = logged(frame[name])
     for run, columns in metrics.items():
-        rows = pd.DataFrame({"step": step, **columns}).dropna(subset=[*columns], how="all")
-        yield Recorded(run, file, rows)
+        yield Recorded(run, file, {"step": step, **columns})
 
 
 def _is_table(file: File) -> bool:
@@ -63,16 +62,13 @@ def _is_history(file: File) -> bool:
 def _read_history(file: File) -> Iterable[Recorded]:
     frame = read_parquet(file.path)
     counter = next((name for name in _STEPS if name in frame), _CALLS)
-    taken = {"step": logged(frame[counter])}
+    columns = {"step": logged(frame[counter])}
     if "_timestamp" in frame:
-        taken[TIME] = logged(frame["_timestamp"])
-    metrics = {
-        str(name): logged(frame[name])
-        for name in frame
-        if not str(name).startswith("_") and str(name) not in _STEPS
-    }
-    rows = pd.DataFrame({**taken, **metrics})
-    return [Recorded(file.place, file, rows.dropna(subset=["step"]))]
+        columns[TIME] = logged(frame["_timestamp"])
+    for name in map(str, frame.columns):
+        if not name.startswith("_") and name not in _STEPS:
+            columns[name] = logged(frame[name])
+    return [Recorded(file.place, file, columns)]
 
 
 PANEL = Format("wandb_panel", _is_panel, _read_panel)
