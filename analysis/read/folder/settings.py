@@ -56,7 +56,9 @@ _Loader.add_multi_constructor("", lambda *_: None)
 def _read_config(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix.lower() == ".json" else yaml.load(text, _Loader)
+        if path.suffix.lower() == ".json":
+            return json.loads(text)
+        return _Loader(text).get_single_data()
     except (ValueError, OSError, yaml.YAMLError) as error:
         raise AnalysisError(
             f"source.path={path}: is not the {path.suffix[1:]} that its name says "
