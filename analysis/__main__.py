@@ -37,18 +37,20 @@ ConfigStore.instance().store(name="analysis_schema", node=AnalysisConfig)
 OmegaConf.register_new_resolver("shipped", shipped_table, replace=True)
 
 
-def report(config: AnalysisConfig, overrides: list[str]) -> None:
-    """Write the report that is asked for, and print the answer; overrides: the command's words."""
+def report(config: AnalysisConfig, overrides: list[str]) -> Path | None:
+    """Write the report that is asked for, and print the answer; overrides: the command's words.
+
+    Its path; None where a source is only shown.
+    """
     _check(config)
     from analysis import commands  # what a mistake in the options need not wait for
     from analysis.figures import looks
 
     if config.source.show:
         commands.show_source(config)
-        return
+        return None
     if config.all is not None:
-        commands.report_all(config, overrides)
-        return
+        return commands.report_all(config, overrides)
     started = time.perf_counter()
 
     def say(text: str) -> None:
@@ -56,9 +58,8 @@ def report(config: AnalysisConfig, overrides: list[str]) -> None:
 
     with looks.look(config.figures.style, config.figures.formats), copies_allowed():
         if config.compare is not None:
-            commands.report_comparison(config, overrides, say)
-        else:
-            commands.report_study(config, overrides, say)
+            return commands.report_comparison(config, overrides, say)
+        return commands.report_study(config, overrides, say)
 
 
 def _check(config: AnalysisConfig) -> None:
