@@ -16,6 +16,7 @@ from analysis.read.steps import read_steps_csv
 from analysis.read.stores import NoExperiment
 
 if TYPE_CHECKING:
+    from analysis.read.folder.found import Folder
     from analysis.result import StudyResult
 
 
@@ -71,7 +72,9 @@ def read_source(choice: Choice) -> Read:
         )
         return Read(*frames)
     if choice.kind == "folder":
-        return Read(*_read_folder(choice))
+        from analysis.read.folder.found import find_runs
+
+        return _read_folder(choice, find_runs(choice.path or "", choice.format))
     try:
         return Read(*_read_experiment(choice))
     except NoExperiment as error:
@@ -98,15 +101,14 @@ def analyse_source(read: Read, choice: Choice, **options: Any) -> StudyResult:
     )  # fmt: skip
 
 
-def _read_folder(choice: Choice) -> tuple[pd.DataFrame, pd.DataFrame]:
-    from analysis.read.folder.read import read_folder
+def _read_folder(choice: Choice, folder: Folder) -> Read:
+    from analysis.read.folder.read import read_found
 
-    return read_folder(
-        choice.path or "", choice.columns, format=choice.format,
-        name_pattern=choice.name_pattern, examples_per_epoch=choice.examples_per_epoch,
-        world_size=choice.world_size, group_by=choice.group_by, tuned=choice.tuned,
-        study=choice.study,
-    )  # fmt: skip
+    return Read(*read_found(
+        folder, choice.columns, name_pattern=choice.name_pattern,
+        examples_per_epoch=choice.examples_per_epoch, world_size=choice.world_size,
+        group_by=choice.group_by, tuned=choice.tuned, study=choice.study,
+    ))  # fmt: skip
 
 
 def shown_lines(choice: Choice) -> list[str]:
@@ -114,10 +116,16 @@ def shown_lines(choice: Choice) -> list[str]:
     lines: list[str] = []
     try:
         if choice.kind == "folder":
-            from analysis.read.folder.read import folder_lines
+            from analysis.read.folder.found import find_runs
+            from analysis.read.folder.read import find_settings
+            from analysis.read.folder.recorded import Given
 
-            lines += folder_lines(choice.path or "", choice.format, choice.name_pattern)
-        read = read_source(choice)
+            folder = find_runs(choice.path or "", choice.format)
+            find_settings(folder, {}, choice.name_pattern, Given(), complete=False)
+            lines += folder.lines()
+            read = _read_folder(choice, folder)
+        else:
+            read = read_source(choice)
     except AnalysisError as error:
         return [*lines, f"missing: {error}"]
     lines.append(f"read: {read.size}")

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
-import pandas as pd
 
 from analysis.read.csv_files import read_csv
-from analysis.read.folder.recorded import TIME, File, Format, Recorded, header, logged
+from analysis.read.folder.recorded import (
+    TIME,
+    File,
+    Format,
+    Recorded,
+    header,
+    logged,
+    read_table_of_runs,
+)
 
 _POINTS = ("run_id", "key", "value", "step", "timestamp")
 _TABLE = ("Run ID", "Name", "Source Type")
@@ -32,11 +40,5 @@ def _is_table(file: File) -> bool:
     return set(_TABLE) <= set(header(file))
 
 
-def _read_table(file: File) -> Iterator[Recorded]:
-    for row in read_csv(file.path).to_dict("records"):
-        settings = {str(k): v for k, v in row.items() if k != "Run ID" and not pd.isna(v)}
-        yield Recorded(str(row["Run ID"]), file, settings=settings)
-
-
 POINTS = Format("mlflow_points", _is_points, _read_points)
-TABLE = Format("mlflow_table", _is_table, _read_table)
+TABLE = Format("mlflow_table", _is_table, partial(read_table_of_runs, name="Run ID"))

@@ -56,22 +56,31 @@ def read_folder(
     0   bs8_lr0.1           8  0.1         20
     1  bs16_lr0.1          16  0.1         20
     """
+    return read_found(
+        find_runs(path, format), columns, name_pattern=name_pattern,
+        examples_per_epoch=examples_per_epoch, world_size=world_size, group_by=group_by,
+        tuned=tuned, study=study,
+    )  # fmt: skip
+
+
+def read_found(
+    folder: Folder,
+    columns: Mapping[str, str] | None = None,
+    *,
+    name_pattern: str | None = None,
+    examples_per_epoch: float | None = None,
+    world_size: int | None = None,
+    group_by: Sequence[str] | None = None,
+    tuned: Sequence[str] = ("lr",),
+    study: str | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """As read_folder, of a folder that was looked through."""
     given = Given(examples_per_epoch, world_size)
-    folder = find_runs(path, format)
     columns = dict(columns or {})
     find_settings(folder, columns, name_pattern, given, [*tuned, *(group_by or ())])
     return frames_of(
         folder, columns, given, group_by=group_by, tuned=tuned, study=study or folder.path.name
     )
-
-
-def folder_lines(
-    path: str | Path, format: str = AUTO, name_pattern: str | None = None
-) -> list[str]:
-    """What was found, whether or not it is enough."""
-    folder = find_runs(path, format)
-    find_settings(folder, {}, name_pattern, Given(), complete=False)
-    return folder.lines()
 
 
 def find_settings(

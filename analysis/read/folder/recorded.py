@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError, first_line
+from analysis.read.csv_files import read_csv
 
-HEAD_BYTES = 1 << 16  # that tell a format
+HEAD_BYTES = 1 << 13  # that tell a format; kept, of every file of the folder
 CLOCKS = ("step", "examples", "epoch")  # optimizer updates done, examples seen, epochs done
 _BROKEN = ("nan", "inf", "-inf", "infinity", "-infinity")
 TIME = "time"  # seconds; where it is known, it says which of two points of one step is newer
@@ -116,10 +118,14 @@ def read_json(file: File) -> Any:
         raise file.error(f"is not JSON ({first_line(error)})") from None
 
 
+def read_table_of_runs(file: File, name: str) -> Iterator[Recorded]:
+    """A row a run, called as the column `name` says: settings, and last values of metrics."""
+    for row in read_csv(file.path).to_dict("records"):
+        settings = {str(k): v for k, v in row.items() if k != name and not pd.isna(v)}
+        yield Recorded(str(row[name]), file, settings=settings)
+
+
 def header(file: File) -> list[str]:
-    """The first line's cells, without quotation marks; [] of a file that is no text."""
-    line = file.head.partition(b"\n")[0]
-    try:
-        return [cell.strip().strip('"') for cell in line.decode("utf-8-sig").strip().split(",")]
-    except UnicodeDecodeError:
-        return []
+    """The cells of the first line, or of its beginning, without quotation marks."""
+    line = file.head.partition(b"\n")[0].decode("utf-8-sig", "ignore")
+    return [cell.strip().strip('"') for cell in re.split(r"[,;\t]", line.strip())]

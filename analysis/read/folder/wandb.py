@@ -7,11 +7,19 @@ A panel has a column a run and metric, `<run> - <metric>`, beside its least and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-
-import pandas as pd
+from functools import partial
 
 from analysis.read.csv_files import read_csv
-from analysis.read.folder.recorded import TIME, Columns, File, Format, Recorded, header, logged
+from analysis.read.folder.recorded import (
+    TIME,
+    Columns,
+    File,
+    Format,
+    Recorded,
+    header,
+    logged,
+    read_table_of_runs,
+)
 from analysis.read.parquet_files import read_parquet
 
 _BETWEEN = " - "
@@ -42,12 +50,6 @@ def _is_table(file: File) -> bool:
     return "Name" in names and bool({"State", "Created", "Sweep"} & set(names))
 
 
-def _read_table(file: File) -> Iterator[Recorded]:
-    for row in read_csv(file.path).to_dict("records"):
-        settings = {str(k): v for k, v in row.items() if k != "Name" and not pd.isna(v)}
-        yield Recorded(str(row["Name"]), file, settings=settings)
-
-
 def _is_history(file: File) -> bool:
     if not file.head.startswith(b"PAR1"):
         return False
@@ -72,5 +74,5 @@ def _read_history(file: File) -> Iterable[Recorded]:
 
 
 PANEL = Format("wandb_panel", _is_panel, _read_panel)
-TABLE = Format("wandb_table", _is_table, _read_table)
+TABLE = Format("wandb_table", _is_table, partial(read_table_of_runs, name="Name"))
 HISTORY = Format("wandb_history", _is_history, _read_history)

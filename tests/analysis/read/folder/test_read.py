@@ -101,6 +101,12 @@ def test_names_of_theirs(tmp_path: Path) -> None:
     assert curves[["step", "loss"]].to_numpy().tolist() == [[30, 3.0], [70, 2.0]]
 
 
+def test_semicolons_and_decimal_commas(tmp_path: Path) -> None:
+    (tmp_path / "bs8_lr0.1_s0.csv").write_text("step;loss\n1;2,5\n2;1,5\n")
+    _, curves = read_folder(tmp_path, name_pattern=planted.PATTERN)
+    assert curves[["step", "loss"]].to_numpy().tolist() == [[1, 2.5], [2, 1.5]]
+
+
 def one_run(folder: Path, run: Run = RUNS[0]) -> None:
     rows = [[step, run.loss(step)] for step in STEPS]
     write_csv(folder / f"{run.name}.csv", ["step", "loss"], rows)
