@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analysis.curve_study import analyse as analyse
     from analysis.errors import AnalysisError as AnalysisError
+    from analysis.final_loss_study import analyse_final_losses as analyse_final_losses
     from analysis.fit.step_fits import fit_critical_batch_size as fit_critical_batch_size
     from analysis.fit.step_fits import fit_critical_batch_sizes as fit_critical_batch_sizes
     from analysis.measure.cell_frame import steps_to_target as steps_to_target
     from analysis.read.curves import read_curves_csv as read_curves_csv
     from analysis.read.curves import tidy_curves as tidy_curves
     from analysis.read.experiments import read_mlflow as read_mlflow
+    from analysis.read.final_losses import read_final_losses_csv as read_final_losses_csv
+    from analysis.read.final_losses import tidy_final_losses as tidy_final_losses
     from analysis.read.folder.read import read_folder as read_folder
     from analysis.read.runs import read_study as read_study
     from analysis.read.steps import read_steps_csv as read_steps_csv
@@ -35,16 +38,19 @@ _PUBLIC = {
     "AnalysisError": "analysis.errors",
     "StudyResult": "analysis.result",
     "analyse": "analysis.curve_study",
+    "analyse_final_losses": "analysis.final_loss_study",
     "analyse_steps": "analysis.step_study",
     "fit_critical_batch_size": "analysis.fit.step_fits",
     "fit_critical_batch_sizes": "analysis.fit.step_fits",
     "read_curves_csv": "analysis.read.curves",
+    "read_final_losses_csv": "analysis.read.final_losses",
     "read_folder": "analysis.read.folder.read",
     "read_mlflow": "analysis.read.experiments",
     "read_steps_csv": "analysis.read.steps",
     "read_study": "analysis.read.runs",
     "steps_to_target": "analysis.measure.cell_frame",
     "tidy_curves": "analysis.read.curves",
+    "tidy_final_losses": "analysis.read.final_losses",
     "tidy_steps": "analysis.read.steps",
     "write_report": "analysis.report.report",
 }

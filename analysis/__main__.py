@@ -97,8 +97,8 @@ def name_study(config: AnalysisConfig) -> None:
     if source.kind == "mlflow":
         if source.path is not None:
             raise AnalysisError(
-                f"source.path={source.path}: files are read by source=curves_csv or "
-                "source=steps_csv, folders by source=folder; name one of them as well"
+                f"source.path={source.path}: files are read by source=curves_csv, steps_csv or "
+                "final_losses, folders by source=folder; name one of them as well"
             )
         if not named and source.experiment is None:
             raise AnalysisError(

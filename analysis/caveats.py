@@ -67,8 +67,13 @@ def _sentence(text: str, places: Mapping[str, Sequence[str]], n_groups: int) -> 
     return f"{text}." if len(places) == n_groups else f"{text} ({listed(list(places))})."
 
 
-def trial_caveats(cells: pd.DataFrame, exact: bool = False) -> list[Caveat]:
-    """Seeds, batch sizes, lr spacing and divergence of one group; cells of one of its targets."""
+def trial_caveats(
+    cells: pd.DataFrame, exact: bool = False, of_final_losses: bool = False
+) -> list[Caveat]:
+    """Seeds, batch sizes, lr spacing and divergence of one group; cells of one of its targets.
+
+    exact: theory is known. of_final_losses: the best lr was read between the tried ones.
+    """
     caveats = []
     sizes, seeds = cells["batch_size"].nunique(), cells.loc[cells["compared"], "n_seeds"]
     n_lrs = cells.groupby("batch_size")["lr"].nunique()
@@ -78,7 +83,7 @@ def trial_caveats(cells: pd.DataFrame, exact: bool = False) -> list[Caveat]:
         caveats.append(Caveat(text, topic="answer"))
     if n_lrs.max() == 1 and sizes > 1:
         caveats.append(Caveat(ONE_LR, topic="tuning"))
-    caveats += _seed_caveats(seeds, sizes)
+    caveats += _seed_caveats(seeds, sizes, of_final_losses)
     if n_lrs.min() != n_lrs.max() and not _alike(spacing):
         text = (
             "Batch sizes were not tuned equally: the minimum over more trials is lower, so give "
@@ -87,7 +92,8 @@ def trial_caveats(cells: pd.DataFrame, exact: bool = False) -> list[Caveat]:
         )
         caveats.append(Caveat(text, f"{n_lrs.min()} to {n_lrs.max()} lrs", "tuning"))
     ratio = max((r for r in spacing if r is not None), default=1.0)
-    if ratio > _FINE_RATIO and sizes > 1 and not exact:  # exact values say what this grid costs
+    known = exact or of_final_losses  # exact values say what this grid costs
+    if ratio > _FINE_RATIO and sizes > 1 and not known:
         text = (
             f"Tried lrs are a factor {ratio:.2f} apart: compared with a continuous lr, the "
             f"critical batch "
@@ -101,11 +107,14 @@ def trial_caveats(cells: pd.DataFrame, exact: bool = False) -> list[Caveat]:
     return caveats
 
 
-def _seed_caveats(seeds: pd.Series, n_batch_sizes: int) -> list[Caveat]:
+def _seed_caveats(seeds: pd.Series, n_batch_sizes: int, of_final_losses: bool) -> list[Caveat]:
     caveats = []
     if seeds.max() == 1:
-        text = (
-            "Each cell has one seed: crossings of a single noisy curve scatter and can come early"
+        text = "Each cell has one seed: "
+        text += (
+            "the least of several noisy losses is a little too low"
+            if of_final_losses
+            else "crossings of a single noisy curve scatter and can come early"
         )
         if n_batch_sizes > 1:
             text += ", and intervals come from the residuals of the fit"

@@ -52,7 +52,8 @@ class Settings:
 class Measured:
     """Cells of one group, their bootstrap by batch size, and the frontier; given: see there.
 
-    one_by_one: the targets at which runs stop, so that each run was read alone.
+    one_by_one: the targets at which runs stop, so that each run was read alone. of_final_losses:
+    no curves were read, but what runs of several lengths end with.
     """
 
     rows: pd.DataFrame
@@ -60,6 +61,7 @@ class Measured:
     frontier: pd.DataFrame
     given: bool
     one_by_one: list[float] = field(default_factory=list)
+    of_final_losses: bool = False
 
 
 def measure(
@@ -133,11 +135,13 @@ def group_statistics(
         objective=settings.objective,
     )
     theory = exact_frontiers()
-    caveats: list[Caveat | str] = [*trial_caveats(first, exact=len(theory) > 0)]
+    of_final_losses = measured.of_final_losses
+    caveats: list[Caveat | str] = [*trial_caveats(first, len(theory) > 0, of_final_losses)]
     caveats += value_edge_caveats(frontier)
     for fit, target in zip(fits, targets, strict=True):
         fit.exact = exact_critical_batch_size(theory[theory["target_loss"] == target], fit)
-        caveats += fit_caveats(fit, frontier[frontier["target_loss"] == target])
+        rows = frontier[frontier["target_loss"] == target]
+        caveats += fit_caveats(fit, rows, of_final_losses)
     return Statistics(
         cells=measured.rows,
         frontier=frontier,

@@ -9,7 +9,13 @@ from typing import Any
 
 from scaling.commands import command, options_of
 
-KINDS = ("mlflow", "folder", "curves_csv", "steps_csv")  # of source: what can be read
+KINDS = (
+    "mlflow",
+    "folder",
+    "curves_csv",
+    "steps_csv",
+    "final_losses",
+)  # of source: what can be read
 SOURCES = (*KINDS, "mlperf")  # the files of conf/analysis/source
 MISSING = "???"  # OmegaConf's word for a value that must be given
 
@@ -98,6 +104,7 @@ def help_text() -> str:
         ("study=mine", "targets=[0.5]", "group_by=[optimizer.name]"),
         ("source=curves_csv", "source.path=curves.csv", "source.columns.loss=val_loss"),
         ("source=folder", "source.path=runs/", "source.show=true"),
+        ("source=final_losses", "source.path=runs.csv"),
         ("source=mlflow", "source.experiment=my_experiment", "targets=[0.5]"),
     ]
     sources = []

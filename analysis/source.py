@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from analysis.groups import their_name, with_their_names
 from analysis.read.curves import read_curves_csv
+from analysis.read.final_losses import read_final_losses_csv
 from analysis.read.names import their_columns
 from analysis.read.steps import read_steps_csv
 from analysis.read.stores import NoExperiment
@@ -45,16 +46,18 @@ class Choice:
 
 @dataclass(frozen=True)
 class Read:
-    """Curves (trials, curves) or a table of steps."""
+    """Curves (trials, curves), or a table of steps or final losses."""
 
     trials: pd.DataFrame | None = None
     curves: pd.DataFrame | None = None
     table: pd.DataFrame | None = None
+    final_losses: pd.DataFrame | None = None
 
     @property
     def size(self) -> str:
-        if self.table is not None:
-            return f"a table of {len(self.table):,} rows"
+        for table in (self.table, self.final_losses):
+            if table is not None:
+                return f"a table of {len(table):,} rows"
         assert self.trials is not None
         assert self.curves is not None
         return f"{len(self.trials):,} trials, {len(self.curves):,} evaluations"
@@ -66,6 +69,9 @@ def read_source(choice: Choice) -> Read:
     if choice.kind == "steps_csv":
         table = read_steps_csv(*of_file, group_by=choice.group_by, tuned=choice.tuned)
         return Read(table=table)
+    if choice.kind == "final_losses":
+        check_tuned(choice.tuned)
+        return Read(final_losses=read_final_losses_csv(*of_file, group_by=choice.group_by))
     if choice.kind == "curves_csv":
         frames = read_curves_csv(
             *of_file, group_by=choice.group_by, tuned=choice.tuned, study=choice.study
@@ -86,11 +92,17 @@ def read_source(choice: Choice) -> Read:
 def analyse_source(read: Read, choice: Choice, **options: Any) -> StudyResult:
     """What the frames say. options: of the statistics, as of analysis.analyse (n_bootstrap, ..)."""
     from analysis.curve_study import analyse
+    from analysis.final_loss_study import analyse_final_losses
     from analysis.step_study import analyse_steps
 
     if read.table is not None:
         return analyse_steps(
             read.table, targets=choice.targets, group_by=choice.group_by, tuned=choice.tuned,
+            study=choice.study, **options,
+        )  # fmt: skip
+    if read.final_losses is not None:
+        return analyse_final_losses(
+            read.final_losses, targets=choice.targets, group_by=choice.group_by,
             study=choice.study, **options,
         )  # fmt: skip
     assert read.trials is not None
@@ -129,7 +141,12 @@ def shown_lines(choice: Choice) -> list[str]:
     except AnalysisError as error:
         return [*lines, f"missing: {error}"]
     lines.append(f"read: {read.size}")
-    frames = {"trials": read.trials, "evaluations": read.curves, "steps": read.table}
+    frames = {
+        "trials": read.trials,
+        "evaluations": read.curves,
+        "steps": read.table,
+        "runs": read.final_losses,
+    }
     for name, frame in frames.items():
         if frame is not None:
             lines += [f"first {name}:", _first_rows(frame)]
@@ -137,6 +154,15 @@ def shown_lines(choice: Choice) -> list[str]:
         groups = ", ".join(map(their_name, read.trials.attrs.get("group_by") or ())) or "none"
         lines += [f"groups are told apart by: {groups}", *read.trials.attrs.get("left_out", ())]
     return lines
+
+
+def check_tuned(tuned: Sequence[str]) -> None:
+    """Refuse what a table of final losses is not minimised over."""
+    if others := [name for name in tuned if name != "lr"]:
+        raise AnalysisError(
+            f"tuned: {others[0]} cannot be tuned in a table of final losses, only lr; keep the "
+            "rows of its best value, or tell its values apart with group_by=[...]"
+        )
 
 
 def _first_rows(frame: pd.DataFrame, n: int = 5) -> str:

@@ -16,16 +16,24 @@ from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED
 _SAME_VALUE = 1.1  # critical batch sizes by two forms within this ratio are taken as equal
 
 
-def fit_caveats(fit: FitResult, frontier: pd.DataFrame) -> list[Caveat]:
-    """Points left out, what is not identified and what the fit hides; frontier rows of the fit."""
+def fit_caveats(
+    fit: FitResult, frontier: pd.DataFrame, of_final_losses: bool = False
+) -> list[Caveat]:
+    """Points left out, what is not identified and what the fit hides; frontier rows of the fit.
+
+    of_final_losses: of runs with one loss each, not of curves.
+    """
     at = f"at target loss {fit.target_loss:.4g}"
     several = frontier["batch_size"].nunique() > 1
     left_out = ", so the point is left out of the fit" if several else ""
     caveats = []
+    longest, shortest = "within the trials' budget", "at or before the first evaluation"
+    if of_final_losses:
+        longest, shortest = "by the longest runs", "by the shortest runs already"
     for outcome, topic, why in (
-        (CENSORED, "censored", "The target was not reached within the trials' budget"),
+        (CENSORED, "censored", f"The target was not reached {longest}"),
         (DIVERGED, "diverged", "Every lr diverged"),
-        (LEFT_CENSORED, "censored", "The target was met at or before the first evaluation"),
+        (LEFT_CENSORED, "censored", f"The target was met {shortest}"),
     ):
         failed = frontier[frontier["outcome"] == outcome]
         bounds = fit.bounded_batch_sizes + fit.upper_bounded_batch_sizes

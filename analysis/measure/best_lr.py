@@ -96,6 +96,9 @@ class Between(NamedTuple):
     above: float
 
 
+NOTHING_BETWEEN = Between(0.0, 0.0)
+
+
 def between_lrs(lrs: Floats, steps: Floats, position: int) -> Between:
     """What the lrs between the tried ones may save, from log S at the best and its neighbours.
 
@@ -111,7 +114,7 @@ def between_lrs(lrs: Floats, steps: Floats, position: int) -> Between:
     [0.087, 0.095]
     """
     if not 0 < position < len(lrs) - 1:
-        return Between(0.0, 0.0)
+        return NOTHING_BETWEEN
     with np.errstate(divide="ignore"):  # an lr of 0
         log_lrs = np.log(lrs[position - 1 : position + 2])
     around = steps[position - 1 : position + 2]

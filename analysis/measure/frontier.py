@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.measure.best_lr import (
+    NOTHING_BETWEEN,
     BestLr,
     Between,
     best_lr,
@@ -94,15 +95,15 @@ def frontier_is_given(cells: pd.DataFrame) -> bool:
 
 def usable(frontier: pd.DataFrame) -> pd.DataFrame:
     """The rows that may enter fits: reached, and the best lr not at the edge of the tried grid."""
-    return frontier[(frontier["outcome"] == REACHED) & ~frontier["lr_at_edge"].astype(bool)]
+    return _fitted(frontier[(frontier["outcome"] == REACHED) & ~_at_edge(frontier)])
 
 
 def lower_bounds(frontier: pd.DataFrame) -> pd.DataFrame:
     """The censored rows that give the fit a lower bound of their steps."""
     if "steps_lower" not in frontier:
         return frontier.iloc[:0]
-    known = frontier["steps_lower"].notna() & ~frontier["lr_at_edge"].astype(bool)
-    return frontier[(frontier["outcome"] == CENSORED) & known]
+    known = frontier["steps_lower"].notna() & ~_at_edge(frontier)
+    return _fitted(frontier[(frontier["outcome"] == CENSORED) & known])
 
 
 def upper_bounds(frontier: pd.DataFrame) -> pd.DataFrame:
@@ -111,13 +112,24 @@ def upper_bounds(frontier: pd.DataFrame) -> pd.DataFrame:
     Left-censored ones, and those whose best lr is at the edge of what was tried: the best lr may
     lie beyond, so that the least steps are at most the measured ones.
     """
-    edge = frontier["lr_at_edge"].astype(bool) & (frontier["outcome"] == REACHED)
-    rows = frontier[edge | (frontier["outcome"] == LEFT_CENSORED)].copy()
+    edge = _at_edge(frontier) & (frontier["outcome"] == REACHED)
+    rows = _fitted(frontier[edge | (frontier["outcome"] == LEFT_CENSORED)]).copy()
     at_most = rows["steps"]
     if "steps_upper" in rows:
         at_most = at_most.fillna(rows["steps_upper"])
     rows["steps_upper"] = at_most
     return rows[at_most > 0]
+
+
+def _at_edge(frontier: pd.DataFrame) -> pd.Series:
+    return frontier["lr_at_edge"].astype(bool)
+
+
+def _fitted(frontier: pd.DataFrame) -> pd.DataFrame:
+    """Without what lies outside of the form: see final_loss_frontier.mark_below_optimum."""
+    if "below_optimum" not in frontier:
+        return frontier
+    return frontier[~frontier["below_optimum"].astype(bool)]
 
 
 def lr_draws(frontier: pd.DataFrame, draws: StepDraws) -> Floats | None:
@@ -182,7 +194,7 @@ def _frontier_row(
     if at_edge:
         row["better_lrs"] = "below" if chosen["lr"] == everything["lr"].min() else "above"
     alone = given or bool(others) or len(lrs) < 2  # no lrs of the same settings on either side
-    between = Between(0.0, 0.0) if alone else between_lrs(lrs, steps, position)
+    between = NOTHING_BETWEEN if alone else between_lrs(lrs, steps, position)
     for name in others:
         row |= {name: chosen[name], f"{name}_at_edge": _value_at_edge(tried[name], chosen[name])}
     refined = lrs[position] if others else refined_lr(lrs, steps, np.array(position))
@@ -192,7 +204,7 @@ def _frontier_row(
         "examples": chosen["steps"] * chosen["batch_size"],
         "lr": chosen["lr"],
         "n_seeds": int(chosen["n_seeds"]),
-        **_steps_interval(draws, k, chosen, between),
+        **steps_interval(draws, k, chosen, between),
         **_lr_interval(draws, k, chosen, lrs, between),
         "steps_lower": chosen.get("steps_lower", np.nan),
         "steps_upper": chosen.get("steps_upper", np.nan),
@@ -216,10 +228,13 @@ def _best(
     return best
 
 
-def _steps_interval(
-    draws: FrontierDraws, k: int, chosen: pd.Series, between: Between
+def steps_interval(
+    draws: FrontierDraws, k: int, chosen: pd.Series, between: Between = NOTHING_BETWEEN
 ) -> dict[str, float]:
-    """steps_low, steps_high: percentiles of the draws, down to what lies between the tried lrs."""
+    """steps_low, steps_high: percentiles of the draws, down to what lies between the tried lrs.
+
+    chosen: steps and n_seeds; NaN with fewer than 3.
+    """
     n_seeds, drawn = int(chosen["n_seeds"]), draws.steps[k]
     if n_seeds < FEWEST_SEEDS:
         return {"steps_low": np.nan, "steps_high": np.nan}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.measure.bootstrap import FrontierDraws
 from analysis.measure.cells import Cell
+from analysis.measure.final_losses import SizeLosses
 from analysis.measure.step_time import StepTime
 from analysis.words import short_number
 from scaling.schema import MODEL_SIZE
@@ -32,7 +33,7 @@ class MeasuredGroup:
     floor: irreducible loss; cells: those (batch size, lr) that may be the best of their batch size;
     draws: of its frontier, by batch size, K in the order of targets. model_size and
     flops_per_example are None where not known, or not the same for all trials of the group; time is
-    None where no step was timed.
+    None where no step was timed. final_losses: of each batch size, where runs have one loss each.
     """
 
     group: dict[str, Any]
@@ -45,6 +46,7 @@ class MeasuredGroup:
     frontier: pd.DataFrame = field(default_factory=pd.DataFrame)
     optimizer: str = "sgd"
     time: StepTime | None = None
+    final_losses: list[SizeLosses] = field(default_factory=list)
 
     @property
     def n_seeds(self) -> int:

@@ -30,7 +30,7 @@ ALSO_CALLED = {
 }
 OURS = (
     *ALSO_CALLED, "train_loss", "accuracy", "irreducible_loss", "initial_loss", "step_seconds",
-    "flops_per_example",
+    "flops_per_example", "tokens",
 )  # fmt: skip
 # Numbers of ours that other projects also use as names ("small", "fast").
 OR_LABEL = (MODEL_SIZE, "step_seconds", "flops_per_example")

@@ -136,6 +136,7 @@ _RULES: dict[str, Callable[[pd.Series, str, Where], pd.Series]] = {
     "step": not_negative,
     "examples": not_negative,
     "steps": positive,
+    "tokens": positive,
     "loss": numbers,
     "train_loss": _metric,
     "accuracy": _metric,

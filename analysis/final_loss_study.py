@@ -1,0 +1,172 @@
+"""A table of final losses, one row a run, through the whole chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import AnalysisError
+from analysis.fit.fitting import LIKELIHOOD
+from analysis.group_statistics import Measured, Settings, begin_theory, group_statistics
+from analysis.groups import column_of, prefixed
+from analysis.measure.final_loss_frontier import (
+    below_optimum_caveat,
+    final_loss_cells,
+    final_loss_draws,
+    final_loss_frontier,
+)
+from analysis.measure.final_losses import SizeLosses, size_losses
+from analysis.measure.loss_levels import choose_levels, levels_sentence
+from analysis.measure.step_time import probe_frame, trial_step_seconds
+from analysis.read.final_losses import tidy_final_losses
+from analysis.read.selection import floor_of
+from analysis.result import StudyResult, study_result
+from analysis.step_study import UNTIMED
+from analysis.study import Group, Statistics
+from scaling.schema import DIVERGED, TARGETS
+
+
+class _OfGroup(NamedTuple):
+    group: Group
+    trials: pd.DataFrame
+    sizes: list[SizeLosses]
+    rng: np.random.Generator
+
+
+def analyse_final_losses(
+    table: pd.DataFrame,
+    *,
+    targets: Sequence[float] | None = None,
+    group_by: Sequence[str] | None = None,
+    study: str | None = None,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    fit_objective: str = LIKELIHOOD,
+    jointly: bool = False,
+) -> StudyResult:
+    """A table of final losses in, the study's statistics out; see analysis.measure.final_losses.
+
+    table: as analysis.read_final_losses_csv gives it, or a frame with its columns. At each batch
+    size the least loss over lr at each length D gives L_B(D); where it reaches a target is E(B),
+    and S(B) = E(B)/B. targets: losses, default three that most batch sizes reach. The others: as in
+    analysis.analyse. Raises AnalysisError if nothing can be said.
+
+    >>> rows = [(size, steps, 1 + (64 + size) / (size * steps) * 10)
+    ...         for size in (8, 32, 128, 512) for steps in (40, 80, 160, 320, 640)]
+    >>> table = pd.DataFrame(rows, columns=["batch_size", "steps", "loss"]).assign(lr=0.1)
+    >>> result = analyse_final_losses(table, targets=[1.1], n_bootstrap=10)
+    >>> round(result.fits[0].critical_batch_size)
+    64
+    """
+    if "tokens_per_example" not in table.attrs:
+        table = tidy_final_losses(table, group_by=group_by)
+    names = [
+        column_of(table, n) for n in (table.attrs["group_by"] if group_by is None else group_by)
+    ]
+    study = study or str(table.attrs["study"])
+    trials = _trials(table, study)
+    settings = Settings(n_bootstrap, seed, fit_objective, ("lr",), jointly, with_theory=False)
+    groups = list(_groups(trials, names, settings))
+    if not any(part.sizes for part in groups):
+        raise AnalysisError("all runs of the table diverged; add runs of smaller lr")
+    notes = _notes(table)
+    levels = [sorted({float(target) for target in targets or ()}, reverse=True)] * len(groups)
+    if targets is None:
+        levels = choose_levels([part.sizes for part in groups])
+        notes.append(levels_sentence([own for own in levels if own] or [[]]))
+    parts = []
+    for part, own in zip(groups, levels, strict=True):
+        if own and part.sizes:
+            parts.append(_statistics(part, own, settings))
+        else:
+            notes.append(prefixed(part.group, "left out: it reaches no common loss."))
+    if not parts:
+        raise AnalysisError(
+            "targets: no loss lies between the shortest and the longest runs of any batch size; "
+            "give targets=[...], or add longer runs"
+        )
+    trials.attrs["left_out"] = table.attrs["left_out"]
+    return study_result(parts, trials, trials, UNTIMED, names, settings, notes=notes)
+
+
+def _notes(table: pd.DataFrame) -> list[str]:
+    per_example = table.attrs["tokens_per_example"]
+    notes = [
+        "Each run has one loss, at the end of its own schedule: steps to a target are those after "
+        "which a run made for that length ends at it. A longer run passes those steps with a higher "
+        "loss, for its learning rate has not decayed there."
+    ]
+    if per_example:
+        notes.append(f"An example is {per_example:,.6g} tokens.")
+    return notes
+
+
+def _groups(trials: pd.DataFrame, names: list[str], settings: Settings) -> Iterator[_OfGroup]:
+    keyed: Any = trials.groupby(names, dropna=False, sort=True) if names else [((), trials)]
+    for index, (key, rows) in enumerate(keyed):
+        rng = np.random.default_rng([settings.seed, index])
+        sizes = list(_sizes(rows, settings, rng))
+        yield _OfGroup(dict(zip(names, key, strict=True)), rows, sizes, rng)
+
+
+def _sizes(
+    rows: pd.DataFrame, settings: Settings, rng: np.random.Generator
+) -> Iterator[SizeLosses]:
+    """Each batch size with its own random stream, unless its seeds are resampled jointly."""
+    of_size = rows.assign(steps=rows["last_step"]).groupby("batch_size", sort=True)
+    seeds = np.unique(rows["seed"]) if settings.jointly else None
+    for (_, runs), child in zip(of_size, rng.spawn(len(of_size)), strict=True):
+        if settings.jointly:
+            child = np.random.default_rng([settings.seed, len(rows)])
+        losses = size_losses(runs, settings.n_bootstrap, child, seeds)
+        if losses is not None:
+            yield losses
+
+
+def _statistics(part: _OfGroup, targets: list[float], settings: Settings) -> Statistics:
+    floor = floor_of(part.trials)
+    levels = [target - floor for target in targets]
+    draws = {losses.batch_size: final_loss_draws(losses, levels, floor) for losses in part.sizes}
+    measured = Measured(
+        final_loss_cells(part.sizes, targets, part.group, floor),
+        draws,
+        final_loss_frontier(part.sizes, draws, targets, part.group, floor),
+        given=False,
+        of_final_losses=True,
+    )
+    trials = part.trials.assign(step_seconds=trial_step_seconds(part.trials, UNTIMED))
+    statistics = group_statistics(
+        part.group, trials, measured, [], targets, part.rng, settings, probe_frame(()),
+        begin_theory(trials, [], targets, settings),
+    )  # fmt: skip
+    for target in targets:
+        of_target = measured.frontier[measured.frontier["target_loss"] == target]
+        if caveat := below_optimum_caveat(of_target):
+            statistics.caveats.append((part.group, caveat))
+    statistics.measured = [
+        replace(of_group, final_losses=part.sizes) for of_group in statistics.measured
+    ]
+    return statistics
+
+
+def _trials(table: pd.DataFrame, study: str) -> pd.DataFrame:
+    """The table's rows as trials, for what the report says about them."""
+    width = len(str(len(table)))
+    number = pd.Series(range(1, len(table) + 1), table.index).astype(str).str.zfill(width)
+    unknown = {
+        name: np.nan
+        for name in ("model_size", "irreducible_loss", "initial_loss", "seconds")
+        if name not in table
+    }
+    outcome = table["outcome"].astype(object).where(table["outcome"] == DIVERGED, None)
+    frame = table.drop(columns=["steps", "examples"]).assign(
+        run_id="row" + number, trial_id="row" + number, sweep="", study=study, status="FINISHED",
+        outcome=outcome, last_step=table["steps"], **unknown,
+    )  # fmt: skip
+    frame[TARGETS] = [()] * len(frame)
+    frame.attrs = {"left_out": [], "sweeps": []}
+    return frame
