@@ -84,6 +84,14 @@ def analyse_final_losses(
             parts.append(_statistics(part, own, settings))
         else:
             notes.append(prefixed(part.group, "left out: it reaches no common loss."))
+    reached = [part.frontier["steps"].notna().any() for part in parts]
+    if targets is not None and not any(reached):
+        losses = np.concatenate([size.loss for part in groups for size in part.sizes])
+        named = ", ".join(f"{target:g}" for target in levels[0])
+        raise AnalysisError(
+            f"targets=[{named}]: no batch size gets there between its shortest and its longest "
+            f"runs, which end with losses from {losses.min():.4g} to {losses.max():.4g}"
+        )
     if not parts:
         raise AnalysisError(
             "targets: no loss lies between the shortest and the longest runs of any batch size; "
@@ -97,8 +105,8 @@ def _notes(table: pd.DataFrame) -> list[str]:
     per_example = table.attrs["tokens_per_example"]
     notes = [
         "Each run has one loss, at the end of its own schedule: steps to a target are those after "
-        "which a run made for that length ends at it. A longer run passes those steps with a higher "
-        "loss, for its learning rate has not decayed there."
+        "which a run made for that length ends at it. A longer run has a higher loss at those "
+        "steps, for its learning rate has not decayed there."
     ]
     if per_example:
         notes.append(f"An example is {per_example:,.6g} tokens.")

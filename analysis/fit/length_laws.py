@@ -3,8 +3,10 @@
     B_opt(D[, N]),  lr*(D[, N]) at the best batch size,  lr*(B, D[, N]) at every batch size
 
 y = c x_1^k_1 x_2^k_2 .. by least squares on log y, intervals by Student's t from the residuals, so
-they hold noise and misfit alike. Such laws: Bjorck et al. 2024, arXiv:2409.19913; Li et al. 2025
-(Step Law), arXiv:2503.04715. Best values at an edge of what was tried do not enter.
+they hold noise and misfit alike, with errors that allow for points of unequal scatter (HC3,
+MacKinnon and White 1985, Journal of Econometrics 29): a best batch size near the end of those tried
+is known less well. Such laws: Bjorck et al. 2024, arXiv:2409.19913; Li et al. 2025 (Step Law),
+arXiv:2503.04715. Best values at an edge of what was tried do not enter.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ LENGTH_LAW_COLUMNS = [
 BEST, EVERY = "the best batch size", "every batch size"
 _LEAST_SPAN = 1.5  # of every x: the largest over the smallest
 _LEVEL = 0.95
+_LEAST = 1e-6  # of 1 - leverage: a point that the fit goes through says nothing of the scatter
 
 
 def length_laws(lengths: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
@@ -107,8 +110,9 @@ def fit_powers(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats, float]:
     log_y = np.log(y)
     value = np.asarray(np.linalg.lstsq(design, log_y, rcond=None)[0], float)
     residual = log_y - design @ value
-    freedom = len(y) - design.shape[1]
-    variance = residual @ residual / freedom
-    error = np.sqrt(variance * np.diag(np.linalg.inv(design.T @ design)))
-    half: Floats = stdtrit(freedom, 0.5 + _LEVEL / 2) * error
+    inverse = np.linalg.inv(design.T @ design)
+    leverage = np.einsum("ni,ij,nj->n", design, inverse, design)
+    scaled = design * (residual / np.maximum(1 - leverage, _LEAST))[:, None]
+    error = np.sqrt(np.diag(inverse @ (scaled.T @ scaled) @ inverse))
+    half = np.asarray(stdtrit(len(y) - design.shape[1], 0.5 + _LEVEL / 2) * error, float)
     return value, value - half, value + half, float(np.sqrt(np.mean(residual**2)))

@@ -81,7 +81,8 @@ def best_batch_sizes(sizes: Sequence[SizeLosses], group: dict[str, Any]) -> pd.D
     """Of each length with 3 batch sizes or more that with the least loss: group.., BEST_COLUMNS.
 
     batch_size: of those tried; batch_size_refined: the vertex of a parabola of log loss in log
-    batch size through those within a factor 4 of it; batch_size_low, batch_size_high: its 95 %
+    batch size through those within a factor 4 of it; lr: of batch_size, lr_refined: of
+    batch_size_refined; batch_size_low, batch_size_high: its 95 %
     interval, NaN with fewer than 3 seeds; batch_size_at_edge: none tried is smaller, or none
     larger. half_percent_low, ..: between which batch sizes the loss is within 0.5 and 1 % of the
     least, log-linear between those tried; NaN where all tried on that side are.
@@ -116,7 +117,7 @@ def _best(at: _AtLength) -> dict[str, Any]:
         "batch_size_at_edge": position in (0, len(sizes) - 1),
         "loss": loss[position],
         "lr": best.lrs[best.best[at.place[position]]],
-        "lr_refined": best.lr[at.place[position]],
+        "lr_refined": _lr_at(refined[0, 0], sizes, at.of("lr")),
         "lr_at_edge": bool(best.at_edge[at.place[position]]),
         "n_batch_sizes": len(sizes),
     }
@@ -124,6 +125,11 @@ def _best(at: _AtLength) -> dict[str, Any]:
         ends = _within(sizes, loss, position, (1 + share) * min(least[0, 0], loss[position]))
         row |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
     return row
+
+
+def _lr_at(batch_size: float, sizes: Floats, lrs: Floats) -> float:
+    """The best lr of the best batch size, between those of its neighbours, log-log."""
+    return float(np.exp(np.interp(np.log(batch_size), np.log(sizes), np.log(lrs))))
 
 
 def _within(sizes: Floats, loss: Floats, position: int, limit: float) -> tuple[float, float]:
@@ -143,6 +149,8 @@ def _passes(sizes: Floats, loss: Floats, limit: float) -> float:
 
 def _interval(draws: Floats, n_seeds: NDArray, logarithmic: bool = False) -> tuple[Floats, Floats]:
     """95 % percentiles of draws [n_boot, B], widened for few seeds; NaN below 3 of them."""
+    if not len(draws):
+        return np.full(draws.shape[1:], np.nan), np.full(draws.shape[1:], np.nan)
     n = np.maximum(n_seeds, FEWEST_SEEDS)
     of_scale = np.log(draws) if logarithmic else draws
     low, high = percentile_interval(spread(of_scale, widening(n, n - 1)))

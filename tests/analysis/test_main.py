@@ -244,7 +244,7 @@ def test_an_experiment_of_another_project(work: Path, capsys: pytest.CaptureFixt
             "source=curve_csv",
             "source=curve_csv: must be one of mlflow, folder, curves_csv, steps_csv",
         ),
-        ("source.path=t.csv", "source.path=t.csv: files are read by source=curves_csv or"),
+        ("source.path=t.csv", "source.path=t.csv: files are read by source=curves_csv,"),
         ("source=steps_csv", "source.path: missing; source=steps_csv reads a CSV"),
     ],
 )

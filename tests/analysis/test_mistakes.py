@@ -27,7 +27,7 @@ MISTAKES = {  # a line, and how what is said begins
     f"{CSV} source.columns.step=steps": "source.columns.step=steps: source.path=t.csv has no such",
     "source=curve_csv": "source=curve_csv: must be one of mlflow, folder, curves_csv, steps_csv",
     "source=curves_csv source.path=nope.csv": "source.path=nope.csv: there is no such file",
-    "source.path=t.csv": "source.path=t.csv: files are read by source=curves_csv or",
+    "source.path=t.csv": "source.path=t.csv: files are read by source=curves_csv,",
     "source=steps_csv": "source.path: missing; source=steps_csv reads a CSV",
     "compare=small": "compare=[small]: needs two or more different studies, compare=[a,b]",
     "compare=small,smal": "study=smal: no experiment of this name in sqlite:///",
