@@ -76,16 +76,18 @@ def current() -> Look:
     return _look.get()
 
 
-def for_page(svg: bytes) -> bytes:
+def for_page(svg: bytes, scope: str = "") -> bytes:
     """The SVG with rules for dark pages, its coordinates in hundredths of a point.
 
-    A browser asks the page for the colour scheme. Cells of heat maps keep their colours, so that
-    a colour means the same in both.
+    scope: selector in front of all rules, "" where the SVG is a document of its own. A browser asks
+    the page for the colour scheme. Cells of heat maps keep their colours, so that a colour means
+    the same in both.
     """
     text = _COORDINATES.sub(lambda path: _DECIMALS.sub(r"\1", path[0]), svg.decode())
     used = sorted(set(re.findall(r"#[0-9a-f]{6}\b", _MESH.sub("", text))))
-    rules = "".join(_rule(color, dark_color(color)) for color in used)
-    style = f"@media (prefers-color-scheme: dark){{svg{{fill:{_EXACT['#000000']}}}{rules}}}"
+    rules = "".join(_rule(color, dark_color(color), scope) for color in used)
+    rules = f"{scope.strip() or 'svg'}{{fill:{_EXACT['#000000']}}}{rules}"
+    style = f"@media screen and (prefers-color-scheme: dark){{{rules}}}"
     return text.replace("</style>", f"{style}</style>", 1).encode()
 
 
@@ -114,10 +116,10 @@ def _luminance(color: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def _rule(color: str, dark: str) -> str:
+def _rule(color: str, dark: str, scope: str) -> str:
     if color == dark:
         return ""
     return "".join(
-        f'[style*="{what}: {color}"],[{what}="{color}"]{{{what}:{dark}!important}}'
+        f'{scope}[style*="{what}: {color}"],{scope}[{what}="{color}"]{{{what}:{dark}!important}}'
         for what in ("fill", "stroke")
     )
