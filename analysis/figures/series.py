@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import fill
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from analysis.figures.tooltips import HOLLOW, tell
 from scaling.schema import REACHED
 
 Look = dict[str, Any]
+_LINE = 26  # letters of a line of a legend that stands beside the axes
 
 
 def look(i: int, color: Any) -> Look:
@@ -63,7 +65,7 @@ def explain_hollow(ax: Axes, *frames: pd.DataFrame) -> None:
     """One entry of the legend for all hollow points of a figure; none where there are none."""
     if any(rows["lr_at_edge"].astype(bool).any() for rows in frames):
         shown: Look = {"ls": "", "marker": "o", "color": style.MUTED, "mfc": "white"}
-        ax.plot([], [], **shown, label=f"hollow: {HOLLOW}")
+        ax.plot([], [], **shown, label=fill(f"hollow: {HOLLOW}", _LINE))
 
 
 class Fitted(Protocol):

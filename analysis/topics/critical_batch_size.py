@@ -219,8 +219,8 @@ def _plot_group(ax: Axes, own: pd.DataFrame, label: str, shown: Look) -> None:
             or r"$E_\mathrm{min}/S_\mathrm{min}$ from the fit, 95 % interval"
         )
         ax.errorbar(
-            known["x"], known[_FIT], bars(known[_FIT], known["low"], known["high"]), **shown,
-            lw=1, label=name, elinewidth=1.6, capsize=3, ms=7, zorder=3,
+            known["x"], known[_FIT], bars(known[_FIT], known["low"], known["high"]),
+            **{**shown, "ls": "-"}, lw=1, label=name, elinewidth=1.6, capsize=3, ms=7, zorder=3,
         )  # fmt: skip
         tell(ax, known, "x", _FIT, label, interval_of=_FIT)
     for bound, side in (("at_least", "lolims"), ("at_most", "uplims")):
