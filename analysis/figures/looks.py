@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -46,6 +46,7 @@ _EXACT = {  # what is not data: paper, ink, grid, shades, hatches
 }  # fmt: skip
 _LEAST_CONTRAST = 4.0
 _MESH = re.compile(r'<g id="QuadMesh_\d+">.*?</g>', re.DOTALL)
+_COLOR = re.compile(r'(?:: |=")(#[0-9a-f]{6})\b')  # not of a cell, which to_show marks
 _COORDINATES = re.compile(r'(?<= d=")[^"]*')
 _DECIMALS = re.compile(r"(\.\d\d)\d+")
 _look: ContextVar[Look] = ContextVar("look", default=LOOKS["screen"])
@@ -76,19 +77,28 @@ def current() -> Look:
     return _look.get()
 
 
-def for_page(svg: bytes, scope: str = "") -> bytes:
-    """The SVG with rules for dark pages, its coordinates in hundredths of a point.
+def for_page(svg: bytes) -> bytes:
+    """The SVG as a document of its own with rules for dark pages, as `to_show` makes it."""
+    text = to_show(svg)
+    return text.replace("</style>", f"{dark_rules([text])}</style>", 1).encode()
 
-    scope: selector in front of all rules, "" where the SVG is a document of its own. A browser asks
-    the page for the colour scheme. Cells of heat maps keep their colours, so that a colour means
-    the same in both.
-    """
+
+def to_show(svg: bytes) -> str:
+    """The SVG with its coordinates in hundredths of a point, and the cells of heat maps written so
+    that no rule finds them: their colours mean the same on light and dark pages."""
     text = _COORDINATES.sub(lambda path: _DECIMALS.sub(r"\1", path[0]), svg.decode())
-    used = sorted(set(re.findall(r"#[0-9a-f]{6}\b", _MESH.sub("", text))))
-    rules = "".join(_rule(color, dark_color(color), scope) for color in used)
-    rules = f"{scope.strip() or 'svg'}{{fill:{_EXACT['#000000']}}}{rules}"
-    style = f"@media screen and (prefers-color-scheme: dark){{{rules}}}"
-    return text.replace("</style>", f"{style}</style>", 1).encode()
+    return _MESH.sub(lambda mesh: mesh[0].replace("fill: #", "fill:#"), text)
+
+
+def dark_rules(svgs: Iterable[str]) -> str:
+    """CSS for all colours in these SVGs; a browser asks the page for the colour scheme.
+
+    Without a selector in front, as none would match inside what <use> repeats.
+    """
+    used = sorted({color for text in svgs for color in _COLOR.findall(text)})
+    rules = "".join(_rule(color, dark_color(color)) for color in used)
+    ink = f"svg{{fill:{_EXACT['#000000']}}}"
+    return f"@media screen and (prefers-color-scheme: dark){{{ink}{rules}}}"
 
 
 def dark_color(color: str) -> str:
@@ -116,10 +126,10 @@ def _luminance(color: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def _rule(color: str, dark: str, scope: str) -> str:
+def _rule(color: str, dark: str) -> str:
     if color == dark:
         return ""
     return "".join(
-        f'{scope}[style*="{what}: {color}"],{scope}[{what}="{color}"]{{{what}:{dark}!important}}'
+        f'[style*="{what}: {color}"],[{what}="{color}"]{{{what}:{dark}!important}}'
         for what in ("fill", "stroke")
     )

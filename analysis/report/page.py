@@ -9,10 +9,12 @@ from importlib import metadata
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from analysis import words
 from analysis.figures.drawing import Drawing
 from analysis.figures.inline import inline_svg
+from analysis.figures.looks import dark_rules
 from analysis.groups import with_their_names
 from analysis.report.files import MIME, csv_bytes, data_uri, file_name
 
@@ -44,7 +46,7 @@ def environment() -> jinja2.Environment:
     templates.globals |= {
         name: getattr(words, name) for name in ("rounded", "size_words", "between", "difference")
     }
-    templates.globals["known"] = pd.notna
+    templates.globals |= {"known": pd.notna, "dark_figures": dark_figures}
     templates.globals |= {"most_rows": MOST_ROWS, "versions": _versions(), "slug": file_name}
     return templates
 
@@ -64,6 +66,12 @@ def show(drawing: Drawing, images: Mapping[str, bytes], number: int) -> Shown:
         table=text.where(head.notna(), "").to_html(index=False, border=0, escape=True),
         n_rows=len(drawing.table),
     )
+
+
+def dark_figures(shown: Sequence[Shown]) -> Markup:
+    """CSS of a page: the colours of its figures on dark paper."""
+    svgs = (one.svg for item in shown for one in (item, *item.folded))
+    return Markup(dark_rules(svgs))  # of colours alone
 
 
 def table_html(table: pd.DataFrame) -> str:

@@ -60,9 +60,10 @@ def drawings(part: Part) -> Iterator[Drawing]:
             "steps_against_batch_size",
             "Steps to target against batch size",
             "Each point is the fewest steps over all learning rates; hollow ones are upper bounds. "
-            "In A (noise dominated) a batch twice as large halves the steps; in B (curvature dominated) it hardly saves "
-            "any; C is the knee, around the critical batch size. Regimes and the dotted line of "
-            "perfect scaling belong to the target that the answer speaks of.",
+            "In A (noise dominated) a batch twice as large halves the steps; in B (curvature "
+            "dominated) it hardly saves any; C is the knee, around the critical batch size. "
+            "Regimes and the dotted line of perfect scaling belong to the target that the answer "
+            "speaks of.",
             partial(plot_steps_against_batch_size, steps, fits),
             "steps_by_batch_size",
             steps,
