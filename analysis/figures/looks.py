@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -46,6 +46,7 @@ _EXACT = {  # what is not data: paper, ink, grid, shades, hatches
 }  # fmt: skip
 _LEAST_CONTRAST = 4.0
 _MESH = re.compile(r'<g id="QuadMesh_\d+">.*?</g>', re.DOTALL)
+_COLOR = re.compile(r'(?:: |=")(#[0-9a-f]{6})\b')  # not of a cell, which to_show marks
 _COORDINATES = re.compile(r'(?<= d=")[^"]*')
 _DECIMALS = re.compile(r"(\.\d\d)\d+")
 _look: ContextVar[Look] = ContextVar("look", default=LOOKS["screen"])
@@ -77,16 +78,27 @@ def current() -> Look:
 
 
 def for_page(svg: bytes) -> bytes:
-    """The SVG with rules for dark pages, its coordinates in hundredths of a point.
+    """The SVG as a document of its own with rules for dark pages, as `to_show` makes it."""
+    text = to_show(svg)
+    return text.replace("</style>", f"{dark_rules([text])}</style>", 1).encode()
 
-    A browser asks the page for the colour scheme. Cells of heat maps keep their colours, so that
-    a colour means the same in both.
-    """
+
+def to_show(svg: bytes) -> str:
+    """The SVG with its coordinates in hundredths of a point, and the cells of heat maps written so
+    that no rule finds them: their colours mean the same on light and dark pages."""
     text = _COORDINATES.sub(lambda path: _DECIMALS.sub(r"\1", path[0]), svg.decode())
-    used = sorted(set(re.findall(r"#[0-9a-f]{6}\b", _MESH.sub("", text))))
+    return _MESH.sub(lambda mesh: mesh[0].replace("fill: #", "fill:#"), text)
+
+
+def dark_rules(svgs: Iterable[str]) -> str:
+    """CSS for all colours in these SVGs; a browser asks the page for the colour scheme.
+
+    Without a selector in front, as none would match inside what <use> repeats.
+    """
+    used = sorted({color for text in svgs for color in _COLOR.findall(text)})
     rules = "".join(_rule(color, dark_color(color)) for color in used)
-    style = f"@media (prefers-color-scheme: dark){{svg{{fill:{_EXACT['#000000']}}}{rules}}}"
-    return text.replace("</style>", f"{style}</style>", 1).encode()
+    ink = f"svg{{fill:{_EXACT['#000000']}}}"
+    return f"@media screen and (prefers-color-scheme: dark){{{ink}{rules}}}"
 
 
 def dark_color(color: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import fill
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,9 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from analysis.figures import style
+from analysis.figures.tooltips import HOLLOW, tell
 from scaling.schema import REACHED
 
 Look = dict[str, Any]
+_LINE = 26  # letters of a line of a legend that stands beside the axes
 
 
 def look(i: int, color: Any) -> Look:
@@ -38,14 +41,31 @@ def bars_of(rows: pd.DataFrame, y: str) -> list[pd.Series]:
     return bars(rows[y], rows[f"{y}_low"], rows[f"{y}_high"])
 
 
-def plot_points(ax: Axes, rows: pd.DataFrame, y: str, shown: Look) -> None:
-    """Points against batch size with their intervals; hollow: the best lr is at a grid's edge."""
-    color = shown["color"]
-    ax.errorbar(rows["batch_size"], rows[y], bars_of(rows, y), ls="", color=color, lw=1)
+def plot_points(
+    ax: Axes, rows: pd.DataFrame, y: str, shown: Look, x: str = "batch_size", label: str = ""
+) -> None:
+    """Points of the frontier with their intervals, as plot_markers draws them."""
+    ax.errorbar(rows[x], rows[y], bars_of(rows, y), ls="", color=shown["color"], lw=1)
+    plot_markers(ax, rows, y, shown, x, label)
+
+
+def plot_markers(
+    ax: Axes, rows: pd.DataFrame, y: str, shown: Look, x: str = "batch_size", label: str = ""
+) -> None:
+    """Points of the frontier, or of what follows from it, that tell what is known of each; hollow:
+    the best lr is at a grid's edge. label: of the series, in front of what they tell."""
     edge = rows["lr_at_edge"].astype(bool)
-    for where, face in ((~edge, color), (edge, "white")):
+    for where, face in ((~edge, shown["color"]), (edge, "white")):
         points = rows[where]
-        ax.plot(points["batch_size"], points[y], **{**shown, "ls": ""}, mfc=face, zorder=3)
+        ax.plot(points[x], points[y], **{"zorder": 3, **shown, "ls": "", "mfc": face})
+    tell(ax, rows, x, y, label)
+
+
+def explain_hollow(ax: Axes, *frames: pd.DataFrame) -> None:
+    """One entry of the legend for all hollow points of a figure; none where there are none."""
+    if any(rows["lr_at_edge"].astype(bool).any() for rows in frames):
+        shown: Look = {"ls": "", "marker": "o", "color": style.MUTED, "mfc": "white"}
+        ax.plot([], [], **shown, label=fill(f"hollow: {HOLLOW}", _LINE))
 
 
 class Fitted(Protocol):
@@ -76,7 +96,7 @@ def plot_overlaid_steps(
             shown = _look(i, len(series), ordered_by)
             color, line = shown["color"], {"color": shown["color"], "ls": shown["ls"]}
             rows = rows.dropna(subset="steps").sort_values("batch_size")
-            plot_points(ax, rows, "steps", shown)
+            plot_points(ax, rows, "steps", shown, label=label)
             name = style.plain_text(label)
             if fit.log_parameters is None or rows.empty:
                 ax.plot([], [], **{**shown, "ls": ""}, label=f"{name} (no fit)")
@@ -91,7 +111,9 @@ def plot_overlaid_steps(
             if fit.critical_batch_size is not None:
                 at = fit.critical_batch_size
                 ax.plot(at, float(fit.predict(at)), ls="", marker="|", ms=16, mew=1.6, color=color)
-        _finish(figure, ax, [rows for _, rows, _ in series], "steps to target S", ordered_by)
+        _finish(
+            figure, ax, [rows for _, rows, _ in series], "steps", "steps to target S", ordered_by
+        )
     return figure
 
 
@@ -107,11 +129,11 @@ def plot_overlaid_lr(series: Sequence[tuple[str, pd.DataFrame]], ordered_by: str
             rows = rows[rows["outcome"] == REACHED].dropna(subset="lr").sort_values("batch_size")
             # a little apart, so that equal values of several series stay visible
             shift = 1.05 ** (i - (len(series) - 1) / 2)
-            rows = rows.assign(batch_size=rows["batch_size"] * shift)
-            ax.plot(rows["batch_size"], rows["lr"], color=shown["color"], ls=shown["ls"], lw=1)
-            plot_points(ax, rows, "lr", shown)
+            rows = rows.assign(x=rows["batch_size"] * shift)
+            ax.plot(rows["x"], rows["lr"], color=shown["color"], ls=shown["ls"], lw=1)
+            plot_points(ax, rows, "lr", shown, "x", label)
             ax.plot([], [], **shown, label=style.plain_text(label))
-        _finish(figure, ax, [rows for _, rows in series], "best learning rate", ordered_by)
+        _finish(figure, ax, [rows for _, rows in series], "lr", "best learning rate", ordered_by)
     return figure
 
 
@@ -129,11 +151,7 @@ def plot_overlaid_curves(
                 if f"{y}_low" in curve:
                     band = curve[f"{y}_low"], curve[f"{y}_high"]
                     ax.fill_between(curve["step"], *band, color=shown["color"], alpha=0.13, lw=0)
-                ax.plot(
-                    curve["step"], curve[y], **shown, ms=4,
-                    markevery=(i % 5, max(1, len(curve) // 6)),
-                    label=None if j else style.plain_text(label),
-                )  # fmt: skip
+                plot_curve(ax, curve, "step", y, {**shown, "ms": 4}, i, label, named=not j)
         style.log_axis(ax, "x", "steps (optimizer updates)")
         if y == "loss":
             names = [name for name in ("loss", "loss_low", "loss_high") if name in series[0][1]]
@@ -147,13 +165,25 @@ def plot_overlaid_curves(
     return figure
 
 
+def plot_curve(
+    ax: Axes, rows: pd.DataFrame, x: str, y: str, shown: Look, i: int, label: str, *,
+    named: bool = True,
+) -> None:  # fmt: skip
+    """The i-th curve of a figure with six markers or so, which tell; named: in the legend."""
+    first, step = i % 5, max(1, len(rows) // 6)
+    name = style.plain_text(label) if named else None
+    ax.plot(rows[x], rows[y], **shown, markevery=(first, step), label=name)
+    tell(ax, rows.iloc[first::step], x, y, label)
+
+
 def _look(i: int, n: int, ordered_by: str = "") -> Look:
     return ordered_look(i, n) if ordered_by else look(i, style.target_colors(n)[i])
 
 
 def _finish(
-    figure: Figure, ax: Axes, frames: Sequence[pd.DataFrame], label: str, ordered_by: str
+    figure: Figure, ax: Axes, frames: Sequence[pd.DataFrame], y: str, label: str, ordered_by: str
 ) -> None:
+    explain_hollow(ax, *(rows.dropna(subset=y) for rows in frames))
     style.batch_size_axis(ax, pd.concat([rows["batch_size"] for rows in frames]))
     style.log_axis(ax, "y", label)
     if ordered_by:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from analysis.figures import looks
+from analysis.figures.tooltips import written_into
 from analysis.words import short_number as number
 
 WIDTH, HEIGHT = looks.SCREEN_WIDTH, 4.6  # inches, on the screen
@@ -98,7 +99,8 @@ def render(figure: Figure, file_format: str) -> bytes:
             engine.execute(figure)
             figure.set_layout_engine(None)
         figure.savefig(buffer, format=file_format, dpi=160, metadata=_METADATA[file_format])
-    return buffer.getvalue()
+    content = buffer.getvalue()
+    return written_into(content, figure) if file_format == "svg" else content
 
 
 def render_all(figure: Figure) -> dict[str, bytes]:

@@ -44,7 +44,7 @@ def write_comparison(
             images = style.render_all(drawing.figure)
             for kind, content in images.items():
                 write_file(folder / "figures" / f"{drawing.name}.{kind}", content)
-            shown.append(show(drawing, images))
+            shown.append(show(drawing, images, len(shown)))
         for name in ("rows", "ratios", "frontier"):
             content = csv_bytes(getattr(comparison, name))
             write_file(folder / "tables" / f"{name}.csv", content)

@@ -9,10 +9,12 @@ from importlib import metadata
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from analysis import words
 from analysis.figures.drawing import Drawing
-from analysis.figures.looks import for_page
+from analysis.figures.inline import inline_svg
+from analysis.figures.looks import dark_rules
 from analysis.groups import with_their_names
 from analysis.report.files import MIME, csv_bytes, data_uri, file_name
 
@@ -22,10 +24,10 @@ PACKAGES = ("batch-scaling", "numpy", "scipy", "pandas", "matplotlib", "mlflow")
 
 @dataclass
 class Shown:
-    """A drawing as the page shows it."""
+    """A drawing as the page shows it. svg: an element of the page, so that points can tell."""
 
     drawing: Drawing
-    image: str
+    svg: str
     downloads: dict[str, str]  # format -> data URI
     table: str
     n_rows: int
@@ -44,23 +46,32 @@ def environment() -> jinja2.Environment:
     templates.globals |= {
         name: getattr(words, name) for name in ("rounded", "size_words", "between", "difference")
     }
-    templates.globals["known"] = pd.notna
+    templates.globals |= {"known": pd.notna, "dark_figures": dark_figures}
     templates.globals |= {"most_rows": MOST_ROWS, "versions": _versions(), "slug": file_name}
     return templates
 
 
-def show(drawing: Drawing, images: Mapping[str, bytes]) -> Shown:
-    """The drawing with its rendered images (format -> bytes; svg is needed) for a page."""
+def show(drawing: Drawing, images: Mapping[str, bytes], number: int) -> Shown:
+    """The drawing with its rendered images (format -> bytes; svg is needed) for a page.
+
+    number: its own on the page.
+    """
     head = with_their_names(drawing.table.head(MOST_ROWS))
     text = head.map(_cell)
     kinds = {kind: data_uri(images[kind], MIME[kind]) for kind in ("svg", "pdf") if kind in images}
     return Shown(
         drawing,
-        image=data_uri(for_page(images["svg"]), MIME["svg"]),
+        svg=inline_svg(images["svg"], f"f{number}", drawing.title),
         downloads=kinds | {"csv": data_uri(csv_bytes(drawing.table), MIME["csv"])},
         table=text.where(head.notna(), "").to_html(index=False, border=0, escape=True),
         n_rows=len(drawing.table),
     )
+
+
+def dark_figures(shown: Sequence[Shown]) -> Markup:
+    """CSS of a page: the colours of its figures on dark paper."""
+    svgs = (one.svg for item in shown for one in (item, *item.folded))
+    return Markup(dark_rules(svgs))  # of colours alone
 
 
 def table_html(table: pd.DataFrame) -> str:

@@ -137,7 +137,8 @@ class Report:
         for drawing, of_drawing in zip(self.drawings, images, strict=True):
             for kind, content in of_drawing.items():
                 write_file(folder / f"{drawing.name}.{kind}", content)
-        return [show(*pair) for pair in zip(self.drawings, images, strict=True)]
+        pairs = zip(self.drawings, images, strict=True)
+        return [show(drawing, of, i) for i, (drawing, of) in enumerate(pairs)]
 
     def summary(self, drawings: Sequence[Any] = ()) -> dict[str, Any]:
         """summary.json, with what was predicted and the answer in words."""

@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.series import Look, look, plot_overlaid_lr, plot_overlaid_steps, plot_points
+from analysis.figures.series import (
+    Look,
+    explain_hollow,
+    look,
+    plot_overlaid_lr,
+    plot_overlaid_steps,
+    plot_points,
+)
 from analysis.groups import group_label, select
 from analysis.study import Study
 from analysis.topics.topic import Frames, Part, Topic
@@ -24,7 +31,8 @@ def one_curve(study: Study) -> pd.DataFrame:
 
     Columns: group.., target_loss, batch_size, relative_batch_size (B/B_crit), relative_examples
     (E/E_min) with the 95 % interval of the steps as relative_examples_low and .._high, hyperbola
-    (1 + B/B_crit), lr_at_edge, identified (else the fit's numbers are not to be relied on).
+    (1 + B/B_crit), identified (else the fit's numbers are not to be relied on); lr, lr_at_edge,
+    steps and n_seeds of the point.
     """
     frames = []
     for group in study.groups:
@@ -34,13 +42,12 @@ def one_curve(study: Study) -> pd.DataFrame:
         min_steps, min_examples = np.exp(fit.log_parameters)
         rows = study.frontier_of(fit).dropna(subset="steps")
         size = rows["batch_size"]
-        relative = rows[[*group, "target_loss", "batch_size"]].assign(
+        relative = rows[[*group, "target_loss", "batch_size", *_TOLD]].assign(
             relative_batch_size=size * min_steps / min_examples,
             relative_examples=rows["steps"] * size / min_examples,
             relative_examples_low=rows["steps_low"] * size / min_examples,
             relative_examples_high=rows["steps_high"] * size / min_examples,
             hyperbola=1 + size * min_steps / min_examples,
-            lr_at_edge=rows["lr_at_edge"],
             identified=fit.identified,
         )
         frames.append(relative)
@@ -107,8 +114,8 @@ def _draw_one_curve(part: Part) -> Iterator[Drawing]:
             "Examples over the fewest possible, E/E_min, against batch size over the critical one, "
             "B/B_crit: the curve is 1 + B/B_crit. Each group's two numbers are fitted to its own "
             "points, so that only the shape is tested. Bars are 95 % intervals of the steps. "
-            "Hollow points are of groups whose critical batch size is not identified, or lie at "
-            "the edge of the tried learning rates.",
+            "Pale points are of groups whose critical batch size is not identified; hollow ones "
+            "lie at the edge of the tried learning rates.",
             partial(plot_one_curve, own),
             "one_curve",
             table,
@@ -118,7 +125,7 @@ def _draw_one_curve(part: Part) -> Iterator[Drawing]:
 def plot_one_curve(series: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
     """E/E_min against B/B_crit of each group on the curve 1 + B/B_crit.
 
-    series: (label, rows of `one_curve`). Hollow: not identified, or best lr at the grid's edge.
+    series: (label, rows of `one_curve`). Pale: not identified; hollow: best lr at the grid's edge.
     """
     with style.house_style():
         figure, ax = style.new_axes(5.6)
@@ -129,21 +136,18 @@ def plot_one_curve(series: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
         for i, (label, rows) in enumerate(series):
             known = bool(rows["identified"].all())
             shown: Look = look(i, style.target_colors(len(series))[i]) | {"ls": ""}
-            if known:  # a pale colour would be lost in grey
-                shown |= {"mec": style.INK, "mew": 0.5}
-            points = rows.assign(
-                batch_size=rows["relative_batch_size"],
-                lr_at_edge=rows["lr_at_edge"].astype(bool) | (not known),
-            )
-            plot_points(ax, points, "relative_examples", shown)
+            # outlined, as a pale colour would be lost in grey; what is not identified is pale
+            shown |= {"mec": style.INK, "mew": 0.5} if known else {"alpha": 0.4}
+            plot_points(ax, rows, "relative_examples", shown, "relative_batch_size", label)
             name = style.plain_text(label if known else f"{label} (not identified)")
-            face = shown["color"] if known else "white"
-            ax.plot([], [], **{**shown, "mfc": face}, label=name)
+            ax.plot([], [], **shown, label=name)
+        explain_hollow(ax, *(rows for _, rows in series))
         style.log_axis(ax, "x", r"batch size over the critical one, $B / B_\mathrm{crit}$")
         style.log_axis(ax, "y", r"examples over the fewest, $E / E_\mathrm{min}$")
         style.legend_below(figure, ax)
     return figure
 
 
+_TOLD = ["lr", "lr_at_edge", "steps", "steps_low", "steps_high", "n_seeds"]
 _CURVE = r"$1 + B / B_\mathrm{crit}$"
 TOPIC = Topic("all_groups", scope="all_groups", frames=frames, drawings=drawings)

@@ -15,7 +15,7 @@ from analysis.beside import beside
 from analysis.errors import AnalysisError
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.series import bars_of
+from analysis.figures.series import explain_hollow, look, plot_points
 from analysis.fit.lr_rules import lr_rule_frame, predict_lr, rule_words
 from analysis.groups import group_label
 from analysis.measure.bootstrap import stack_draws
@@ -184,7 +184,9 @@ def _slope(label: str, rows: pd.DataFrame) -> Finding:
 
 
 def drawings(part: Part) -> Iterator[Drawing]:
-    best = part.frames["best_lr"]
+    best, steps = part.frames["best_lr"], part.frames["steps_by_batch_size"]
+    keys = ["target_loss", "batch_size"]
+    with_steps = best.merge(steps[[*keys, "steps", "steps_low", "steps_high"]], "left", on=keys)
     if part.frames["steps_by_lr"]["lr"].isna().all():  # a table that does not say at which lr
         return
     for i, target in enumerate(part.targets):
@@ -196,7 +198,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
                 "The learning rate that reached the target in the fewest steps, with its 95 % "
                 "interval (never narrower than half the spacing of the grid), and the rules "
                 f"fitted to it.{' ' + verdict if (verdict := rule_words(rules)) else ''}",
-                partial(plot_best_lr, best, rules, part.frames["theory"], target),
+                partial(plot_best_lr, with_steps, rules, part.frames["theory"], target),
                 "best_lr",
                 best,
                 folded=i > 0,
@@ -214,16 +216,9 @@ def plot_best_lr(
         figure, ax = style.new_axes(5.2)
         best = best_lr[(best_lr["target_loss"] == target) & best_lr["lr"].notna()]
         best = best[best["outcome"] == REACHED]
-        edge = best["lr_at_edge"].astype(bool)
-        color = style.target_colors(1)[0]
-        ax.errorbar(best["batch_size"], best["lr"], bars_of(best, "lr"), ls="", color=color, lw=1.2)
-        for where, fill, label in ((~edge, color, "best lr"), (edge, "white", "at grid edge")):
-            if where.any():
-                points = best.loc[where]
-                ax.plot(
-                    points["batch_size"], points["lr"], ls="", marker="o", color=color, mfc=fill,
-                    label=label, zorder=4,
-                )  # fmt: skip
+        shown = {**look(0, style.target_colors(1)[0]), "zorder": 4}
+        plot_points(ax, best, "lr", shown)
+        ax.plot([], [], **{**shown, "ls": ""}, label="best lr")
         exact = theory[(theory["target_loss"] == target) & (theory["lr_choice"] == "continuous_lr")]
         if len(exact):
             ax.plot(
@@ -231,6 +226,7 @@ def plot_best_lr(
                 label="exact theory, continuous lr", zorder=3,
             )  # fmt: skip
         _plot_rules(ax, best, lr_rules[lr_rules["target_loss"] == target])
+        explain_hollow(ax, best)
         style.batch_size_axis(ax, best["batch_size"])
         style.log_axis(ax, "y", "best learning rate")
         if len(best):

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.series import bars, ordered_look
+from analysis.figures.tooltips import tell
 from analysis.fit.compute_frontier import compute_frontier
 from analysis.fit.scaling_laws import law_curve
 from analysis.study import Study
@@ -67,6 +68,7 @@ def plot_loss_against_compute(loss_by_compute: pd.DataFrame, frontier: pd.DataFr
             rows = loss_by_compute[loss_by_compute["model_size"] == size].sort_values("compute")
             shown = {**ordered_look(i, len(sizes)), "lw": 1.2, "ms": 4.5}
             ax.plot(rows["compute"], rows["loss"], **shown, label=style.number(size), zorder=3)
+            tell(ax, rows, "compute", "loss")
         rows = frontier.sort_values("compute")
         ax.fill_between(
             rows["compute"],
@@ -113,6 +115,7 @@ def plot_compute_allocation(frontier: pd.DataFrame, laws: pd.DataFrame) -> Figur
                 if where.any():
                     points = {"ls": "", "marker": style.MARKERS[i], "color": color, "mfc": fill}
                     ax.plot(rows["compute"][where], best[where], **points, label=words, zorder=3)
+            tell(ax, rows, "compute", best, also={f"best_{name}": f"best {label}"})
             law = laws[(laws["y"] == name) & laws["exponent"].notna()]
             if len(law):
                 row = law.iloc[0].to_dict()

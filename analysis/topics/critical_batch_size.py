@@ -14,7 +14,8 @@ from matplotlib.ticker import FixedLocator
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.series import bars
+from analysis.figures.series import Look, bars, look
+from analysis.figures.tooltips import tell
 from analysis.fit.fit_result import FitResult
 from analysis.fit.scaling_laws import law_curve
 from analysis.groups import group_label, select
@@ -23,12 +24,16 @@ from analysis.study import Study
 from analysis.topics.topic import Finding, Frames, Part, Topic, or_nan
 from analysis.words import between, law_interval, size_words
 
-_OTHERS = (  # column, label, marker, shift along the log axis
-    ("overhead", "20 % overhead over the smallest", "s", 1.05),
-    ("half_elasticity", "half elasticity, from the data", "D", 1.10),
-    ("exact_same_grid", "exact, same lr grid", "+", 0.955),
-    ("exact_continuous_lr", "exact, continuous lr", "x", 0.91),
+_OTHERS = (  # column, label, marker, place beside the target: in steps to the right
+    ("overhead", "20 % overhead over the smallest", "s", 1),
+    ("half_elasticity", "half elasticity, from the data", "D", 2),
+    ("exact_same_grid", "exact, same lr grid", "+", -1),
+    ("exact_continuous_lr", "exact, continuous lr", "x", -2),
 )
+_STEP = 0.05  # along the log axis, between what stands side by side at a target
+_SHARE = 0.7  # at most, of the way to the next target, of all that stands at one
+_FIT = "min_examples/min_steps"
+_ARROW = 0.12  # length of the arrow of a bound, over its value
 
 
 _WIDTH = 2 * 1.96  # of a 95 % interval of a normal distribution, in standard errors
@@ -111,7 +116,7 @@ def drawings(part: Part) -> Iterator[Drawing]:
             "critical_batch_size_against_target",
             "Critical batch size against target",
             "The batch size at which a target costs twice the fewest steps and twice the fewest "
-            "examples. Bars are 95 % intervals; hollow arrows are one-sided bounds (the curve "
+            "examples. Bars are 95 % intervals; hollow points with an arrow are bounds (the curve "
             "does not bend within the sampled batch sizes). Other definitions and, where the "
             "theory is exact, the "
             "true values stand beside the estimate.",
@@ -146,19 +151,11 @@ def plot_critical_batch_size(
         x_label = "target held-out loss (harder to the right)"
         on_log = style.value_axis(ax, "x", x_label, [targets], minor=False)
         for i, (label, rows) in enumerate(groups):
-            shift = 1 + 0.03 * (i - (len(groups) - 1) / 2)
-            rows = rows.assign(x=_beside(rows["target_loss"], shift, targets, on_log))
-            _plot_group(ax, rows, label, colors[i], style.MARKERS[i % len(style.MARKERS)])
+            step = _step(targets, len(groups), on_log) * (i - (len(groups) - 1) / 2)
+            rows = rows.assign(x=_beside(rows["target_loss"], np.exp(-step), targets, on_log))
+            _plot_group(ax, rows, label, look(i, colors[i]))
         if len(groups) == 1:
-            for column, label, marker, shift in _OTHERS:
-                rows = critical_batch_size.dropna(subset=column)
-                if len(rows):
-                    ink = style.INK if column.startswith("exact") else style.MUTED
-                    x = _beside(rows["target_loss"], 1 / shift, targets, on_log)
-                    ax.plot(
-                        x, rows[column], ls="", marker=marker, color=ink,
-                        mfc="none", ms=8 if marker in "+x" else 6, label=label,
-                    )  # fmt: skip
+            _plot_others(ax, critical_batch_size, targets, on_log)
         style.log_axis(ax, "y", "critical batch size (examples)")
         ax.xaxis.set_major_locator(FixedLocator(_apart(targets, on_log)))
         if targets:
@@ -172,6 +169,27 @@ def plot_critical_batch_size(
             _draw_target_laws(ax, rows, targets, color, named=len(groups) == 1)
         style.legend_below(figure, ax, columns=2 if len(groups) == 1 else 3)
     return figure
+
+
+def _plot_others(ax: Axes, table: pd.DataFrame, targets: Sequence[float], on_log: bool) -> None:
+    """The other definitions and the exact values, each at its own place beside the target."""
+    step = _step(targets, len(_OTHERS) + 1, on_log)
+    for column, label, marker, place in _OTHERS:
+        rows = table.dropna(subset=column)
+        if len(rows):
+            ink = style.INK if column.startswith("exact") else style.MUTED
+            x = _beside(rows["target_loss"], np.exp(-step * place), targets, on_log)
+            ax.plot(
+                x, rows[column], ls="", marker=marker, color=ink, mfc="none",
+                ms=8 if marker in "+x" else 6, label=label,
+            )  # fmt: skip
+            tell(ax, rows.drop(columns=_FIT), x, column, also={column: label})
+
+
+def _step(targets: Sequence[float], n: int, on_log: bool) -> float:
+    """Between n points side by side at a target, so that none comes near to those of the next."""
+    places = np.log(targets) if on_log else np.asarray(targets) * 3 / (np.ptp(targets) or 1.0)
+    return min(_STEP, _SHARE * np.diff(places).min(initial=np.inf) / n)
 
 
 def _beside(target: Any, shift: float, targets: Sequence[float], on_log: bool) -> Any:
@@ -192,26 +210,28 @@ def _apart(targets: Sequence[float], on_log: bool) -> list[float]:
     return [targets[i] for i in shown]
 
 
-def _plot_group(ax: Axes, own: pd.DataFrame, label: str, color: Any, marker: str) -> None:
-    column = "min_examples/min_steps"
-    known = own.dropna(subset=column)
+def _plot_group(ax: Axes, own: pd.DataFrame, label: str, shown: Look) -> None:
+    """A group's points; what is known on one side is a hollow marker with an arrow."""
+    known = own.dropna(subset=_FIT)
     if len(known):
         name = (
             style.plain_text(label)
             or r"$E_\mathrm{min}/S_\mathrm{min}$ from the fit, 95 % interval"
         )
         ax.errorbar(
-            known["x"], known[column],
-            bars(known[column], known["low"], known["high"]), ls="-", lw=1, label=name,
-            elinewidth=1.6, capsize=3, color=color, marker=marker, ms=7, zorder=3,
+            known["x"], known[_FIT], bars(known[_FIT], known["low"], known["high"]),
+            **{**shown, "ls": "-"}, lw=1, label=name, elinewidth=1.6, capsize=3, ms=7, zorder=3,
         )  # fmt: skip
-    for bound, arrow, text in (("at_least", "^", "at least"), ("at_most", "v", "at most")):
-        rows = own[own[column].isna() & own[bound].notna()]
+        tell(ax, known, "x", _FIT, label, interval_of=_FIT)
+    for bound, side in (("at_least", "lolims"), ("at_most", "uplims")):
+        rows = own[own[_FIT].isna() & own[bound].notna()]
         if len(rows):
-            ax.plot(
-                rows["x"], rows[bound], ls="", marker=arrow, ms=9, color=color,
-                mfc="white", label=f"{style.plain_text(label)} {text}" if label else text,
+            text = bound.replace("_", " ")
+            ax.errorbar(
+                rows["x"], rows[bound], _ARROW * rows[bound], **{**shown, "ls": "", side: True},
+                ms=7, mfc="white", label=f"{style.plain_text(label)} {text}" if label else text,
             )  # fmt: skip
+            tell(ax, rows, "x", bound, label, also={bound: f"critical batch size {text}"})
 
 
 def _draw_target_laws(

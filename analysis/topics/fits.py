@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.series import Look, bars, look
+from analysis.figures.tooltips import tell
 from analysis.groups import select
 from analysis.study import Study
 from analysis.topics.topic import Part, Topic, or_nan
@@ -114,6 +115,7 @@ def _plot_target(ax: Axes, x: pd.Series, rows: pd.DataFrame, shown: Look, name: 
     """The residuals of one target at x, a marker for each kind of point."""
     y, color = rows["log_residual"], shown["color"]
     ax.errorbar(x, y, bars(y, rows["low"], rows["high"]), ls="", color=color, lw=1.2, zorder=2)
+    tell(ax, rows, x, y, interval_of="log_residual")
     at_most = rows["at_most"].astype(bool)
     reached = (rows["outcome"] == REACHED) & ~at_most
     censored = (rows["outcome"] == CENSORED) & rows["used"]

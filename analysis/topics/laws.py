@@ -16,6 +16,7 @@ from analysis.caveats import Caveat
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.series import Look, bars, look, ordered_look
+from analysis.figures.tooltips import tell
 from analysis.fit.compute_frontier import ten_times_words
 from analysis.fit.fit_caveats import law_caveats
 from analysis.fit.fit_result import FitResult
@@ -129,12 +130,19 @@ def _plot_quantity(
             sizes, values, bars(values, ends["low"], ends["high"]), **{**shown, "ls": ""},
             label=words, elinewidth=1.2, capsize=2.5, zorder=3,
         )  # fmt: skip
+        tell(ax, _told(known, name, ends), "model_size", "value", also={"value": _NAMES[name]})
     if name != "critical_batch_size":
         return
     for size, fit in sized_fits:
         for bound, arrow in ((fit.at_least, "^"), (fit.at_most, "v")):
             if fit.critical_batch_size is None and bound is not None:
                 ax.plot(size, bound, ls="", marker=arrow, ms=8, color=shown["color"], mfc="white")
+
+
+def _told(known: Sequence[tuple[float, FitResult]], name: str, ends: pd.DataFrame) -> pd.DataFrame:
+    rows = [(size, fit.target_loss, getattr(fit, name)) for size, fit in known]
+    frame = pd.DataFrame(rows, columns=pd.Index(["model_size", "target_loss", "value"]))
+    return frame.assign(value_low=ends["low"], value_high=ends["high"])
 
 
 def _plot_law(ax: Axes, law: pd.Series, sizes: pd.Series, shown: Look) -> dict[Any, Any]:
@@ -163,6 +171,7 @@ def plot_loss_against_model_size(laws: pd.DataFrame, points: pd.DataFrame) -> Fi
                 row = _plot_law(ax, law.iloc[-1], sizes, shown)
                 label += f": exponent {law_interval({**row, 'exponent_low': np.nan})}"
             ax.plot(sizes, of_budget["loss"], **{**shown, "ls": ""}, label=label, zorder=3)
+            tell(ax, of_budget, "model_size", "loss")
         style.size_axis(ax, points["model_size"].unique())
         style.value_axis(ax, "y", "held-out loss (best B, lr)", [points["loss"]])
         style.legend_beside(figure, ax, "examples seen")

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.series import look, ordered_look
+from analysis.figures.series import look, ordered_look, plot_curve
+from analysis.figures.tooltips import tell
 from analysis.measure.frontier import hardest_reached
 from analysis.measure.losses_at_examples import example_budgets, fixed_budget_frame
 from analysis.study import Study, join
@@ -158,10 +159,8 @@ def plot_loss_curves(loss_curves: pd.DataFrame, targets: list[float], x: str) ->
             rows = loss_curves[(loss_curves["batch_size"] == size) & (loss_curves[x] > 0)]
             band = rows["loss_low"], rows["loss_high"]
             ax.fill_between(rows[x], *band, color=color, alpha=0.13, lw=0)
-            ax.plot(
-                rows[x], rows["loss"], **look(i, color), ms=4, lw=1.3,
-                markevery=(i % 5, max(1, len(rows) // 6)), label=style.number(size),
-            )  # fmt: skip
+            shown = {**look(i, color), "ms": 4, "lw": 1.3}
+            plot_curve(ax, rows, x, "loss", shown, i, style.number(size))
             _plot_expected(ax, rows, x, color)
         style.log_axis(ax, "x", label)
         shown = loss_curves[loss_curves[x] > 0]
@@ -224,6 +223,7 @@ def plot_fixed_budget(fixed_budget: pd.DataFrame) -> Figure:
             ax.fill_between(rows["batch_size"], low, high, color=colors[i], alpha=0.18, lw=0)
             shown = ordered_look(i, len(budgets))
             ax.plot(rows["batch_size"], rows["loss"], **shown, label=style.number(budget))
+            tell(ax, rows, "batch_size", "loss")
         style.batch_size_axis(ax, fixed_budget["batch_size"])
         values = (fixed_budget[name] for name in ("loss", "loss_low", "loss_high"))
         style.value_axis(ax, "y", "held-out loss, best lr", values)

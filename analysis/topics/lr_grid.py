@@ -14,9 +14,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
+from analysis.figures.tooltips import HOLLOW, tell
 from analysis.topics.topic import Part, Topic
 from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED, target_label
 
@@ -67,7 +69,7 @@ def plot_lr_heat_map(
         figure, ax = style.new_axes(min(9.0, max(4.2, 1.8 + 0.22 * len(lrs))))
         mesh = _draw_cells(ax, cells, sizes, lrs)
         _mark_best(ax, cells, frontier, sizes, lrs)
-        handles = _heat_map_legend(set(cells["outcome"]))
+        handles = _heat_map_legend(set(cells["outcome"]), bool(frontier["lr_at_edge"].any()))
         if stability is not None and len(stability):
             handles.append(_mark_stability(ax, stability, sizes, lrs))
         _label_rows_and_columns(ax, sizes, lrs)
@@ -91,6 +93,8 @@ def _draw_cells(ax: Axes, cells: pd.DataFrame, sizes: list[Any], lrs: list[Any])
         np.ma.masked_invalid(steps), cmap="viridis_r", norm=LogNorm(), edgecolors="white",
         linewidth=0.6,
     )  # fmt: skip
+    columns = [sizes.index(size) + 0.5 for size in cells["batch_size"]]
+    tell(ax, cells, columns, [lrs.index(lr) + 0.5 for lr in cells["lr"]], is_cell=True)
     for outcome, (color, hatch, _) in _NO_STEPS.items():
         for size, lr in cells.loc[cells["outcome"] == outcome, ["batch_size", "lr"]].to_numpy():
             corner = (sizes.index(size), lrs.index(lr))
@@ -114,8 +118,11 @@ def _mark_best(
     ax: Axes, cells: pd.DataFrame, frontier: pd.DataFrame, sizes: list[Any], lrs: list[Any]
 ) -> None:
     reached = frontier[frontier["outcome"] == REACHED]
-    for size, lr, best in reached[["batch_size", "lr", "steps"]].itertuples(index=False):
-        ax.plot(sizes.index(size) + 0.5, lrs.index(lr) + 0.5, **_STAR)
+    for size, lr, best, edge in reached[["batch_size", "lr", "steps", "lr_at_edge"]].itertuples(
+        index=False
+    ):
+        star = _HOLLOW_STAR if edge else _STAR
+        ax.plot(sizes.index(size) + 0.5, lrs.index(lr) + 0.5, **star)
         near = cells[(cells["batch_size"] == size) & (cells["steps"] <= NEAR_BEST * best)]
         for other in set(near["lr"]) - {lr}:
             ax.plot(sizes.index(size) + 0.5, lrs.index(other) + 0.5, **_DOT)
@@ -141,10 +148,13 @@ def _mark_stability(ax: Axes, stability: pd.DataFrame, sizes: list[Any], lrs: li
 
 
 _STAR: dict[str, Any] = {"marker": "*", "ms": 11, "mfc": "white", "mec": "black", "mew": 0.9}
+_HOLLOW_STAR: dict[str, Any] = {**_STAR, "mfc": "none", "path_effects": [
+    withStroke(linewidth=2.6, foreground="white")  # else it would be lost on dark cells
+]}  # fmt: skip
 _DOT: dict[str, Any] = {"marker": "o", "ms": 3.2, "mfc": "white", "mec": "black", "mew": 0.6}
 
 
-def _heat_map_legend(outcomes: Collection[str]) -> list[Any]:
+def _heat_map_legend(outcomes: Collection[str], some_at_edge: bool) -> list[Any]:
     without_steps = [
         Patch(fc=color, ec="#7d7d7d", hatch=hatch, lw=0, label=label)
         for outcome, (color, hatch, label) in _NO_STEPS.items()
@@ -152,6 +162,7 @@ def _heat_map_legend(outcomes: Collection[str]) -> list[Any]:
     ]
     return [
         Line2D([], [], ls="", label="best lr", **_STAR),
+        *([Line2D([], [], ls="", label=f"hollow: {HOLLOW}", **_HOLLOW_STAR)] * some_at_edge),
         Line2D([], [], ls="", label="within 20 % of it", **_DOT),
         *without_steps,
     ]

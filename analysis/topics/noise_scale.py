@@ -22,6 +22,7 @@ from analysis.errors import AnalysisError
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.series import bars
+from analysis.figures.tooltips import tell
 from analysis.fit.noise_ratio import noise_ratio_frame
 from analysis.groups import group_label
 from analysis.measure.frontier import hardest_reached
@@ -48,6 +49,7 @@ RUN_COLUMNS = [
 ]  # fmt: skip
 _SUMS = ["trace", "square", "exact_trace", "exact_square"]
 MOST_LINES = 8
+_ALSO = {"exact": "closed form", "n_records": "records"}
 _DASHED: dict[str, Any] = {"color": style.INK, "lw": 0.7, "ls": (0, (3, 2))}
 
 
@@ -115,6 +117,7 @@ def plot_noise_scale(along: pd.DataFrame, critical: pd.DataFrame, kind: str, nam
                 of_size["loss"], of_size["noise_scale"], ls="", ms=4.5, label=f"B = {size:,.0f}",
                 color=colors[i], marker=style.MARKERS[i % len(style.MARKERS)],
             )  # fmt: skip
+            tell(ax, of_size, "loss", "noise_scale", also=_ALSO, interval_of="noise_scale")
             exact = of_size.dropna(subset="exact").sort_values("loss")
             ax.plot(
                 exact["loss"], exact["exact"], color=style.INK, lw=0.9, ls=(0, (3, 2)), zorder=4
@@ -145,6 +148,8 @@ def _plot_critical(ax: Axes, critical: pd.DataFrame) -> None:
             mfc="white", mec=style.INK, ecolor=style.INK, elinewidth=1.5, capsize=3, zorder=6,
             label="critical batch size, measured",
         )  # fmt: skip
+        name = "min_examples/min_steps"
+        tell(ax, known, "target_loss", name, interval_of=name)
 
 
 def section(study: Study, frames: Frames) -> Section | None:

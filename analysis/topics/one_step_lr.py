@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from analysis.errors import AnalysisError
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
+from analysis.figures.tooltips import tell
 from analysis.groups import group_label, select
 from analysis.study import Study
 from analysis.theory.finite import FiniteProblem, best_one_step_lr
@@ -169,6 +170,7 @@ def plot_one_step_lr(series: list[tuple[str, pd.DataFrame, pd.DataFrame]]) -> Fi
                 ls="", marker=style.MARKERS[i % len(style.MARKERS)], capsize=3, zorder=4,
                 label=f"{text}, measured",
             )  # fmt: skip
+            tell(ax, points, "batch_size", "lr", name)
             if len(line):
                 ax.plot(
                     line["batch_size"], line["predicted_lr"], color=color,

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
+from analysis.figures.tooltips import tell
 from analysis.study import Study
 from analysis.topics.topic import Part, Topic
 from scaling.schema import DIVERGED, ROUND
@@ -83,6 +84,7 @@ def plot_search(search: pd.DataFrame, frontier: pd.DataFrame) -> Figure:
                 rows["batch_size"], rows["lr"], s=size, c=rounds[where], marker=marker, zorder=3,
                 **edges, **shade,
             )  # fmt: skip
+        tell(ax, search, "batch_size", "lr", also={"n_diverged": "diverged", "last_step": "steps"})
         _plot_best(ax, frontier)
         style.batch_size_axis(ax, search["batch_size"])
         style.log_axis(ax, "y", "learning rate")

@@ -13,6 +13,7 @@ from analysis.caveats import Caveat
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.series import bars_of, ordered_look
+from analysis.figures.tooltips import tell
 from analysis.groups import select
 from analysis.measure.bootstrap import percentile_interval
 from analysis.measure.step_time import StepTime
@@ -105,6 +106,7 @@ def plot_step_time(groups: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
                 lw=1.1, color=shown["color"],
             )  # fmt: skip
             ax.plot(rows["batch_size"], rows["step_seconds"], **{**shown, "ls": ""}, zorder=3)
+            tell(ax, rows, "batch_size", "step_seconds", label)
             first = rows.iloc[0]
             if np.isfinite(first["overhead_seconds"]):
                 dense = np.geomspace(rows["batch_size"].min(), rows["batch_size"].max(), 100)

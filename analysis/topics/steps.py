@@ -13,7 +13,15 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.series import Look, bars_of, look, place_labels
+from analysis.figures.series import (
+    Look,
+    explain_hollow,
+    look,
+    place_labels,
+    plot_markers,
+    plot_points,
+)
+from analysis.figures.tooltips import tell
 from analysis.fit.fit_result import FitResult, headline
 from analysis.groups import select
 from analysis.study import Study
@@ -51,10 +59,11 @@ def drawings(part: Part) -> Iterator[Drawing]:
         yield Drawing(
             "steps_against_batch_size",
             "Steps to target against batch size",
-            "Each point is the fewest steps over all learning rates. In A (noise dominated) a "
-            "batch twice as large halves the steps; in B (curvature dominated) it hardly saves "
-            "any; C is the knee, around the critical batch size. Regimes and the dotted line of "
-            "perfect scaling belong to the target that the answer speaks of.",
+            "Each point is the fewest steps over all learning rates; hollow ones are upper bounds. "
+            "In A (noise dominated) a batch twice as large halves the steps; in B (curvature "
+            "dominated) it hardly saves any; C is the knee, around the critical batch size. "
+            "Regimes and the dotted line of perfect scaling belong to the target that the answer "
+            "speaks of.",
             partial(plot_steps_against_batch_size, steps, fits),
             "steps_by_batch_size",
             steps,
@@ -93,6 +102,7 @@ def plot_steps_against_batch_size(
                 exact["batch_size"], exact["exact_steps_same_grid"], ls="", marker="+", ms=10,
                 mew=1.2, color=style.INK, zorder=4, label="exact theory, same lr grid",
             )  # fmt: skip
+        explain_hollow(ax, steps_by_batch_size.dropna(subset="steps"))
         style.batch_size_axis(ax, sizes)
         style.log_axis(ax, "y", "steps to target S")
         _headroom(ax, steps_by_batch_size)
@@ -113,11 +123,8 @@ def _plot_target(
         label = f"target {fit.target_loss:.3g}, at most (met at the first evaluation)"
         arrow = {**points, "marker": "v", "mfc": "white"}
         ax.plot(early["batch_size"], early["steps_upper"], **arrow, label=label)
-    ax.errorbar(
-        rows["batch_size"], rows["steps"], bars_of(rows, "steps"), ls="", color=color, lw=1.2
-    )
-    edge = rows["lr_at_edge"].astype(bool)
-    ax.plot(rows.loc[~edge, "batch_size"], rows.loc[~edge, "steps"], **points)
+        tell(ax, early, "batch_size", "steps_upper")
+    plot_points(ax, rows, "steps", shown)
     target = f"target {fit.target_loss:.3g}"
     if fit.log_parameters is None:
         ax.plot([], [], **points, label=f"{target} (no fit)")
@@ -127,10 +134,6 @@ def _plot_target(
             ax.fill_between(dense, low, high, color=color, alpha=0.2, lw=0, zorder=1)
         ax.plot(dense, fit.predict(dense), color=color, ls=shown["ls"], zorder=2)
         ax.plot([], [], **shown, label=f"{target}, fit and 95 % band")
-    if edge.any():
-        hollow = rows[edge]
-        label = f"{target}, at most (best lr at the grid's edge)"
-        ax.plot(hollow["batch_size"], hollow["steps"], **points, mfc="white", label=label)
 
 
 def _headroom(ax: Axes, table: pd.DataFrame) -> None:
@@ -199,9 +202,10 @@ def plot_pareto_front(steps_by_batch_size: pd.DataFrame, fits: Sequence[FitResul
                 dense = np.geomspace(rows["batch_size"].min(), rows["batch_size"].max(), 400)
                 lines.append(np.column_stack([fit.predict(dense) * dense, fit.predict(dense)]))
                 ax.plot(*lines[-1].T, color=color, ls=shown["ls"], lw=1.3, zorder=2)
-            ax.plot(rows["examples"], rows["steps"], **{**shown, "ls": ""}, zorder=3)
+            plot_markers(ax, rows, "steps", shown, "examples")
             ax.plot([], [], **shown, label=f"target {fit.target_loss:.3g} and its hyperbola")
             labels += _label_points(ax, rows, fit, color)
+        explain_hollow(ax, steps_by_batch_size.dropna(subset="steps"))
         style.log_axis(ax, "x", "examples to target E = B S")
         style.log_axis(ax, "y", "steps to target S")
         ax.margins(0.09)

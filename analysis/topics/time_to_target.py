@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.series import bars_of, ordered_look
+from analysis.figures.series import explain_hollow, ordered_look, plot_points
 from analysis.fit.fit_result import FitResult
 from analysis.fit.forms import hyperbola
 from analysis.groups import select
@@ -46,8 +46,9 @@ Floats = NDArray[np.float64]
 
 TIME_COLUMNS = [
     "target_loss", "batch_size", "steps", "examples", "step_seconds", "seconds", "seconds_low",
-    "seconds_high", "lr_at_edge",
+    "seconds_high", "lr", "lr_at_edge", "n_seeds",
 ]  # fmt: skip
+_TOLD = ["lr", "lr_at_edge", "n_seeds"]  # of each point, in its tooltip
 CHOICE_COLUMNS = [
     "target_loss", "name", "batch_size", "batch_size_low", "batch_size_high", "steps", "examples",
     "seconds", "seconds_low", "seconds_high", "batch_size_at_edge", "n_timed",
@@ -113,7 +114,7 @@ def _timed(
     seconds_draws = steps_draws * time.draws[: len(steps_draws), where]
     low, high = percentile_interval(seconds_draws)
     t = time.seconds[where]
-    table = reached[["batch_size", "steps", "examples", "lr_at_edge"]].assign(
+    table = reached[["batch_size", "steps", "examples", *_TOLD]].assign(
         step_seconds=t, seconds=reached["steps"].to_numpy(float) * t,
         seconds_low=low, seconds_high=high,
     )  # fmt: skip
@@ -194,10 +195,9 @@ def plot_time_to_target(
         for i, (label, rows, choices) in enumerate(groups):
             shown = ordered_look(i, len(groups))
             rows = rows.sort_values("batch_size")
-            ax.errorbar(
-                rows["batch_size"], rows["seconds"], bars_of(rows, "seconds"), lw=1.1,
-                elinewidth=1.1, ms=4.5, **shown,
-            )  # fmt: skip
+            line = {"color": shown["color"], "ls": shown["ls"], "lw": 1.1}
+            ax.plot(rows["batch_size"], rows["seconds"], **line)
+            plot_points(ax, rows, "seconds", {**shown, "ms": 4.5}, label=label)
             ax.plot([], [], **shown, lw=1.1, ms=4.5, label=label or "measured")
             for name, marker, size in (("fastest", "*", 14), ("cheapest", "o", 13)):
                 chosen = choices[choices["name"] == name]
@@ -210,6 +210,7 @@ def plot_time_to_target(
             ax.plot(
                 [], [], ls="", marker=marker, ms=10, mfc="none", mec=style.INK, mew=1.2, label=name
             )
+        explain_hollow(ax, *(rows for _, rows, _ in groups))
         style.batch_size_axis(ax, {size for _, rows, _ in groups for size in rows["batch_size"]})
         style.log_axis(ax, "y", f"seconds to target {target:.3g}")
         style.legend_beside(figure, ax, "model size" if groups[0][0] else "")

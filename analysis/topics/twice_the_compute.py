@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from analysis.errors import AnalysisError
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.series import bars_of, look
+from analysis.figures.series import bars_of, explain_hollow, look, plot_markers
 from analysis.fit.twice_the_compute import (
     BASE,
     BATCH,
@@ -89,15 +89,17 @@ def plot_twice_the_compute(rows: pd.DataFrame, curves: pd.DataFrame) -> Figure:
             )
             x = point["compute"] * apart
             ax.errorbar(x, point["loss"], bars_of(point, "loss"), ls="", color=colors[i], lw=1.4)
-            face = "white" if bool(point["lr_at_edge"].any()) else colors[i]
-            ax.plot(x, point["loss"], **{**shown, "ls": ""}, mfc=face, ms=8, zorder=4)
+            marked = {**shown, "ms": 8, "zorder": 4}
+            plot_markers(ax, point.assign(x=x), "loss", marked, "x", way)
             size, batch = point["model_size"].iloc[0], point["batch_size"].iloc[0]
             name = f"{way}: model {style.number(size)}, B = {batch:,}"
             ax.plot([], [], **shown, label=name)
         base = rows[rows["way"] == BASE]
         ax.errorbar(base["compute"], base["loss"], bars_of(base, "loss"), ls="", color=style.INK)
-        ax.plot(base["compute"], base["loss"], ls="", marker="o", ms=8, color=style.INK, zorder=5,
-                label="start: half the compute")  # fmt: skip
+        start = {"marker": "o", "ms": 8, "color": style.INK, "zorder": 5}
+        plot_markers(ax, base, "loss", start, "compute", BASE)
+        ax.plot([], [], ls="", **start, label="start: half the compute")
+        explain_hollow(ax, rows)
         style.log_axis(ax, "x", "training compute C (FLOPs)")
         shown = [curves["loss"], *(rows[name] for name in ("loss", "loss_low", "loss_high"))]
         style.value_axis(ax, "y", "held-out loss", shown)

@@ -124,7 +124,7 @@ def _run_units(
                 journal.write("sweep", tags={}, files=sweep_files())
                 count = Count("training", len(planned.to_do), display)
                 executor, look_after = crew.executor, crew.look_after
-                training = Training(place, options, journal, executor, count, look_after)
+                training = Training(place, options, journal, executor, count, crew.pace, look_after)
                 training.n_skipped = len(planned.results)
                 with stop_requests(training.stop):
                     training.run(units)

@@ -7,25 +7,35 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn as TimeLeft
 from rich.table import Table
+
+from sweeps.run.time_left import Countdown
 
 log = logging.getLogger(__name__)
 LINE_SECONDS = 10.0
+_UNKNOWN = "-:--:--"
 
 
 class Count:
-    """Counts done items of one piece of work and shows them. state: what else there is to say."""
+    """Counts done items of one piece of work and shows them. state: what else there is to say.
+
+    seconds_left: where it is known; else the items left take as long as those so far.
+    """
 
     def __init__(self, what: str, total: int, display: Display | None) -> None:
         self._what, self.total = what, total
         self._bars = None if display is None or not total else display.bars
-        self._task = self._bars.add_task(what, total=total, state="") if self._bars else None
-        self._begin = self._shown = time.monotonic()
+        self._task = None
+        if self._bars is not None:
+            self._task = self._bars.add_task(what, total=total, state="", left=_UNKNOWN)
+        self._begin = self._moved = self._shown = time.monotonic()
+        self._countdown = Countdown()
+        self.seconds_left: float | None = None
         self.done = 0
         self._first: int | None = None  # done before it was first heard of
         self.state = ""
@@ -34,6 +44,8 @@ class Count:
         self.set(self.done + n)
 
     def set(self, done: int) -> None:
+        if done > self.done:
+            self._moved = time.monotonic()
         self.done = done
         self.show()
 
@@ -47,17 +59,25 @@ class Count:
 
     def show(self) -> None:
         """On a terminal at once, elsewhere a line now and then."""
-        if self._bars is not None and self._task is not None:
-            self._bars.update(self._task, completed=self.done, state=self.state)
-            return
         now = time.monotonic()
-        if now - self._shown >= LINE_SECONDS and 0 < self.done < self.total:
+        left = self._countdown.shown(now, self._estimate(now))
+        if self._bars is not None and self._task is not None:
+            shown = _UNKNOWN if left is None else str(timedelta(seconds=round(left)))
+            self._bars.update(self._task, completed=self.done, state=self.state, left=shown)
+        elif now - self._shown >= LINE_SECONDS and left is not None and self.done < self.total:
             self._shown = now
-            counted = max(1, self.done - (self._first or 0))
-            left = (now - self._begin) * (self.total - self.done) / counted
             state = f"{self.state}, " if self.state else ""
             counts = f"{self._what}: {self.done} of {self.total}"
             log.info("%s, %sabout %.0f s left", counts, state, left)
+
+    def _estimate(self, now: float) -> float | None:
+        if self.seconds_left is not None:
+            return self.seconds_left
+        counted = self.done - (self._first or 0)
+        if counted <= 0:
+            return None
+        estimate = (self._moved - self._begin) * (self.total - self.done) / counted
+        return max(0.0, estimate - (now - self._moved))
 
 
 class Display:
@@ -70,7 +90,7 @@ class Display:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("ETA"),
-            TimeLeft(),
+            TextColumn("{task.fields[left]}"),
             TextColumn("{task.fields[state]}"),
         )
         self.live = Live(

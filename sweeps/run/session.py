@@ -20,6 +20,7 @@ from sweeps.command_line.messages import StoppedAtOnce
 from sweeps.run.executors import Executor, new_executor
 from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count, progress_display
+from sweeps.run.time_left import Pace
 from sweeps.run.trainer import Place
 
 log = logging.getLogger(__name__)
@@ -30,13 +31,15 @@ PATIENCE_WITHOUT_RECORD = 3.0  # seconds for the store when the record's disk is
 class Crew:
     """A writer and, while there is something to train, an executor.
 
-    status: how the sweep ends as it looks now. n_trials: that were trained.
+    status: how the sweep ends as it looks now. n_trials: that were trained. pace: of
+    its training, which the next round of a search begins with.
     """
 
     def __init__(self, config: TrialConfig, place: Place, keep: bool) -> None:
         self.keep = keep
         self.status = "FINISHED"
         self.n_trials = 0
+        self.pace = Pace()
         self._folder = place.folder
         self._writer = _writer(config, place)
         self._executor: Executor | None = None

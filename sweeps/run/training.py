@@ -21,6 +21,7 @@ from sweeps.run.executors import Executor
 from sweeps.run.executors.local import end_of
 from sweeps.run.options import LauncherOptions
 from sweeps.run.progress import Count
+from sweeps.run.time_left import Pace
 from sweeps.run.trainer import Place
 from sweeps.run.units import Unit, rest_of
 from sweeps.run.worker import Ended
@@ -48,7 +49,7 @@ class Training:
     """A sweep while it trains. results and failures grow; stopped: not everything was trained.
 
     n_skipped: trials of the sweep that were finished before.
-    meanwhile: called at every poll.
+    meanwhile: called at every poll. pace: what is known of it from before.
     """
 
     place: Place
@@ -56,6 +57,7 @@ class Training:
     journal: Journal
     executor: Executor
     trained: Count
+    pace: Pace = field(default_factory=Pace)
     meanwhile: Callable[[], None] = lambda: None
     results: dict[int, TrialResult] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -67,6 +69,8 @@ class Training:
     def run(self, units: Sequence[Unit]) -> None:
         """Until every unit has ended, or `stop`; RecordError if nothing more can be recorded."""
         waiting, running = deque(units), {}
+        self.pace.begin(units)
+        self.pace.rest()
         there = _identity(self.place.folder)
         with FolderReader(self.place.folder, new=True) as journals:
             while running or (waiting and not self.stopped):
@@ -79,7 +83,7 @@ class Training:
                 done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
                 self.executor.poll()  # what broke meanwhile trains no more when its rest is read
                 self._hear(journals)
-                self._show(running.values())
+                self._show(running.values(), waiting)
                 self.meanwhile()
                 for future in done:
                     waiting.extend(self._ended(running.pop(future), future))
@@ -114,16 +118,27 @@ class Training:
         self.executor.stop()
 
     def _hear(self, journals: FolderReader) -> None:
+        now = time.monotonic()
         for _, line in journals.read():
             if line["record"] == "outcome":
                 self.results[line["trial"]] = TrialResult.from_line(line)
+                self.pace.came_to(now, line["trial"], line["last_step"], ended=True)
                 self.trained.add()
+            elif line["record"] == "evaluation":
+                for number in line["trials"]:
+                    self.pace.came_to(now, number, line["step"])
             elif line["record"] == "notice" and line["text"] not in self._noticed:
                 self._noticed.add(line["text"])
                 log.warning("%s", line["text"])
 
-    def _show(self, running: Iterable[Unit]) -> None:
-        """How many trials train, failed, and were done before."""
+    def _show(self, running: Iterable[Unit], waiting: Iterable[Unit]) -> None:
+        """How many trials train, failed, and were done before, and how long it still takes."""
+        self.trained.seconds_left = self.pace.seconds_left(
+            time.monotonic(),
+            [unit.numbers for unit in running],
+            [unit.numbers for unit in waiting],
+            self.executor.capacity,
+        )
         n_running = sum(n not in self.results for unit in running for n in unit.numbers)
         n_failed = sum(len(failure.numbers) for failure in self.failures)
         counts = {"running": n_running, "failed": n_failed, "skipped": self.n_skipped}
@@ -173,6 +188,7 @@ class Training:
         how = "resumed" if paused else "retried"
         log.warning("%s: %s; %s", unit.name, ended.text, how)
         attempt = unit.attempt if paused else unit.attempt + 1
+        self.pace.begin(rest.units)
         return [replace(part, attempt=attempt) for part in rest.units]
 
     def _fail(self, unit: Unit, error: str) -> None:

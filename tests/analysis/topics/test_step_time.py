@@ -57,7 +57,7 @@ def frontier_of(fit: FitResult, n_seeds: int = 3) -> tuple[pd.DataFrame, dict[in
         {
             "target_loss": fit.target_loss, "batch_size": SIZES.astype(int), "steps": steps,
             "examples": steps * SIZES, "outcome": "reached", "lr_at_edge": False,
-            "n_seeds": n_seeds,
+            "n_seeds": n_seeds, "lr": 0.1,
         }
     )  # fmt: skip
     best = np.zeros((1, 300), int)
