@@ -99,10 +99,7 @@ def _statistics(
     )  # fmt: skip
 
 
-_NO_TARGET_NAMED = (
-    "The table has no target loss, so its only target is shown as 0. Name the column with "
-    "source.columns.target_loss=..."
-)
+_NO_TARGET_NAMED = "The table has no column target_loss, so its only target is shown as 0."
 
 
 def _of_targets(table: pd.DataFrame, targets: Sequence[float] | None) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from analysis.figures import looks
+from analysis.figures.shown import ShownFigure
 from analysis.words import short_number as number
 
 WIDTH, HEIGHT = looks.SCREEN_WIDTH, 4.6  # inches, on the screen
@@ -73,7 +74,7 @@ def new_axes(height: float = HEIGHT) -> tuple[Figure, Axes]:
     now = looks.current()
     if now.aspect is not None:
         height = now.width * now.aspect * height / HEIGHT
-    figure = Figure(figsize=(now.width, height), layout="constrained")
+    figure = ShownFigure(figsize=(now.width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 
@@ -83,7 +84,7 @@ def new_panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
     now = looks.current()
     if now.aspect is not None:
         height = now.width * height / WIDTH
-    figure = Figure(figsize=(now.width, height), layout="constrained")
+    figure = ShownFigure(figsize=(now.width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, list(figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0])
 

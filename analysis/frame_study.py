@@ -1,0 +1,156 @@
+"""From a frame, of whatever kind, to a study's result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.curve_study import analyse
+from analysis.errors import AnalysisError
+from analysis.groups import listed
+from analysis.read.curves import CURVES_NEED, tidy_curves
+from analysis.read.frames import check_mapping, plain_frame
+from analysis.read.names import near_names
+from analysis.read.steps import STEPS_NEED, tidy_steps
+from analysis.result import StudyResult
+from analysis.step_study import analyse_steps
+
+_TABLE = "the frame"
+
+
+def analyse_frame(
+    frame: pd.DataFrame,
+    columns: Mapping[str, str] | None = None,
+    *,
+    kind: str | None = None,
+    targets: Sequence[float] | None = None,
+    group_by: Sequence[str] | None = None,
+    tuned: Sequence[str] = ("lr",),
+    study: str | None = None,
+    **options: Any,
+) -> StudyResult:
+    """A frame of curves or of steps in, the study's statistics out.
+
+    frame: of curves, a row an evaluation: batch_size (examples), lr, step (optimizer updates) or
+    examples (seen), loss (held-out); or of steps, a row a trial: batch_size, steps (updates until
+    the target was reached); optional columns as in read_curves_csv and read_steps_csv. Named levels
+    of its index are columns. columns: our names to the frame's, {"batch_size": "bs"}. kind: curves
+    or steps, where the columns fit both. targets: held-out losses; group_by: columns that tell
+    groups apart; tuned: columns that the frontier is minimised over; study: its name in the report;
+    options: n_bootstrap, seed, fit_objective, jointly: all as in analyse and analyse_steps. Raises
+    AnalysisError, one line, for a frame that is of no kind or of both, and for what these cannot
+    use.
+
+    >>> frame = pd.DataFrame({"bs": [8, 32, 128, 512, 2048], "steps": [461, 146, 65.6, 46.8, 41.5]})
+    >>> result = analyse_frame(frame, {"batch_size": "bs"}, n_bootstrap=10)
+    >>> round(result.fits[0].critical_batch_size)
+    84
+    >>> analyse_frame(frame)
+    Traceback (most recent call last):
+    ...
+    analysis.errors.AnalysisError: the frame has columns bs, steps; curves need batch_size, lr, step
+    or examples and loss, steps need batch_size and steps; perhaps columns={'batch_size': 'bs'}
+    """
+    frame = plain_frame(frame, _TABLE)
+    columns = dict(columns or {})
+    check_mapping(columns, list(frame.columns), _TABLE)
+    names = {*columns, *(set(frame.columns) - set(columns.values()))}
+    read = _KINDS[_kind_of(names, columns, kind)].analyse
+    given = {"group_by": group_by, "tuned": tuned}
+    return read(frame, columns, given, study, options | given | {"targets": targets})
+
+
+def _analyse_curves(
+    frame: pd.DataFrame,
+    columns: Mapping[str, str],
+    given: dict[str, Any],
+    study: str | None,
+    options: dict[str, Any],
+) -> StudyResult:
+    return analyse(*tidy_curves(frame, columns, study=study or "curves", **given), **options)
+
+
+def _analyse_steps(
+    frame: pd.DataFrame,
+    columns: Mapping[str, str],
+    given: dict[str, Any],
+    study: str | None,
+    options: dict[str, Any],
+) -> StudyResult:
+    return analyse_steps(tidy_steps(frame, columns, **given), study=study, **options)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """needed: its columns, "a|b" for either."""
+
+    needed: tuple[str, ...]
+    analyse: Callable[..., StudyResult]
+
+    def missing(self, names: Collection[str]) -> list[str]:
+        return [name for name in self.needed if not set(name.split("|")) & set(names)]
+
+
+_KINDS = {
+    "curves": _Kind(CURVES_NEED, _analyse_curves),
+    "steps": _Kind(STEPS_NEED, _analyse_steps),
+}
+
+
+def _kind_of(names: set[str], columns: Mapping[str, str], kind: str | None) -> str:
+    """names: the columns after the mapping."""
+    if kind is not None and kind not in _KINDS:
+        raise AnalysisError(f"kind={kind}: must be one of {', '.join(_KINDS)}")
+    possible = [kind] if kind else list(_KINDS)
+    fitting = [name for name in possible if not _KINDS[name].missing(names)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        either = " or ".join(f"kind={name!r}" for name in fitting)
+        raise AnalysisError(f"{_TABLE} may be of {listed(fitting)}; say which with {either}")
+    needs = ", ".join(f"{name} need {_needs_words(name)}" for name in possible)
+    raise AnalysisError(
+        f"{_TABLE} has {_columns_words(names)}; {needs}{_suggestion(names, columns, possible)}"
+    )
+
+
+def _needs_words(kind: str) -> str:
+    return listed([name.replace("|", " or ") for name in _KINDS[kind].needed])
+
+
+_MOST_LISTED = 20
+
+
+def _columns_words(names: Collection[str]) -> str:
+    if not names:
+        return "no columns"
+    some = sorted(names)[:_MOST_LISTED]
+    more = len(names) - len(some)
+    return f"columns {', '.join(some)}" + (f" and {more} more" if more else "")
+
+
+def _suggestion(names: set[str], columns: Mapping[str, str], kinds: Sequence[str]) -> str:
+    """ "; perhaps columns={..}, and lr is missing": of the kind that then lacks least."""
+    found = {kind: _mapping(_KINDS[kind], names) for kind in kinds}
+    lacking = {kind: _KINDS[kind].missing(names | set(found[kind])) for kind in kinds}
+    kind = min(kinds, key=lambda one: (len(lacking[one]), -len(_KINDS[one].needed)))
+    if not found[kind]:
+        return ""
+    gone = listed([name.replace("|", " or ") for name in lacking[kind]])
+    rest = f", and add {gone}" if gone else ""
+    return f"; perhaps columns={dict(columns) | found[kind]}{rest}"
+
+
+def _mapping(kind: _Kind, names: set[str]) -> dict[str, str]:
+    """Our names that are missing to what may be meant by them."""
+    found: dict[str, str] = {}
+    for needed in kind.missing(names):
+        for ours in needed.split("|"):
+            free = names - {*found.values(), *kind.needed}
+            if near := near_names(ours, free):
+                found[ours] = near[0]
+                break
+    return found
