@@ -13,7 +13,7 @@ from analysis.errors import AnalysisError
 from analysis.groups import listed
 from analysis.read.curves import CURVES_NEED, tidy_curves
 from analysis.read.frames import check_mapping, plain_frame
-from analysis.read.names import near_names
+from analysis.read.names import check_ours, near_names
 from analysis.read.steps import STEPS_NEED, tidy_steps
 from analysis.result import StudyResult
 from analysis.step_study import analyse_steps
@@ -53,9 +53,11 @@ def analyse_frame(
     ...
     analysis.errors.AnalysisError: the frame has columns bs, steps; curves need batch_size, lr, step
     or examples and loss, steps need batch_size and steps; perhaps columns={'batch_size': 'bs'}
+    (steps)
     """
     frame = plain_frame(frame, _TABLE)
     columns = dict(columns or {})
+    check_ours(columns, _TABLE)
     check_mapping(columns, list(frame.columns), _TABLE)
     names = {*columns, *(set(frame.columns) - set(columns.values()))}
     read = _KINDS[_kind_of(names, columns, kind)].analyse
@@ -133,15 +135,15 @@ def _columns_words(names: Collection[str]) -> str:
 
 
 def _suggestion(names: set[str], columns: Mapping[str, str], kinds: Sequence[str]) -> str:
-    """ "; perhaps columns={..}, and lr is missing": of the kind that then lacks least."""
+    """ "; perhaps columns={..} (steps) or columns={..} and lr (curves)": what lacks least first."""
     found = {kind: _mapping(_KINDS[kind], names) for kind in kinds}
     lacking = {kind: _KINDS[kind].missing(names | set(found[kind])) for kind in kinds}
-    kind = min(kinds, key=lambda one: (len(lacking[one]), -len(_KINDS[one].needed)))
-    if not found[kind]:
-        return ""
-    gone = listed([name.replace("|", " or ") for name in lacking[kind]])
-    rest = f", and add {gone}" if gone else ""
-    return f"; perhaps columns={dict(columns) | found[kind]}{rest}"
+    likely = [kind for kind in kinds if found[kind] and len(lacking[kind]) <= 1]
+    texts = []
+    for kind in sorted(likely, key=lambda one: (len(lacking[one]), -len(_KINDS[one].needed))):
+        more = "".join(f" and a column {name.replace('|', ' or ')}" for name in lacking[kind])
+        texts.append(f"columns={dict(columns) | found[kind]}{more} ({kind})")
+    return f"; perhaps {', or '.join(texts)}" if texts else ""
 
 
 def _mapping(kind: _Kind, names: set[str]) -> dict[str, str]:

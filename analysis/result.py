@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -79,14 +79,15 @@ class StudyResult(Study):
         self,
         name: str = "frontier",
         *,
-        group: Mapping[str, Any] | None = None,
+        group: Any = None,
         style: str = "screen",
     ) -> Figure:
         """A figure of the report, a new one each time, to be restyled and saved.
 
-        name: one of `figures`, or short for one: frontier, pareto, best_lr, one_curve. group:
-        {column: value}, the group it speaks of; without it, all groups together where there is such
-        a figure. style: screen, paper (3.25 inches wide) or paper_wide (6.75).
+        name: one of `figures`, without its group if that is given, or short for one: frontier,
+        pareto, best_lr, one_curve. group: {column: value} or the value alone, of the group that it
+        speaks of; without it, all groups together where there is such a figure. style: screen,
+        paper (3.25 inches wide) or paper_wide (6.75).
 
         The figure is matplotlib's own, but not pyplot's: a notebook shows it once, as the value of
         a cell, and nothing has to be closed. No setting of matplotlib is changed. Raises

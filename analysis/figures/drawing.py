@@ -44,9 +44,12 @@ class Drawing:
         """A figure that is the caller's to change.
 
         Its ticks and grid are made here: matplotlib makes them when it first draws, and would take
-        the caller's settings for them.
+        the caller's settings for them. It is laid out later, once: twice would move it a little.
         """
         figure = self.plot()
+        engine = figure.get_layout_engine()
         with house_style():
+            figure.set_layout_engine(None)
             figure.draw_without_rendering()
+        figure.set_layout_engine(engine)
         return figure
