@@ -73,7 +73,12 @@ class StudyResult(Study):
     @property
     def figures(self) -> list[str]:
         """The names of the report's figures, in its order."""
-        return [drawing.name for drawing in self.drawings()]
+        return [drawing.name for drawing in self._drawn]
+
+    @cached_property
+    def _drawn(self) -> list[Drawing]:
+        """As the report has them, and none of their figures is kept."""
+        return list(self.drawings())
 
     def plot(
         self,
@@ -101,8 +106,9 @@ class StudyResult(Study):
         'steps to target S'
         >>> figure.savefig("pareto.pdf")
         """
-        most_groups = MOST_GROUPS if group is None else len(self.groups)
-        drawing = choose(list(self.drawings(most_groups)), name, group)
+        few = group is None or len(self.groups) <= MOST_GROUPS
+        drawings = self._drawn if few else list(self.drawings(len(self.groups)))
+        drawing = choose(drawings, name, group)
         with look(style):
             return drawing.own_figure()
 

@@ -155,7 +155,7 @@ HABITS: dict[str, Callable[[pd.DataFrame], Any]] = {
         outcome=pd.Categorical([None] * 5, ["censored"])
     ),
     "name that is no text": lambda frame: frame.assign(other=1).rename(columns={"other": 0}),
-    "cells that are lists": lambda frame: frame.assign(tags=[[1]] * 5),
+    "cells that are lists": lambda frame: frame.assign(tags=pd.Series([[1]] * 5)),
     "gaps": lambda frame: pd.concat([frame, frame.tail(1).assign(steps=np.nan)]),
 }  # fmt: skip
 

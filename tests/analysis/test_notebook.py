@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.analysis.notebook import NOTEBOOK, read
@@ -44,6 +45,7 @@ def n_images(cell: nbformat.NotebookNode) -> int:
     return sum("image/png" in output.get("data", {}) for output in cell.outputs)
 
 
+@pytest.mark.long
 def test_running_it_gives_the_texts_that_it_stores(tmp_path: Path) -> None:
     stored = read(NOTEBOOK)
     assert texts(executed(stored, tmp_path)) == texts(stored)

@@ -54,21 +54,26 @@ def size_of(path: Path) -> tuple[int, int]:
 def test_every_figure_of_the_report_is_there_and_is_the_same(small_result: StudyResult) -> None:
     drawings = list(small_result.drawings())
     assert small_result.figures == [drawing.name for drawing in drawings]
-    assert len(drawings) > 8
+    kinds = {"steps_against_batch_size", "steps_by_lr_and_batch_size", "loss_against_steps"}
+    drawings = [drawing for drawing in drawings if drawing.kind in kinds]
+    assert len(drawings) == len(kinds)
     for drawing in drawings:
         figure = small_result.plot(drawing.name)
         assert isinstance(figure, Figure)
         assert render(figure, "svg") == render(drawing.figure, "svg")
 
 
-@pytest.mark.parametrize("name", ["frontier", "pareto", "best_lr"])
-def test_short_names_are_of_figures(name: str, small_result: StudyResult) -> None:
-    labels = {
-        "frontier": "steps to target S",
-        "pareto": "steps to target S",
-        "best_lr": "best learning rate",
-    }
-    assert small_result.plot(name).axes[0].get_ylabel().startswith(labels[name])
+@pytest.mark.parametrize(
+    ("name", "x", "y"),
+    [
+        ("frontier", "batch size B (examples)", "steps to target S"),
+        ("pareto", "examples to target E = B S", "steps to target S"),
+        ("best_lr", "batch size B (examples)", "best learning rate"),
+    ],
+)
+def test_short_names_are_of_figures(name: str, x: str, y: str, small_result: StudyResult) -> None:
+    ax = small_result.plot(name).axes[0]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == (x, y)
 
 
 def test_a_figure_can_be_restyled_and_saved(small_result: StudyResult, tmp_path: Path) -> None:
