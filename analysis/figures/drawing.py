@@ -10,8 +10,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures.style import house_style
-
 
 @dataclass
 class Drawing:
@@ -43,13 +41,12 @@ class Drawing:
     def own_figure(self) -> Figure:
         """A figure that is the caller's to change.
 
-        Its ticks and grid are made here: matplotlib makes them when it first draws, and would take
-        the caller's settings for them. It is laid out later, once: twice would move it a little.
+        The size of its tick labels is a number: as "medium" it would follow the caller's font.size,
+        and with it how many ticks fit.
         """
         figure = self.plot()
-        engine = figure.get_layout_engine()
-        with house_style():
-            figure.set_layout_engine(None)
-            figure.draw_without_rendering()
-        figure.set_layout_engine(engine)
+        for ax in figure.axes:
+            for axis in (ax.xaxis, ax.yaxis):
+                [tick] = axis.get_major_ticks(1)
+                axis.set_tick_params(labelsize=tick.label1.get_size())
         return figure

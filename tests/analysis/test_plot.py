@@ -54,7 +54,7 @@ def size_of(path: Path) -> tuple[int, int]:
 def test_every_figure_of_the_report_is_there_and_is_the_same(small_result: StudyResult) -> None:
     drawings = list(small_result.drawings())
     assert small_result.figures == [drawing.name for drawing in drawings]
-    kinds = {"steps_against_batch_size", "steps_by_lr_and_batch_size", "loss_against_steps"}
+    kinds = {"residuals", "pareto_front", "steps_by_lr_and_batch_size", "loss_against_steps"}
     drawings = [drawing for drawing in drawings if drawing.kind in kinds]
     assert len(drawings) == len(kinds)
     for drawing in drawings:
@@ -93,11 +93,13 @@ def test_a_figure_can_be_restyled_and_saved(small_result: StudyResult, tmp_path:
     assert png(small_result.plot("frontier")) == before  # the next one is as it was
 
 
-def test_the_users_style_is_neither_taken_nor_changed(small_result: StudyResult) -> None:
-    usual = png(small_result.plot("pareto"))
-    with matplotlib.style.context(["dark_background", {"font.size": 30, "grid.color": "red"}]):
+@pytest.mark.parametrize("name", ["frontier", "residuals"])
+def test_the_users_style_is_neither_taken_nor_changed(name: str, small_result: StudyResult) -> None:
+    usual = png(small_result.plot(name))
+    theirs = {"font.size": 30, "grid.color": "red", "savefig.facecolor": "black"}
+    with matplotlib.style.context(["dark_background", theirs]):
         before = dict(dict.items(mpl.rcParams))  # to look the backend up would choose one
-        figure = small_result.plot("pareto")
+        figure = small_result.plot(name)
         assert png(figure) == usual
         assert dict(dict.items(mpl.rcParams)) == before
     assert corner(usual) == (255, 255, 255, 255)
