@@ -99,7 +99,9 @@ def _statistics(
     )  # fmt: skip
 
 
-_NO_TARGET_NAMED = "The table has no column target_loss, so its only target is shown as 0."
+_NO_TARGET_NAMED = (
+    "The table has no target loss (column target_loss), so its only target is shown as 0."
+)
 
 
 def _of_targets(table: pd.DataFrame, targets: Sequence[float] | None) -> pd.DataFrame:

@@ -79,7 +79,7 @@ def check_ours(columns: Mapping[str, str], table: str = "source") -> None:
         near = difflib.get_close_matches(ours, OURS, n=1, cutoff=0.8)
         if ours not in OURS and near:
             raise AnalysisError(
-                f"{mapped(table, ours, theirs)}: there is no column {ours} here; did you mean "
+                f"{mapped(table, ours, theirs)}: there is no such column here; did you mean "
                 f"{near[0]}?"
             )
 

@@ -89,7 +89,7 @@ ROW = {"bs": [8], "iter": [1], "val_loss": [2.0]}
          r"column b; .*There are bs, iter, val_loss"),
         (ROW, {"columns": {"bs": "batch_size"}},
          "maps our names to those of the frame: columns={'batch_size': 'bs'}"),
-        (ROW, {"columns": {"batch_sizes": "bs"}}, "no column batch_sizes here; did you mean b"),
+        (ROW, {"columns": {"batch_sizes": "bs"}}, "there is no such column here; did you mean b"),
         ({"batch_size": [], "steps": []}, {}, "no row has a batch_size and steps"),
         ({"batch_size": [8], "steps": [np.nan]}, {}, "no row has a batch_size and steps"),
         ({"batch_size": [8], "steps": ["many"]}, {}, "is 'many' in row 0; it must be a number"),
