@@ -48,5 +48,5 @@ class Drawing:
         for ax in figure.axes:
             for axis in (ax.xaxis, ax.yaxis):
                 [tick] = axis.get_major_ticks(1)
-                axis.set_tick_params(labelsize=tick.label1.get_size())
+                axis.set_tick_params(labelsize=tick.label1.get_fontsize())
         return figure
