@@ -1,10 +1,10 @@
-"""What the trials say: tidy frames in, frames, fits and a report out. Imports nothing by itself.
+"""What the trials say: frames in; frames, fits, figures and a report out. Light to import.
 
-from analysis import read_curves_csv, analyse, write_report
+from analysis import analyse_frame, write_report
 
-trials, curves = read_curves_csv("curves.csv", {"batch_size": "bs", "loss": "val_loss"})
-result = analyse(trials, curves, targets=[0.5])
-result.frontier            # a frame; `result` itself displays as a summary
+result = analyse_frame(frame, {"batch_size": "bs", "loss": "val_loss"}, targets=[0.5])
+result                     # displays as a summary; result.frontier is a frame
+result.plot("frontier")    # a figure of matplotlib
 write_report(result, "reports/mine")
 """
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from analysis.final_loss_study import analyse_final_losses as analyse_final_losses
     from analysis.fit.step_fits import fit_critical_batch_size as fit_critical_batch_size
     from analysis.fit.step_fits import fit_critical_batch_sizes as fit_critical_batch_sizes
+    from analysis.frame_study import analyse_frame as analyse_frame
     from analysis.measure.cell_frame import steps_to_target as steps_to_target
     from analysis.read.curves import read_curves_csv as read_curves_csv
     from analysis.read.curves import tidy_curves as tidy_curves
@@ -39,6 +40,7 @@ _PUBLIC = {
     "StudyResult": "analysis.result",
     "analyse": "analysis.curve_study",
     "analyse_final_losses": "analysis.final_loss_study",
+    "analyse_frame": "analysis.frame_study",
     "analyse_steps": "analysis.step_study",
     "fit_critical_batch_size": "analysis.fit.step_fits",
     "fit_critical_batch_sizes": "analysis.fit.step_fits",

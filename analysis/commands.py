@@ -46,9 +46,9 @@ def _report_study(
 ) -> Path:
     """ask: one that has imported MLflow meanwhile."""
     trials, result = _analysed(config, config.study, uri, say)
+    from analysis.drawings import left_out_words
+    from analysis.groups import file_name
     from analysis.report.answers import answer_lines
-    from analysis.report.drawings import left_out_words
-    from analysis.report.files import file_name
     from analysis.report.note import markdown
     from analysis.report.report import Report
 
@@ -81,9 +81,9 @@ def report_comparison(config: AnalysisConfig, overrides: list[str], say: Progres
     names = list(config.compare or ())
     uri = resolve_tracking_uri(config.tracking_uri)
     results = [_analysed(config, name, uri, say)[1] for name in names]
+    from analysis.groups import file_name
     from analysis.report.compare import compare_studies
     from analysis.report.compare_report import comparison_lead, write_comparison
-    from analysis.report.files import file_name
 
     comparison = compare_studies(results)
     say("writing the comparison")

@@ -21,11 +21,10 @@ from analysis.measure.final_loss_frontier import (
 )
 from analysis.measure.final_losses import SizeLosses, size_losses
 from analysis.measure.loss_levels import choose_levels, levels_sentence
-from analysis.measure.step_time import probe_frame, trial_step_seconds
+from analysis.measure.step_time import NO_CURVES, probe_frame, trial_step_seconds
 from analysis.read.final_losses import tidy_final_losses
 from analysis.read.selection import floor_of
 from analysis.result import StudyResult, study_result
-from analysis.step_study import UNTIMED
 from analysis.study import Group, Statistics
 from scaling.schema import DIVERGED, TARGETS
 
@@ -56,9 +55,9 @@ def analyse_final_losses(
     analysis.analyse. Raises AnalysisError if nothing can be said.
 
     >>> rows = [(size, steps, 1 + (64 + size) / (size * steps) * 10)
-    ...         for size in (8, 32, 128, 512) for steps in (40, 80, 160, 320, 640)]
+    ...         for size in (8, 32, 128, 512) for steps in (10, 20, 40, 80, 160, 320)]
     >>> table = pd.DataFrame(rows, columns=["batch_size", "steps", "loss"]).assign(lr=0.1)
-    >>> result = analyse_final_losses(table, targets=[1.1], n_bootstrap=10)
+    >>> result = analyse_final_losses(table, targets=[1.5], n_bootstrap=10)
     >>> round(result.fits[0].critical_batch_size)
     64
     """
@@ -98,7 +97,16 @@ def analyse_final_losses(
             "give targets=[...], or add longer runs"
         )
     trials.attrs["left_out"] = table.attrs["left_out"]
-    return study_result(parts, trials, trials, UNTIMED, names, settings, notes=notes)
+    return study_result(parts, trials, trials, NO_CURVES, names, settings, notes=notes)
+
+
+def check_tuned(tuned: Sequence[str]) -> None:
+    """Refuse what a table of final losses is not minimised over."""
+    if others := [name for name in tuned if name != "lr"]:
+        raise AnalysisError(
+            f"tuned: {others[0]} cannot be tuned in a table of final losses, only lr; keep the "
+            "rows of its best value, or tell its values apart with group_by=[...]"
+        )
 
 
 def _notes(table: pd.DataFrame) -> list[str]:
@@ -146,7 +154,7 @@ def _statistics(part: _OfGroup, targets: list[float], settings: Settings) -> Sta
         given=False,
         of_final_losses=True,
     )
-    trials = part.trials.assign(step_seconds=trial_step_seconds(part.trials, UNTIMED))
+    trials = part.trials.assign(step_seconds=trial_step_seconds(part.trials, NO_CURVES))
     statistics = group_statistics(
         part.group, trials, measured, [], targets, part.rng, settings, probe_frame(()),
         begin_theory(trials, [], targets, settings),

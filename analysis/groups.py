@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ Group = Mapping[str, Any]
 # What another project calls its columns and params stands in frames under this prefix, as in
 # MLflow's own tables: whatever its name, it is never one of our columns.
 PARAMS = "params."
+MOST_LETTERS = 100  # of a file's name made of a study's or a group's
 OPTIMIZER_PATH = "optimizer.path"  # of optimizer.name=custom: its class, which names it
 
 
@@ -84,6 +87,18 @@ def listed(labels: Sequence[str]) -> str:
     comma = "; " if any("," in label for label in labels) else ", "
     head = comma.join(labels[:-1])
     return f"{head} and {labels[-1]}" if head else "".join(labels)
+
+
+def file_name(text: str) -> str:
+    """A name safe for files and directories: letters, digits, `.`, `_`, `=`, `-`.
+
+    Names that lose letters, or are too long, are told apart by a digest.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._=-]+", "_", text.replace(" = ", "=")).strip("._")
+    if plain and text.isascii() and len(plain) <= MOST_LETTERS:
+        return plain
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{plain[:MOST_LETTERS] or 'unnamed'}_{digest}"
 
 
 def _part(name: str, value: Any) -> str:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from analysis.caveats import Caveat, fold
+from analysis.drawings import MOST_GROUPS, draw
+from analysis.figures.choice import choose
+from analysis.figures.drawing import Drawing
+from analysis.figures.looks import look
 from analysis.group_statistics import Settings
 from analysis.groups import their_name, with_their_names
 from analysis.measure.model_sizes import flops_per_example
@@ -25,7 +30,8 @@ class StudyResult(Study):
 
     frames: name -> DataFrame of every topic, the tables of the report: result.frames["laws"],
     result.frames["recommendations"], ...; `list(result.frames)` has the names. They are computed
-    when first asked for, once. warnings: what a reader of the numbers has to know.
+    when first asked for, once. warnings: what a reader of the numbers has to know. figures: the
+    names of the figures that the report has; `plot` gives one of them.
     """
 
     @cached_property
@@ -59,6 +65,52 @@ class StudyResult(Study):
 
         caveats.sort(key=place)
         return fold(caveats, len(self.groups))
+
+    def drawings(self, most_groups: int = MOST_GROUPS) -> Iterator[Drawing]:
+        """The figures of the report with their words and tables; see analysis.drawings."""
+        return draw(self, self.frames, most_groups)
+
+    @property
+    def figures(self) -> list[str]:
+        """The names of the report's figures, in its order."""
+        return [drawing.name for drawing in self._drawn]
+
+    @cached_property
+    def _drawn(self) -> list[Drawing]:
+        """As the report has them, and none of their figures is kept."""
+        return list(self.drawings())
+
+    def plot(
+        self,
+        name: str = "frontier",
+        *,
+        group: Any = None,
+        style: str = "screen",
+    ) -> Figure:
+        """A figure of the report, a new one each time, to be restyled and saved.
+
+        name: one of `figures`, without its group if that is given, or short for one: frontier,
+        pareto, best_lr, one_curve. group: {column: value} or the value alone, of the group that it
+        speaks of; without it, all groups together where there is such a figure. style: screen,
+        paper (3.25 inches wide) or paper_wide (6.75).
+
+        The figure is matplotlib's own, but not pyplot's: a notebook shows it once, as the value of
+        a cell, and nothing has to be closed. No setting of matplotlib is changed. Raises
+        AnalysisError, one line, for a name, group or style that is not there.
+
+        >>> from analysis import analyse_steps
+        >>> table = pd.DataFrame({"batch_size": [8, 32, 128, 512, 2048],
+        ...                       "steps": [461, 146, 65.6, 46.8, 41.5]})
+        >>> figure = analyse_steps(table, n_bootstrap=5).plot("pareto")
+        >>> figure.axes[0].get_ylabel()
+        'steps to target S'
+        >>> figure.savefig("pareto.pdf")
+        """
+        few = group is None or len(self.groups) <= MOST_GROUPS
+        drawings = self._drawn if few else list(self.drawings(len(self.groups)))
+        drawing = choose(drawings, name, group)
+        with look(style):
+            return drawing.own_figure()
 
     def __repr__(self) -> str:
         """A line of what was read, one for each target's critical batch size, then the warnings."""

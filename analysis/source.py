@@ -70,6 +70,8 @@ def read_source(choice: Choice) -> Read:
         table = read_steps_csv(*of_file, group_by=choice.group_by, tuned=choice.tuned)
         return Read(table=table)
     if choice.kind == "final_losses":
+        from analysis.final_loss_study import check_tuned
+
         check_tuned(choice.tuned)
         return Read(final_losses=read_final_losses_csv(*of_file, group_by=choice.group_by))
     if choice.kind == "curves_csv":
@@ -154,15 +156,6 @@ def shown_lines(choice: Choice) -> list[str]:
         groups = ", ".join(map(their_name, read.trials.attrs.get("group_by") or ())) or "none"
         lines += [f"groups are told apart by: {groups}", *read.trials.attrs.get("left_out", ())]
     return lines
-
-
-def check_tuned(tuned: Sequence[str]) -> None:
-    """Refuse what a table of final losses is not minimised over."""
-    if others := [name for name in tuned if name != "lr"]:
-        raise AnalysisError(
-            f"tuned: {others[0]} cannot be tuned in a table of final losses, only lr; keep the "
-            "rows of its best value, or tell its values apart with group_by=[...]"
-        )
 
 
 def _first_rows(frame: pd.DataFrame, n: int = 5) -> str:

@@ -24,15 +24,11 @@ from analysis.measure.step_tables import (
     decoded_draws,
     table_groups,
 )
-from analysis.measure.step_time import probe_frame, trial_step_seconds
+from analysis.measure.step_time import NO_CURVES, probe_frame, trial_step_seconds
 from analysis.read.steps import NO_TARGET, tidy_steps
 from analysis.result import StudyResult, study_result
 from analysis.study import Statistics
 from scaling.schema import CENSORED, DIVERGED, REACHED, TARGETS
-
-UNTIMED = pd.DataFrame(
-    {name: pd.Series(dtype=float) for name in ("run_id", "step", "loss", "train_loss", "examples")}
-).astype({"run_id": object})
 
 
 def analyse_steps(
@@ -81,7 +77,7 @@ def analyse_steps(
     ]
     trials = _trials(decoded(complete_table(table), codes), study)
     trials.attrs["left_out"] = left_out
-    return study_result(parts, trials, trials, UNTIMED, names, settings, notes=notes)
+    return study_result(parts, trials, trials, NO_CURVES, names, settings, notes=notes)
 
 
 def _statistics(
@@ -92,7 +88,7 @@ def _statistics(
     cells = decoded(part.cells, codes)
     measured = measured_frontier(cells, draws, part.targets, part.group, tuned=settings.tuned)
     trials = _trials(part.rows, study)
-    trials = trials.assign(step_seconds=trial_step_seconds(trials, UNTIMED))
+    trials = trials.assign(step_seconds=trial_step_seconds(trials, NO_CURVES))
     return group_statistics(
         part.group, trials, measured, [], part.targets, part.rng, settings, probe_frame(()),
         begin_theory(trials, [], part.targets, settings),
@@ -100,8 +96,7 @@ def _statistics(
 
 
 _NO_TARGET_NAMED = (
-    "The table has no target loss, so its only target is shown as 0. Name the column with "
-    "source.columns.target_loss=..."
+    "The table has no target loss (column target_loss), so its only target is shown as 0."
 )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.report.files import file_name
+from analysis.groups import file_name
 from scaling.config import StudyConfig
 from scaling.limits import ConfigError
 from scaling.record.checkpoint import CheckpointError, read_checkpoint, write_checkpoint

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,7 +16,8 @@ class Drawing:
     """A figure with what belongs to it; `folded`: a further one of its kind, shown on demand.
 
     plot: draws the figure, when it is first asked for. group: label of the group it speaks of; ""
-    for what speaks of all.
+    for what speaks of all. of: that group, or the family of groups, whose label ends the name;
+    kind: the name without it.
     """
 
     name: str
@@ -26,7 +28,25 @@ class Drawing:
     table: pd.DataFrame
     folded: bool = False
     group: str = ""
+    of: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kind = self.name
 
     @cached_property
     def figure(self) -> Figure:
         return self.plot()
+
+    def own_figure(self) -> Figure:
+        """A figure that is the caller's to change.
+
+        The size of its tick labels is a number: as "medium" it would follow the caller's font.size,
+        and with it how many ticks fit.
+        """
+        figure = self.plot()
+        for ax in figure.axes:
+            for axis in (ax.xaxis, ax.yaxis):
+                [tick] = axis.get_major_ticks(1)
+                axis.set_tick_params(labelsize=tick.label1.get_fontsize())
+        return figure

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from analysis.figures import looks
+from analysis.figures.shown import ShownFigure
 from analysis.figures.tooltips import written_into
 from analysis.words import short_number as number
 
@@ -74,7 +75,7 @@ def new_axes(height: float = HEIGHT) -> tuple[Figure, Axes]:
     now = looks.current()
     if now.aspect is not None:
         height = now.width * now.aspect * height / HEIGHT
-    figure = Figure(figsize=(now.width, height), layout="constrained")
+    figure = ShownFigure(figsize=(now.width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 
@@ -84,7 +85,7 @@ def new_panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
     now = looks.current()
     if now.aspect is not None:
         height = now.width * height / WIDTH
-    figure = Figure(figsize=(now.width, height), layout="constrained")
+    figure = ShownFigure(figsize=(now.width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, list(figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0])
 

@@ -19,6 +19,10 @@ from scaling.schema import STEP_SECONDS
 
 Floats = NDArray[np.float64]
 
+NO_CURVES = pd.DataFrame(
+    {name: pd.Series(dtype=float) for name in ("run_id", "step", "loss", "train_loss", "examples")}
+).astype({"run_id": object})  # of tables, in which no step was timed
+
 MISFIT = 0.2  # a fitted time further off than this share does not describe the device
 
 

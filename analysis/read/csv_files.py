@@ -41,7 +41,7 @@ def read_csv(path: Path) -> pd.DataFrame:
             f"source.path={path}: is not a CSV table (a quotation mark in its header "
             "is never closed)"
         )
-    check_names(path, [name for name in layout.names if name])
+    check_names(f"source.path={path}", [name for name in layout.names if name])
     width = len(layout.names)
     frame = _parsed(path, layout)
     frame.index = pd.RangeIndex(layout.n_lines + 1, layout.n_lines + 1 + len(frame))

@@ -11,12 +11,13 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from analysis.groups import their_name
 from analysis.read.files import read_table
-from analysis.read.names import ALSO_CALLED, their_columns
+from analysis.read.names import ALSO_CALLED, mapped, their_columns
 from analysis.read.tables import left_out_rows, name_columns, repeated_rows
 from analysis.read.trials import OF_A_CURVE, OF_A_TRIAL, check_losses, complete_trials
 from analysis.read.values import Where, first_row
 
 _OF_AN_EVALUATION = (*OF_A_CURVE, "step_seconds")
+CURVES_NEED = ("batch_size", "lr", "step|examples", "loss")
 Frames = tuple[pd.DataFrame, pd.DataFrame]
 
 
@@ -84,7 +85,7 @@ def tidy_curves(
         columns,
         table=where,
         documented=(*OF_A_TRIAL, *_OF_AN_EVALUATION),
-        needed=("batch_size", "lr", "loss", "step|examples"),
+        needed=CURVES_NEED,
         counts=("batch_size", "step", "examples"),
         group_by=group_by,
         tuned=tuned,
@@ -187,7 +188,7 @@ def _once(curves: pd.DataFrame, where: Where) -> pd.DataFrame:
             f"{where.table}: rows {first.name} and {second.name} contradict each other: "
             f"{where.column('loss')} is {first['loss']:g} and {second['loss']:g} "
             f"at step {first['step']:g} of one run; if they are two runs, name the column that "
-            "tells them apart with source.columns.run_id=... or source.columns.seed=..., or in "
-            "group_by=[...]"
+            f"tells them apart with {mapped(where.table, 'run_id')} or "
+            f"{mapped(where.table, 'seed')}, or in group_by=[...]"
         )
     return kept

@@ -18,6 +18,7 @@ from analysis.read.values import Where, first_row
 from scaling.schema import DIVERGED
 
 LENGTHS = ("steps", "examples", "tokens")  # of a run: how long it was trained
+FINAL_LOSSES_NEED = ("batch_size", "lr", "|".join(LENGTHS), "loss")
 _COLUMNS = ("batch_size", "lr", "seed", *LENGTHS, "loss", "outcome")
 _FURTHER = ("model_size", "irreducible_loss", "step_seconds", "flops_per_example")
 _FEWEST_LENGTHS = 2
@@ -75,7 +76,7 @@ def tidy_final_losses(
         columns,
         table=where,
         documented=(*_COLUMNS, *_FURTHER),
-        needed=("batch_size", "lr", "|".join(LENGTHS), "loss"),
+        needed=FINAL_LOSSES_NEED,
         counts=("batch_size", *LENGTHS),
         group_by=group_by,
         tuned=("lr",),

@@ -6,7 +6,6 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
 
@@ -63,13 +62,25 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"{question} There are {listed}{rest}"
 
 
-def check_ours(columns: Mapping[str, str]) -> None:
+def mapped(table: str, ours: str, theirs: str = "...") -> str:
+    """How a user maps a name: an option of the command, or a dictionary where a frame is given.
+
+    >>> mapped("source.path=mine.csv", "lr", "eta"), mapped("the frame", "lr", "eta")
+    ('source.columns.lr=eta', "columns={'lr': 'eta'}")
+    """
+    if table.startswith("source"):
+        return f"source.columns.{ours}={theirs}"
+    return f"columns={{{ours!r}: {theirs if theirs == '...' else repr(theirs)}}}"
+
+
+def check_ours(columns: Mapping[str, str], table: str = "source") -> None:
     """Refuse a name of ours that looks mistyped: source.columns.batchsize."""
-    for ours in columns:
+    for ours, theirs in columns.items():
         near = difflib.get_close_matches(ours, OURS, n=1, cutoff=0.8)
         if ours not in OURS and near:
             raise AnalysisError(
-                f"source.columns.{ours}: there is no such column here; did you mean {near[0]}?"
+                f"{mapped(table, ours, theirs)}: there is no such column here; did you mean "
+                f"{near[0]}?"
             )
 
 
@@ -78,11 +89,11 @@ def rename(frame: pd.DataFrame, columns: Mapping[str, str], where: str) -> pd.Da
 
     columns: ours -> theirs. Raises AnalysisError if theirs is not there.
     """
-    check_ours(columns)
+    check_ours(columns, where)
     for ours, theirs in columns.items():
         if theirs not in frame:
             raise AnalysisError(
-                f"source.columns.{ours}={theirs}: {where} has no such column"
+                f"{mapped(where, ours, theirs)}: {where} has no such column"
                 f"{suggestion(theirs, frame.columns)}"
             )
     given = {ours: frame[theirs] for ours, theirs in columns.items()}
@@ -144,17 +155,17 @@ def need(frame: pd.DataFrame, names: Iterable[str], where: str) -> None:
         if name not in frame:
             raise AnalysisError(
                 f"{where} has no column {name}{suggestion(name, frame.columns)}; "
-                f"name it with source.columns.{name}=..."
+                f"name it with {mapped(where, name)}"
             )
 
 
-def check_names(path: Path, names: Sequence[str]) -> None:
-    """Raise AnalysisError for a name that two columns of a file have."""
+def check_names(table: str, names: Sequence[str]) -> None:
+    """Raise AnalysisError for a name that two columns of a table have."""
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         places = [str(i + 1) for i, name in enumerate(names) if name == repeated[0]]
         raise AnalysisError(
-            f"source.path={path}: column {repeated[0]} stands {len(places)} times in the header "
+            f"{table}: column {repeated[0]} stands {len(places)} times in the header "
             f"(as number {' and '.join(places)}); rename or delete all but one"
         )
 

@@ -21,7 +21,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
         raise AnalysisError(f"source.path={path}: parquet needs pyarrow; install it") from None
     try:
         table = pq.ParquetFile(path).read()
-        check_names(path, table.column_names)
+        check_names(f"source.path={path}", table.column_names)
         frame = table.to_pandas()
     except (ValueError, OSError) as error:  # pyarrow's own errors are both
         raise AnalysisError(

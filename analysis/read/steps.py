@@ -17,6 +17,7 @@ from analysis.read.trials import group_columns
 from analysis.read.values import Where, first_row
 from scaling.schema import CENSORED, DIVERGED, REACHED
 
+STEPS_NEED = ("batch_size", "steps")
 STEP_COLUMNS = ("target_loss", "batch_size", "lr", "seed", "steps", "outcome")
 _FURTHER = ("model_size", "step_seconds", "flops_per_example")
 NO_TARGET = 0.0  # stands for the one target of a table that names none
@@ -74,7 +75,7 @@ def tidy_steps(
         columns,
         table=where,
         documented=(*STEP_COLUMNS, *_FURTHER),
-        needed=("batch_size", "steps"),
+        needed=STEPS_NEED,
         counts=("batch_size", "steps"),
         group_by=group_by,
         tuned=tuned,

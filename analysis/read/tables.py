@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.groups import their_name
+from analysis.read.frames import plain_frame
 from analysis.read.names import namespaced, need, our_names, rename, their_columns
 from analysis.read.values import (
     Where,
@@ -55,6 +56,7 @@ def name_columns(
     which a dot may separate thousands. Raises AnalysisError, one line, for a column that is
     missing and for a cell that its column cannot hold.
     """
+    frame = plain_frame(frame, table)
     columns = dict(columns or {})
     where = Where(table, columns)
     frame = rename(frame, columns, table)

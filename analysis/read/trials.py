@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.groups import PARAMS, their_name
-from analysis.read.names import their_columns
+from analysis.read.names import mapped, their_columns
 from analysis.read.selection import splitting
 from scaling import schema
 
@@ -113,7 +113,7 @@ def check_losses(trials: pd.DataFrame, curves: pd.DataFrame, where: str, loss: s
         raise AnalysisError(
             f"{where}: every run has a single evaluation of {loss}, which says nothing about the "
             "steps to a target; log more of them, or give the steps that each run needed to "
-            "source=steps_csv"
+            "source=steps_csv (in Python: a frame of steps)"
         )
     curved = losses.agg(["size", "first", "last", "min", "max"])
     curved = curved[curved["size"] > 1]
@@ -124,7 +124,7 @@ def check_losses(trials: pd.DataFrame, curves: pd.DataFrame, where: str, loss: s
             f"{where}: {loss} rises in {int(rising.sum())} of {len(curved)} runs (from "
             f"{curved['first'].median():.4g} to {curved['max'].median():.4g}, medians), and steps "
             "are counted until it falls to a target; name one that falls with "
-            "source.columns.loss=..., an error (1 - accuracy) in place of an accuracy"
+            f"{mapped(where, 'loss')}, an error (1 - accuracy) in place of an accuracy"
         )
 
 

@@ -47,7 +47,9 @@ def numbers(column: pd.Series, name: str, where: Where) -> pd.Series:
 
     Raises AnalysisError for the first cell that is not a number.
     """
-    if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
+    kinds = pd.api.types
+    real = kinds.is_numeric_dtype(column) and not kinds.is_complex_dtype(column)
+    if kinds.is_bool_dtype(column) or not real:
         text = column.astype("string").str.strip()
         values = pd.to_numeric(text, errors="coerce").astype("Float64").astype(float)
         not_finite = text.str.lower().isin(_NOT_FINITE).fillna(False).astype(bool)

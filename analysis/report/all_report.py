@@ -18,7 +18,8 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.figures.looks import for_page
-from analysis.report.files import MIME, csv_bytes, data_uri, file_errors, file_name, write_file
+from analysis.groups import file_name
+from analysis.report.files import MIME, csv_bytes, data_uri, file_errors, write_file
 from analysis.report.page import environment
 from analysis.report.prediction_table import Block, blocks
 from analysis.report.predictions import COLUMNS, HOLDS

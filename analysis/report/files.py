@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,19 +15,6 @@ from analysis.errors import AnalysisError
 from analysis.groups import with_their_names
 
 MIME = {"svg": "image/svg+xml", "pdf": "application/pdf", "csv": "text/csv"}
-MOST_LETTERS = 100  # of a file's name made of a study's or a group's
-
-
-def file_name(text: str) -> str:
-    """A name safe for files and directories: letters, digits, `.`, `_`, `=`, `-`.
-
-    Names that lose letters, or are too long, are told apart by a digest.
-    """
-    plain = re.sub(r"[^A-Za-z0-9._=-]+", "_", text.replace(" = ", "=")).strip("._")
-    if plain and text.isascii() and len(plain) <= MOST_LETTERS:
-        return plain
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
-    return f"{plain[:MOST_LETTERS] or 'unnamed'}_{digest}"
 
 
 @contextmanager

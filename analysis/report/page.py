@@ -15,8 +15,8 @@ from analysis import words
 from analysis.figures.drawing import Drawing
 from analysis.figures.inline import inline_svg
 from analysis.figures.looks import dark_rules
-from analysis.groups import with_their_names
-from analysis.report.files import MIME, csv_bytes, data_uri, file_name
+from analysis.groups import file_name, with_their_names
+from analysis.report.files import MIME, csv_bytes, data_uri
 
 MOST_ROWS = 60  # of a table in the page; the CSV has them all
 PACKAGES = ("batch-scaling", "numpy", "scipy", "pandas", "matplotlib", "mlflow")

@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.caveats import norm_caveats
+from analysis.drawings import MOST_GROUPS, left_out_words
 from analysis.figures.drawing import Drawing
 from analysis.read.pictures import Picture
 from analysis.report import answers, latex
-from analysis.report.drawings import MOST_GROUPS, draw, left_out_words
 from analysis.report.files import csv_bytes, data_uri, file_errors, write_file
 from analysis.report.limits import limits
 from analysis.report.page import Shown, environment, fold, show, table_html
@@ -55,8 +55,8 @@ def write_report(
 ) -> Path:
     """Write report.html, summary.json, figures/*.{png,svg,pdf}, tables/*.csv; the page's path.
 
-    most_groups: how many groups have figures; see report.drawings. Every file appears whole or not
-    at all. Raises AnalysisError if output_dir cannot be written.
+    most_groups: how many groups have figures; see analysis.drawings. Every file appears whole or
+    not at all. Raises AnalysisError if output_dir cannot be written.
 
     >>> from analysis import analyse_steps
     >>> table = pd.DataFrame({"batch_size": [8, 32, 128, 512, 2048],
@@ -131,7 +131,7 @@ class Report:
 
     @cached_property
     def drawings(self) -> list[Drawing]:
-        return list(draw(self.result, self.most_groups))
+        return list(self.result.drawings(self.most_groups))
 
     def _write_figures(self, folder: Path, images: Sequence[Images]) -> list[Shown]:
         for drawing, of_drawing in zip(self.drawings, images, strict=True):

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.series import bars_of, ordered_look
+from analysis.figures.series import bars_of, explain_hollow, ordered_look, plot_points
+from analysis.figures.tooltips import tell
 from analysis.fit.length_laws import BEST, LENGTH_LAW_COLUMNS, length_laws, predict_law
 from analysis.groups import group_label, listed, select
 from analysis.measure.best_batch_size import best_batch_sizes, length_frame
@@ -110,11 +111,12 @@ def plot_losses(rows: pd.DataFrame, best: pd.DataFrame) -> Figure:
             shown = ordered_look(i, len(lengths))
             color = shown["color"]
             ax.plot(of_length["batch_size"], of_length["loss"], color=color, ls=shown["ls"], lw=1.1)
-            _plot_points(ax, of_length, "batch_size", "loss", of_length["lr_at_edge"], shown)
+            plot_points(ax, of_length, "loss", shown)
             ax.plot([], [], **shown, label=style.number(length))
             star = best[(best["examples"] == length) & ~best["batch_size_at_edge"].astype(bool)]
             ax.plot(star["batch_size_refined"], star["loss"], ls="", marker="*", ms=13,
                     color=color, mec="white", zorder=4)  # fmt: skip
+        explain_hollow(ax, rows)
         style.batch_size_axis(ax, rows["batch_size"])
         style.value_axis(ax, "y", "final held-out loss", [rows["loss"]])
         style.legend_beside(figure, ax, "examples D")
@@ -154,12 +156,13 @@ def plot_best(series: list[tuple[str, pd.DataFrame, float]], laws: pd.DataFrame)
 def _plot_points(
     ax: Axes, rows: pd.DataFrame, x: str, y: str, hollow: pd.Series, shown: dict[str, Any]
 ) -> None:
-    """With intervals where the frame has them."""
+    """With intervals where the frame has them, and what is known of each."""
     if f"{y}_low" in rows:
         ax.errorbar(rows[x], rows[y], bars_of(rows, y), ls="", color=shown["color"], lw=1)
     hollow = hollow.astype(bool)
     for where, face in ((~hollow, shown["color"]), (hollow, "white")):
         ax.plot(rows.loc[where, x], rows.loc[where, y], **{**shown, "ls": ""}, mfc=face, zorder=3)
+    tell(ax, rows, x, y)
 
 
 def _widest(laws: pd.DataFrame) -> pd.DataFrame:

@@ -15,12 +15,12 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Annotation, Text
 
 from analysis import StudyResult, analyse
+from analysis.drawings import drawn_groups, left_out_words
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.looks import FORMATS, contrast, dark_color, for_page, look
 from analysis.figures.series import place_labels
 from analysis.read.curves import tidy_curves
-from analysis.report.drawings import draw, drawn_groups, left_out_words
 from analysis.report.report import write_report
 from analysis.step_study import analyse_steps
 from analysis.topics.loss_curves import plot_loss_curves
@@ -41,7 +41,7 @@ KINDS = (
 
 @pytest.fixture(scope="module")
 def drawings(small_result: StudyResult) -> list[Drawing]:
-    return list(draw(small_result))
+    return list(small_result.drawings())
 
 
 def test_every_figure_is_there_with_its_table(
@@ -73,7 +73,7 @@ def test_equal_input_gives_equal_bytes(
         return {name: hashlib.sha256(c).hexdigest() for name, c in content.items()}
 
     first = digests(drawings[:2])
-    assert first == digests(list(draw(small_result))[:2])
+    assert first == digests(list(small_result.drawings())[:2])
     assert len(set(first.values())) == len(first)
 
 
@@ -150,7 +150,7 @@ def test_best_lr_at_the_edge_is_hollow(small_result: StudyResult) -> None:
     result = small_result
     edge = result.frontier.assign(lr_at_edge=result.frontier["batch_size"] == 256)
     changed = dataclasses.replace(result, frontier=edge)
-    figure = next(d.figure for d in draw(changed) if d.name == "best_lr_against_batch_size")
+    figure = next(d.figure for d in changed.drawings() if d.name == "best_lr_against_batch_size")
     hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
     assert [list(np.asarray(line.get_xdata())) for line in hollow] == [[256], []]
     assert "hollow" in str(hollow[1].get_label())
@@ -160,9 +160,9 @@ def test_figures_need_no_display_and_ignore_the_users_style(small_result: StudyR
     import matplotlib as mpl
 
     with mpl.rc_context({"font.size": 30, "axes.labelsize": 40}):
-        styled = style.render(next(draw(small_result)).figure, "png")
-    assert styled == style.render(next(draw(small_result)).figure, "png")
-    assert isinstance(next(draw(small_result)).figure.canvas, FigureCanvasAgg)
+        styled = style.render(next(small_result.drawings()).figure, "png")
+    assert styled == style.render(next(small_result.drawings()).figure, "png")
+    assert isinstance(next(small_result.drawings()).figure.canvas, FigureCanvasAgg)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_dark_rules_leave_the_cells_of_a_heat_map_alone(drawings: list[Drawing])
 @pytest.mark.parametrize(("name", "width"), [("paper", 3.25), ("paper_wide", 6.75)])
 def test_figures_for_print(small_result: StudyResult, name: str, width: float) -> None:
     with style.looks.look(name):
-        figures = [drawing.figure for drawing in draw(small_result)]
+        figures = [drawing.figure for drawing in small_result.drawings()]
         pdf = style.render(figures[0], "pdf")
     assert b"CIDFontType2" in pdf  # TrueType, not type 3
     assert b"/Type3" not in pdf
@@ -298,7 +298,7 @@ def test_of_many_groups_those_that_say_most_have_figures(tmp_path) -> None:
         assert [group["params.net"] for group in drawn_groups(result, most)] == expected
     assert len(drawn_groups(result, 6)) == 6
     assert left_out_words(result, 6) == ""
-    drawings = list(draw(result, 2))
+    drawings = list(result.drawings(2))
     assert {drawing.group for drawing in drawings} == {"", "net = n0", "net = n4"}
     together = [d for d in drawings if d.name == "steps_against_batch_size_of_all"]
     labels = together[0].figure.axes[0].get_legend_handles_labels()[1]
@@ -332,7 +332,7 @@ def _below_zero(lowered: float, floor: float = -np.inf) -> StudyResult:
 def test_losses_of_any_sign_are_drawn(lowered: float, floor: float, scale: str) -> None:
     """With their targets; nothing that matplotlib or numpy warns of."""
     result = _below_zero(lowered, floor)
-    drawn = {drawing.name: drawing.figure for drawing in draw(result)}
+    drawn = {drawing.name: drawing.figure for drawing in result.drawings()}
     for name in ("loss_against_steps", "loss_against_examples", "loss_at_fixed_examples"):
         ax = drawn[name].axes[0]
         assert ax.get_yscale() == scale

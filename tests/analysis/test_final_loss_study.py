@@ -11,6 +11,7 @@ import pytest
 
 from analysis.errors import AnalysisError
 from analysis.final_loss_study import analyse_final_losses
+from analysis.frame_study import analyse_frame
 from analysis.report.report import write_report
 from tests.analysis.planted_final_losses import (
     FLOOR,
@@ -104,3 +105,18 @@ def test_all_diverged_is_said() -> None:
     table = pd.DataFrame({"batch_size": 8, "lr": 0.1, "steps": [1, 2], "loss": np.inf})
     with pytest.raises(AnalysisError, match="all runs of the table diverged"):
         analyse_final_losses(table)
+
+
+def test_a_frame_of_final_losses_is_one_call() -> None:
+    table = hyperbolas(np.random.default_rng(0), n_seeds=1, sizes=(8, 64, 512))
+    examples = table.assign(examples=table["steps"] * table["batch_size"]).drop(columns="steps")
+    options = {"targets": TARGETS[:1], "n_bootstrap": 2}
+    by_steps = analyse_frame(table, kind="final_losses", **options).frontier
+    by_examples = analyse_frame(examples, kind="final_losses", **options).frontier
+    pd.testing.assert_frame_equal(by_steps, by_examples)
+    tokens = examples.rename(columns={"examples": "tokens"})
+    pd.testing.assert_frame_equal(analyse_frame(tokens, **options).frontier, by_steps)
+    with pytest.raises(AnalysisError, match="kind='steps' or kind='final_losses'"):
+        analyse_frame(table)
+    with pytest.raises(AnalysisError, match="only lr"):
+        analyse_frame(tokens, tuned=["lr", "wd"])

@@ -16,7 +16,6 @@ from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.inline import inline_svg
 from analysis.figures.tooltips import HOLLOW, tell
-from analysis.report.drawings import draw
 from analysis.topics.critical_batch_size import plot_critical_batch_size
 from analysis.words import rounded
 from tests.browser import needs_browser, open_browser
@@ -32,7 +31,7 @@ def edged(small_result: StudyResult) -> dict[str, Drawing]:
     changed = dataclasses.replace(
         small_result, frontier=small_result.frontier.assign(lr_at_edge=edge)
     )
-    return {drawing.name: drawing for drawing in draw(changed)}
+    return {drawing.name: drawing for drawing in changed.drawings()}
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +121,7 @@ def test_points_at_an_edge_are_hollow_and_the_legend_says_so_once(
     assert sum(places) == n_targets
     legend = [text.get_text().replace("\n", " ") for text in drawn.legends[0].get_texts()]
     assert legend.count(f"hollow: {HOLLOW}") == 1
-    plain = next(one for one in draw(small_result) if one.name == figure).figure
+    plain = next(one for one in small_result.drawings() if one.name == figure).figure
     known = small_result.frontier["lr_at_edge"].astype(bool)
     assert known.any() == any("hollow" in text.get_text() for text in plain.legends[0].get_texts())
 

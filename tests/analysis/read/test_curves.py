@@ -236,8 +236,8 @@ def test_one_run_with_two_batch_sizes() -> None:
 @pytest.mark.parametrize(
     ("columns", "says"),
     [
-        ({"loss": "val"}, "source.columns.loss=val: .* did you mean val_loss"),
-        ({"los": "val_loss"}, "source.columns.los: there is no such column here; .* loss"),
+        ({"loss": "val"}, "columns={'loss': 'val'}: .* did you mean val_loss"),
+        ({"los": "val_loss"}, "columns={'los': 'val_loss'}: there is no such column here; .* loss"),
     ],
 )
 def test_mappings_that_name_nothing(columns: dict[str, str], says: str) -> None:
@@ -312,7 +312,7 @@ def test_numbers_that_tell_runs_apart(kind: str) -> None:
     metric, epoch = np.arange(len(both)) / 7, both["step"] // 50
     values = {"metric": metric, "epoch": epoch, "seed": both["depth"]}
     name = {"seed": "random_seed"}.get(kind, kind)
-    with pytest.raises(AnalysisError, match=r"contradict each other.*source\.columns\.seed="):
+    with pytest.raises(AnalysisError, match=r"contradict each other.*columns={'seed'"):
         tidy_curves(both.drop(columns="depth").assign(**{name: values[kind]}))
     logged = table.assign(epoch=table["step"] // 50, time=np.arange(len(table)) / 7)
     assert len(tidy_curves(logged)[0]) == 3 * len(SIZES)

@@ -79,7 +79,7 @@ def test_names_filter_and_what_is_left_out(uri: str) -> None:
         ({**NAMES, "loss": "eval_loss"}, "source.columns.loss=eval_loss: .* mean eval/loss"),
         ({**NAMES, "batch_size": "bs"}, r"columns.batch_size=bs: .* mean train.bs"),
         ({"batch_size": "train.bs", "lr": "opt/lr"}, "columns.loss=loss: .* did you mean eval/los"),
-        ({**NAMES, "sed": "x"}, "source.columns.sed: there is no such column here"),
+        ({**NAMES, "sed": "x"}, "source.columns.sed=x: there is no such column here"),
     ):
         with pytest.raises(AnalysisError, match=says) as told:
             read_mlflow("theirs", uri, columns)

@@ -19,7 +19,6 @@ import analysis
 from analysis import StudyResult
 from analysis.read.steps import STEP_COLUMNS
 from analysis.read.trials import OF_A_CURVE, OF_A_TRIAL
-from analysis.report.drawings import draw
 from analysis.report.report import write_report
 from analysis.source import Choice, analyse_source, read_source
 from tests.analysis.read.stored import new_store, write_foreign
@@ -75,7 +74,10 @@ def internal_names(small_result: StudyResult) -> list[str]:
     """Every column of a study's frames, tables and figures, constant and key in the code."""
     names: set[str] = set()
     frames = [value for value in vars(small_result).values() if isinstance(value, pd.DataFrame)]
-    frames += [*small_result.frames.values(), *(drawing.table for drawing in draw(small_result))]
+    frames += [
+        *small_result.frames.values(),
+        *(drawing.table for drawing in small_result.drawings()),
+    ]
     for frame in frames:
         names |= set(map(str, frame.columns))
     names |= set(vars(small_result)) | set(small_result.fits[0].summary())

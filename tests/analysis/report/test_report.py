@@ -27,7 +27,6 @@ from analysis.fit.fitting import FitResult
 from analysis.read.curves import tidy_curves
 from analysis.report import answers
 from analysis.report.attach import attach_report
-from analysis.report.drawings import draw
 from analysis.report.limits import limits
 from analysis.report.note import NOTE_LENGTH, markdown
 from analysis.report.report import Provenance, write_report
@@ -91,7 +90,7 @@ class _Page(HTMLParser):
 
 def test_all_files_are_written_and_nothing_else(folder: Path, small_result: StudyResult) -> None:
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    figures = {f"figures/{d.name}.{kind}" for d in draw(small_result) for kind in _KINDS}
+    figures = {f"figures/{d.name}.{kind}" for d in small_result.drawings() for kind in _KINDS}
     csvs = {f"tables/{name}.csv" for name in small_result.frames}
     latex = {f"tables/{name}.tex" for name in ("fits", "frontier", "recommendations")}
     assert found == {"report.html", "summary.json"} | figures | csvs | latex

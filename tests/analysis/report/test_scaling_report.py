@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from analysis import StudyResult, analyse
+from analysis.drawings import draw_families
 from analysis.figures import style
-from analysis.report.drawings import draw_families
 from analysis.report.report import Provenance, Report
 from analysis.report.summary import summary
 from analysis.step_study import analyse_steps

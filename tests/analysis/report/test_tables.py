@@ -11,8 +11,7 @@ import pytest
 
 from analysis import StudyResult, analyse
 from analysis.fit.lr_rules import predict_lr
-from analysis.groups import group_label
-from analysis.report.files import file_name
+from analysis.groups import file_name, group_label
 from analysis.report.summary import plain, summary
 from analysis.topics.best_lr import best_lr_frame
 from scaling.problem import RegressionProblem

@@ -9,7 +9,6 @@ from matplotlib.lines import Line2D
 
 from analysis import StudyResult, analyse_steps
 from analysis.groups import select
-from analysis.report.drawings import draw
 from analysis.topics.all_groups import one_curve
 
 PLANTED = {"small": (40.0, 3360.0), "large": (500.0, 8e5), "straight": (1e-3, 1e5)}
@@ -45,7 +44,7 @@ def test_what_follows_the_hyperbola_lies_on_the_curve(result: StudyResult) -> No
 
 
 def test_the_figure_says_which_group_is_not_identified(result: StudyResult) -> None:
-    drawings = {drawing.name: drawing for drawing in draw(result)}
+    drawings = {drawing.name: drawing for drawing in result.drawings()}
     drawing = drawings["one_curve_of_all"]
     pd.testing.assert_frame_equal(drawing.table, one_curve(result))
     handles, labels = drawing.figure.axes[0].get_legend_handles_labels()
@@ -59,4 +58,4 @@ def test_model_sizes_alone_are_compared_elsewhere() -> None:
     sizes = planted("model_size", {"small": 10.0, "large": 1000.0})
     assert len(sizes.groups) == 2
     assert "one_curve" not in sizes.frames
-    assert "one_curve_of_all" not in {drawing.name for drawing in draw(sizes)}
+    assert "one_curve_of_all" not in {drawing.name for drawing in sizes.drawings()}

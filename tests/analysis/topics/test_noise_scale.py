@@ -11,7 +11,6 @@ import pytest
 from analysis import StudyResult, analyse
 from analysis.errors import AnalysisError
 from analysis.measure.noise_records import noise_records
-from analysis.report.drawings import draw
 from analysis.report.report import Provenance, Report
 from analysis.topics.noise_scale import (
     TOPIC,
@@ -87,7 +86,7 @@ def test_a_signal_too_weak_is_said_and_not_drawn_as_a_number(small_study) -> Non
     for *_, estimate, _, _, ratio, _ in section.table.rows:
         assert estimate.small.startswith(("at least", "not known"))
         assert not ratio.small
-    drawn = [d for d in draw(result) if d.name.startswith("simple_noise_scale")]
+    drawn = [d for d in result.drawings() if d.name.startswith("simple_noise_scale")]
     assert len(drawn) == 1
     assert "negative estimates are left out" in drawn[0].caption
 
@@ -97,7 +96,7 @@ def test_the_page_has_a_table_and_a_figure(measured: StudyResult) -> None:
     section = re.search(r'<section id="noise">.*?</section>', page, re.DOTALL)
     assert section
     assert section[0].count("single examples") == len(measured.targets)
-    assert "simple_noise_scale_from_examples" in [drawing.name for drawing in draw(measured)]
+    assert "simple_noise_scale_from_examples" in [drawing.name for drawing in measured.drawings()]
     assert len(measured.frames["noise_scale_at_targets"]) == len(measured.targets)
 
 

@@ -14,7 +14,6 @@ import pytest
 from analysis import StudyResult, analyse
 from analysis.curve_study import about_of
 from analysis.report import answers
-from analysis.report.drawings import draw
 from analysis.report.note import markdown
 from analysis.report.report import Provenance, Report, write_report
 from analysis.report.trust import trust_facts
@@ -68,7 +67,7 @@ def test_the_answer_is_a_table_and_no_batch_size_is_spoken_of(
     note = markdown(networks, [])
     assert "<b>" not in note
     assert note.count("\n| ") == 1 + len(NETS)
-    assert [drawing.name for drawing in draw(networks)] == [
+    assert [drawing.name for drawing in networks.drawings()] == [
         "loss_against_steps", "accuracy_against_steps",
     ]  # fmt: skip
 

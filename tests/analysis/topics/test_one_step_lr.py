@@ -10,7 +10,6 @@ import pytest
 
 from analysis import StudyResult, analyse
 from analysis.groups import select
-from analysis.report.drawings import draw
 from analysis.report.predictions import FAILS, HOLDS, NOT_MEASURED, check_predictions
 from analysis.theory.finite import FiniteProblem, best_one_step_lr
 from analysis.topics.one_step_lr import drawings, has_one_step, one_step_lr_frame, one_step_theory
@@ -146,5 +145,5 @@ def test_no_curves_are_drawn_of_a_single_step() -> None:
     trials = study.trials.assign(status="FINISHED", outcome="reached", model_size=12, study="s")
     trials["targets"] = [(1.0,)] * len(trials)
     curves = study.curves.assign(minimum_norm_distance=0.5)
-    names = [of.name for of in draw(analyse(trials, curves, targets=[1.0], n_bootstrap=5))]
+    names = [of.name for of in analyse(trials, curves, targets=[1.0], n_bootstrap=5).drawings()]
     assert names == ["one_step_lr"]

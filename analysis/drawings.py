@@ -7,30 +7,28 @@ from dataclasses import replace
 from itertools import groupby
 
 from analysis.figures.drawing import Drawing
-from analysis.groups import group_label, select
+from analysis.groups import file_name, group_label, select
 from analysis.measure.model_sizes import Family
-from analysis.report.files import file_name
-from analysis.result import StudyResult
-from analysis.study import Group
+from analysis.study import Group, Study
 from analysis.topics import TOPICS, one_step_lr
-from analysis.topics.topic import Part, Scope, Topic
+from analysis.topics.topic import Frames, Part, Scope, Topic
 
 MOST_GROUPS = 20  # that have figures; all are in the tables
 
 
-def draw(result: StudyResult, most_groups: int = MOST_GROUPS) -> Iterator[Drawing]:
-    """Every figure of a study; what has no data is not drawn.
+def draw(study: Study, frames: Frames, most_groups: int = MOST_GROUPS) -> Iterator[Drawing]:
+    """Every figure of a study, given its topics' frames; what has no data is not drawn.
 
     Of more than most_groups groups those of drawn_groups have figures. What speaks of all groups
     comes before the groups' own, if there are several.
     """
-    whole = Part(result, result.frames, drawn_groups(result, most_groups))
-    if "one_step_lr" in result.frames:  # no curves to draw
+    whole = Part(study, frames, drawn_groups(study, most_groups))
+    if "one_step_lr" in frames:  # no curves to draw
         yield from one_step_lr.TOPIC.drawings(whole)
         return
     for topic in _topics("study"):
         yield from topic.drawings(whole)
-    if result.is_about_losses:
+    if study.is_about_losses:
         return
     if len(whole.groups) > 1:
         yield from draw_together(whole)
@@ -61,21 +59,19 @@ def draw_families(whole: Part, topics: Iterable[Topic] | None = None) -> Iterato
             groups=[member.group for member in members],
             family=Family(family.others, members),
         )
-        label = group_label(family.others)
         for topic in topics:
             for drawing in topic.drawings(part):
-                yield _named(drawing, label)
+                yield _named(drawing, family.others)
 
 
 def _draw_groups(whole: Part) -> Iterator[Drawing]:
     topics = _topics("group")
     for group in whole.groups:
         part = replace(_part_of(whole, group), groups=[group])
-        label = group_label(group) if group else ""
         for topic in topics:
             for drawing in topic.drawings(part):
-                drawing.group = label
-                yield _named(drawing, label)
+                drawing.group = group_label(group)
+                yield _named(drawing, group)
 
 
 def _topics(*scopes: Scope) -> list[Topic]:
@@ -87,24 +83,26 @@ def _part_of(whole: Part, group: Group) -> Part:
     return replace(whole, frames=frames)
 
 
-def _named(drawing: Drawing, label: str) -> Drawing:
-    if label:
+def _named(drawing: Drawing, group: Group) -> Drawing:
+    """With the group or family that it speaks of in its name and title."""
+    drawing.of = group
+    if label := group_label(group):
         drawing.name += f"_{file_name(label)}"
         drawing.title += f" ({label})"
     return drawing
 
 
-def drawn_groups(result: StudyResult, most_groups: int) -> list[Group]:
+def drawn_groups(study: Study, most_groups: int) -> list[Group]:
     """The groups with figures, in their order: all, or the first most_groups of those with an
     identified fit first, then of most trials."""
-    groups = result.groups
+    groups = study.groups
     if len(groups) <= most_groups:
         return groups
     keys = [tuple(group.values()) for group in groups]
-    identified = {tuple(fit.group.values()) for fit in result.fits if fit.identified}
-    known = set(result.group_by) <= set(result.trials)
-    n_trials = result.trials.groupby(result.group_by).size().to_dict() if known else {}
-    if len(result.group_by) == 1:
+    identified = {tuple(fit.group.values()) for fit in study.fits if fit.identified}
+    known = set(study.group_by) <= set(study.trials)
+    n_trials = study.trials.groupby(study.group_by).size().to_dict() if known else {}
+    if len(study.group_by) == 1:
         n_trials = {(key if isinstance(key, tuple) else (key,)): n for key, n in n_trials.items()}
     order = sorted(
         range(len(groups)), key=lambda i: (keys[i] not in identified, -n_trials.get(keys[i], 0), i)
@@ -112,9 +110,9 @@ def drawn_groups(result: StudyResult, most_groups: int) -> list[Group]:
     return [groups[i] for i in sorted(order[:most_groups])]
 
 
-def left_out_words(result: StudyResult, most_groups: int) -> str:
+def left_out_words(study: Study, most_groups: int) -> str:
     """Which groups have figures where not all do; "" where they do."""
-    n = len(result.groups)
+    n = len(study.groups)
     if n <= most_groups:
         return ""
     return (
