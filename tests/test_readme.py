@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from scaling.commands import MODULES
+from tests.analysis.planted_final_losses import hyperbolas
 from tests.analysis.read.folder.planted import tensorboard
 from tests.command_line import console
 from tests.scaling.data.archives import batches, write_folder
@@ -117,6 +118,8 @@ def folder(tmp_path: Path) -> Path:
     with (tmp_path / "mine.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["bs", "lr", "seed", "step", "val_loss"], *curves()])
     tensorboard(tmp_path / "logs")
+    runs = hyperbolas(np.random.default_rng(1), n_seeds=1, sizes=(8, 32, 128, 512))
+    runs.rename(columns={"loss": "val_loss"}).to_csv(tmp_path / "runs.csv", index=False)
     return tmp_path
 
 

@@ -111,9 +111,9 @@ def check_losses(trials: pd.DataFrame, curves: pd.DataFrame, where: str, loss: s
     several = trials["batch_size"].nunique() > 1
     if several and len(losses) == len(trials) and losses.size().max() == 1:
         raise AnalysisError(
-            f"{where}: every run has a single evaluation of {loss}, which says nothing about the "
-            "steps to a target; log more of them, or give the steps that each run needed to "
-            "source=steps_csv (in Python: a frame of steps)"
+            f"{where}: every run has a single evaluation of {loss}; if it is the end of a schedule "
+            "of its own, give them to source=final_losses (in Python: kind='final_losses'), else "
+            "log more evaluations, or give the steps to a target to source=steps_csv"
         )
     curved = losses.agg(["size", "first", "last", "min", "max"])
     curved = curved[curved["size"] > 1]

@@ -1,6 +1,6 @@
 """Coverage and bias of the intervals, by simulation.
 
-    python -m tests.benchmarks.coverage [planted|outside|curves|stopped|rules|time] [N]
+    python -m tests.benchmarks.coverage [planted|outside|curves|stopped|rules|final_losses|time] [N]
     python -m tests.benchmarks.coverage chain [N] [seeds ...]
 
 planted  tables with known S_min and E_min (N simulations a row, 400): noise of 2 to 10 % in log S
@@ -11,6 +11,8 @@ curves   planted curves at evaluation ratios of 1.05 to 2, noise of 0.5 to 5 %, 
          seeds, lrs a factor 1.1 apart (N, 80).
 stopped  the same planted curves where each run stops at the target.
 rules    which rule of lr against batch size is called (N simulations a row, 100): rule_coverage.
+final_losses
+         planted tables of final losses (N a row, 40): see tests.benchmarks.final_loss_coverage.
 chain    the whole chain, search included, against the exact answer: see tests.benchmarks.chain.
 time     seconds of 1,000 resamples of a study of three targets, by each objective.
 """
@@ -32,6 +34,7 @@ from scaling.problem import RegressionProblem
 from tests.analysis.simulated import simulate_study
 from tests.benchmarks import chain
 from tests.benchmarks.evaluations import evaluations
+from tests.benchmarks.final_loss_coverage import final_losses
 from tests.benchmarks.regression_studies import exact_frontier, simulate
 from tests.benchmarks.rule_coverage import rules
 
@@ -222,9 +225,10 @@ def main() -> None:
     if sys.argv[1:2] == ["chain"]:
         chain.main(sys.argv[2:])
         return
-    names = {"planted": 400, "outside": 200, "curves": 80, "stopped": 40, "rules": 100, "time": 1}
+    names = {"planted": 400, "outside": 200, "curves": 80, "stopped": 40, "rules": 100}
+    names |= {"final_losses": 40, "time": 1}
     parts = {"planted": planted, "outside": outside, "curves": curves, "rules": rules}
-    parts |= {"stopped": stopped, "time": timing}
+    parts |= {"stopped": stopped, "final_losses": final_losses, "time": timing}
     chosen = sys.argv[1:2] or list(names)
     for name in chosen:
         n = int(sys.argv[2]) if len(sys.argv) > 2 else names[name]

@@ -133,7 +133,8 @@ def _the_one(
     if not by_format and tables:
         raise AnalysisError(
             f"source.path={tables[0].path}: is a table of last values, without curves; put the "
-            "runs' histories beside it, or give steps to a target to source=steps_csv"
+            "runs' histories beside it, or give it to source=final_losses, if each run has its own "
+            "decayed schedule, or steps to a target to source=steps_csv"
         )
     if not by_format:
         names = ", ".join(one.name for one in FORMATS)
