@@ -15,6 +15,7 @@ from scaling.schema import CENSORED, REACHED
 from scaling.trial import Trial
 from sweeps.search.observations import (
     ALL_DIVERGED,
+    LOCAL,
     NOT_REACHED,
     RANGE_END,
     CellObservations,
@@ -27,6 +28,8 @@ from sweeps.search.settings import Lattice
 ADVICE = {
     NOT_REACHED: "a longer budget or an easier target may help",
     ALL_DIVERGED: "lower hydra.sweeper.lr_range",
+    LOCAL: "only a part of hydra.sweeper.lr_range was tried; narrow it, or raise "
+    "hydra.sweeper.give_up_after",
     RANGE_END: "widen hydra.sweeper.lr_range",
 }
 
@@ -161,10 +164,10 @@ class CellCurves:
         levels = [target - floor for target in self.targets]
         crossings = isotonic_crossing(steps, mean[None, :], levels)[0]
         return [
-            Reading(CENSORED, last_step=last_step)
+            Reading(CENSORED, last_step=last_step, shortfall=float(mean.min()) - level)
             if np.isnan(crossing)
             else Reading(REACHED, float(crossing), last_step)
-            for crossing in crossings
+            for crossing, level in zip(crossings, levels, strict=True)
         ]
 
     @property

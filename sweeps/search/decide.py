@@ -3,14 +3,15 @@
 In a cell (a batch size, and whatever else is swept) lr lives on the lattice base * ratio^index. For
 every target the search looks for the index with the fewest steps, first with the first seeds:
 
-    scan      five indices a stride apart around the start; while none reaches the target they are
-              continued with ever larger caps, then the scan goes on outwards, then in half strides
-    bracket   outwards from the best by strides until it has a worse neighbour on either side
-              (diverged: too large; censored at a cap above the best steps: worse)
-    refine    in the middle of its gaps to both, until they are of one lattice step
+    scan      one index in each stride of the range, up to ever larger caps until one reaches the
+              target, and beside the one that comes nearest to it; then outwards, then in half
+              strides
+    refine    in the middle of every gap that may hide a better one (sweeps.search.gaps), until the
+              best has worse neighbours one lattice step away (diverged: too large; censored at a
+              cap above the best steps: worse)
 
-and then with all seeds, at that index and its two neighbours, and on at the neighbours of the best
-of the seed means until that stays where it is. A trial is asked for up to a cap, which is
+and then with all seeds, at the lowest minima that were found, and on at both neighbours of the best
+seed means until these stay where they are. A trial is asked for up to a cap, which is
 cap_factor times the fewest steps known.
 
 Nothing is remembered but the observations, so the same observations give the same trials, in
@@ -20,15 +21,17 @@ whatever order they came. Pure functions: no training, no files, no Hydra.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from scaling.schema import CENSORED, DIVERGED, REACHED
+from sweeps.search.gaps import global_pass, is_whole, lowest_minima, promising, wide_gaps
 from sweeps.search.observations import (
     ALL_DIVERGED,
     BOUNDED,
     INTERIOR,
+    LOCAL,
     NOT_REACHED,
     RANGE_END,
     CellObservations,
@@ -38,9 +41,9 @@ from sweeps.search.observations import (
     TargetState,
 )
 
-SCAN_STRIDES = 2  # of the first scan, to either side of the start
 FIRST_CAP_STEPS = 64  # of a scan's first trials, or FIRST_CAP of the budget where that is more
-FIRST_CAP, CAP_GROWTH = 1 / 64, 8
+FIRST_CAP, CAP_GROWTH = 1 / 64, 2
+ALIKE = 1.04  # means within so many times the best may have a better neighbour
 CLEAR = 1.5  # a curve this many times as long as the fewest steps is long enough to be compared
 
 
@@ -77,13 +80,13 @@ class _TargetSearch:
             return TargetState(None, None, self._scan(known, first), len(known))
         if best is None:
             assert of_means is not None
-            return self._all_seeds(whole, {of_means}, of_means, whole[of_means].steps)
-        self._bracket(best, known, first)
+            return self._all_seeds(whole, [of_means], of_means, whole[of_means].steps)
+        self._refine(best, known, first)
         if self.trials:
             return TargetState(best, known[best].steps, "", len(known))
-        if of_means is None:
-            return self._all_seeds(whole, {best}, None, known[best].steps)
-        return self._all_seeds(whole, {best, of_means}, of_means, whole[of_means].steps)
+        centres = lowest_minima({i: one.steps for i, one in known.items()})
+        fewest = known[best].steps if of_means is None else whole[of_means].steps
+        return self._all_seeds(whole, centres, of_means, fewest)
 
     def _readings(self, seeds: tuple[int, ...]) -> dict[int, Reading]:
         """Of every index at which all these seeds were trained, or any seed diverged."""
@@ -126,25 +129,42 @@ class _TargetSearch:
 
     def _scan(self, known: Mapping[int, Reading], seeds: tuple[int, ...]) -> str:
         """Nothing has reached the target; the reason if nothing will."""
-        options, budget = self.options, self.cell.budget
-        first_cap = max(FIRST_CAP_STEPS, budget * FIRST_CAP)
-        scanned = {index: known[index] for index in known if self._is_scanned(index)}
-        if not scanned:
-            offsets = range(-SCAN_STRIDES, SCAN_STRIDES + 1)
-            indices = (options.start + options.stride * offset for offset in offsets)
-            self._ask(self._allowed(indices), seeds, first_cap)
-            return ""
-        alive = [index for index, reading in scanned.items() if reading.outcome != DIVERGED]
-        longest = max((scanned[index].last_step for index in alive), default=0)
-        self._ask(alive, seeds, CAP_GROWTH * longest)
+        budget = self.cell.budget
+        first_cap, grid = max(FIRST_CAP_STEPS, budget * FIRST_CAP), global_pass(self.options)
+        self._ask([index for index in grid if index not in known], seeds, first_cap)
         if self.trials:
             return ""
-        left = max(0, options.give_up_after - len(scanned))
-        for wanted in (self._outwards(scanned), self._between(scanned)):
-            self._ask(wanted[:left], seeds, budget if alive else first_cap)
-            if self.trials:
-                return ""
+        alive = [index for index in grid if known[index].outcome != DIVERGED]
+        short = [known[index].last_step for index in alive if not self._ended(index, seeds)]
+        cap = CAP_GROWTH * min(short) if short else budget
+        self._ask(alive, seeds, cap)
+        scanned = {i: known[i] for i in known if self._is_scanned(i) or i in grid}
+        left = max(0, self.options.give_up_after - self._n_scanned(known, seeds))
+        self._ask(self._beside_lowest(known, min(short, default=budget)), seeds, cap)
+        for wanted in (self._outwards(scanned), wide_gaps(scanned, self.options)):
+            if not self.trials:
+                self._ask(wanted[:left], seeds, budget if alive else first_cap)
+        if self.trials:
+            return ""
         return NOT_REACHED if alive else ALL_DIVERGED
+
+    def _ended(self, index: int, seeds: Iterable[int]) -> bool:
+        return all(self.cell.trials[index, seed].ended for seed in seeds)
+
+    def _n_scanned(self, known: Mapping[int, Reading], seeds: tuple[int, ...]) -> int:
+        """Learning rates that were tried for this target; other targets' need not end."""
+        alive = (index for index in known if known[index].outcome != DIVERGED)
+        ended = {index for index in alive if self._ended(index, seeds)}
+        return len(ended | {index for index in known if self._is_scanned(index)})
+
+    def _beside_lowest(self, known: Mapping[int, Reading], least_window: int) -> list[int]:
+        """The middles of the gaps beside the one that came nearest to the target in its window."""
+        shortfalls = {i: one.shortfall for i, one in known.items() if one.last_step >= least_window}
+        lowest = min(shortfalls, key=lambda index: (shortfalls[index], index), default=None)
+        if lowest is None or math.isinf(shortfalls[lowest]):
+            return []
+        gaps = [pair for pair in pairwise(sorted(known)) if lowest in pair]
+        return [(low + high) // 2 for low, high in gaps if high - low > 1]
 
     def _is_scanned(self, index: int) -> bool:
         """In half strides from the start, or at an end: others are of another target's search."""
@@ -167,33 +187,15 @@ class _TargetSearch:
             wanted.append((min(over) + max(alive)) // 2)
         return [index for index in wanted if index not in known]
 
-    def _between(self, known: Mapping[int, Reading]) -> list[int]:
-        """The middles of gaps wider than half a stride, largest lr first, but for those between
-        two divergences."""
-        ordered = sorted(known)
-        return [
-            (low + high) // 2
-            for low, high in reversed(list(pairwise(ordered)))
-            if high - low > self.options.stride // 2 and known[low].outcome != DIVERGED
-        ]
-
-    def _bracket(self, best: int, known: Mapping[int, Reading], seeds: tuple[int, ...]) -> None:
-        """Ask for what is missing of: a worse neighbour one lattice step away on either side."""
-        options, cap = self.options, self.options.cap_factor * known[best].steps
-        for side in (-1, 1):
-            beyond = [index for index in known if (index - best) * side > 0]
-            if not beyond:
-                end = options.highest if side > 0 else options.lowest
-                step = min(options.stride, abs(end - best))
-                if step:
-                    self._ask([best + side * step], seeds, cap)
-                continue
-            nearest = min(beyond, key=lambda index: abs(index - best))
-            short = self._too_short(nearest, known[nearest], seeds, known[best].steps)
-            if known[nearest].outcome == CENSORED and short:
-                self._ask([nearest], seeds, cap)
-            elif abs(nearest - best) > 1:
-                self._ask([best + side * (abs(nearest - best) // 2)], seeds, cap)
+    def _refine(self, best: int, known: Mapping[int, Reading], seeds: tuple[int, ...]) -> None:
+        """Ask for what may be better than the best, or is too short to be compared with it."""
+        fewest = known[best].steps
+        steps = {
+            index: reading.steps if reading.outcome == REACHED else math.inf
+            for index, reading in known.items()
+            if reading.outcome == REACHED or not self._too_short(index, reading, seeds, fewest)
+        }
+        self._ask(promising(steps, self.options), seeds, self.options.cap_factor * fewest)
 
     def _too_short(
         self, index: int, reading: Reading, seeds: tuple[int, ...], fewest: float
@@ -205,14 +207,14 @@ class _TargetSearch:
         return not min(observed, key=lambda one: one.last_step).ended
 
     def _all_seeds(
-        self, known: Mapping[int, Reading], centres: set[int], best: int | None, fewest: float
+        self, known: Mapping[int, Reading], centres: Sequence[int], best: int | None, fewest: float
     ) -> TargetState:
-        """All seeds at the centres and their neighbours. best: of the means known, if any is."""
+        """All seeds at the centres (the first seeds' best first) and beside the best means."""
         seeds, cap_factor = self.options.seeds, self.options.cap_factor
-        around = centres if best is None else {best}
-        for index in self._allowed(
-            sorted(centres | {c + side for c in around for side in (-1, 1)})
-        ):
+        middle = centres[0] if best is None else best
+        near = {i for i, one in known.items() if best is not None and one.steps <= ALIKE * fewest}
+        around = {centre + side for centre in {middle, *near} for side in (-1, 1)}
+        for index in self._allowed(sorted({*centres, middle, *around})):
             if index not in known:
                 self._ask([index], seeds, cap_factor * fewest)
                 continue
@@ -225,13 +227,17 @@ class _TargetSearch:
             for index in centres:
                 self._ask([index], seeds, cap_factor * known[index].last_step)
         if best is None or self.trials:
-            return TargetState(min(centres) if best is None else best, fewest, "", n_tried)
+            return TargetState(middle, fewest, "", n_tried)
         return TargetState(best, fewest, self._reason(best, known), n_tried)
 
     def _reason(self, best: int, known: Mapping[int, Reading]) -> str:
         if best in (self.options.lowest, self.options.highest):
             return RANGE_END
-        return BOUNDED if known[best + 1].outcome == DIVERGED else INTERIOR
+        if known[best + 1].outcome == DIVERGED:
+            return BOUNDED
+        tried = {index for index, _ in self.cell.trials}
+        diverged = {index for index in tried if self._diverged(index)}
+        return INTERIOR if is_whole(tried, diverged, self.options) else LOCAL
 
 
 def _best(known: Mapping[int, Reading]) -> int | None:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 INTERIOR = "interior"
 
 
+LOCAL = "interior, of a part of the lr range"
+
+
 BOUNDED = "bounded by divergence"
 
 
@@ -26,7 +29,7 @@ class SearchOptions:
     """lowest, highest: indices allowed; start: index at which the scan begins.
 
     seeds: all of them; the first n_search_seeds search. give_up_after: learning rates that a
-    cell tries without reaching a target.
+    cell tries without reaching a target, but for those beside the one that comes nearest.
     """
 
     lowest: int
@@ -51,11 +54,15 @@ class Observed:
 
 @dataclass(frozen=True)
 class Reading:
-    """The mean of some seeds at one target: outcome, where it crosses, where their window ends."""
+    """The mean of some seeds at one target: outcome, where it crosses, where their window ends.
+
+    shortfall: how far its least loss stays above the target, in any unit.
+    """
 
     outcome: str
     steps: float = math.inf
     last_step: int = 0
+    shortfall: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """Holds the search for the frontier against full grids whose every trial is known.
 
-    python -m tests.benchmarks.frontier_search [batch_size ...]
+    python -m tests.benchmarks.frontier_search
+    python -m tests.benchmarks.frontier_search trained [batch_size ...]
     python -m tests.benchmarks.frontier_search colourization [record_dir]
 
-The first trains the linear_regression study's problem in numpy at every lr of the lattice (ratio
-1.09, its published range and targets, 8 seeds); the second has `python -m sweeps` train the
+The first searches exact frontiers (tests.benchmarks.exact_search), with and without noise.
+The second trains the linear_regression study's problem in numpy at every lr of the lattice (ratio
+1.09, its published range and targets, 8 seeds); the third has `python -m sweeps` train the
 colourization_small study at every lr of its lattice (ratio 1.19) between 0.005 and 0.08, with two
 seeds (210 networks; record_dir: where its journals are or will be). Then the search chooses among
 these trials. Prints for each batch size and target: the steps that the search ends
@@ -27,12 +29,11 @@ import numpy as np
 from scaling.config import EvaluationConfig
 from scaling.problem import RegressionProblem
 from scaling.record.study import TrialRecord, read_record
-from scaling.schedules import next_evaluation
-from scaling.schema import REACHED
 from sweeps.search.observations import SearchOptions
 from sweeps.search.settings import Lattice
 from tests.analysis.simulated import sgd_curves
-from tests.sweeps.simulated_cells import SimulatedCell, search
+from tests.benchmarks.exact_search import compare_exact, evaluation_steps
+from tests.sweeps.simulated_cells import SimulatedCell, fewest_of, search
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 TARGETS, TAIL_FACTOR, MAX_STEPS, MAX_EXAMPLES = (0.1, 0.03, 0.01), 3.0, 24000, 500000
@@ -50,13 +51,6 @@ COLOURS_EVALUATION = EvaluationConfig(every_step_until=6, ratio=1.2)
 def lattice() -> range:
     """Indices of the lrs in LR_RANGE."""
     return Lattice(BASE, RATIO).within(*LR_RANGE)
-
-
-def evaluation_steps(last: int, evaluation: EvaluationConfig | None = None) -> np.ndarray:
-    steps = [0]
-    while steps[-1] < last:
-        steps.append(min(last, next_evaluation(evaluation or EvaluationConfig(), steps[-1])))
-    return np.array(steps)
 
 
 def train_everything(batch_size: int) -> SimulatedCell:
@@ -78,35 +72,6 @@ def cell_of(steps: np.ndarray, loss: np.ndarray) -> SimulatedCell:
     }
     targets = tuple(target * initial for target in TARGETS)
     return SimulatedCell(steps, curves, targets, TAIL_FACTOR)
-
-
-def grid(cell: SimulatedCell, options: SearchOptions) -> tuple[list[float], int]:
-    """Fewest steps of the full grid at each target (inf: not reached), and the steps it trains."""
-    full = SimulatedCell(cell.steps, cell.curves, cell.targets, cell.tail_factor)
-    for trial in full.curves:
-        full.train(trial, int(cell.steps[-1]))
-    fewest = _fewest(full, options)
-    cap = options.cap_factor * fewest[-1]
-    capped = SimulatedCell(cell.steps, cell.curves, cell.targets, cell.tail_factor)
-    for trial in capped.curves:
-        capped.train(trial, int(min(cap, cell.steps[-1])))
-    return _fewest(capped, options), capped.trained_steps
-
-
-def _fewest(cell: SimulatedCell, options: SearchOptions) -> list[float]:
-    trials = cell.known.trials
-    alive = [
-        cell.known.read(index, options.seeds)
-        for index in range(options.lowest, options.highest + 1)
-        if not any(trials[index, seed].diverged for seed in options.seeds)
-    ]
-    return [
-        min(
-            (one[target].steps for one in alive if one[target].outcome == REACHED),
-            default=float("inf"),
-        )
-        for target in range(len(cell.targets))
-    ]
 
 
 def train_colours(record_dir: Path) -> None:
@@ -162,7 +127,7 @@ def compare(cells: dict[int, SimulatedCell], options: SearchOptions) -> None:
     trained, whole, worst = 0, 0, 0.0
     print("    B   target: search / grid (apart), why the search ended     share   trials")
     for (batch_size, cell), found in zip(cells.items(), states, strict=True):
-        fewest, cost = grid(cell, options)
+        fewest, cost = fewest_of(cell, options)
         parts = []
         for target, state, least in zip(cell.targets, found, fewest, strict=True):
             apart = (state.steps or np.inf) / least - 1 if np.isfinite(least) else np.nan
@@ -196,7 +161,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             compare_colours(Path(sys.argv[2] if sys.argv[2:] else folder).absolute())
         return
-    batch_sizes = [int(one) for one in sys.argv[1:]] or BATCH_SIZES
+    if sys.argv[1:2] != ["trained"]:
+        compare_exact()
+        return
+    batch_sizes = [int(one) for one in sys.argv[2:]] or BATCH_SIZES
     cells = {}
     for batch_size in batch_sizes:
         print(f"training all {len(lattice()) * N_SEEDS} trials of B = {batch_size}", flush=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.schema import REACHED
 from sweeps.search.cells import CellCurves
 from sweeps.search.decide import decide
 from sweeps.search.observations import Decision, Observed, SearchOptions, TargetState
@@ -68,3 +69,34 @@ def search(
         for cell, decision in zip(cells, decisions, strict=True):
             for trial, cap in decision.trials.items():
                 cell.train(trial, cap)
+
+
+def fewest_of(cell: SimulatedCell, options: SearchOptions) -> tuple[list[float], int]:
+    """Fewest steps of the full lattice at each target (inf: not reached), and the steps it trains.
+
+    Its trials stop at cap_factor times its own fewest steps at the hardest target.
+    """
+    full = SimulatedCell(cell.steps, cell.curves, cell.targets, cell.tail_factor)
+    for trial in full.curves:
+        full.train(trial, int(cell.steps[-1]))
+    cap = options.cap_factor * _fewest(full, options)[-1]
+    capped = SimulatedCell(cell.steps, cell.curves, cell.targets, cell.tail_factor)
+    for trial in capped.curves:
+        capped.train(trial, int(min(cap, cell.steps[-1])))
+    return _fewest(capped, options), capped.trained_steps
+
+
+def _fewest(cell: SimulatedCell, options: SearchOptions) -> list[float]:
+    trials = cell.known.trials
+    alive = [
+        cell.known.read(index, options.seeds)
+        for index in range(options.lowest, options.highest + 1)
+        if not any(trials[index, seed].diverged for seed in options.seeds)
+    ]
+    return [
+        min(
+            (one[target].steps for one in alive if one[target].outcome == REACHED),
+            default=float("inf"),
+        )
+        for target in range(len(cell.targets))
+    ]
