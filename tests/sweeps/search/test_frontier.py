@@ -407,7 +407,7 @@ def test_dry_run_says_the_next_round_and_makes_nothing(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("round 1; later rounds depend on it")
-    assert "to do            22 trials" in done.stdout
+    assert "to do            32 trials" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
