@@ -155,7 +155,7 @@ def test_a_group_has_its_own_figure_and_all_have_one_together(nets: StudyResult)
     ("name", "options", "message"),
     [
         ("frontir", {}, "no figure frontir; did you mean frontier.* There are frontier, pareto, "),
-        (7, {}, "no figure 7; There are frontier"),
+        (7, {}, "no figure 7; [Tt]here are frontier"),
         ("pareto", {}, "pareto: 2 groups have it; give group=.., one of {'net': 'large'}, {'net"),
         ("pareto", {"group": {"net": "huge"}}, "no group {'net': 'huge'} has it; .*'large'}"),
         ("pareto", {"group": {"nets": "small"}}, "no group {'nets': 'small'} has it"),
