@@ -155,6 +155,7 @@ class TrialConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     batch_size: int = limited(64, least=1)
     lr: float = limited(0.1, above=0)
+    clip_norm: float | None = limited(None, above=0)
     seed: int = limited(0, least=0)
     targets: list[float] = limited([])
     relative_targets: list[float] = limited([], above=0, below=1)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scaling.clipping import clipped
 from scaling.config import TrialConfig
 from scaling.draws import EVALUATION, MEASURING, TRAINING, kept_draws, seed_draws
 from scaling.noise_scale import NoiseMeter
@@ -117,7 +118,8 @@ def take_step(
         stack.noise.append(meter.observe(stack.params, batch, stack.member, step))
     _seed(task, TRAINING, *_key(stack, config, step))
     losses, gradients = task.losses_and_gradients(stack.params, batch)
-    params = stack.optimizer.step(gradients, stack.params, step, stack.lr_factor(step))
+    bounded = gradients if config.clip_norm is None else clipped(gradients, config.clip_norm)
+    params = stack.optimizer.step(bounded, stack.params, step, stack.lr_factor(step))
     if hasattr(task, "hold_idle"):
         task.hold_idle(gradients, stack.params, params)  # pyright: ignore
     updated = {key: params[key] for key in gradients}  # buffers may hold what they like

@@ -187,7 +187,7 @@ def _identity(config: TrialConfig, start: _Start) -> dict[str, Any]:
         "precision": config.precision,
         "evaluation": asdict(config.evaluation),
     }
-    for key in ("model", "data", "micro_batch_size"):
+    for key in ("model", "data", "micro_batch_size", "clip_norm"):
         if getattr(config, key) is not None:
             identity[key] = _plain(getattr(config, key))
     if follows_budget(config.schedule):  # which is not in it

@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
@@ -98,6 +98,7 @@ def test_equals_torch_schedulers_in_a_stack_and_alone(
 
 
 @given(st.integers(1, 500), st.integers(1, 100_000), st.integers(1, 1000), st.integers(1, 100))
+@example(1, 1, 100, 7)  # 0.07 * 100 is 7.000000000000001
 def test_lengths_in_examples_and_fractions_are_rounded_up(
     batch_size: int, examples: int, max_steps: int, percent: int
 ) -> None:

@@ -25,6 +25,8 @@ def test_identity_is_what_decides_the_numbers() -> None:
         {"precision": "float64"},
         {"task": LinearRegressionConfig(dimension=17)},
         {"optimizer": optimizer_config("sgd", weight_decay=0.1)},
+        {"clip_norm": 1.0},
+        {"clip_norm": 2.0},
     ]
     assert len({identity(), *(identity(**fields) for fields in decide)}) == len(decide) + 1
 

@@ -275,6 +275,7 @@ def _trials(**changes: object) -> pd.DataFrame:
         {"schedule.name": "cosine"},
         {"task.name": "colourization"},
         {"optimizer.weight_decay": 0.1},
+        {"clip_norm": 1.0},
         {"initial_loss": 7.0},
     ],
 )
