@@ -128,8 +128,8 @@ def test_bits_depend_neither_on_the_stack_nor_on_a_stop(task, tmp_path: Path) ->
 
 
 def test_the_gradient_that_is_not_finite_is_named() -> None:
-    config = custom("bad_gradient", clip_norm=1.0)
+    config = custom(problem="BadBias", clip_norm=1.0)
     _, [result] = trained(config)
     _, [free] = trained(replace(config, clip_norm=None))
     assert result.outcome == DIVERGED
-    assert result.not_finite == free.not_finite == "gradient of first.weight"
+    assert result.not_finite == free.not_finite == "gradient of last.bias"
