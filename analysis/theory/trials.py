@@ -99,8 +99,9 @@ def theory_of(trials: pd.DataFrame) -> Theory | None:
     fixed = _fixed(trials, ("task.name", "optimizer.name", "schedule.name"))
     if fixed is None or fixed["schedule.name"] != "constant":
         return None
-    if any(name in trials and trials[name].fillna(0).any() for name in _INEXACT):
-        return None
+    for name in _INEXACT:  # a word stands for none, in groups of trials that do not have it
+        if name in trials and pd.to_numeric(trials[name], errors="coerce").fillna(0).any():
+            return None
     task, optimizer = fixed["task.name"], fixed["optimizer.name"]
     if task == "linear_regression" and optimizer in _EXACT:
         return _streaming(trials, optimizer)
