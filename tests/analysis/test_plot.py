@@ -177,6 +177,7 @@ def test_a_style_of_print_has_its_width(small_result: StudyResult) -> None:
     assert small_result.plot("pareto").get_figwidth() == 7.2
 
 
+@pytest.mark.long
 def test_groups_beyond_those_that_the_report_draws_can_be_drawn() -> None:
     rows = [
         {"net": net, "batch_size": size, "steps": (1 + net) * steps}

@@ -145,6 +145,7 @@ def critical_batch_size(sizes, steps) -> float:
     return float(np.exp(log_min_examples - log_min_steps))
 
 
+@pytest.mark.long
 def test_momentums_theory_is_read_as_its_curves_are():
     problem = RegressionProblem.power_law(64, 1.5)
     target, sizes = 0.03 * problem.initial_risk, [2**k for k in range(3, 13)]
