@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -135,9 +136,10 @@ def _sizes(
     """Each batch size with its own random stream, unless its seeds are resampled jointly."""
     of_size = rows.assign(steps=rows["last_step"]).groupby("batch_size", sort=True)
     seeds = np.unique(rows["seed"]) if settings.jointly else None
-    for (_, runs), child in zip(of_size, rng.spawn(len(of_size)), strict=True):
-        if settings.jointly:
-            child = np.random.default_rng([settings.seed, len(rows)])
+    children = rng.spawn(len(of_size))
+    if settings.jointly:
+        children = [copy.deepcopy(children[0]) for _ in children]
+    for (_, runs), child in zip(of_size, children, strict=True):
         losses = size_losses(runs, settings.n_bootstrap, child, seeds)
         if losses is not None:
             yield losses

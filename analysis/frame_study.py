@@ -64,42 +64,37 @@ def analyse_frame(
     check_ours(columns, _TABLE)
     check_mapping(columns, list(frame.columns), _TABLE)
     names = {*columns, *(set(frame.columns) - set(columns.values()))}
-    read = _KINDS[_kind_of(names, columns, kind)].analyse
-    given = {"group_by": group_by, "tuned": tuned}
-    return read(frame, columns, given, study, options | given | {"targets": targets})
+    asked = _Asked(columns, group_by, tuned, study, options | {"targets": targets})
+    return _KINDS[_kind_of(names, columns, kind)].analyse(frame, asked)
 
 
-def _analyse_curves(
-    frame: pd.DataFrame,
-    columns: Mapping[str, str],
-    given: dict[str, Any],
-    study: str | None,
-    options: dict[str, Any],
-) -> StudyResult:
-    return analyse(*tidy_curves(frame, columns, study=study or "curves", **given), **options)
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of a frame; options: of the statistics, targets among them."""
+
+    columns: Mapping[str, str]
+    group_by: Sequence[str] | None
+    tuned: Sequence[str]
+    study: str | None
+    options: Mapping[str, Any]
 
 
-def _analyse_steps(
-    frame: pd.DataFrame,
-    columns: Mapping[str, str],
-    given: dict[str, Any],
-    study: str | None,
-    options: dict[str, Any],
-) -> StudyResult:
-    return analyse_steps(tidy_steps(frame, columns, **given), study=study, **options)
+def _analyse_curves(frame: pd.DataFrame, asked: _Asked) -> StudyResult:
+    given: dict[str, Any] = {"group_by": asked.group_by, "tuned": asked.tuned}
+    read = tidy_curves(frame, asked.columns, study=asked.study or "curves", **given)
+    return analyse(*read, **given, **asked.options)
 
 
-def _analyse_final_losses(
-    frame: pd.DataFrame,
-    columns: Mapping[str, str],
-    given: dict[str, Any],
-    study: str | None,
-    options: dict[str, Any],
-) -> StudyResult:
-    check_tuned(given["tuned"])
-    rest = {name: value for name, value in options.items() if name != "tuned"}
-    table = tidy_final_losses(frame, columns, group_by=given["group_by"])
-    return analyse_final_losses(table, study=study, **rest)
+def _analyse_steps(frame: pd.DataFrame, asked: _Asked) -> StudyResult:
+    given: dict[str, Any] = {"group_by": asked.group_by, "tuned": asked.tuned}
+    table = tidy_steps(frame, asked.columns, **given)
+    return analyse_steps(table, study=asked.study, **given, **asked.options)
+
+
+def _analyse_final_losses(frame: pd.DataFrame, asked: _Asked) -> StudyResult:
+    check_tuned(asked.tuned)
+    table = tidy_final_losses(frame, asked.columns, group_by=asked.group_by)
+    return analyse_final_losses(table, study=asked.study, group_by=asked.group_by, **asked.options)
 
 
 @dataclass(frozen=True)
@@ -107,7 +102,7 @@ class _Kind:
     """needed: its columns, "a|b" for either; shared: of these what another kind has as well."""
 
     needed: tuple[str, ...]
-    analyse: Callable[..., StudyResult]
+    analyse: Callable[[pd.DataFrame, _Asked], StudyResult]
     shared: tuple[str, ...] = ()
 
     def missing(self, names: Collection[str]) -> list[str]:

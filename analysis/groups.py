@@ -108,4 +108,6 @@ def _part(name: str, value: Any) -> str:
     if name == OPTIMIZER_PATH:
         return str(value).rsplit(".", 1)[-1]
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if number and 1e6 <= abs(value) < 1e15 and float(value).is_integer():
+        return f"{last} = {value:,.0f}"  # a model size is not 2.14664e+08
     return f"{last} = {value:,g}" if number else f"{last} = {value}"

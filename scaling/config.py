@@ -19,7 +19,7 @@ from scaling.optimizers.config import OPTIMIZERS, OptimizerConfig
 from scaling.schema import REPORTS, current_name
 from scaling.tasks.config import TASKS, TaskConfig
 
-SCHEDULES = ("constant", "warmup", "cosine")
+SCHEDULES = ("constant", "warmup", "cosine", "linear", "wsd")
 PRECISIONS = ("float32", "float64", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 MEASURES = ("none", "parts", "examples", "both")
@@ -51,12 +51,23 @@ class StudyConfig:
 
 @dataclass
 class ScheduleConfig:
-    """Factor on lr by optimizer step; see scaling.schedules. Lengths are in steps."""
+    """Factor on lr by optimizer step; see scaling.schedules.
+
+    Each length is given in steps, in examples, or as a fraction of the budget's steps, never in two
+    of them; 0 and null leave it out.
+    """
 
     name: str = limited("constant", among=SCHEDULES)
     warmup_steps: int = limited(0, least=0)
     total_steps: int = limited(0, least=0)
-    final_fraction: float = limited(0.0, least=0, most=1)
+    final_fraction: float = limited(0.0, least=0, most=1)  # of lr, where the decay ends
+    warmup_examples: int | None = limited(None, least=0)
+    warmup_fraction: float | None = limited(None, least=0, most=1)
+    decay_steps: int | None = limited(None, least=0)
+    decay_examples: int | None = limited(None, least=0)
+    decay_fraction: float | None = limited(None, least=0, most=1)
+    total_examples: int | None = limited(None, least=0)
+    total_fraction: float | None = limited(None, least=0, most=1)
 
 
 @dataclass
@@ -65,6 +76,13 @@ class BudgetConfig:
 
     max_steps: int | None = limited(1000, least=1)
     max_examples: int | None = limited(None, least=1)
+
+    def steps(self, batch_size: int) -> int:
+        """Optimizer steps that it allows, whichever of its two limits comes first."""
+        limits = [] if self.max_steps is None else [self.max_steps]
+        if self.max_examples is not None:
+            limits.append(self.max_examples // batch_size)
+        return min(limits)
 
 
 @dataclass
@@ -137,6 +155,7 @@ class TrialConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     batch_size: int = limited(64, least=1)
     lr: float = limited(0.1, above=0)
+    clip_norm: float | None = limited(None, above=0)
     seed: int = limited(0, least=0)
     targets: list[float] = limited([])
     relative_targets: list[float] = limited([], above=0, below=1)

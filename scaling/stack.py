@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scaling.config import ScheduleConfig
 from scaling.optimizers.stack import StackOptimizer, start_optimizer
+from scaling.schedules import in_steps, lr_factor
 from scaling.tasks.streams import Batch, Streams
 from scaling.tasks.task import Params, Task
 from scaling.trial import Trial
@@ -56,6 +58,7 @@ class Stack:
     streams: Streams
     params: Params
     optimizer: StackOptimizer
+    schedule: ScheduleConfig  # in steps
     tile_width: int
     least_tiles: int
     train_loss_sum: Tensor
@@ -87,6 +90,7 @@ class Stack:
             streams=task.streams(distinct, trials[0].config.batch_size),
             params=params,
             optimizer=start_optimizer(task, rows, member.tolist(), params),
+            schedule=in_steps(trials[0].config),
             tile_width=task.tile_width,
             least_tiles=task.least_tiles,
             train_loss_sum=torch.zeros(len(member), dtype=torch.float64),
@@ -144,6 +148,10 @@ class Stack:
             n_tiles = len(self.stream_of_tile)
             return tuple(leaf.expand(n_tiles, *leaf.shape[1:]) for leaf in batch)
         return tuple(leaf[self.stream_of_tile] for leaf in batch)
+
+    def lr_factor(self, step: int) -> float | None:
+        """Factor on every lr at update number `step`; None where lr is not scheduled."""
+        return None if self.schedule.name == "constant" else lr_factor(self.schedule, step)
 
     def advance(self, losses: Tensor, params: Params) -> None:
         """Take over what one step made."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scaling.clipping import clipped
 from scaling.config import TrialConfig
 from scaling.draws import EVALUATION, MEASURING, TRAINING, kept_draws, seed_draws
 from scaling.noise_scale import NoiseMeter
@@ -17,7 +18,7 @@ from scaling.optimizers.config import CustomOptimizerConfig
 from scaling.outcome import Watch
 from scaling.recorder import Begin, Evaluation, Recorder, TrainState
 from scaling.result import TrialResult
-from scaling.schedules import first_due, grown, lr_factor, next_evaluation
+from scaling.schedules import first_due, grown, next_evaluation
 from scaling.stack import Stack
 from scaling.tasks.make import make_task
 from scaling.tasks.task import Params, StackedTask, Task
@@ -52,7 +53,6 @@ def _train(
     task: Task, trials: Sequence[Trial], recorder: Recorder, begin: Begin | None
 ) -> list[TrialResult]:
     first = trials[0].config
-    schedule = first.schedule
     stack = Stack.start(task, trials)
     watch = Watch(trials)
     meter = NoiseMeter(task, trials) if first.noise_scale.measure != "none" else None
@@ -68,8 +68,7 @@ def _train(
             _seed(task, EVALUATION)
             held_out = task.held_out_metrics(stack.params)
             measured = {key: values.numpy() for key, values in held_out.items()}
-            scheduled = step > 0 and schedule.name != "constant"
-            factor = lr_factor(schedule, step) if scheduled else None
+            factor = stack.lr_factor(step) if step else None
             if meter is not None and step == due:
                 _seed(task, MEASURING, *_key(stack, first, step))
                 measured |= _noise(meter, stack, step, next_noise)
@@ -119,9 +118,8 @@ def take_step(
         stack.noise.append(meter.observe(stack.params, batch, stack.member, step))
     _seed(task, TRAINING, *_key(stack, config, step))
     losses, gradients = task.losses_and_gradients(stack.params, batch)
-    schedule = config.schedule
-    factor = None if schedule.name == "constant" else lr_factor(schedule, step)
-    params = stack.optimizer.step(gradients, stack.params, step, factor)
+    bounded = gradients if config.clip_norm is None else clipped(gradients, config.clip_norm)
+    params = stack.optimizer.step(bounded, stack.params, step, stack.lr_factor(step))
     if hasattr(task, "hold_idle"):
         task.hold_idle(gradients, stack.params, params)  # pyright: ignore
     updated = {key: params[key] for key in gradients}  # buffers may hold what they like

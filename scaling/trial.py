@@ -17,6 +17,7 @@ from scaling.limits import ConfigError
 from scaling.optimizers.config import CustomOptimizerConfig, OptimizerConfig
 from scaling.optimizers.custom import optimizer_content
 from scaling.optimizers.stack import check_optimizer
+from scaling.schedules import LENGTHS, follows_budget, length_in_steps
 from scaling.schema import recorded_name
 from scaling.tasks.config import CustomTaskConfig
 from scaling.tasks.custom import content_hash
@@ -65,14 +66,7 @@ class Trial:
 
     @property
     def budget_steps(self) -> int:
-        """Steps that the budget allows, whichever of its two limits comes first."""
-        budget = self.config.budget
-        limits = []
-        if budget.max_steps is not None:
-            limits.append(budget.max_steps)
-        if budget.max_examples is not None:
-            limits.append(budget.max_examples // self.config.batch_size)
-        return min(limits)
+        return self.config.budget.steps(self.config.batch_size)
 
 
 def prepare(configs: Sequence[TrialConfig]) -> list[Trial]:
@@ -186,16 +180,18 @@ def _identity(config: TrialConfig, start: _Start) -> dict[str, Any]:
         "format": TRIAL_FORMAT,
         "task": _with_recorded_name("task", config.task),
         "optimizer": _with_recorded_name("optimizer", config.optimizer),
-        "schedule": asdict(config.schedule),
+        "schedule": {k: v for k, v in asdict(config.schedule).items() if v is not None},
         "batch_size": config.batch_size,
         "lr": config.lr,
         "seed": config.seed,
         "precision": config.precision,
         "evaluation": asdict(config.evaluation),
     }
-    for key in ("model", "data", "micro_batch_size"):
+    for key in ("model", "data", "micro_batch_size", "clip_norm"):
         if getattr(config, key) is not None:
             identity[key] = _plain(getattr(config, key))
+    if follows_budget(config.schedule):  # which is not in it
+        identity["schedule_steps"] = [length_in_steps(config, length) for length in LENGTHS]
     if config.noise_scale.measure != "none":
         identity["noise_scale"] = asdict(config.noise_scale)
     if start.content:

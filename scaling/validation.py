@@ -14,6 +14,7 @@ from scaling import schema
 from scaling.config import BudgetConfig, ScheduleConfig, StudyConfig, TrialConfig
 from scaling.limits import ConfigError, Limits, check_limits, check_value
 from scaling.optimizers.config import OPTIMIZERS
+from scaling.schedules import LENGTHS, UNITS, given_lengths, length_in_steps
 from scaling.tasks.config import (
     TASKS,
     ColourizationConfig,
@@ -40,7 +41,7 @@ def validate(config: TrialConfig) -> None:
     check_limits(config)
     _validate_groups(config)
     _validate_budget(config.budget, config.batch_size)
-    _validate_schedule(config.schedule)
+    _validate_schedule(config)
     _validate_task(config.task)
 
 
@@ -154,14 +155,45 @@ def _validate_budget(budget: BudgetConfig, batch_size: int) -> None:
         raise ConfigError("budget.max_examples", budget.max_examples, allowed)
 
 
-def _validate_schedule(schedule: ScheduleConfig) -> None:
-    if schedule.name == "warmup":
-        check_value("schedule.warmup_steps", schedule.warmup_steps, int, Limits(least=1))
-    if schedule.name == "cosine":
-        check_value("schedule.total_steps", schedule.total_steps, int, Limits(least=1))
-        if schedule.warmup_steps >= schedule.total_steps:
-            allowed = f"must be below schedule.total_steps={schedule.total_steps}"
-            raise ConfigError("schedule.warmup_steps", schedule.warmup_steps, allowed)
+def _validate_schedule(config: TrialConfig) -> None:
+    """Its lengths: each given once at most, where the schedule has it, and no longer than the
+    total."""
+    name = config.schedule.name
+    given = {length: given_lengths(config.schedule, length) for length in LENGTHS}
+    for length, fields in given.items():
+        _validate_length(config.schedule, length, fields)
+    if name not in LENGTHS["total"]:
+        return
+    warmup, decay, total = (length_in_steps(config, length) for length in LENGTHS)
+    total_field, total_value = next(iter(given["total"].items()))
+    if name == "wsd" and warmup + decay > total:
+        field, value = next(iter(given["decay"].items()))
+        allowed = f"with a warm-up of {warmup} steps the decay ({decay} steps) must fit into "
+        allowed += f"schedule.{total_field}={total_value} ({total} steps)"
+        raise ConfigError(f"schedule.{field}", value, allowed)
+    if name != "wsd" and warmup >= total:
+        field, value = next(iter(given["warmup"].items()))
+        allowed = f"must be below schedule.{total_field}={total_value}"
+        if {field, total_field} != {"warmup_steps", "total_steps"}:
+            allowed += f" ({warmup} and {total} steps)"
+        raise ConfigError(f"schedule.{field}", value, allowed)
+
+
+def _validate_length(schedule: ScheduleConfig, length: str, given: dict[str, float]) -> None:
+    having = LENGTHS[length]
+    fields = [f"schedule.{length}_{unit}" for unit in UNITS]
+    if len(given) > 1:
+        (first, value), (second, other) = list(given.items())[:2]
+        allowed = f"schedule.{first}={value} is set, too; set one of them, the other to 0"
+        raise ConfigError(f"schedule.{second}", other, allowed)
+    optional = length == "warmup" and schedule.name != "warmup"
+    if not given and schedule.name in having and not optional:
+        allowed = f"schedule.name={schedule.name} requires {fields[0]}, {fields[1]} or {fields[2]}"
+        raise ConfigError(fields[0], getattr(schedule, f"{length}_steps"), allowed)
+    for field, value in given.items():  # the first two stand in records of any schedule
+        if schedule.name not in having and field not in ("warmup_steps", "total_steps"):
+            allowed = f"schedule.name={schedule.name} has no such length; {', '.join(having)} have"
+            raise ConfigError(f"schedule.{field}", value, allowed)
 
 
 def _validate_groups(config: TrialConfig) -> None:

@@ -112,9 +112,7 @@ def _with_lengths(frame: pd.DataFrame, where: Where) -> tuple[pd.DataFrame, floa
         return frame.assign(steps=steps, examples=frame[counted].astype(float)), None
     made = frame["steps"] * size
     if "examples" in frame:
-        off = (frame["examples"] / made - 1).abs()
-        # the last step may be cut, and a count of examples rounded
-        wrong = off > np.maximum(_DISAGREE, 1.5 / frame["steps"])
+        wrong = _disagree(frame["examples"] / made, frame["steps"])
         if wrong.any():
             row = first_row(wrong)
             raise where.mistake(
@@ -127,7 +125,7 @@ def _with_lengths(frame: pd.DataFrame, where: Where) -> tuple[pd.DataFrame, floa
         return frame, None
     per_example = frame["tokens"] / made
     middle = float(per_example.median())
-    wrong = (per_example / middle - 1).abs() > np.maximum(_DISAGREE, 1.5 / frame["steps"])
+    wrong = _disagree(per_example / middle, frame["steps"])
     if wrong.any():
         row = first_row(wrong)
         raise where.mistake(
@@ -137,6 +135,11 @@ def _with_lengths(frame: pd.DataFrame, where: Where) -> tuple[pd.DataFrame, floa
         )  # fmt: skip
     whole = round(middle)  # steps were rounded
     return frame, float(whole) if abs(middle / whole - 1) < _DISAGREE / 4 else middle
+
+
+def _disagree(ratio: pd.Series, steps: pd.Series) -> pd.Series:
+    """Which ratios are not 1: the last step may be cut, and a count of examples rounded."""
+    return (ratio - 1).abs() > np.maximum(_DISAGREE, 1.5 / steps)
 
 
 def _lengths(frame: pd.DataFrame) -> list[str]:
@@ -152,17 +155,19 @@ def _follows_length(frame: pd.DataFrame, name: str, others: Sequence[str]) -> bo
     if not (value > 0).all():
         return False
     for other in (None, *others):
-        parts = [frame.index] if other is None else frame.groupby(other).groups.values()
-        varies = [_factor(value[part]) > 1 + 2 * _DISAGREE for part in parts]
+        parts = pd.Series(0, frame.index) if other is None else frame[other]
+        if (_factors(value, parts) <= 1 + 2 * _DISAGREE).all():
+            continue  # the same throughout: that it is in proportion says nothing
         for length in ("examples", "steps"):
-            ratio = value / frame[length]
-            if any(varies) and all(_factor(ratio[part]) <= 1 + _DISAGREE for part in parts):
+            if (_factors(value / frame[length], parts) <= 1 + _DISAGREE).all():
                 return True
     return False
 
 
-def _factor(values: pd.Series) -> float:
-    return float(values.max() / values.min())
+def _factors(values: pd.Series, parts: pd.Series) -> pd.Series:
+    """Of each part the largest over the smallest."""
+    of_part = values.groupby(parts)
+    return of_part.max() / of_part.min()
 
 
 def _with_seeds(frame: pd.DataFrame, keys: Sequence[str], where: Where) -> pd.DataFrame:

@@ -56,10 +56,10 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """ "; did you mean a or b? There are a, b, c": what follows a name that found nothing."""
     names = sorted(map(str, known))
     near = near_names(name, names)
-    question = f"; did you mean {' or '.join(near)}?" if near else ";"
+    question = f"; did you mean {' or '.join(near)}? There are" if near else "; there are"
     rest = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
     listed = ", ".join(names[:_MOST_LISTED]) or "none"
-    return f"{question} There are {listed}{rest}"
+    return f"{question} {listed}{rest}"
 
 
 def mapped(table: str, ours: str, theirs: str = "...") -> str:

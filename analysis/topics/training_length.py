@@ -8,6 +8,7 @@ which one moves with D.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -175,10 +176,11 @@ def section(study: Study, frames: Frames) -> Section | None:
     if "best_batch_size" not in frames:
         return None
     best, laws = frames["best_batch_size"], frames["length_laws"]
-    rows = [
-        [*(group_cells(study, {n: row[n] for n in study.group_by})), *_cells(row)]
-        for row in best.to_dict("records")
-    ]
+    rows = []
+    for group in study.groups:
+        of_group = select(best, group).to_dict("records")
+        name = [replace(cell, rows=len(of_group)) for cell in group_cells(study, group)]
+        rows += [[*([] if i else name), *_cells(row)] for i, row in enumerate(of_group)]
     head = ["examples D", "best batch size", "loss within 0.5 %", "within 1 %", "learning rate"]
     sentences = law_sentences(laws)
     return Section(
@@ -191,7 +193,7 @@ def section(study: Study, frames: Frames) -> Section | None:
             "costs on the way to one loss."
         ],
         Table([*group_head(study), *head, "loss"], rows) if rows else None,
-        notes=["≤ or ≥: at the edge of the batch sizes or learning rates that were tried."]
+        notes=["(edge): the smallest or largest that was tried."]
         if (best["batch_size_at_edge"] | best["lr_at_edge"]).any()
         else [],
         list_head="Power laws (95 % intervals from the scatter about the law):",

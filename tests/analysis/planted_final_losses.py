@@ -9,6 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
+from analysis.fit.length_laws import length_laws
+from analysis.measure.best_batch_size import best_batch_sizes, length_frame
+from analysis.measure.final_losses import size_losses
+
 FLOOR, AMOUNT, EXPONENT = 1.7, 47.9, 0.28  # E_min(L) = (AMOUNT/(L - FLOOR))^(1/EXPONENT)
 CRITICAL, RISE = 60.0, 1 / 0.6  # B_crit(L) = CRITICAL (L - FLOOR)^-RISE
 LENGTHS = tuple(2.0 ** np.arange(17, 25))
@@ -98,3 +102,15 @@ def _lattice(best: float, spacing: float, n: int) -> list[float]:
 
 def _frame(rows: list[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(columns))
+
+
+def laws_of(table: pd.DataFrame) -> pd.DataFrame:
+    """Of a table with one seed and several model sizes."""
+    lengths, best = [], []
+    for model_size, of_size in table.assign(outcome="", seed=0).groupby("model_size"):
+        rng = np.random.default_rng(0)
+        read = (size_losses(rows, 0, rng) for _, rows in of_size.groupby("batch_size"))
+        sizes = [losses for losses in read if losses is not None]
+        lengths.append(length_frame(sizes, {"model_size": model_size}))
+        best.append(best_batch_sizes(sizes, {"model_size": model_size}))
+    return length_laws(pd.concat(lengths), pd.concat(best))

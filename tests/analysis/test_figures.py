@@ -260,6 +260,7 @@ def test_expected_losses_and_floors_are_drawn_where_theory_is_exact(small_result
     assert len(dashed) == curves["batch_size"].nunique()
 
 
+@pytest.mark.long
 def test_the_first_pass_through_a_fixed_data_set_is_marked(small_study) -> None:
     trials, curves = small_study
     fixed = analyse(trials.assign(train_images=500), curves, n_bootstrap=2)
@@ -290,6 +291,7 @@ def _many_groups() -> StudyResult:
     return analyse_steps(pd.DataFrame(rows), n_bootstrap=5)
 
 
+@pytest.mark.long
 def test_of_many_groups_those_that_say_most_have_figures(tmp_path) -> None:
     result = _many_groups()
     identified = [fit.group["params.net"] for fit in result.fits if fit.identified]

@@ -63,6 +63,7 @@ def test_targets_are_chosen_where_none_is_named() -> None:
     assert any("No target was named" in text for text in result.warnings)
 
 
+@pytest.mark.long
 def test_the_report_has_the_lengths_their_laws_and_figures(tmp_path: Path) -> None:
     table = with_optimum(np.random.default_rng(0))
     result = analyse_final_losses(table[table["model_size"] > 2e8], n_bootstrap=20)
@@ -88,6 +89,13 @@ def test_the_command_reads_a_table(tmp_path: Path) -> None:
     done = run_analysis(tmp_path, *words, "source.columns.loss=val_loss", "targets=[2.7]")
     assert done.returncode == 0, done.stderr
     assert "critical batch size for a held-out loss of 2.7: 6" in done.stdout
+
+
+@pytest.mark.long
+def test_mistakes_of_the_command_are_one_line(tmp_path: Path) -> None:
+    table = hyperbolas(np.random.default_rng(0), n_seeds=3)
+    table.rename(columns={"loss": "val_loss"}).to_csv(tmp_path / "runs.csv", index=False)
+    words = ["source=final_losses", "source.path=runs.csv", "n_bootstrap=50"]
     shown = run_analysis(tmp_path, *words, "source.columns.loss=val_loss", "source.show=true")
     assert "read: a table of 1,944 rows" in shown.stdout
     for more, says in (

@@ -87,7 +87,7 @@ ROW = {"bs": [8], "iter": [1], "val_loss": [2.0]}
         ({"batch_size": [8], "steps": [9]}, {"kind": "curves"}, "; curves need [^;]* and loss$"),
         (ROW, {"kind": "curve"}, "kind=curve: must be one of curves, steps"),
         (ROW, {"columns": {"batch_size": "b"}}, r"columns={'batch_size': 'b'}: the frame has no "
-         r"column b; .*There are bs, iter, val_loss"),
+         r"column b; .*[Tt]here are bs, iter, val_loss"),
         (ROW, {"columns": {"bs": "batch_size"}},
          "maps our names to those of the frame: columns={'batch_size': 'bs'}"),
         (ROW, {"columns": {"batch_sizes": "bs"}}, "there is no such column here; did you mean b"),

@@ -61,6 +61,7 @@ def test_it_is_small_and_was_run_from_top_to_bottom() -> None:
     assert str(Path.home()) not in said
 
 
+@pytest.mark.long
 def test_a_figure_is_shown_once_with_pyplot_and_without(tmp_path: Path) -> None:
     sources = [
         RESULT + "result.plot()",

@@ -155,7 +155,7 @@ def test_a_group_has_its_own_figure_and_all_have_one_together(nets: StudyResult)
     ("name", "options", "message"),
     [
         ("frontir", {}, "no figure frontir; did you mean frontier.* There are frontier, pareto, "),
-        (7, {}, "no figure 7; There are frontier"),
+        (7, {}, "no figure 7; [Tt]here are frontier"),
         ("pareto", {}, "pareto: 2 groups have it; give group=.., one of {'net': 'large'}, {'net"),
         ("pareto", {"group": {"net": "huge"}}, "no group {'net': 'huge'} has it; .*'large'}"),
         ("pareto", {"group": {"nets": "small"}}, "no group {'nets': 'small'} has it"),
@@ -177,6 +177,7 @@ def test_a_style_of_print_has_its_width(small_result: StudyResult) -> None:
     assert small_result.plot("pareto").get_figwidth() == 7.2
 
 
+@pytest.mark.long
 def test_groups_beyond_those_that_the_report_draws_can_be_drawn() -> None:
     rows = [
         {"net": net, "batch_size": size, "steps": (1 + net) * steps}

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from analysis.final_loss_study import analyse_final_losses
-from analysis.fit.length_laws import length_laws
-from analysis.measure.best_batch_size import best_batch_sizes, length_frame
-from analysis.measure.final_losses import size_losses
 from scaling.schema import REACHED
 from tests.analysis.planted_final_losses import (
     BEST_SIZE,
@@ -16,6 +12,7 @@ from tests.analysis.planted_final_losses import (
     LR_POWERS,
     critical_batch_size,
     hyperbolas,
+    laws_of,
     steps,
     with_optimum,
 )
@@ -69,15 +66,3 @@ def _laws(n: int) -> None:
     print("coverage of exponents in %")
     for (law, x), of_law in hits.items():
         print(f"{law + ', ' + x:60s}{100 * np.mean(of_law):6.1f}")
-
-
-def laws_of(table: pd.DataFrame) -> pd.DataFrame:
-    """Of a table with one seed and several model sizes."""
-    lengths, best = [], []
-    for model_size, of_size in table.assign(outcome="", seed=0).groupby("model_size"):
-        rng = np.random.default_rng(0)
-        read = (size_losses(rows, 0, rng) for _, rows in of_size.groupby("batch_size"))
-        sizes = [losses for losses in read if losses is not None]
-        lengths.append(length_frame(sizes, {"model_size": model_size}))
-        best.append(best_batch_sizes(sizes, {"model_size": model_size}))
-    return length_laws(pd.concat(lengths), pd.concat(best))

@@ -117,6 +117,21 @@ class Custom:
         return functional.cross_entropy(outputs, labels) * (1 + noise)
 
 
+class BadBiasNet(Net):
+    """Of its gradients only that of the last bias, behind the others, is not finite."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs) + (self.last.bias * 0).sqrt()
+
+
+class BadBias(Custom):
+    def __init__(self) -> None:
+        super().__init__("plain")
+
+    def model(self) -> nn.Module:
+        return BadBiasNet("plain")
+
+
 class Shared(Custom):
     """Every network has the one backbone that was loaded at the start."""
 

@@ -25,6 +25,8 @@ BAD: list[tuple[str, TrialConfig]] = [
     ("lr", replace(GOOD, lr=0.0)),
     ("lr", replace(GOOD, lr=math.nan)),
     ("lr", replace(GOOD, lr=math.inf)),
+    ("clip_norm", replace(GOOD, clip_norm=0.0)),
+    ("clip_norm", replace(GOOD, clip_norm=math.inf)),
     ("batch_size", replace(GOOD, batch_size=0)),
     ("batch_size", replace(GOOD, batch_size=1.5)),  # pyright: ignore[reportArgumentType]
     ("seed", replace(GOOD, seed=-1)),
@@ -38,7 +40,7 @@ BAD: list[tuple[str, TrialConfig]] = [
     ("budget.max_examples", replace(GOOD, budget=BudgetConfig(10, 63))),
     ("evaluation.every_step_until", replace(GOOD, evaluation=EvaluationConfig(0))),
     ("evaluation.ratio", replace(GOOD, evaluation=EvaluationConfig(20, 1.0))),
-    ("schedule.name", replace(GOOD, schedule=ScheduleConfig("linear"))),
+    ("schedule.name", replace(GOOD, schedule=ScheduleConfig("stairs"))),
     ("schedule.warmup_steps", replace(GOOD, schedule=ScheduleConfig("warmup"))),
     ("schedule.total_steps", replace(GOOD, schedule=ScheduleConfig("cosine"))),
     ("optimizer.momentum", replace(GOOD, optimizer=optimizer_config("momentum", momentum=1.0))),
@@ -83,6 +85,60 @@ def test_lr_is_a_positive_finite_number(lr: float) -> None:
 def test_plain_containers_and_back(optimizer: str) -> None:
     config = regression_trial(optimizer, lr=0.03, task=finite_task(initial_weights=[1.0, 2.0]))
     assert trial_config(asdict(config)) == config
+
+
+LENGTHS = [
+    (
+        ScheduleConfig("linear"),
+        "schedule.total_steps=0: schedule.name=linear requires schedule.total_steps, "
+        "schedule.total_examples or schedule.total_fraction",
+    ),
+    (
+        ScheduleConfig("wsd", total_steps=9),
+        "schedule.decay_steps=None: schedule.name=wsd requires schedule.decay_steps, "
+        "schedule.decay_examples or schedule.decay_fraction",
+    ),
+    (
+        ScheduleConfig("cosine", total_steps=9, total_examples=640),
+        "schedule.total_examples=640: schedule.total_steps=9 is set, too; set one of them, the "
+        "other to 0",
+    ),
+    (
+        ScheduleConfig("linear", warmup_examples=640, total_fraction=0.1),
+        "schedule.warmup_examples=640: must be below schedule.total_fraction=0.1 (10 and 6 steps)",
+    ),
+    (
+        ScheduleConfig("wsd", warmup_steps=2, decay_fraction=0.15, total_steps=10),
+        "schedule.decay_fraction=0.15: with a warm-up of 2 steps the decay (9 steps) must fit into "
+        "schedule.total_steps=10 (10 steps)",
+    ),
+    (
+        ScheduleConfig("linear", total_steps=9, decay_steps=3),
+        "schedule.decay_steps=3: schedule.name=linear has no such length; wsd have",
+    ),
+    (
+        ScheduleConfig("constant", warmup_examples=3),
+        "schedule.warmup_examples=3: schedule.name=constant has no such length; warmup, cosine, "
+        "linear, wsd have",
+    ),
+    (
+        ScheduleConfig("wsd", decay_fraction=1.5, total_steps=9),
+        "schedule.decay_fraction=1.5: must be a finite number >= 0 and <= 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("schedule", "line"), LENGTHS)
+def test_lengths_of_a_schedule_that_do_not_fit(schedule: ScheduleConfig, line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(replace(GOOD, schedule=schedule))
+    assert str(caught.value) == line
+
+
+def test_what_earlier_records_hold_stays_allowed() -> None:
+    """A constant lr beside lengths that it does not use, and a decay without a stable part."""
+    validate(replace(GOOD, schedule=ScheduleConfig("constant", 9, 5)))
+    validate(replace(GOOD, schedule=ScheduleConfig("wsd", 2, 10, decay_steps=8)))
 
 
 def test_unknown_names_list_what_there_is() -> None:

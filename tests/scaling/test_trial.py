@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from scaling.config import BudgetConfig
+from scaling.config import BudgetConfig, ScheduleConfig
 from scaling.limits import ConfigError
 from scaling.tasks.config import LinearRegressionConfig
 from scaling.trial import prepare
@@ -25,6 +25,8 @@ def test_identity_is_what_decides_the_numbers() -> None:
         {"precision": "float64"},
         {"task": LinearRegressionConfig(dimension=17)},
         {"optimizer": optimizer_config("sgd", weight_decay=0.1)},
+        {"clip_norm": 1.0},
+        {"clip_norm": 2.0},
     ]
     assert len({identity(), *(identity(**fields) for fields in decide)}) == len(decide) + 1
 
@@ -37,6 +39,29 @@ def test_identity_does_not_hold_targets_or_budgets() -> None:
         {"study": replace(BASE.study, name="another")},
     ]
     assert {identity(**fields) for fields in others} == {identity()}
+
+
+PINNED = {  # as on record since before schedules had more lengths
+    "a5673754c9488192": ScheduleConfig(),
+    "5fb79c0530d18095": ScheduleConfig("warmup", 9),
+    "359f788b9205856e": ScheduleConfig("cosine", 5, 60, 0.1),
+}
+
+
+@pytest.mark.parametrize(("trial_id", "schedule"), PINNED.items())
+def test_identities_of_schedules_on_record_stay(trial_id: str, schedule: ScheduleConfig) -> None:
+    assert identity(schedule=schedule, batch_size=16, relative_targets=[0.5]) == trial_id
+
+
+def test_a_budget_is_in_the_identity_where_the_schedule_follows_it() -> None:
+    def of(max_steps: int, **fields: float) -> str:
+        schedule = ScheduleConfig("linear", **fields)  # pyright: ignore[reportArgumentType]
+        return identity(schedule=schedule, budget=BudgetConfig(max_steps))
+
+    assert of(60, total_fraction=0.5) != of(80, total_fraction=0.5)
+    assert of(60, total_fraction=0.5) == of(59, total_fraction=0.5)  # 30 steps, rounded up
+    assert of(60, total_examples=640) == of(80, total_examples=640)
+    assert of(60, total_examples=640) != of(60, total_steps=10)
 
 
 def test_targets_are_absolute_distinct_and_easiest_first() -> None:

@@ -10,7 +10,7 @@ from sweeps.command_line.known_keys import known_keys
 GROUPS = {
     "task": ["linear_regression", "finite_regression", "custom"],
     "optimizer": ["sgd", "adam", "momentum", "preconditioned", "custom", "soap"],
-    "schedule": ["constant", "warmup", "cosine"],
+    "schedule": ["constant", "warmup", "cosine", "linear", "wsd"],
     "study": ["scratch", "linear_regression", "minimum_norm_example", "optimizers", "weight_decay"],
     "hydra/sweeper": ["grid", "frontier"],
     "hydra/launcher": ["stacked", "basic"],

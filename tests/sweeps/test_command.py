@@ -103,6 +103,7 @@ def test_tasks_of_slurm_start_as_the_console_script_does(monkeypatch: pytest.Mon
     assert parameters["setup"] == ["export PYTHONSAFEPATH=1", "module load cuda"]
 
 
+@pytest.mark.long
 def test_versions_are_ours(tmp_path: Path) -> None:
     version = console("--version", cwd=tmp_path).stdout
     assert version.startswith("batch-scaling 0.")

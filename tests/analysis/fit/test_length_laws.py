@@ -7,21 +7,8 @@ import pandas as pd
 import pytest
 from scipy.stats import t
 
-from analysis.fit.length_laws import BEST, EVERY, fit_powers, length_laws, predict_law
-from analysis.measure.best_batch_size import best_batch_sizes, length_frame
-from analysis.measure.final_losses import size_losses
-from tests.analysis.planted_final_losses import BEST_SIZE, LR_POWERS, with_optimum
-
-
-def laws_of(table: pd.DataFrame) -> pd.DataFrame:
-    lengths, best = [], []
-    for model_size, of_size in table.assign(outcome="", seed=0).groupby("model_size"):
-        rng = np.random.default_rng(0)
-        read = (size_losses(rows, 0, rng) for _, rows in of_size.groupby("batch_size"))
-        sizes = [losses for losses in read if losses is not None]
-        lengths.append(length_frame(sizes, {"model_size": model_size}))
-        best.append(best_batch_sizes(sizes, {"model_size": model_size}))
-    return length_laws(pd.concat(lengths), pd.concat(best))
+from analysis.fit.length_laws import BEST, EVERY, fit_powers, predict_law
+from tests.analysis.planted_final_losses import BEST_SIZE, LR_POWERS, laws_of, with_optimum
 
 
 def row_of(laws: pd.DataFrame, law: str, at: str, x: str) -> pd.Series:

@@ -48,6 +48,7 @@ def test_what_is_no_table(tmp_path: Path, content: bytes, says: str) -> None:
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("piece", "says"),
     [

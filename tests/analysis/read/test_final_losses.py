@@ -89,7 +89,7 @@ def test_mistakes_are_one_line(columns, says) -> None:
 
 
 def test_missing_columns_are_named_with_what_may_be_meant() -> None:
-    with pytest.raises(AnalysisError, match=r"no column steps.*did you mean iters.*source.columns"):
+    with pytest.raises(AnalysisError, match=r"no column steps.*did you mean iters.*columns={"):
         tidy_final_losses(frame().rename(columns={"steps": "iters"}))
     with pytest.raises(AnalysisError, match="no column loss; did you mean val_loss"):
         tidy_final_losses(frame().rename(columns={"loss": "val_loss"}))

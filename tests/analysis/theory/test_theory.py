@@ -9,6 +9,7 @@ import pytest
 from analysis.fit.critical_batch_size import half_elasticity
 from analysis.fit.fitting import compare_forms, fit_hyperbola, hyperbola
 from analysis.fit.observations import Observations
+from analysis.read.selection import NONE
 from analysis.theory.exact_frontier import (
     EVERY_STEP,
     CurveReading,
@@ -144,6 +145,7 @@ def critical_batch_size(sizes, steps) -> float:
     return float(np.exp(log_min_examples - log_min_steps))
 
 
+@pytest.mark.long
 def test_momentums_theory_is_read_as_its_curves_are():
     problem = RegressionProblem.power_law(64, 1.5)
     target, sizes = 0.03 * problem.initial_risk, [2**k for k in range(3, 13)]
@@ -275,12 +277,18 @@ def _trials(**changes: object) -> pd.DataFrame:
         {"schedule.name": "cosine"},
         {"task.name": "colourization"},
         {"optimizer.weight_decay": 0.1},
+        {"clip_norm": 1.0},
         {"initial_loss": 7.0},
     ],
 )
 def test_no_theory_where_it_is_not_exact(changes):
     assert theory_of(_trials(**changes)) is None
     assert exact_theory(_trials(**changes), [1.0], 100).empty
+
+
+@pytest.mark.parametrize("clip_norm", [np.nan, None, NONE])
+def test_trials_without_clipping_beside_clipped_ones_keep_their_theory(clip_norm):
+    assert isinstance(theory_of(_trials(clip_norm=clip_norm)), Streaming)
 
 
 def test_theory_of_trials():

@@ -98,6 +98,14 @@ def assert_same(
         assert replace(result, **untimed) == replace(expected[number], **untimed)  # pyright: ignore
 
 
+SCHEDULES = [
+    ScheduleConfig(),
+    ScheduleConfig("cosine", 5, 60),
+    ScheduleConfig("linear", warmup_examples=70, total_fraction=0.9),
+    ScheduleConfig("wsd", warmup_steps=5, decay_fraction=0.5, total_fraction=1.0),
+]
+
+
 @pytest.mark.parametrize("step", range(0, 66, 3))
 def test_stopped_at_any_step(step: int, tmp_path: Path) -> None:
     assert_same(prepare(GRID), step, tmp_path)
@@ -113,7 +121,7 @@ def test_stopped_at_any_step(step: int, tmp_path: Path) -> None:
     ],
     ids=["streaming", "finite", "without replacement"],
 )
-@pytest.mark.parametrize("schedule", [ScheduleConfig(), ScheduleConfig("cosine", 5, 60)])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_whatever_is_trained(optimizer: str, task, schedule: ScheduleConfig, tmp_path) -> None:
     config = replace(
         GRID[0], task=task, optimizer=optimizer_config(optimizer), schedule=schedule, lr=0.05

@@ -91,7 +91,10 @@ MISTAKES = {  # a line, and how what is said begins
     "-m lr=0.1,-1": "lr=-1.0: must be a finite number > 0",
     "batch_size=0": "batch_size=0: must be a whole number >= 1",
     "device=gpu": "device=gpu: must be one of auto, cpu, cuda",
-    "schedule.name=linear": "schedule.name=linear: must be one of constant, warmup, cosine",
+    "schedule.name=stairs": "schedule.name=stairs: must be one of constant, warmup, cosine, linear",
+    "schedule.name=linear": "schedule.total_steps=0: schedule.name=linear requires schedule.tot",
+    "schedule=linear schedule.total_steps=9": "schedule.total_fraction=1.0: schedule.total_st",
+    "schedule=wsd schedule.decay_examples=ten": "schedule.decay_examples=ten: must be a whole num",
     "schedule=cosine schedule.warmup_steps=9 schedule.total_steps=5": "schedule.warmup_steps=9: m"
     "ust be below schedule.total_steps=5",
     "targets=[-1]": "targets=-1: the target loss -1 must lie below the initial loss",
