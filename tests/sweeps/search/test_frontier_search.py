@@ -293,19 +293,19 @@ def test_the_next_cap_of_a_scan_follows_the_trend() -> None:
 
 
 def test_a_best_seen_in_too_short_a_window_is_looked_at_again() -> None:
-    """At 3 the loss touches the target, and comes back to it only after 180 steps."""
+    """Where no scan looks, the loss touches the target and comes back to it only later."""
 
     class Rebound(Landscape):
         def read(self, index: int, seeds: tuple[int, ...]) -> list[Reading]:
             (reading,) = super().read(index, seeds)
-            if index != 3 or reading.outcome != REACHED or reading.last_step >= 140:
-                return [reading]
-            return [replace(reading, steps=99.0)]
+            if index == 3 and self.trials[3, 0].last_step < 1.5 * BUDGET / 20:
+                return [Reading(REACHED, 0.95 * BUDGET / 20, reading.last_step)]
+            return [reading]
 
-    steps = valley(0, 0.02, 0.02, 100.0, 60)
-    found = Rebound(lambda i: 180.0 if i == 3 else steps(i))
+    steps = valley(0, 0.02, 0.02, BUDGET / 20, 60)
+    found = Rebound(lambda i: 1.2 * BUDGET / 20 if i == 3 else steps(i))
     (state,) = found.search(ONE_SEED)
-    assert (state.index, state.steps) == (0, 100.0)
+    assert (state.index, state.steps) == (0, BUDGET / 20)
 
 
 def test_first_cap_is_raised_until_the_target_is_reached() -> None:
