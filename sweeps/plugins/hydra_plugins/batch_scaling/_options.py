@@ -52,7 +52,7 @@ class FrontierOptions:
     )
     stride: int = option(8, "of the first pass over the range, in steps of the ratio", least=1)
     cap_factor: float = option(
-        2.0, "the best trials stop at this many times the fewest steps known in their cell"
+        2.0, "trials stop at this many times the fewest steps known in their cell"
     )
     search_seeds: int = option(
         1, "how many seeds search; all are trained at the best lr and beside it", least=1
