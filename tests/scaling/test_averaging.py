@@ -217,9 +217,8 @@ def test_identity() -> None:
     none = identity()
     assert none == prepare([regression_trial()])[0].trial_id
     assert none == identity(average_half_life_examples=50)
-    assert (
-        len({none, *(identity(average="ema", average_half_life_examples=n) for n in (5, 6))}) == 3
-    )
+    averaged = {identity(average="ema", average_half_life_examples=n) for n in (5, 6)}
+    assert len({none, *averaged}) == 3
 
 
 @pytest.mark.parametrize(
