@@ -161,6 +161,7 @@ class TrialConfig:
     batch_size: int = limited(64, least=1)
     lr: float = limited(0.1, above=0)
     clip_norm: float | None = limited(None, above=0)
+    param_groups: list[Any] = field(default_factory=list)  # of scaling.param_groups.ParamGroup
     seed: int = limited(0, least=0)
     targets: list[float] = limited([])
     relative_targets: list[float] = limited([], above=0, below=1)

@@ -18,6 +18,7 @@ from scaling.limits import ConfigError
 from scaling.optimizers.config import CustomOptimizerConfig, OptimizerConfig
 from scaling.optimizers.custom import optimizer_content
 from scaling.optimizers.stack import check_optimizer
+from scaling.param_groups import param_groups
 from scaling.schedules import LENGTHS, follows_budget, length_in_steps
 from scaling.schema import recorded_name
 from scaling.tasks.config import CustomTaskConfig
@@ -84,7 +85,7 @@ def prepare(configs: Sequence[TrialConfig]) -> list[Trial]:
         if key not in starts:
             starts[key] = _start(config)
         _check_batch_size(starts[key].task, config)
-        pair = key + _digest(asdict(config.optimizer))
+        pair = key + _digest({**asdict(config.optimizer), "groups": config.param_groups})
         if pair not in fitting:
             check_optimizer(config, starts[key].task, starts[key].params)
             fitting.add(pair)
@@ -202,6 +203,8 @@ def _identity(config: TrialConfig, start: _Start) -> dict[str, Any]:
     for key in ("model", "data", "micro_batch_size", "clip_norm"):
         if getattr(config, key) is not None:
             identity[key] = _plain(getattr(config, key))
+    if config.param_groups:
+        identity["param_groups"] = [asdict(group) for group in param_groups(config)]
     if follows_budget(config.schedule):  # which is not in it
         identity["schedule_steps"] = [length_in_steps(config, length) for length in LENGTHS]
     if config.noise_scale.measure != "none":

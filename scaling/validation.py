@@ -14,6 +14,7 @@ from scaling import schema
 from scaling.config import BudgetConfig, EvaluationConfig, ScheduleConfig, StudyConfig, TrialConfig
 from scaling.limits import ConfigError, Limits, check_limits, check_value
 from scaling.optimizers.config import OPTIMIZERS
+from scaling.param_groups import param_groups
 from scaling.schedules import LENGTHS, UNITS, given_lengths, length_in_steps
 from scaling.tasks.config import (
     TASKS,
@@ -43,6 +44,7 @@ def validate(config: TrialConfig) -> None:
     _validate_budget(config.budget, config.batch_size)
     _validate_schedule(config)
     _validate_average(config.evaluation)
+    param_groups(config)
     _validate_task(config.task)
 
 
