@@ -24,6 +24,7 @@ PRECISIONS = ("float32", "float64", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 MEASURES = ("none", "parts", "examples", "both")
 STACKING = ("auto", "true", "false")
+AVERAGES = ("none", "ema")
 CHOICES: dict[str, Mapping[str, type]] = {
     "task": TASKS,
     "optimizer": OPTIMIZERS,
@@ -90,13 +91,17 @@ class EvaluationConfig:
     """Evaluated at every step up to `every_step_until`, then at steps growing by `ratio`.
 
     recompute_statistics: batch-norm statistics are those of statistics_examples training examples
-    under the weights evaluated, instead of moving averages that lag behind.
+    under the weights evaluated, instead of moving averages that lag behind. average: ema evaluates
+    an exponential average of the weights, whose past halves in weight every
+    average_half_life_examples, in place of the weights themselves (scaling.averaging).
     """
 
     every_step_until: int = limited(20, least=1)
     ratio: float = limited(1.05, above=1)
     recompute_statistics: bool = True
     statistics_examples: int = limited(512, least=1)
+    average: str = limited("none", among=AVERAGES)
+    average_half_life_examples: int | None = limited(None, least=1)
 
 
 @dataclass
@@ -156,6 +161,7 @@ class TrialConfig:
     batch_size: int = limited(64, least=1)
     lr: float = limited(0.1, above=0)
     clip_norm: float | None = limited(None, above=0)
+    param_groups: list[Any] = field(default_factory=list)  # of scaling.param_groups.ParamGroup
     seed: int = limited(0, least=0)
     targets: list[float] = limited([])
     relative_targets: list[float] = limited([], above=0, below=1)

@@ -41,6 +41,8 @@ METRICS = {
     "weight_1": "the weights themselves, of problems with two",
     "weight_2": "as weight_1",
     "accuracy": "share of held-out pixels or examples classified correctly; classification only",
+    "raw_loss": "of the weights themselves, where loss is of their average (evaluation.average)",
+    "raw_accuracy": "as raw_loss; every metric of the task has one",
 }
 # Where `noise_scale` is measured, a metric for each estimator and quantity: see noise_metric.
 NOISE_ESTIMATORS = {

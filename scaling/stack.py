@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scaling.averaging import WeightAverage, start_average
 from scaling.config import ScheduleConfig
 from scaling.optimizers.stack import StackOptimizer, start_optimizer
 from scaling.schedules import in_steps, lr_factor
@@ -62,6 +63,7 @@ class Stack:
     tile_width: int
     least_tiles: int
     train_loss_sum: Tensor
+    average: WeightAverage | None = None
     train_steps: int = 0
     noise: list[dict[str, Tensor]] = field(default_factory=list)  # of measured steps, leaves [R]
 
@@ -94,7 +96,13 @@ class Stack:
             tile_width=task.tile_width,
             least_tiles=task.least_tiles,
             train_loss_sum=torch.zeros(len(member), dtype=torch.float64),
+            average=start_average(trials[0].config),
         )
+
+    @property
+    def evaluated(self) -> Params:
+        """The parameters that are evaluated: with the average of the weights where there is one."""
+        return self.params if self.average is None else self.average.of(self.params)
 
     def saved(self, numbers: np.ndarray | None = None) -> StackState:
         """All that the next steps depend on, a row a trial, with the trials' numbers [N].
@@ -113,6 +121,7 @@ class Stack:
             "train_loss_sum": self.train_loss_sum[index],
             "train_steps": self.train_steps,
             "noise": _picked(self.noise, index),
+            **({} if self.average is None else {"average": self.average.saved(index)}),
             "generators": streams["generators"],
             "stream_of_number": of_row,
             "block": {key: streams[key] for key in ("steps", "first", "next")},
@@ -128,6 +137,8 @@ class Stack:
         self.train_loss_sum = saved["train_loss_sum"][index]
         self.train_steps = saved["train_steps"]
         self.noise = _picked(saved.get("noise", []), index)
+        if self.average is not None:
+            self.average.restore(saved["average"], index, device)
         stream_of = dict(zip(self.stream_of_tile, source[:: self.tile_width], strict=True))
         self.streams.restore(
             {
@@ -156,6 +167,8 @@ class Stack:
     def advance(self, losses: Tensor, params: Params) -> None:
         """Take over what one step made."""
         self.params = params
+        if self.average is not None:
+            self.average.take(params)
         self.train_loss_sum += losses
         self.train_steps += 1
 
@@ -186,6 +199,8 @@ class Stack:
         self.train_loss_sum = self.train_loss_sum[index]
         self.noise = _picked(self.noise, index)
         self.optimizer.keep(index)
+        if self.average is not None:
+            self.average.keep(index)
         return True
 
 

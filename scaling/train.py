@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scaling.averaging import RAW
 from scaling.clipping import clipped
 from scaling.config import TrialConfig
 from scaling.draws import EVALUATION, MEASURING, TRAINING, kept_draws, seed_draws
@@ -65,9 +66,8 @@ def _train(
         next_noise = first_due(first.noise_scale.ratio, first.evaluation, due)
     while True:
         if step == due or step in watch.budgets:
-            _seed(task, EVALUATION)
-            held_out = task.held_out_metrics(stack.params)
-            measured = {key: values.numpy() for key, values in held_out.items()}
+            evaluated = stack.evaluated
+            measured = _held_out(task, stack, evaluated)
             factor = stack.lr_factor(step) if step else None
             if meter is not None and step == due:
                 _seed(task, MEASURING, *_key(stack, first, step))
@@ -75,12 +75,12 @@ def _train(
                 next_noise = grown(next_noise, step, first.noise_scale.ratio)
             if first.save_models:
                 rows = _evaluated(stack, watch, step, due)
-                _export(task, stack, watch, recorder, measured["loss"], rows)
+                _export(task, stack, evaluated, watch, recorder, measured["loss"], rows)
             ended = _evaluate(stack, watch, recorder, step, due, measured, factor)
             if first.picture_ratio:
                 everyone = step == due and step >= next_picture
                 rows = stack.counted & (everyone | np.isin(stack.member, ended))
-                _draw(task, stack, recorder, step, rows)
+                _draw(task, stack, evaluated, recorder, step, rows)
                 next_picture = (
                     grown(next_picture, step, first.picture_ratio) if everyone else next_picture
                 )
@@ -151,6 +151,18 @@ def _state(
     return TrainState(step, due, watch.seconds[saved["numbers"]].tolist(), saved)
 
 
+def _held_out(task: Task, stack: Stack, evaluated: Params) -> dict[str, np.ndarray]:
+    """Held-out metrics [R] of the parameters evaluated, and where these are averages those of the
+    weights themselves beside them."""
+    _seed(task, EVALUATION)
+    measured = {key: leaf.numpy() for key, leaf in task.held_out_metrics(evaluated).items()}
+    if stack.average is not None:
+        _seed(task, EVALUATION)
+        raw = task.held_out_metrics(stack.params)
+        measured |= {RAW + key: leaf.numpy() for key, leaf in raw.items()}
+    return measured
+
+
 def _noise(meter: NoiseMeter, stack: Stack, step: int, next_noise: float) -> dict[str, np.ndarray]:
     """Metrics [R] of the noise scale that are due at this evaluation."""
     metrics: dict[str, np.ndarray] = {}
@@ -162,9 +174,11 @@ def _noise(meter: NoiseMeter, stack: Stack, step: int, next_noise: float) -> dic
     return metrics
 
 
-def _draw(task: Task, stack: Stack, recorder: Recorder, step: int, rows: np.ndarray) -> None:
+def _draw(
+    task: Task, stack: Stack, evaluated: Params, recorder: Recorder, step: int, rows: np.ndarray
+) -> None:
     """Record a picture of what each of these rows [R] does, if the task has any."""
-    pictures = task.pictures(stack.params) if rows.any() else None
+    pictures = task.pictures(evaluated) if rows.any() else None
     if pictures is None:
         return
     for row in np.flatnonzero(rows):
@@ -179,6 +193,7 @@ def _evaluated(stack: Stack, watch: Watch, step: int, due: int) -> np.ndarray:
 def _export(
     task: Task,
     stack: Stack,
+    evaluated: Params,
     watch: Watch,
     recorder: Recorder,
     losses: np.ndarray,
@@ -186,7 +201,7 @@ def _export(
 ) -> None:
     """Hand over the networks of these rows [R]: the last one, and the best one if it is."""
     for row in np.flatnonzero(rows):
-        state, number = task.exported(stack.params, int(row)), int(stack.member[row])
+        state, number = task.exported(evaluated, int(row)), int(stack.member[row])
         if state is None or not np.isfinite(losses[row]):
             continue
         recorder.model(number, "last", state)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
-from scaling.config import TrialConfig
+from scaling.averaging import RAW
+from scaling.config import EvaluationConfig, TrialConfig
 from scaling.custom_code import first_line
 from scaling.draws import EVALUATION, drawing
 from scaling.limits import ConfigError
 from scaling.optimizers.config import CustomOptimizerConfig, OptimizerConfig
 from scaling.optimizers.custom import optimizer_content
 from scaling.optimizers.stack import check_optimizer
+from scaling.param_groups import param_groups
 from scaling.schedules import LENGTHS, follows_budget, length_in_steps
 from scaling.schema import recorded_name
 from scaling.tasks.config import CustomTaskConfig
@@ -83,7 +85,7 @@ def prepare(configs: Sequence[TrialConfig]) -> list[Trial]:
         if key not in starts:
             starts[key] = _start(config)
         _check_batch_size(starts[key].task, config)
-        pair = key + _digest(asdict(config.optimizer))
+        pair = key + _digest({**asdict(config.optimizer), "groups": config.param_groups})
         if pair not in fitting:
             check_optimizer(config, starts[key].task, starts[key].params)
             fitting.add(pair)
@@ -120,14 +122,25 @@ def _start(config: TrialConfig) -> _Start:
         params = task.initial_params([0] * task.tile_width)
         measured = task.held_out_metrics(params)
         initial_loss = float(measured["loss"][0])
-    validate_names("metrics", measured)
+    names = _recorded_metrics(config, measured)
+    validate_names("metrics", names)
     validate_names("facts", task.facts)
     validate_names("files", task.files)
     if not math.isfinite(initial_loss):
         raise ConfigError("task.name", config.task.name, "its initial loss is not finite")
     custom = isinstance(config.task, CustomTaskConfig)
     content = content_hash(config.task, task) if custom else str(task.facts.get("data_hash", ""))
-    return _Start(task, initial_loss, params, content, frozenset(measured), draws)
+    return _Start(task, initial_loss, params, content, frozenset(names), draws)
+
+
+def _recorded_metrics(config: TrialConfig, measured: Collection[str]) -> list[str]:
+    """Those that the task measures, and of averaged weights those of the weights themselves."""
+    average = config.evaluation.average
+    raw = [] if average == "none" else [RAW + name for name in measured]
+    if taken := sorted(set(raw) & set(measured)):
+        allowed = f"{taken[0]} would be a metric of the weights themselves, and the task has one"
+        raise ConfigError("evaluation.average", average, allowed)
+    return [*measured, *raw]
 
 
 def _check_batch_size(task: Task, config: TrialConfig) -> None:
@@ -185,11 +198,13 @@ def _identity(config: TrialConfig, start: _Start) -> dict[str, Any]:
         "lr": config.lr,
         "seed": config.seed,
         "precision": config.precision,
-        "evaluation": asdict(config.evaluation),
+        "evaluation": _evaluation(config.evaluation),
     }
     for key in ("model", "data", "micro_batch_size", "clip_norm"):
         if getattr(config, key) is not None:
             identity[key] = _plain(getattr(config, key))
+    if config.param_groups:
+        identity["param_groups"] = [asdict(group) for group in param_groups(config)]
     if follows_budget(config.schedule):  # which is not in it
         identity["schedule_steps"] = [length_in_steps(config, length) for length in LENGTHS]
     if config.noise_scale.measure != "none":
@@ -206,6 +221,13 @@ def _identity(config: TrialConfig, start: _Start) -> dict[str, Any]:
     if isinstance(optimizer, CustomOptimizerConfig) and (code := optimizer_content(optimizer)):
         identity["optimizer_content"] = code
     return identity
+
+
+def _evaluation(config: EvaluationConfig) -> dict[str, Any]:
+    fields = asdict(config)
+    if config.average == "none":
+        return {key: value for key, value in fields.items() if not key.startswith("average")}
+    return fields
 
 
 def _with_recorded_name(group: str, config: Any) -> dict[str, Any]:

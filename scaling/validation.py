@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from scaling import schema
-from scaling.config import BudgetConfig, ScheduleConfig, StudyConfig, TrialConfig
+from scaling.config import BudgetConfig, EvaluationConfig, ScheduleConfig, StudyConfig, TrialConfig
 from scaling.limits import ConfigError, Limits, check_limits, check_value
 from scaling.optimizers.config import OPTIMIZERS
+from scaling.param_groups import param_groups
 from scaling.schedules import LENGTHS, UNITS, given_lengths, length_in_steps
 from scaling.tasks.config import (
     TASKS,
@@ -42,6 +43,8 @@ def validate(config: TrialConfig) -> None:
     _validate_groups(config)
     _validate_budget(config.budget, config.batch_size)
     _validate_schedule(config)
+    _validate_average(config.evaluation)
+    param_groups(config)
     _validate_task(config.task)
 
 
@@ -194,6 +197,13 @@ def _validate_length(schedule: ScheduleConfig, length: str, given: dict[str, flo
         if schedule.name not in having and field not in ("warmup_steps", "total_steps"):
             allowed = f"schedule.name={schedule.name} has no such length; {', '.join(having)} have"
             raise ConfigError(f"schedule.{field}", value, allowed)
+
+
+def _validate_average(evaluation: EvaluationConfig) -> None:
+    key = "average_half_life_examples"
+    if evaluation.average != "none" and getattr(evaluation, key) is None:
+        allowed = f"evaluation.average={evaluation.average} requires it, a number of examples"
+        raise ConfigError(f"evaluation.{key}", None, allowed)
 
 
 def _validate_groups(config: TrialConfig) -> None:

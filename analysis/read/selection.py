@@ -24,6 +24,7 @@ _NOT_A_GROUP_PREFIX = (
     "study", "budget", "tracking", "evaluation", "noise_scale", "relative_targets",
     "divergence_factor", "hydra",
 )  # fmt: skip
+_STILL_A_GROUP = ("evaluation.average", "evaluation.average_half_life_examples")
 
 
 def varying_params(trials: pd.DataFrame) -> list[str]:
@@ -78,7 +79,8 @@ def question_params(trials: pd.DataFrame) -> list[str]:
     return [
         name
         for name in trials.columns
-        if name not in _NOT_A_GROUP and name.split(".")[0] not in _NOT_A_GROUP_PREFIX
+        if name in _STILL_A_GROUP
+        or (name not in _NOT_A_GROUP and name.split(".")[0] not in _NOT_A_GROUP_PREFIX)
     ]
 
 

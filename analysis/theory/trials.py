@@ -33,7 +33,9 @@ _STREAMING = ("dimension", "spectrum_exponent", "label_noise", "true_weight", "i
 _DRAWN = ("data_examples", "dimension", "spectrum_exponent", "label_noise", "true_weight")
 _FINITE = (*_DRAWN, "data_seed", "initial_weights", "loss_scale", "sampling")
 _EXACT = {"sgd": (), "momentum": ("momentum",), "preconditioned": ("power", "damping")}
-_INEXACT = ("optimizer.weight_decay", "clip_norm")  # of trials without any theory, unless 0
+_INEXACT = (  # of trials without any theory, unless 0
+    *("optimizer.weight_decay", "clip_norm", "evaluation.average_half_life_examples"),
+)
 _GIVEN = ("inputs", "labels")  # recorded only where they were given
 _MOST_NUMBERS = 2e9  # of the second moments over all steps of a finite problem's curves
 
@@ -92,9 +94,10 @@ class Finite:
 def theory_of(trials: pd.DataFrame) -> Theory | None:
     """The theory that is exact for all trials of one group; None if no theory is.
 
-    Exact: constant schedule, no weight decay, no clipping, one value of every param of the task,
-    and either linear_regression under sgd, momentum or preconditioned (one value of its numbers),
-    or finite_regression under sgd, with the recorded initial loss that the problem has.
+    Exact: constant schedule, no weight decay, clipping, averages or groups, one value of every param
+    of the task, and either linear_regression under sgd, momentum or preconditioned (one value of
+    its numbers), or finite_regression under sgd, with the recorded initial loss that the problem
+    has.
     """
     fixed = _fixed(trials, ("task.name", "optimizer.name", "schedule.name"))
     if fixed is None or fixed["schedule.name"] != "constant":
@@ -102,6 +105,8 @@ def theory_of(trials: pd.DataFrame) -> Theory | None:
     for name in _INEXACT:  # a word stands for none, in groups of trials that do not have it
         if name in trials and pd.to_numeric(trials[name], errors="coerce").fillna(0).any():
             return None
+    if "param_groups" in trials and trials["param_groups"].dropna().ne("none").any():
+        return None
     task, optimizer = fixed["task.name"], fixed["optimizer.name"]
     if task == "linear_regression" and optimizer in _EXACT:
         return _streaming(trials, optimizer)

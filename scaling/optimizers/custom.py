@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from scaling.custom_code import digest_of_sources, module_of
 from scaling.limits import ConfigError
 from scaling.optimizers.config import CustomOptimizerConfig
+from scaling.optimizers.groups import Groups
 
 Leaves = dict[str, Tensor]
 Shaped = Callable[[Leaves], Leaves]  # views of one trial's leaves in their own shapes
@@ -42,6 +43,7 @@ class CustomOptimizers:
         params: Leaves,
         gradients_of: Sequence[str],
         shaped: Shaped,
+        groups: Groups | None = None,
     ) -> None:
         self._keys = list(gradients_of)
         self._shaped = shaped
@@ -50,7 +52,7 @@ class CustomOptimizers:
         for row, member in enumerate(members):
             if member not in self._of_member:
                 leaves = self._shaped(self._row(params, row))
-                self._of_member[member] = TrialOptimizer(configs[row], lrs[row], leaves)
+                self._of_member[member] = TrialOptimizer(configs[row], lrs[row], leaves, groups)
 
     def step(self, gradients: Leaves, params: Leaves, step: int, lr_factor: float | None) -> Leaves:
         """New parameters of all rows; leaves without a gradient (buffers) stay as they are."""
@@ -90,21 +92,41 @@ class CustomOptimizers:
 
 
 class TrialOptimizer:
-    """The optimizer of one trial and the parameters that it owns: contiguous, each in its shape."""
+    """The optimizer of one trial and the parameters that it owns: contiguous, each in its shape.
 
-    def __init__(self, config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> None:
+    They stand in the order of their groups, which is that of the state_dict.
+    """
+
+    def __init__(
+        self,
+        config: CustomOptimizerConfig,
+        lr: float,
+        leaves: Leaves,
+        groups: Groups | None = None,
+    ) -> None:
         self._lr = lr
-        self._params = {key: nn.Parameter(_whole(leaf)) for key, leaf in leaves.items()}
+        names = {None: list(leaves)} if groups is None else groups.names(leaves)
+        self._params = {
+            key: nn.Parameter(_whole(leaves[key])) for keys in names.values() for key in keys
+        }
         make = cast(Callable[..., torch.optim.Optimizer], optimizer_class(config))
-        self.optimizer = make(list(self._params.values()), lr=lr, **_plain(config.options))
+        parts: list[Any] = list(self._params.values())
+        if groups is not None:
+            parts = [{"params": [self._params[key] for key in keys]} for keys in names.values()]
+        self.optimizer = make(parts, lr=lr, **_plain(config.options))
+        self._lr_factors = [1.0 if group is None else group.lr_factor for group in names]
+        for group, given in zip(names, self.optimizer.param_groups, strict=True):
+            if group is not None and group.weight_decay_factor != 1:
+                _check_decay(config, given)
+                given["weight_decay"] *= group.weight_decay_factor
 
     def step(self, gradients: Leaves, lr_factor: float | None) -> Leaves:
         """New parameters; not a number for a gradient that is none, which no method is asked of."""
         if not all(torch.isfinite(leaf).all() for leaf in gradients.values()):
             return {key: torch.full_like(leaf, math.nan) for key, leaf in gradients.items()}
         lr = self._lr if lr_factor is None else self._lr * lr_factor
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        for group, factor in zip(self.optimizer.param_groups, self._lr_factors, strict=True):
+            group["lr"] = lr * factor
         for key, param in self._params.items():
             param.grad = _whole(gradients[key])
         self.optimizer.step()
@@ -125,6 +147,12 @@ class TrialOptimizer:
                     state[key] = value.clone().to(
                         state[key].device
                     )  # torch casts to the parameter's
+
+
+def _check_decay(config: CustomOptimizerConfig, group: dict[str, Any]) -> None:
+    if "weight_decay" not in group:
+        allowed = f"{config.path} has no weight_decay; leave weight_decay_factor out"
+        raise ConfigError("param_groups", "[.. weight_decay_factor: ..]", allowed)
 
 
 def _whole(leaf: Tensor) -> Tensor:

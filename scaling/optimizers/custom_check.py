@@ -11,11 +11,14 @@ from scaling.custom_code import first_line
 from scaling.limits import ConfigError
 from scaling.optimizers.config import CustomOptimizerConfig
 from scaling.optimizers.custom import KEY, Leaves, TrialOptimizer, optimizer_class
+from scaling.optimizers.groups import Groups
 
 PROBED_STEPS = 12  # before and after saving: methods that renew something every 10 steps do so
 
 
-def check_custom_optimizer(config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> None:
+def check_custom_optimizer(
+    config: CustomOptimizerConfig, lr: float, leaves: Leaves, groups: Groups | None = None
+) -> None:
     """Make some steps on copies of one trial's shaped parameters; ConfigError for what fails.
 
     The steps are saved, as a checkpoint is, and resumed: an optimizer whose state_dict does
@@ -30,18 +33,22 @@ def check_custom_optimizer(config: CustomOptimizerConfig, lr: float, leaves: Lea
         allowed = "has an eval mode, in which it changes the weights: that is not supported"
         raise ConfigError(KEY, config.path, allowed)
     try:
-        refusal = _probe(config, lr, leaves)
+        refusal = _probe(config, lr, leaves, groups)
+    except ConfigError:
+        raise
     except Exception as error:
         raise ConfigError(KEY, config.path, f"raised {first_line(error)}") from None
     if refusal:
         raise ConfigError(KEY, config.path, refusal)
 
 
-def _probe(config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> str | None:
+def _probe(
+    config: CustomOptimizerConfig, lr: float, leaves: Leaves, groups: Groups | None
+) -> str | None:
     """Why the optimizer cannot be resumed after it is saved, if so."""
     generator = torch.Generator().manual_seed(0)
     draws = torch.default_generator.get_state()
-    first = TrialOptimizer(config, lr, leaves)
+    first = TrialOptimizer(config, lr, leaves, groups)
     params = leaves
     for _ in range(PROBED_STEPS):
         params = _clone(first.step(_random(leaves, generator), None))
@@ -52,7 +59,7 @@ def _probe(config: CustomOptimizerConfig, lr: float, leaves: Leaves) -> str | No
         saved = torch.load(buffer, weights_only=True)
     except Exception:
         return "its state_dict holds more than tensors and plain values: it cannot be saved"
-    second = TrialOptimizer(config, lr, leaves)
+    second = TrialOptimizer(config, lr, leaves, groups)
     second.restore(saved, params)
     for _ in range(PROBED_STEPS):
         gradients = _random(leaves, generator)

@@ -15,6 +15,8 @@ from scaling.optimizers import builtin as optimizers
 from scaling.optimizers.config import CustomOptimizerConfig, PreconditionedConfig
 from scaling.optimizers.custom import CustomOptimizers, Shaped
 from scaling.optimizers.custom_check import check_custom_optimizer
+from scaling.optimizers.groups import GroupFactors, Groups
+from scaling.param_groups import REST, grouped, param_groups
 from scaling.tasks.task import Params, Task, optimized
 
 
@@ -46,6 +48,7 @@ class BuiltIn:
     name: str
     state: dict[str, optimizers.Leaf]
     hyper: optimizers.Hyper
+    groups: GroupFactors | None = None
     _shaped: dict[str, optimizers.Hyper] | None = None  # of each leaf, while no step changes them
 
     def step(self, gradients: Params, params: Params, step: int, lr_factor: float | None) -> Params:
@@ -55,6 +58,8 @@ class BuiltIn:
                 hyper = {**hyper, "lr": hyper["lr"] * lr_factor}
             coefficients = optimizers.coefficients(hyper, step)
             shaped = {key: optimizers.shaped_as(params[key], coefficients) for key in gradients}
+            if self.groups is not None:
+                shaped = self.groups.applied(shaped, hyper, lr_factor is None)
             if lr_factor is None and optimizers.same_every_step(hyper):
                 self._shaped = shaped
         new, self.state = optimizers.updated(self.name, gradients, self.state, params, shaped)
@@ -62,6 +67,8 @@ class BuiltIn:
 
     def keep(self, index: Tensor) -> None:
         self._shaped = None
+        if self.groups is not None:
+            self.groups.forget()
         self.hyper = {key: leaf[index] for key, leaf in self.hyper.items()}
         self.state = {
             key: {part: leaf[index] for part, leaf in state.items()}
@@ -87,6 +94,7 @@ def start_optimizer(
 ) -> StackOptimizer:
     """Before the first update. rows [R]: the trial that each row computes; members: its number."""
     first = rows[0].optimizer
+    groups = _groups(rows[0], task, params)
     if isinstance(first, CustomOptimizerConfig):
         return CustomOptimizers(
             [cast(CustomOptimizerConfig, config.optimizer) for config in rows],
@@ -95,6 +103,7 @@ def start_optimizer(
             params,
             optimized(params),
             _shaped(task),
+            groups,
         )
     hyper = _hyper([_numbers(config) for config in rows])
     state = optimizers.init(first.name, {key: params[key] for key in optimized(params)})
@@ -102,15 +111,29 @@ def start_optimizer(
         [key] = optimized(params)
         matrix = optimizers.preconditioner(_curvature(task), hyper["power"], hyper["damping"])
         state[key]["preconditioner"] = matrix.to(params[key])
-    return BuiltIn(first.name, state, hyper)
+    factors = None
+    if groups is not None:
+        leaves = {key: params[key][0] for key in optimized(params)}
+        factors = GroupFactors.of_leaves(groups, leaves, _shaped(task))
+    return BuiltIn(first.name, state, hyper, factors)
+
+
+def _groups(config: TrialConfig, task: Task, params: Params) -> Groups | None:
+    """None where all parameters are one group; ConfigError for groups that hold none."""
+    groups = param_groups(config)
+    if not groups:
+        return None
+    leaves = _shaped(task)({key: params[key][0] for key in optimized(params)})
+    of_name = grouped(groups, {name: leaf.dim() for name, leaf in leaves.items()})
+    return Groups([*groups, REST], of_name)
 
 
 def check_optimizer(config: TrialConfig, task: Task, params: Params) -> None:
     """ConfigError where the task and the optimizer do not fit; params: leaves [R, ...] at start."""
-    optimizer = config.optimizer
+    optimizer, groups = config.optimizer, _groups(config, task, params)
     if isinstance(optimizer, CustomOptimizerConfig):
         leaves = {key: params[key][0] for key in optimized(params)}
-        check_custom_optimizer(optimizer, config.lr, _shaped(task)(leaves))
+        check_custom_optimizer(optimizer, config.lr, _shaped(task)(leaves), groups)
     elif isinstance(optimizer, PreconditionedConfig):
         if not hasattr(task, "curvature"):
             allowed = f"requires a task that knows its curvature, and {config.task.name} does not: "

@@ -157,6 +157,16 @@ class FlatModule:
         }
         return self.parameters(weights) | buffers
 
+    def buffers(self, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Buffers alone by name, as views of their vectors."""
+        frozen = {name for name, _ in self.module.named_parameters()}
+        return {
+            p.name: p.view(kept[key])
+            for key, parts in self._kept_parts.items()
+            for p in parts
+            if p.name not in frozen
+        }
+
     def parameters(self, weights: Tensor) -> dict[str, Tensor]:
         """Trained parameters by name, as views of their vector [P]."""
         return {part.name: part.view(weights) for part in self._parameters}

@@ -39,6 +39,7 @@ class ProblemNetwork:
         self._dtype = torch.float64 if config.precision == "float64" else torch.float32
         self._recompute = config.evaluation.recompute_statistics
         self._statistics_examples = config.evaluation.statistics_examples
+        self._held_out_loss = getattr(problem, "eval_loss", problem.loss)
         self._train = self._tensors("train", problem.train)
         self._held_out = self._tensors("held_out", problem.held_out)
         self._copied = _share(self._made(0), self._made(0))
@@ -122,7 +123,7 @@ class ProblemNetwork:
                 part = slice(begin, min(begin + HELD_OUT_CHUNK, n_examples))
                 inputs, *targets = self._examples(self._held_out, part)
                 outputs = self.forward(module, inputs)
-                values = {"loss": self.problem.loss(outputs, *targets)}
+                values = {"loss": self._held_out_loss(outputs, *targets)}
                 if hasattr(self.problem, "metrics"):
                     values |= self.problem.metrics(outputs, *targets)  # pyright: ignore
                 for key, value in values.items():
@@ -148,7 +149,13 @@ class ProblemNetwork:
         flat, module = self._flat, self._flat.module.train()
 
         def loss_of(weights: Tensor, kept: Params, inputs: Tensor, *targets: Tensor) -> Tensor:
-            outputs = functional_call(module, flat.named(weights, kept), (inputs,))
+            # torch.func's batch normalization writes statistics into whole tensors only, not into
+            # rows of a stack's vectors: they are computed in copies
+            views = flat.buffers(kept)
+            copies = {name: view.clone() for name, view in views.items()}
+            outputs = functional_call(module, flat.named(weights, kept) | copies, (inputs,))
+            for name, view in views.items():
+                view.copy_(copies[name].detach())
             return self.problem.loss(_to(outputs, self._dtype), *targets)
 
         return loss_of

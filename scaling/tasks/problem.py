@@ -16,6 +16,12 @@ class Problem(Protocol):
     *targets) -> {name: mean over the examples given}, picture(inputs, outputs, *targets) -> uint8
     [H, W, 3] of some held-out examples.
 
+    Also optional is eval_loss(outputs, *targets), the mean over the examples given: the held-out
+    loss, where training minimises another one (label smoothing, auxiliary losses). It is given what
+    the network returns in eval mode, and `loss` then only what it returns in training mode, such as
+    the outputs of auxiliary heads. irreducible_loss and targets are those of eval_loss, train_loss
+    and the noise scale those of `loss`.
+
     Model, loss and constructor may draw (dropout, augmentation) from the global generators of
     torch, numpy and Python: these are seeded for every step (scaling.draws), and for every
     evaluation alike. A network with a generator of its own, or state outside buffers, is refused.
@@ -31,7 +37,8 @@ class Problem(Protocol):
 
     @property
     def loss(self) -> Callable[..., Tensor]:
-        """loss(outputs, *targets): mean over the examples given."""
+        """loss(outputs, *targets): mean over the examples given, of training batches; also the
+        held-out loss, where there is no eval_loss."""
         ...
 
 

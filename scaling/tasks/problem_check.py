@@ -31,22 +31,32 @@ def check_data(problem: Problem, path: str) -> None:
 def check_network(task: SupervisedTask, path: str) -> None:
     """ConfigError for a network or a loss that cannot be trained: what it makes of two examples.
 
-    Computed as an evaluation computes it, on the trial's own device; no draws are used up.
+    Computed as an evaluation computes it, and, where that has a loss of its own, as a training step
+    does; on the trial's own device; no draws are used up.
     """
+    of_its_own = hasattr(task.problem, "eval_loss")
     with kept_draws(), torch.no_grad():
-        inputs, *targets = task.examples(slice(0, N_EXAMPLES))
-        shown = f"inputs of {_what(inputs)}"
-        module = task.new_module(0).eval()
-        outputs = _call(path, f"the network, given {shown},", task.forward, [module, inputs])
-        given = ", ".join(_what(leaf) for leaf in (outputs, *targets))
-        if isinstance(outputs, Tensor):
-            who = f"loss, given {given},"
-        else:
-            returned = f"the network returns {_what(outputs)} for {shown}, not one tensor"
-            who = f"{returned}, and loss, given that,"
-        loss = _call(path, who, task.problem.loss, [outputs, *targets])
+        if of_its_own:
+            _check_loss(task, path, "loss", training=True)
+        _check_loss(task, path, "eval_loss" if of_its_own else "loss", training=False)
+
+
+def _check_loss(task: SupervisedTask, path: str, name: str, training: bool) -> None:
+    """The problem's function of this name, of what the network returns in this mode."""
+    inputs, *targets = task.examples(slice(0, N_EXAMPLES))
+    shown = f"inputs of {_what(inputs)}"
+    module = task.new_module(0).train(training)
+    outputs = _call(path, f"the network, given {shown},", task.forward, [module, inputs])
+    given = ", ".join(_what(leaf) for leaf in (outputs, *targets))
+    if isinstance(outputs, Tensor):
+        who = f"{name}, given {given},"
+    else:
+        mode = " in training mode" if training else ""
+        returned = f"the network returns {_what(outputs)} for {shown}{mode}, not one tensor"
+        who = f"{returned}, and {name}, given that,"
+    loss = _call(path, who, getattr(task.problem, name), [outputs, *targets])
     if not isinstance(loss, Tensor) or loss.dim():
-        allowed = f"loss returns {_what(loss)} for {given}; it must return one number, the mean"
+        allowed = f"{name} returns {_what(loss)} for {given}; it must return one number, the mean"
         raise _refused(path, allowed)
 
 

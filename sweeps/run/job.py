@@ -120,6 +120,10 @@ def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
             del leaves[key]
     if trial.config.noise_scale.measure == "none":
         leaves = {k: v for k, v in leaves.items() if not k.startswith("noise_scale.")}
+    if not trial.config.param_groups:
+        leaves.pop("param_groups", None)
+    if trial.config.evaluation.average == "none":
+        leaves = {k: v for k, v in leaves.items() if not k.startswith("evaluation.average")}
     content_of_task = {schema.TASK_CONTENT: trial.task_content} if trial.task_content else {}
     return (
         leaves

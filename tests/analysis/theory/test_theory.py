@@ -278,6 +278,8 @@ def _trials(**changes: object) -> pd.DataFrame:
         {"task.name": "colourization"},
         {"optimizer.weight_decay": 0.1},
         {"clip_norm": 1.0},
+        {"evaluation.average_half_life_examples": 100},
+        {"param_groups": '[{"params": "weights", "lr_factor": 0.5}]'},
         {"initial_loss": 7.0},
     ],
 )

@@ -161,6 +161,16 @@ def test_stacked_networks_train_like_single_ones() -> None:
         assert ours == pytest.approx([row[1] for row in alone.curves[0]], rel=2e-3)
 
 
+def test_moving_averages_of_a_stack_move_as_those_of_single_networks() -> None:
+    moving = EvaluationConfig(recompute_statistics=False)
+    configs = [blobs("sgd", lr=lr, evaluation=moving, precision="float64") for lr in (0.01, 0.1)]
+    stacked, _ = run(*[replace(config, stack_networks="true") for config in configs])
+    for number, config in enumerate(configs):
+        alone, _ = run(config)
+        ours = [row[1] for row in stacked.curves[number]]
+        assert ours == pytest.approx([row[1] for row in alone.curves[0]], rel=1e-6)
+
+
 def test_networks_are_alone_unless_they_are_asked_to_stack() -> None:
     from scaling.stack import group_into_stacks
 
