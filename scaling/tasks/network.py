@@ -20,6 +20,7 @@ from scaling.models.norms import recompute_statistics
 from scaling.tasks.flat import WEIGHTS, FlatModule
 from scaling.tasks.problem import Problem
 from scaling.tasks.task import Params
+from scaling.tasks.units import units_of
 
 HELD_OUT_CHUNK = 250  # examples evaluated at once
 STATISTICS_CHUNK = 256
@@ -48,7 +49,7 @@ class ProblemNetwork:
         self.facts = {"parameters": self._flat.n_parameters}
         if self.frozen:
             self.facts["trained_parameters"] = self._flat.n_trained
-        self.facts |= getattr(problem, "facts", {})
+        self.facts |= units_of(problem) | getattr(problem, "facts", {})
         self.files = dict(getattr(problem, "files", {}))
 
     @property
