@@ -25,7 +25,7 @@ def data_digest(problem: Any) -> str:
         return str(known)
     digest = hashlib.sha256()
     for key in ("train", "held_out"):
-        given = getattr(problem, key, None)
+        given: Any = getattr(problem, key, None)
         if not is_held(given):
             allowed = (
                 f"is required where {key} is not given as arrays: it tells data that changed from "

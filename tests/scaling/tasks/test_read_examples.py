@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from scaling.config import NoiseScaleConfig, TrialConfig
+from scaling.config import BudgetConfig, NoiseScaleConfig, TrialConfig
 from scaling.draws import READING, seed_draws
+from scaling.tasks.content import data_digest
 from scaling.tasks.make import make_task
 from scaling.tasks.supervised import SupervisedTask
 from scaling.train import train
@@ -30,6 +33,14 @@ def reading(problem: str, options: dict[str, Any] | None = None, **fields: Any) 
 
 def curve(config: TrialConfig) -> list[Any]:
     return trained(config)[0].curves[0]
+
+
+def peak_memory() -> int:
+    """Bytes, since it was last asked for."""
+    status = Path("/proc/self/status").read_text()
+    Path("/proc/self/clear_refs").write_text("5")
+    [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return 1024 * int(line.split()[1])
 
 
 @pytest.fixture
@@ -177,3 +188,64 @@ def test_the_noise_scale_is_that_of_arrays() -> None:
     ]
     assert measured[0] == measured[1]
     assert any("noise_scale/parts/simple" in metrics for metrics in measured[0].values())
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells it")
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_a_memory_map_is_not_read_into_memory(mode: Any, tmp_path: Path) -> None:
+    """Not for its digest, which goes through all of it, and not for training on some of it."""
+    n_bytes = 2**27
+    whole = np.memmap(tmp_path / "inputs.bin", np.float32, "w+", shape=(n_bytes // 16, 4))
+    inputs = np.memmap(tmp_path / "inputs.bin", np.float32, mode, shape=whole.shape)
+    del whole
+    problem: Any = read_problems.Classes()
+    problem.content_hash = None
+    problem.train = (inputs[1:], np.broadcast_to(np.int64(0), len(inputs) - 1))
+    trained(reading("Arrays", budget=BudgetConfig(max_steps=1)))  # what is loaded once
+    peak_memory()
+    before = peak_memory()
+    task = SupervisedTask(problem, reading("Arrays"))
+    assert len(task.data_hash) == 16
+    params, streams = task.initial_params([0]), task.streams([0], 8)
+    for _ in range(10):
+        task.losses_and_gradients(params, streams.next())
+    assert peak_memory() - before < n_bytes / 3
+
+
+def test_the_digest_of_a_memory_map_is_that_of_the_array(folder: Path) -> None:
+    task = SupervisedTask(read_problems.Mapped(str(folder)), reading("Arrays"))
+    problem: Any = read_problems.Mapped(str(folder))
+    problem.content_hash = None
+    mapped = data_digest(problem)
+    problem.train = tuple(np.array(leaf) for leaf in problem.train)
+    assert data_digest(problem) == mapped != task.data_hash == "classes"
+    digest = hashlib.sha256()
+    for leaf in (*problem.train, *problem.held_out):  # the rule that recorded trials have
+        digest.update(f"{leaf.dtype} {leaf.shape}\n".encode() + leaf.tobytes())
+    assert mapped == digest.hexdigest()[:16]
+
+
+def test_the_text_of_the_readme_is_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = Path(__file__).parents[3] / "scaling" / "README.md"
+    [code] = re.findall(r"in `text.py`:\n\n```python\n(.*?)```", readme.read_text(), re.DOTALL)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    names: dict[str, Any] = {"__name__": "text"}
+    exec(code, names)
+    problem = names["Text"](readme)
+    first, last = problem.held_out_batch(torch.tensor([0, problem.n_held_out - 1]))[1]
+    [trained_on] = problem.batch(torch.tensor([problem.n_train - 1]), None)[1]
+    text = readme.read_bytes()
+    assert (
+        text.index(bytes(trained_on.astype(np.uint8))) + 64
+        <= problem.n_train + 65
+        <= text.index(bytes(first.astype(np.uint8)))
+    )
+    assert bytes(last.astype(np.uint8)) in text[-150:]
+    task = SupervisedTask(problem, reading("Arrays", lr=1.0))
+    params, streams = task.initial_params([0]), task.streams([0], 32)
+    before = float(task.held_out_metrics(params)["loss"][0])
+    for _ in range(30):
+        gradients = task.losses_and_gradients(params, streams.next())[1]
+        params["weights"] = params["weights"] - 1.0 * gradients["weights"]
+    assert float(task.held_out_metrics(params)["loss"][0]) < before - 1
+    assert task.facts["unit"] == "bytes"
