@@ -9,6 +9,7 @@ Axes: B examples.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def examples_of(problem: Any, key: str) -> Examples:
         return _batches(problem, key)
     if is_dataset(given):
         collate = getattr(problem, "collate", default_collate)
-        return Examples(key, _length(key, given), _items(given, collate))
+        return Examples(key, _length(key, given), Keyed(_Items(given, collate)))
     leaves = [arrays_of(part) for part in given]
     parts = [part for _, part in parts_of(leaves)]
     lengths = [len(part) for part in parts]
@@ -98,7 +99,7 @@ def examples_of(problem: Any, key: str) -> Examples:
         raise ConfigError(
             f"the problem's {key}", f"lengths {', '.join(map(str, lengths))}", allowed
         )
-    take = _from_files(leaves) if any(map(is_mapped, parts)) else None
+    take = _FromFiles(leaves) if any(map(is_mapped, parts)) else None
     return Examples(key, lengths[0], take, leaves)
 
 
@@ -130,14 +131,46 @@ def is_mapped(leaf: Any) -> bool:
     return False
 
 
-def by_key(take: Callable[[Tensor, torch.Generator], Any]) -> Take:
+@dataclass(frozen=True)
+class Keyed:
     """What it draws, of the generator that it is given or of the global ones, follows from key."""
 
-    def taken(rows: Tensor, key: int) -> Any:
-        with drawing(READING, key):
-            return take(rows, torch.Generator().manual_seed(key))
+    take: Callable[[Tensor, torch.Generator], Any]
 
-    return taken
+    def __call__(self, rows: Tensor, key: int) -> Any:
+        with drawing(READING, key):
+            return self.take(rows, torch.Generator().manual_seed(key))
+
+
+@dataclass(frozen=True)
+class _Items:
+    """Of a Dataset's examples, by their numbers."""
+
+    dataset: Any
+    collate: Callable[[list[Any]], Any]
+
+    def __call__(self, rows: Tensor, generator: torch.Generator) -> Any:
+        numbers = rows.tolist()
+        if hasattr(self.dataset, "__getitems__"):
+            return self.collate(self.dataset.__getitems__(numbers))
+        return self.collate([self.dataset[number] for number in numbers])
+
+
+@dataclass(frozen=True)
+class _FromFiles:
+    """Of arrays that lie in files only the rows that are asked for are read."""
+
+    leaves: Nest
+
+    def __call__(self, rows: Tensor, key: int) -> Any:
+        return self._picked(self.leaves, rows)
+
+    def _picked(self, leaf: Nest, rows: Tensor) -> Nest:
+        if isinstance(leaf, dict):
+            return {key: self._picked(value, rows) for key, value in leaf.items()}
+        if isinstance(leaf, tuple | list):
+            return [self._picked(value, rows) for value in leaf]
+        return leaf[rows] if isinstance(leaf, Tensor) else np.asarray(leaf)[rows.numpy()]
 
 
 def _length(key: str, dataset: Any) -> int:
@@ -152,16 +185,6 @@ def _length(key: str, dataset: Any) -> int:
     return len(dataset)
 
 
-def _items(dataset: Any, collate: Callable[[list[Any]], Any]) -> Take:
-    def take(rows: Tensor, generator: torch.Generator) -> Any:
-        numbers = rows.tolist()
-        if hasattr(dataset, "__getitems__"):
-            return collate(dataset.__getitems__(numbers))
-        return collate([dataset[number] for number in numbers])
-
-    return by_key(take)
-
-
 def _batches(problem: Any, key: str) -> Examples:
     count, name = COUNTS[key], BATCHES[key]
     n, batch = getattr(problem, count, None), getattr(problem, name, None)
@@ -169,18 +192,5 @@ def _batches(problem: Any, key: str) -> Examples:
         allowed = f"without {key} the problem requires {name}(..) and {count}, a whole number >= 1"
         raise ConfigError(f"the problem's {count}", n, allowed)
     if key == "held_out":
-        return Examples(name, n, by_key(lambda rows, generator: batch(rows)))
-    return Examples(name, n, by_key(batch))
-
-
-def _from_files(leaves: Nest) -> Take:
-    """Of arrays that lie in files only these rows are read."""
-
-    def picked(leaf: Nest, rows: np.ndarray) -> Nest:
-        if isinstance(leaf, dict):
-            return {key: picked(value, rows) for key, value in leaf.items()}
-        if isinstance(leaf, tuple | list):
-            return [picked(value, rows) for value in leaf]
-        return leaf[torch.from_numpy(rows)] if isinstance(leaf, Tensor) else np.asarray(leaf)[rows]
-
-    return lambda rows, key: picked(leaves, rows.numpy())
+        return Examples(name, n, Keyed(lambda rows, generator: batch(rows)))
+    return Examples(name, n, Keyed(batch))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from scaling.tasks.examples import Take
+from scaling.tasks.nests import mapped
 from scaling.tasks.streams import Batch, Streams
 
 AHEAD = 2  # batches that each worker reads ahead
@@ -72,7 +74,10 @@ Wanted = tuple[np.ndarray, int]  # rows [B], key
 
 
 class Reader:
-    """Reads batches in order, in n_workers processes (0: in this one) that live as long as it."""
+    """Reads batches in order, in n_workers processes (0: in this one) that live as long as it.
+
+    These are forked where that is safe, so that no data are copied to them.
+    """
 
     def __init__(self, take: Take, n_workers: int) -> None:
         self._wanted: list[Wanted] = []
@@ -92,6 +97,7 @@ class Reader:
                 num_workers=self._n_workers,
                 prefetch_factor=AHEAD,
                 persistent_workers=True,
+                multiprocessing_context="fork" if sys.platform == "linux" else None,
                 collate_fn=_as_it_is,
                 generator=torch.Generator(),  # the global one is the trial's
             )
@@ -104,7 +110,8 @@ class _Taken(Dataset[Any]):
 
     def __getitem__(self, wanted: Wanted) -> Any:
         rows, key = wanted
-        return self._take(torch.from_numpy(rows), key)
+        taken = self._take(torch.from_numpy(rows), key)
+        return mapped(lambda leaf: leaf, taken)  # tensors go to another process by shared memory
 
 
 def _as_it_is(taken: Any) -> Any:

@@ -235,11 +235,8 @@ def test_the_text_of_the_readme_is_learned(tmp_path: Path, monkeypatch: pytest.M
     first, last = problem.held_out_batch(torch.tensor([0, problem.n_held_out - 1]))[1]
     [trained_on] = problem.batch(torch.tensor([problem.n_train - 1]), None)[1]
     text = readme.read_bytes()
-    assert (
-        text.index(bytes(trained_on.astype(np.uint8))) + 64
-        <= problem.n_train + 65
-        <= text.index(bytes(first.astype(np.uint8)))
-    )
+    ends, begins = (text.index(bytes(one.astype(np.uint8))) for one in (trained_on, first))
+    assert ends + 64 <= problem.n_train + 65 <= begins
     assert bytes(last.astype(np.uint8)) in text[-150:]
     task = SupervisedTask(problem, reading("Arrays", lr=1.0))
     params, streams = task.initial_params([0]), task.streams([0], 32)
