@@ -21,6 +21,7 @@ from scaling.draws import READING, drawing
 from scaling.limits import ConfigError
 from scaling.tasks.nests import Nest, as_dtype, filled, mapped, parts_of, tensors_of, widened
 
+KEPT_BYTES = 2**28  # of held-out examples that are read, and of those for batch-norm statistics
 Take = Callable[[Tensor, int], Any]  # rows [B], key -> (inputs, *targets)
 COUNTS = {"train": "n_train", "held_out": "n_held_out"}
 BATCHES = {"train": "batch", "held_out": "held_out_batch"}
@@ -32,6 +33,8 @@ class Examples:
     def __init__(self, key: str, n: int, take: Take | None, leaves: Nest = ()) -> None:
         self.key, self.take, self._n, self._leaves = key, take, n, leaves
         self._template: Nest = None
+        self._kept: dict[tuple[int, int], Nest] = {}
+        self._kept_bytes = 0
 
     def __len__(self) -> int:
         return self._n
@@ -57,10 +60,20 @@ class Examples:
         return self.placed(self.checked(self.take(rows, key), len(rows)))
 
     def between(self, begin: int, end: int) -> Nest:
-        """Those from begin to end; what they draw is the same each time."""
+        """Those from begin to end; what they draw is the same each time.
+
+        They serve evaluations, which come back to them: what was read is kept, as far as it fits.
+        """
         if self.take is None:
             return mapped(lambda leaf: widened(leaf[begin:end]), self._leaves)
-        return self.read(torch.arange(begin, min(end, len(self))), key=begin)
+        if (begin, end) in self._kept:
+            return self._kept[begin, end]
+        examples = self.read(torch.arange(begin, min(end, len(self))), key=begin)
+        n_bytes = sum(leaf.nbytes for leaf in tensors_of(examples))
+        if self._kept_bytes + n_bytes <= KEPT_BYTES:
+            self._kept[begin, end] = examples
+            self._kept_bytes += n_bytes
+        return examples
 
     def checked(self, taken: Any, n_rows: int) -> Nest:
         """What was read of n_rows rows, as [inputs, *targets]; ConfigError where it is not that."""
