@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from scaling.custom_code import first_line
 from scaling.tasks.examples import Take
 from scaling.tasks.nests import mapped
 from scaling.tasks.streams import Batch, Streams
@@ -81,17 +83,17 @@ class Reader:
 
     def __init__(self, take: Take, n_workers: int) -> None:
         self._wanted: list[Wanted] = []
-        self._take, self._n_workers = _Taken(take), n_workers
+        self._taken, self._n_workers = _Taken(take), n_workers
         self._loader: DataLoader[Any] | None = None
 
     def read(self, wanted: list[Wanted]) -> Iterator[Any]:
         """What `take` gives for each of these; what was asked for before is dropped."""
         if not self._n_workers:
-            return map(self._take.__getitem__, wanted)
+            return (self._taken.take(torch.from_numpy(rows), key) for rows, key in wanted)
         self._wanted[:] = wanted
         if self._loader is None:
             self._loader = DataLoader(
-                self._take,
+                self._taken,
                 batch_size=None,
                 sampler=self._wanted,  # pyright: ignore[reportArgumentType]
                 num_workers=self._n_workers,
@@ -101,17 +103,33 @@ class Reader:
                 collate_fn=_as_it_is,
                 generator=torch.Generator(),  # the global one is the trial's
             )
-        return iter(self._loader)
+        return map(_succeeded, iter(self._loader))
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What a read in another process raised: a traceback stays there, and its places with it."""
+
+    text: str
 
 
 class _Taken(Dataset[Any]):
     def __init__(self, take: Take) -> None:
-        self._take = take
+        self.take = take
 
     def __getitem__(self, wanted: Wanted) -> Any:
         rows, key = wanted
-        taken = self._take(torch.from_numpy(rows), key)
+        try:
+            taken = self.take(torch.from_numpy(rows), key)
+        except Exception as error:
+            return _Failure(first_line(error))
         return mapped(lambda leaf: leaf, taken)  # tensors go to another process by shared memory
+
+
+def _succeeded(taken: Any) -> Any:
+    if isinstance(taken, _Failure):
+        raise RuntimeError(f"a batch could not be read: {taken.text}")
+    return taken
 
 
 def _as_it_is(taken: Any) -> Any:

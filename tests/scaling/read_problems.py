@@ -83,6 +83,15 @@ class Batches(Classes):
         return inputs, torch.as_tensor(self.labels)[indices]
 
 
+class Broken(Batches):
+    """One of its examples cannot be read."""
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        if 77 in indices:
+            raise ValueError("example 77 is damaged")
+        return super().batch(indices, generator)
+
+
 class HeldOutBatches(Batches):
     """All data by batches."""
 

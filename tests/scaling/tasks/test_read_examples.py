@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import multiprocessing
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from scaling.config import BudgetConfig, NoiseScaleConfig, TrialConfig
+from scaling.custom_code import first_line
 from scaling.draws import READING, seed_draws
 from scaling.tasks.content import data_digest
 from scaling.tasks.make import make_task
@@ -152,10 +155,24 @@ def test_worker_processes_change_no_bit(library: str, tmp_path: Path) -> None:
     expected = curve(config)
     workers = replace(config, data_workers=2)
     assert curve(workers) == expected
+    assert not multiprocessing.active_children()  # they end with the trial
     trials = prepare([workers])
     assert trials[0].trial_id == prepare([config])[0].trial_id
     merged, _ = go_on(trials, stop_at(21, trials, tmp_path))
     assert merged.curves[0] == expected
+
+
+@pytest.mark.parametrize("data_workers", [0, 2])
+def test_what_a_read_raises_is_said_with_its_place(data_workers: int) -> None:
+    with pytest.raises((ValueError, RuntimeError)) as raised:
+        trained(reading("Broken", data_workers=data_workers))
+    line = first_line(raised.value)
+    assert "ValueError: example 77 is damaged (" in line
+    assert "read_problems.py, line " in line
+    raised.value.__traceback__ = None
+    del raised
+    gc.collect()
+    assert not multiprocessing.active_children()
 
 
 def test_workers_go_on_with_fewer_streams() -> None:
