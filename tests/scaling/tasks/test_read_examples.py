@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from scaling.config import BudgetConfig, NoiseScaleConfig, TrialConfig
 from scaling.custom_code import first_line
 from scaling.draws import READING, seed_draws
+from scaling.limits import ConfigError
 from scaling.tasks.content import data_digest
 from scaling.tasks.make import make_task
 from scaling.tasks.supervised import SupervisedTask
@@ -25,7 +26,7 @@ from scaling.train import train
 from scaling.trial import prepare
 from tests.scaling import read_problems
 from tests.scaling.record.test_checkpoint import go_on, stop_at
-from tests.scaling.trials import Memory, custom, trained
+from tests.scaling.trials import Memory, custom, regression_trial, trained
 
 
 def reading(problem: str, options: dict[str, Any] | None = None, **fields: Any) -> TrialConfig:
@@ -263,3 +264,8 @@ def test_the_text_of_the_readme_is_learned(tmp_path: Path, monkeypatch: pytest.M
         params["weights"] = params["weights"] - 1.0 * gradients["weights"]
     assert float(task.held_out_metrics(params)["loss"][0]) < before - 1
     assert task.facts["unit"] == "bytes"
+
+
+def test_a_task_that_reads_nothing_has_no_workers() -> None:
+    with pytest.raises(ConfigError, match="data_workers=2: linear_regression draws its data where"):
+        prepare([regression_trial(data_workers=2)])
