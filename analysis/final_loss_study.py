@@ -27,7 +27,8 @@ from analysis.read.final_losses import tidy_final_losses
 from analysis.read.selection import floor_of
 from analysis.result import StudyResult, study_result
 from analysis.study import Group, Statistics
-from scaling.schema import DIVERGED, TARGETS
+from analysis.words import Units
+from scaling.schema import DIVERGED, TARGETS, UNIT, UNITS_PER_EXAMPLE
 
 
 class _OfGroup(NamedTuple):
@@ -111,15 +112,21 @@ def check_tuned(tuned: Sequence[str]) -> None:
 
 
 def _notes(table: pd.DataFrame) -> list[str]:
-    per_example = table.attrs["tokens_per_example"]
+    holds = Units.of(_with_units(table)).sentence
     notes = [
         "Each run has one loss, at the end of its own schedule: steps to a target are those after "
         "which a run made for that length ends at it. A longer run has a higher loss at those "
         "steps, for its learning rate has not decayed there."
     ]
-    if per_example:
-        notes.append(f"An example is {per_example:,.6g} tokens.")
-    return notes
+    return [*notes, holds] if holds else notes
+
+
+def _with_units(table: pd.DataFrame) -> pd.DataFrame:
+    """With the columns by which the report tells tokens, where the table counts them."""
+    per_example = table.attrs["tokens_per_example"]
+    return (
+        table.assign(**{UNIT: "tokens", UNITS_PER_EXAMPLE: per_example}) if per_example else table
+    )
 
 
 def _groups(trials: pd.DataFrame, names: list[str], settings: Settings) -> Iterator[_OfGroup]:
@@ -181,7 +188,7 @@ def _trials(table: pd.DataFrame, study: str) -> pd.DataFrame:
         if name not in table
     }
     outcome = table["outcome"].astype(object).where(table["outcome"] == DIVERGED, None)
-    frame = table.drop(columns=["steps", "examples"]).assign(
+    frame = _with_units(table).drop(columns=["steps", "examples"]).assign(
         run_id="row" + number, trial_id="row" + number, sweep="", study=study, status="FINISHED",
         outcome=outcome, last_step=table["steps"], **unknown,
     )  # fmt: skip

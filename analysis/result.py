@@ -68,7 +68,9 @@ class StudyResult(Study):
 
     def drawings(self, most_groups: int = MOST_GROUPS) -> Iterator[Drawing]:
         """The figures of the report with their words and tables; see analysis.drawings."""
-        return draw(self, self.frames, most_groups)
+        for drawing in draw(self, self.frames, most_groups):
+            drawing.units = self.units
+            yield drawing
 
     @property
     def figures(self) -> list[str]:
@@ -120,7 +122,8 @@ class StudyResult(Study):
             where = f"{place + ', ' if place else ''}target loss {row['target_loss']}"
             text = f"  {where}: critical batch size {row['critical_batch_size']}"
             if row["min_steps"]:
-                text += f", S_min {row['min_steps']} steps, E_min {row['min_examples']} examples"
+                text += f", S_min {row['min_steps']} steps, E_min {row['min_examples']} "
+                text += self.units.examples
             lines.append(text)
         if self.warnings:
             lines += ["warnings:", *(f"  - {warning}" for warning in self.warnings)]
@@ -140,7 +143,7 @@ class StudyResult(Study):
             {
                 **fit.group,
                 "target_loss": rounded(fit.target_loss),
-                "critical_batch_size": critical_words(fit),
+                "critical_batch_size": critical_words(fit, self.units),
                 "min_steps": rounded(fit.min_steps) if fit.identified else "",
                 "min_examples": rounded(fit.min_examples) if fit.identified else "",
             }

@@ -13,6 +13,7 @@ from analysis.caveats import Caveat
 from analysis.fit.fit_result import FitResult, headline
 from analysis.groups import select
 from analysis.measure.model_sizes import Family, MeasuredGroup, families
+from analysis.words import Units
 from scaling.schema import BATCH_SIZES, LOSSES
 
 Group = dict[str, Any]
@@ -77,6 +78,10 @@ class Study(Statistics):
     def families(self) -> list[Family]:
         """Groups that differ in model size alone, by size."""
         return families(self.measured)
+
+    @cached_property
+    def units(self) -> Units:
+        return Units.of(self.trials)
 
     @property
     def groups(self) -> list[Group]:

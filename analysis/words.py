@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+
+from scaling.schema import EXAMPLE, UNIT, UNIT_NAME, UNITS_PER_EXAMPLE
 
 
 def rounded(x: float | None) -> str:
@@ -70,3 +74,73 @@ def percent(value: float) -> str:
     if not math.isfinite(value):
         return ""
     return f"{value:+.{0 if abs(value) >= 10 else 1}f}\N{NO-BREAK SPACE}%"
+
+
+@dataclass(frozen=True)
+class Units:
+    """What one example is called, and how many units (tokens) it holds; none: unit is "".
+
+    >>> units = Units("sequence", "tokens", 64)
+    >>> units.of_size(31), units.axis("examples seen")
+    ('31 sequences (1,984 tokens)', 'sequences of 64 tokens seen')
+    """
+
+    example: str = EXAMPLE
+    unit: str = ""
+    units_per_example: float = math.nan
+
+    @classmethod
+    def of(cls, trials: pd.DataFrame) -> Units:
+        """Those that all trials agree on."""
+
+        def agreed(*names: str) -> list[Any]:
+            if not set(names) <= set(trials):
+                return []
+            rows = trials[list(names)].drop_duplicates()
+            is_one = len(rows) == 1 and not rows.isna().to_numpy().any()
+            return rows.iloc[0].tolist() if is_one else []
+
+        named, counted = agreed(EXAMPLE), agreed(UNIT, UNITS_PER_EXAMPLE)
+        names = [str(name) for name in (*named, *counted[:1])]
+        if not all(re.fullmatch(UNIT_NAME, name) for name in names):  # anything may be in a store
+            return cls()
+        example = str(named[0]) if named else EXAMPLE
+        return cls(example, str(counted[0]), float(counted[1])) if counted else cls(example)
+
+    @property
+    def examples(self) -> str:
+        """The plural of what one example is called."""
+        name = self.example
+        if re.search("[^aeiou]y$", name):
+            return f"{name[:-1]}ies"
+        return f"{name}{'es' if re.search('(s|x|z|ch|sh)$', name) else 's'}"
+
+    def in_units(self, batch_size: float | None) -> str:
+        """ "1,984 tokens", of as many examples as are shown; empty without a unit, or where the
+        number is not known."""
+        if not self.unit or batch_size is None:
+            return ""
+        shown = float(size_words(batch_size).replace(",", ""))
+        return f"{size_words(shown * self.units_per_example)} {self.unit}"
+
+    def of_size(self, batch_size: float | None, more: str = "") -> str:
+        """A batch size with what its examples are, in units, and with more to say in brackets."""
+        named = "" if self == USUAL else f" {self.examples}"
+        notes = [text for text in (self.in_units(batch_size), more) if text]
+        return f"{size_words(batch_size)}{named}{bracketed('; '.join(notes))}"
+
+    def axis(self, label: str) -> str:
+        """A label of an axis that counts examples."""
+        of = f" of {self.units_per_example:,.6g} {self.unit}" if self.unit else ""
+        return re.sub(r"\bexamples\b", self.examples + of, label)
+
+    @property
+    def sentence(self) -> str:
+        """What an example holds; empty without a unit."""
+        if not self.unit:
+            return ""
+        article = "An" if self.example[:1] in "aeiouAEIOU" else "A"
+        return f"{article} {self.example} is {self.units_per_example:,.6g} {self.unit}."
+
+
+USUAL = Units()

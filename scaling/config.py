@@ -172,6 +172,7 @@ class TrialConfig:
     precision: str = limited("float32", among=PRECISIONS)
     micro_batch_size: int | None = limited(None, least=1)
     device: str = limited("auto", among=DEVICES)
+    data_workers: int = limited(0, least=0)
     stack_networks: str = limited("auto", among=STACKING)
     picture_ratio: float | None = limited(2.0, above=1)
     save_models: bool = False

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-CONSTRUCTION, TRAINING, MEASURING, EVALUATION = range(2, 6)  # first numbers of keys
+CONSTRUCTION, TRAINING, MEASURING, EVALUATION, READING = range(2, 7)  # first numbers of keys
 
 
 def seed_draws(*key: int) -> None:

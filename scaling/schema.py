@@ -18,6 +18,10 @@ MODEL_SIZE = "model_size"  # the axis on which models grow (linear regression: i
 IRREDUCIBLE_LOSS = "irreducible_loss"  # the least value that `loss` can take
 INITIAL_LOSS = "initial_loss"  # held-out loss at step 0
 TRAIN_EXAMPLES = "train_examples"  # in a fixed data set, whether drawn or given; not of a stream
+# What one example is called ("sequence") and how much of a unit it holds (64 "tokens"); where a
+# task says so. `examples` stays the metric of training.
+EXAMPLE, UNIT, UNITS_PER_EXAMPLE = "example", "unit", "units_per_example"
+UNIT_NAME = r"[^\W\d_][\w .\-]{0,39}"  # what the first two may be
 TASK_CONTENT = "task_content"  # digest of custom code and data; absent for built-in tasks
 TARGETS = "targets"  # absolute held-out losses, a JSON list, easiest (largest) first
 # Values that had another name in records and configurations of earlier versions.

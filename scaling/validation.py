@@ -214,6 +214,9 @@ def _validate_groups(config: TrialConfig) -> None:
     if regression and config.micro_batch_size is not None:
         allowed = f"{config.task.name} does not split its batches; leave it null"
         raise ConfigError("micro_batch_size", config.micro_batch_size, allowed)
+    if regression and config.data_workers:
+        allowed = f"{config.task.name} draws its data where it trains; leave it 0"
+        raise ConfigError("data_workers", config.data_workers, allowed)
     if not isinstance(config.task, ColourizationConfig):
         for key, given in (("model", config.model), ("data", config.data)):
             if given is not None:

@@ -37,6 +37,8 @@ GROUPS = {
     "finite_regression": [*LINES, "task=finite_regression"],
     "custom": [*FEW, "task=custom", "task.path=custom_networks.Custom",
                "+task.options.kind=dropout"],
+    "data_workers": [*FEW, "task=custom", "task.path=read_problems.Batches",
+                     "+task.options.noise=0.2", "data_workers=1"],
     "models": ["task=colourization", "optimizer=adam", "model=" + ",".join(LAYOUTS), *NET],
     "npz": ["task=colourization", "data=npz", "data.path=images.npz", *NET[:4], *NET[7:]],
     "cifar10": ["task=colourization", *CIFAR, *NET[7:]],
@@ -82,8 +84,9 @@ def test_nothing_of_conf_is_left_out() -> None:
 
 def prepare(folder: Path) -> None:
     """A user's own module, and small images in each of the forms that are read."""
-    source = Path(__file__).parent / "scaling" / "custom_networks.py"
-    (folder / "custom_networks.py").write_text(source.read_text())
+    for name in ("custom_networks.py", "read_problems.py"):
+        source = Path(__file__).parent / "scaling" / name
+        (folder / name).write_text(source.read_text())
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
     np.savez(folder / "images.npz", images=images)

@@ -10,6 +10,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.words import USUAL, Units
+
 
 @dataclass
 class Drawing:
@@ -17,7 +19,7 @@ class Drawing:
 
     plot: draws the figure, when it is first asked for. group: label of the group it speaks of; ""
     for what speaks of all. of: that group, or the family of groups, whose label ends the name;
-    kind: the name without it.
+    kind: the name without it. units: of the examples that its axes count.
     """
 
     name: str
@@ -30,13 +32,20 @@ class Drawing:
     group: str = ""
     of: Mapping[str, Any] = field(default_factory=dict)
     kind: str = field(init=False)
+    units: Units = USUAL
 
     def __post_init__(self) -> None:
         self.kind = self.name
 
     @cached_property
     def figure(self) -> Figure:
-        return self.plot()
+        return self._plotted()
+
+    def _plotted(self) -> Figure:
+        figure = self.plot()
+        for ax in figure.axes if self.units != USUAL else ():
+            ax.set(xlabel=self.units.axis(ax.get_xlabel()), ylabel=self.units.axis(ax.get_ylabel()))
+        return figure
 
     def own_figure(self) -> Figure:
         """A figure that is the caller's to change.
@@ -44,7 +53,7 @@ class Drawing:
         The size of its tick labels is a number: as "medium" it would follow the caller's font.size,
         and with it how many ticks fit.
         """
-        figure = self.plot()
+        figure = self._plotted()
         for ax in figure.axes:
             for axis in (ax.xaxis, ax.yaxis):
                 [tick] = axis.get_major_ticks(1)

@@ -17,7 +17,7 @@ from analysis.topics.critical_batch_size import critical_words
 from analysis.topics.final_loss import outcome_lead
 from analysis.topics.recommendations import FAST, FEWEST_STEPS
 from analysis.topics.twice_the_compute import twice_lines
-from analysis.words import between, bracketed, rounded, size_words, span_words
+from analysis.words import USUAL, Units, between, bracketed, rounded, size_words, span_words
 
 MEANING = {
     "economical": "20 % more examples than the fewest possible (a fifth of the critical batch "
@@ -36,7 +36,8 @@ TITLES = {FEWEST_STEPS: "fewest steps"}
 
 @dataclass
 class Option:
-    """One named batch size, its numbers as text; name: as in tables, title: as it is read."""
+    """One named batch size, its numbers as text; name: as in tables, title: as it is read;
+    batch_units, units: the batch size and the examples in units, "" without."""
 
     name: str
     title: str
@@ -50,6 +51,8 @@ class Option:
     extrapolated: bool
     meaning: str
     warning: str
+    batch_units: str = ""
+    units: str = ""
 
 
 @dataclass
@@ -84,9 +87,12 @@ def answers(result: StudyResult) -> list[Answer]:
                     target=rounded(fit.target_loss),
                     goal=goal(rounded(fit.target_loss), result),
                     share=_share(fit.target_loss, trials),
-                    critical=critical_words(fit),
+                    critical=critical_words(fit, result.units),
                     fit=fit,
-                    options=[option_of(row, fit, sizes, clock) for row in rows.to_dict("records")],
+                    options=[
+                        option_of(row, fit, sizes, clock, result.units)
+                        for row in rows.to_dict("records")
+                    ],
                 )
             )
     return entries
@@ -125,16 +131,16 @@ def overview(result: StudyResult) -> list[dict[str, str]]:
     for group in result.groups:
         fit = result.headline(group)
         if fit is not None:
-            row = overview_row(fit, result.frontier_of(fit))
+            row = overview_row(fit, result.frontier_of(fit), result.units)
             rows.append({"label": group_label(group)} | row)
     return rows
 
 
-def overview_row(fit: FitResult, frontier: pd.DataFrame) -> dict[str, str]:
+def overview_row(fit: FitResult, frontier: pd.DataFrame, units: Units = USUAL) -> dict[str, str]:
     """Target, B_crit, S_min, E_min and best lr of a fit, as text; frontier: its rows."""
     return {
         "target": rounded(fit.target_loss),
-        "critical": critical_words(fit).replace("95 % interval ", ""),
+        "critical": critical_words(fit, units).replace("95 % interval ", ""),
         "min_steps": _with_interval(fit, "min_steps"),
         "min_examples": _with_interval(fit, "min_examples"),
         "best_lr": best_lr_words(frontier),
@@ -197,20 +203,30 @@ def answer_lines(result: StudyResult) -> list[str]:
             f"{goal(row['target'], result)}"
             for row in overview(result)
         ]
+    units = result.units
     critical = f"critical batch size for {first.goal}: {first.critical}"
     harder = harder_words(entries)
     critical += f" ({harder})" if harder else ""
     if not first.options:
         return [critical, not_identified(first.fit)]
     return [critical] + [
-        f"{option.title + ':':<14}batch size {option.batch_size:>6}, lr {option.lr}: "
-        f"{option.steps} steps{bracketed(option.steps_range)}, {option.examples} examples"
-        f"{bracketed(option.examples_range)}{' (extrapolated)' if option.extrapolated else ''}"
+        f"{option.title + ':':<14}batch size {option.batch_size:>6}"
+        f"{bracketed(option.batch_units)}, lr {option.lr}: "
+        f"{option.steps} steps{bracketed(option.steps_range)}, "
+        f"{option.examples} {units.examples}{bracketed(option.examples_range)}"
+        f"{f', {option.units}' if option.units else ''}"
+        f"{' (extrapolated)' if option.extrapolated else ''}"
         for option in first.options
     ]
 
 
-def option_of(row: dict[Any, Any], fit: FitResult, tried: pd.Series, clock: pd.DataFrame) -> Option:
+def option_of(
+    row: dict[Any, Any],
+    fit: FitResult,
+    tried: pd.Series,
+    clock: pd.DataFrame,
+    units: Units = USUAL,
+) -> Option:
     """tried: the batch sizes of the group; clock: its rows of batch_size_choices."""
     name = row["name"]
     fastest = clock[clock["name"] == "fastest"] if name == FAST else clock.iloc[:0]
@@ -237,6 +253,8 @@ def option_of(row: dict[Any, Any], fit: FitResult, tried: pd.Series, clock: pd.D
         extrapolated=bool(row["extrapolated"]),
         meaning=meaning,
         warning=warning,
+        batch_units=units.in_units(row["batch_size"]),
+        units=f"{rounded(row['examples'] * units.units_per_example)} {units.unit}".strip(),
     )
 
 

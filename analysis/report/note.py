@@ -29,7 +29,7 @@ def markdown(
         lines += _outcome_lines(result)
     else:
         for answer in answers(result):
-            lines += _answer_markdown(answer)
+            lines += _answer_markdown(answer, result.units.examples)
     lines += [
         "",
         "Intervals are 95 %. [The whole report](REPORT) is the artifact "
@@ -54,14 +54,14 @@ def _asked(sweep: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def _answer_markdown(answer: Answer) -> list[str]:
+def _answer_markdown(answer: Answer, examples: str) -> list[str]:
     where = f"{_cell(answer.group)}, " if answer.group else ""
     share = f" ({answer.share})" if answer.share else ""
     lines = [f"**{where}target loss {answer.target}**{share}: "]
     lines += [f"critical batch size {answer.critical}", ""]
     if not answer.options:
         return [*lines, html.escape(not_identified(answer.fit)), ""]
-    lines += ["| | batch size | lr | steps | examples |", "|---|---|---|---|---|"]
+    lines += [f"| | batch size | lr | steps | {examples} |", "|---|---|---|---|---|"]
     return [
         *lines,
         *(

@@ -195,6 +195,7 @@ class Report:
                     for sweep in self.provenance.sweeps
                 ],
                 facts=_facts(result),
+                units=result.units,
             )
         )
 

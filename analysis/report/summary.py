@@ -32,6 +32,9 @@ def summary(result: StudyResult) -> dict[str, Any]:
     content = {
         "format": SUMMARY_FORMAT,
         "study": result.study,
+        "example": result.units.example,
+        "unit": result.units.unit or None,
+        "units_per_example": result.units.units_per_example,
         "fits": []
         if about_losses
         else [fit.summary() | {"group": their_group(fit.group)} for fit in result.fits],

@@ -22,7 +22,7 @@ from analysis.groups import group_label, select
 from analysis.read.steps import NO_TARGET
 from analysis.study import Study
 from analysis.topics.topic import Finding, Frames, Part, Topic, or_nan
-from analysis.words import between, law_interval, size_words
+from analysis.words import USUAL, Units, between, law_interval
 
 _OTHERS = (  # column, label, marker, place beside the target: in steps to the right
     ("overhead", "20 % overhead over the smallest", "s", 1),
@@ -67,18 +67,17 @@ def critical_batch_size_frame(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def critical_words(fit: FitResult) -> str:
+def critical_words(fit: FitResult, units: Units = USUAL) -> str:
     """B_crit with its interval, or what is known instead."""
     if fit.critical_batch_size is not None:
         interval = between(*fit.ci95.get("critical_batch_size", (None, None)))
         approximate = ", approximate" if fit.approximate_ci and interval else ""
-        return size_words(fit.critical_batch_size) + (
-            f" (95 % interval {interval}{approximate})" if interval else ""
-        )
+        more = f"95 % interval {interval}{approximate}" if interval else ""
+        return units.of_size(fit.critical_batch_size, more)
     if fit.at_least is not None:
-        return f"at least {size_words(fit.at_least)}"
+        return f"at least {units.of_size(fit.at_least)}"
     if fit.at_most is not None:
-        return f"at most {size_words(fit.at_most)}"
+        return f"at most {units.of_size(fit.at_most)}"
     return "not known"
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,11 @@ def batch_norm_refusal(model: nn.Module) -> str | None:
     )
 
 
-def recompute_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
+def recompute_statistics(
+    model: nn.Module,
+    batches: Iterable[Any],
+    run: Callable[[nn.Module, Any], object] = lambda module, batch: module(batch),
+) -> None:
     """Set the running mean and variance of batch-norm layers to those over training batches.
 
     All examples of all batches count alike: with n_b values per channel in batch b, their mean
@@ -85,7 +90,7 @@ def recompute_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
     before it make in training mode, normalised batch by batch. Nothing else of the model changes,
     and nothing at all where this raises. Models without running statistics take no batch.
 
-    batches: inputs [B, ...] of the model. ValueError if there are none.
+    batches: inputs [B, ...] of the model, as `run` gives them to it. ValueError if there are none.
     """
     if not _tracked(model):
         return
@@ -96,7 +101,7 @@ def recompute_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
         layer.register_forward_pre_hook(moments[name].observe)
     with torch.no_grad():
         for batch in batches:
-            copied(batch)
+            run(copied, batch)
     results = {name: moments[name].mean_and_variance() for name in moments}
     for name, layer in _tracked(model).items():
         assert layer.running_mean is not None

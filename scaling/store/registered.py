@@ -29,6 +29,7 @@ from scaling.store.read_back import ModelVersion, RunError, RunReader, StoredRun
 from scaling.tasks.config import ColourizationConfig, CustomTaskConfig
 from scaling.tasks.custom import make_custom_problem
 from scaling.tasks.make import make_task
+from scaling.tasks.nests import as_dtype, call, parts_of
 from scaling.tasks.supervised import SupervisedTask
 from scaling.trial import Trial
 
@@ -41,7 +42,8 @@ SCRIPT = Path(__file__).with_name("pyfunc_model.py")
 with warnings.catch_warnings(record=True):  # MLflow asks for type hints; none say a shape
 
     class Network(PythonModel):
-        """predict: inputs [N, ...] to the network's outputs [N, ...], arrays of its precision."""
+        """predict: inputs [N, ...] to the network's outputs [N, ...], arrays of its precision; a
+        dict of arrays is given to it by keyword, and what it returns by name is one, too."""
 
         def load_context(self, context: Any) -> None:
             described = json.loads(Path(context.artifacts["network"]).read_text(encoding="utf-8"))
@@ -52,11 +54,23 @@ with warnings.catch_warnings(record=True):  # MLflow asks for type hints; none s
             self._module.to(self._dtype).eval()
 
         def predict(self, context, model_input, params=None):  # MLflow checks type hints
-            inputs = torch.as_tensor(np.asarray(model_input))
-            if inputs.is_floating_point():
-                inputs = inputs.to(self._dtype)
             with torch.no_grad():
-                return self._module(inputs).numpy()
+                inputs = as_dtype(_tensors(model_input), self._dtype)
+                return _arrays(call(self._module, inputs))
+
+
+def _tensors(given: Any) -> Any:
+    if isinstance(given, dict):
+        return {name: _tensors(value) for name, value in given.items()}
+    return torch.as_tensor(np.asarray(given))
+
+
+def _arrays(outputs: Any) -> Any:
+    """Of one tensor an array, else of each tensor one, by its place: "hidden_states.0"."""
+    if isinstance(outputs, torch.Tensor):
+        return outputs.numpy()
+    parts = parts_of(outputs)
+    return {name: part.numpy() for name, part in parts if isinstance(part, torch.Tensor)}
 
 
 def _module(described: dict[str, Any]) -> nn.Module:
@@ -94,7 +108,7 @@ def register_network(reader: RunReader, run: StoredRun, trial: Trial, kind: str,
             raise StoreError(store_message(reader.uri, error)) from None
 
 
-def _described(run: StoredRun, trial: Trial) -> tuple[dict[str, Any], np.ndarray]:
+def _described(run: StoredRun, trial: Trial) -> tuple[dict[str, Any], Any]:
     """Which network it is, and some held-out inputs of it."""
     config = trial.config
     task = make_task(config)
@@ -107,7 +121,12 @@ def _described(run: StoredRun, trial: Trial) -> tuple[dict[str, Any], np.ndarray
     elif isinstance(config.task, CustomTaskConfig):
         described |= {"path": config.task.path, "options": dict(config.task.options)}
     inputs = task.held_out_inputs(N_EXAMPLES)
-    return described, inputs
+    if isinstance(inputs, tuple | list):
+        raise RunError(
+            f"run_id={run.run_id}: its network takes several inputs by position; an MLflow model "
+            "takes one array, or a dict of them by keyword"
+        )
+    return described, _arrays(inputs)
 
 
 def _about(run: StoredRun, kind: str) -> ModelVersion:
@@ -125,7 +144,7 @@ def _about(run: StoredRun, kind: str) -> ModelVersion:
     return ModelVersion(tags, f"{description}{last}. Registered from run {run.run_id}.")
 
 
-def _save(folder: Path, weights: Path, examples: np.ndarray) -> None:
+def _save(folder: Path, weights: Path, examples: Any) -> None:
     import mlflow
     from mlflow.models import ModelSignature, infer_signature
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,12 +16,17 @@ from scaling.config import TrialConfig
 from scaling.draws import CONSTRUCTION, EVALUATION, drawing
 from scaling.limits import ConfigError
 from scaling.models.norms import recompute_statistics
+from scaling.tasks.content import data_digest
+from scaling.tasks.examples import examples_of
 from scaling.tasks.flat import WEIGHTS, FlatModule
+from scaling.tasks.nests import Nest, arguments, as_dtype, call, mapped
 from scaling.tasks.problem import Problem
 from scaling.tasks.task import Params
+from scaling.tasks.units import units_of
 
 HELD_OUT_CHUNK = 250  # examples evaluated at once
 STATISTICS_CHUNK = 256
+N_DRAWN = 8  # examples in a picture
 
 
 class ProblemNetwork:
@@ -40,8 +44,8 @@ class ProblemNetwork:
         self._recompute = config.evaluation.recompute_statistics
         self._statistics_examples = config.evaluation.statistics_examples
         self._held_out_loss = getattr(problem, "eval_loss", problem.loss)
-        self._train = self._tensors("train", problem.train)
-        self._held_out = self._tensors("held_out", problem.held_out)
+        self._train = examples_of(problem, "train").to(self.device, self._dtype)
+        self._held_out = examples_of(problem, "held_out").to(self.device, self._dtype)
         self._copied = _share(self._made(0), self._made(0))
         self._flat = FlatModule(self.new_module(0))
         self.model_size = int(getattr(problem, "model_size", self._flat.n_trained))
@@ -49,20 +53,12 @@ class ProblemNetwork:
         self.facts = {"parameters": self._flat.n_parameters}
         if self.frozen:
             self.facts["trained_parameters"] = self._flat.n_trained
-        self.facts |= getattr(problem, "facts", {})
+        self.facts |= units_of(problem) | getattr(problem, "facts", {})
         self.files = dict(getattr(problem, "files", {}))
 
     @property
     def data_hash(self) -> str:
-        """Digest of all examples."""
-        known = getattr(self.problem, "content_hash", None)
-        if known is not None:
-            return str(known)
-        digest = hashlib.sha256()
-        for leaf in (*self.problem.train, *self.problem.held_out):
-            array = np.ascontiguousarray(np.asarray(leaf))
-            digest.update(f"{array.dtype} {array.shape}\n".encode() + array.tobytes())
-        return digest.hexdigest()[:16]
+        return data_digest(self.problem)
 
     def initial_params(self, seeds: Sequence[int]) -> Params:
         rows = [FlatModule(self.new_module(seed)).values() for seed in seeds]
@@ -98,9 +94,9 @@ class ProblemNetwork:
         made = []
         for row in range(len(params[WEIGHTS])):
             with self.evaluating(params, row) as module:
-                inputs, *targets = self._examples(self._held_out, slice(0, 8))
+                inputs, *targets = self._held_out_part(0, N_DRAWN)
                 outputs = self.forward(module, inputs)
-                made.append(draw(inputs, _to(outputs, torch.float32), *targets))
+                made.append(draw(inputs, as_dtype(outputs, torch.float32), *targets))
         return made
 
     def exported(self, params: Params, row: int) -> dict[str, Tensor] | None:
@@ -111,23 +107,24 @@ class ProblemNetwork:
                 for key, value in module.state_dict().items()
             }
 
-    def held_out_inputs(self, n_examples: int) -> np.ndarray:
-        """The first held-out inputs, as the network takes them."""
-        return self._held_out[0][:n_examples].cpu().contiguous().numpy()
+    def held_out_inputs(self, n_examples: int) -> Nest:
+        """The first held-out inputs, on the CPU."""
+        inputs = self._held_out.between(0, n_examples)[0]
+        return mapped(lambda leaf: leaf.cpu().contiguous(), inputs)
 
     def _held_out_row(self, params: Params, row: int) -> dict[str, float]:
         sums: dict[str, float] = {}
-        n_examples = len(self._held_out[0])
+        n_examples = len(self._held_out)
         with self.evaluating(params, row) as module:
             for begin in range(0, n_examples, HELD_OUT_CHUNK):
-                part = slice(begin, min(begin + HELD_OUT_CHUNK, n_examples))
-                inputs, *targets = self._examples(self._held_out, part)
+                end = min(begin + HELD_OUT_CHUNK, n_examples)
+                inputs, *targets = self._held_out_part(begin, end)
                 outputs = self.forward(module, inputs)
                 values = {"loss": self._held_out_loss(outputs, *targets)}
                 if hasattr(self.problem, "metrics"):
                     values |= self.problem.metrics(outputs, *targets)  # pyright: ignore
                 for key, value in values.items():
-                    share = (part.stop - part.start) / n_examples
+                    share = (end - begin) / n_examples
                     sums[key] = sums.get(key, 0.0) + float(value) * share
         return sums
 
@@ -138,65 +135,60 @@ class ProblemNetwork:
         module = self._flat.module
         with torch.no_grad(), drawing(EVALUATION):
             if self._recompute:
-                examples = self._train[0][: self._statistics_examples]
-                chunks = [self._laid_out(c) for c in examples.split(STATISTICS_CHUNK)]
-                recompute_statistics(module, chunks)
+                recompute_statistics(module, self._statistics_inputs(), call)
             yield module.eval()
         module.train()
+
+    def _statistics_inputs(self) -> Iterator[Nest]:
+        n_examples = min(self._statistics_examples, len(self._train))
+        for begin in range(0, n_examples, STATISTICS_CHUNK):
+            end = min(begin + STATISTICS_CHUNK, n_examples)
+            yield laid_out(self._train.between(begin, end)[0])
 
     def _loss_of(self) -> Callable[..., Tensor]:
         """The batch loss as a function of weights [P], what is kept [Q] and examples."""
         flat, module = self._flat, self._flat.module.train()
 
-        def loss_of(weights: Tensor, kept: Params, inputs: Tensor, *targets: Tensor) -> Tensor:
+        def loss_of(weights: Tensor, kept: Params, inputs: Nest, *targets: Nest) -> Tensor:
             # torch.func's batch normalization writes statistics into whole tensors only, not into
             # rows of a stack's vectors: they are computed in copies
             views = flat.buffers(kept)
             copies = {name: view.clone() for name, view in views.items()}
-            outputs = functional_call(module, flat.named(weights, kept) | copies, (inputs,))
+            outputs = functional_call(
+                module, flat.named(weights, kept) | copies, *arguments(inputs)
+            )
             for name, view in views.items():
                 view.copy_(copies[name].detach())
-            return self.problem.loss(_to(outputs, self._dtype), *targets)
+            return self.problem.loss(as_dtype(outputs, self._dtype), *targets)
 
         return loss_of
 
-    def _loss(self, module: nn.Module, examples: Sequence[Tensor]) -> Tensor:
+    def _loss(self, module: nn.Module, examples: Nest) -> Tensor:
         inputs, *targets = examples
         return self.problem.loss(self.forward(module, inputs), *targets)
 
-    def outputs(self, module: nn.Module, rows: Tensor) -> Any:
-        """What the network says of these training examples."""
-        return self.forward(module, self._examples(self._train, rows.to(self.device))[0])
-
-    def forward(self, module: nn.Module, inputs: Tensor) -> Any:
+    def forward(self, module: nn.Module, inputs: Nest) -> Any:
         """What a network says of inputs that are laid out for it, in the trial's precision."""
         with self._autocast():
-            outputs = module(inputs)
-        return _to(outputs, self._dtype)
+            outputs = call(module, inputs)
+        return as_dtype(outputs, self._dtype)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
 
-    def examples(self, rows: slice) -> list[Tensor]:
-        """Inputs and targets of these training examples."""
-        return self._examples(self._train, rows)
+    def examples(self, n_examples: int) -> Nest:
+        """Inputs and targets of the first training examples."""
+        return _inputs_laid_out(self._train.between(0, n_examples))
 
-    def _examples(self, leaves: Sequence[Tensor], rows: Tensor | slice) -> list[Tensor]:
-        inputs, *targets = (leaf[rows] for leaf in leaves)
-        return [self._laid_out(inputs), *targets]
-
-    def _laid_out(self, inputs: Tensor) -> Tensor:
-        """Images as convolutions like them: channels last."""
-        if inputs.dim() == 4:
-            return inputs.contiguous(memory_format=torch.channels_last)
-        return inputs
+    def _held_out_part(self, begin: int, end: int) -> Nest:
+        return _inputs_laid_out(self._held_out.between(begin, end))
 
     def new_module(self, seed: int) -> nn.Module:
         """The network as `seed` begins it, on the trial's device and in its precision."""
         module = self._made(seed)
         module = (copy.deepcopy(module) if self._copied else module).to(self.device)
         for tensor in (*module.parameters(), *module.buffers()):
-            tensor.data = _to(tensor.data, self._dtype)
+            tensor.data = as_dtype(tensor.data, self._dtype)
         return module
 
     def _made(self, seed: int) -> nn.Module:
@@ -208,21 +200,19 @@ class ProblemNetwork:
             raise ConfigError("the problem's model()", f"a {type(module).__name__}", allowed)
         return module
 
-    def _tensors(self, key: str, leaves: Sequence[Any]) -> list[Tensor]:
-        tensors = [torch.as_tensor(leaf) for leaf in leaves]
-        if not tensors or not len(tensors[0]) or len({len(leaf) for leaf in tensors}) > 1:
-            lengths = ", ".join(str(len(leaf)) for leaf in tensors)
-            allowed = "its parts must have one length, at least 1"
-            raise ConfigError(f"the problem's {key}", f"lengths {lengths}", allowed)
-        tensors[0] = _to(tensors[0], self._dtype)
-        return [leaf.to(self.device) for leaf in tensors]
+
+def laid_out(inputs: Nest) -> Nest:
+    """Images as convolutions like them: channels last."""
+
+    def one(leaf: Tensor) -> Tensor:
+        return leaf.contiguous(memory_format=torch.channels_last) if leaf.dim() == 4 else leaf
+
+    return mapped(one, inputs)
 
 
-def _to(values: Any, dtype: torch.dtype) -> Any:
-    """Real numbers as `dtype`, complex ones as its complex counterpart, all else as it is."""
-    if not isinstance(values, Tensor) or not (values.is_floating_point() or values.is_complex()):
-        return values
-    return values.to(dtype.to_complex() if values.is_complex() else dtype)
+def _inputs_laid_out(examples: Nest) -> Nest:
+    inputs, *targets = examples
+    return [laid_out(inputs), *targets]
 
 
 def _share(one: nn.Module, other: nn.Module) -> bool:

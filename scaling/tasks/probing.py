@@ -29,7 +29,7 @@ class Probed(Protocol):
 
     def evaluating(self, params: Params, row: int) -> AbstractContextManager[nn.Module]: ...
 
-    def outputs(self, module: nn.Module, rows: Tensor) -> Any: ...
+    def outputs(self, module: nn.Module, batch: Batch) -> Any: ...
 
 
 def draws_numbers(task: Probed, params: Params, batch: Batch) -> bool:
@@ -48,7 +48,7 @@ def draws_numbers(task: Probed, params: Params, batch: Batch) -> bool:
             drew |= position() != before
         with task.evaluating(params, 0) as module:
             before = position()
-            task.outputs(module, batch[0][0])
+            task.outputs(module, batch)
             drew |= position() != before
     first, second = gradients
     if (first - second).norm() > SAME_GRADIENT * first.norm():

@@ -9,12 +9,27 @@ from torch import Tensor, nn
 
 
 class Problem(Protocol):
-    """Data, model and loss. Tensors or arrays; the first of each tuple is what the model takes.
+    """Data, model and loss.
+
+    train, held_out: tuples of tensors or arrays whose first axis are the examples. The first is
+    what the model takes: a dict of arrays is given to it by keyword, a tuple by position. The
+    others are what loss takes after the model's outputs, which may be of any kind. A np.memmap
+    stays in its file. Instead of such a tuple:
+
+    - a map-style Dataset, of torch or like it (a list of dicts, too). `collate` of the problem
+      (default: torch's default_collate) makes a batch of its examples: (inputs, *targets), or a
+      dict that is all input. What it draws from the global generators is seeded for every batch;
+    - batch(indices [B], generator) -> (inputs, *targets), and n_train, the number of examples;
+      held_out_batch(indices) and n_held_out. Its draws follow from seed, batch size and step.
+
+    These require content_hash, a text that changes with the data (scaling.data.file_digest). They
+    are read in `data_workers` processes, ahead of the training.
 
     Optional: irreducible_loss (0), model_size (number of trained parameters), facts (a dict that is
     logged with every trial), files (name -> text, kept with every trial), metrics(outputs,
     *targets) -> {name: mean over the examples given}, picture(inputs, outputs, *targets) -> uint8
-    [H, W, 3] of some held-out examples.
+    [H, W, 3] of some held-out examples; example ("sequence": what one example is called), unit
+    ("tokens") and units_per_example (64), in which reports give their answers, too.
 
     Also optional is eval_loss(outputs, *targets), the mean over the examples given: the held-out
     loss, where training minimises another one (label smoothing, auxiliary losses). It is given what
@@ -44,7 +59,8 @@ class Problem(Protocol):
 
 def is_problem(candidate: object) -> bool:
     """It has what a Problem must have."""
-    return all(hasattr(candidate, name) for name in ("train", "held_out", "model", "loss"))
+    needed = (("train", "batch"), ("held_out", "held_out_batch"), ("model",), ("loss",))
+    return all(any(hasattr(candidate, name) for name in names) for names in needed)
 
 
 def as_problem(candidate: object) -> Problem:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from scaling.custom_code import first_line
 from scaling.draws import kept_draws
 from scaling.limits import ConfigError
+from scaling.tasks.content import data_digest, is_held
+from scaling.tasks.examples import arrays_of
+from scaling.tasks.nests import parts_of
 
 if TYPE_CHECKING:
     from scaling.tasks.problem import Problem
@@ -23,9 +26,13 @@ LEAVES = "a tuple of tensors or arrays, (inputs, targets), whose first axis are 
 
 
 def check_data(problem: Problem, path: str) -> None:
-    """ConfigError for data that are no tensors of examples."""
+    """ConfigError for data that are no examples, and for those that do not say what they hold."""
     for key in ("train", "held_out"):
-        _check_leaves(path, key, getattr(problem, key))
+        given = getattr(problem, key, None)
+        if is_held(given):
+            _check_leaves(path, key, given)
+    if any(not is_held(getattr(problem, key, None)) for key in ("train", "held_out")):
+        data_digest(problem)  # which is quick: it is said, or refused
 
 
 def check_network(task: SupervisedTask, path: str) -> None:
@@ -43,7 +50,7 @@ def check_network(task: SupervisedTask, path: str) -> None:
 
 def _check_loss(task: SupervisedTask, path: str, name: str, training: bool) -> None:
     """The problem's function of this name, of what the network returns in this mode."""
-    inputs, *targets = task.examples(slice(0, N_EXAMPLES))
+    inputs, *targets = task.examples(N_EXAMPLES)
     shown = f"inputs of {_what(inputs)}"
     module = task.new_module(0).train(training)
     outputs = _call(path, f"the network, given {shown},", task.forward, [module, inputs])
@@ -61,21 +68,26 @@ def _check_loss(task: SupervisedTask, path: str, name: str, training: bool) -> N
 
 
 def _check_leaves(path: str, key: str, leaves: Any) -> None:
-    if isinstance(leaves, DataLoader | Dataset):
-        allowed = f"{key} is {_what(leaves)}; it must be {LEAVES}: stack the examples, batches are "
+    if isinstance(leaves, DataLoader):
+        allowed = f"{key} is {_what(leaves)}; it must be {LEAVES}, or its Dataset: batches are "
         raise _refused(path, allowed + "drawn by the trial")
     if not isinstance(leaves, tuple | list):
         raise _refused(path, f"{key} is {_what(leaves)}; it must be {LEAVES}")
     for number, leaf in enumerate(leaves):
-        try:
-            bare = isinstance(leaf, Tensor | np.ndarray)
-            array = leaf if bare else torch.as_tensor(leaf)
-        except (TypeError, ValueError, RuntimeError):
-            raise _refused(
-                path, f"{key}[{number}] is {_what(leaf)}; {key} must be {LEAVES}"
-            ) from None
-        if not len(array.shape):
-            raise _refused(path, f"{key}[{number}] is a single number; {key} must be {LEAVES}")
+        _check_leaf(path, key, f"{key}[{number}]", leaf)
+
+
+def _check_leaf(path: str, key: str, place: str, leaf: Any) -> None:
+    if isinstance(leaf, dict):
+        for name, value in leaf.items():
+            _check_leaf(path, key, f"{place}[{name!r}]", value)
+        return
+    try:
+        arrays = arrays_of(leaf)
+    except (TypeError, ValueError, RuntimeError):
+        raise _refused(path, f"{place} is {_what(leaf)}; {key} must be {LEAVES}") from None
+    if any(not len(array.shape) for _, array in parts_of(arrays)):
+        raise _refused(path, f"{place} is a single number; {key} must be {LEAVES}")
 
 
 def _call(path: str, who: str, function: Any, given: Sequence[Any]) -> Any:

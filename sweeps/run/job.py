@@ -109,7 +109,7 @@ def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
     """The params of a trial: the leaves of its configuration by dotted path, and derived ones."""
     left_out = (
         *("study", "tracking", "targets", "sweep", "record_dir", "checkpoint", "picture_ratio"),
-        *("cache_dir", "save_models"),
+        *("cache_dir", "save_models", "data_workers"),
     )
     shown = {key: value for key, value in content.items() if key not in left_out}
     leaves = leaves_of(without_passwords(shown))

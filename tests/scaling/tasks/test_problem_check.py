@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from scaling.config import TrialConfig
 from scaling.draws import seed_draws
@@ -22,6 +22,14 @@ from scaling.tasks.task import Task
 
 INPUTS, TARGETS = torch.ones(8, 3), torch.arange(8.0)
 DATA = TensorDataset(INPUTS, TARGETS)
+
+
+BATCHES = {"train": None, "n_train": 8, "content_hash": "1"}
+
+
+class Unnumbered(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter(DATA)
 
 
 class Good:
@@ -52,7 +60,32 @@ MISTAKES = {
         {"train": DataLoader(DATA)},
         "train is a DataLoader; it must be a tuple of tensors or arrays, .inputs, targets.",
     ),
-    "dataset": ({"held_out": DATA}, "held_out is a TensorDataset; it must be a tuple of tensors"),
+    "unsaid": ({"held_out": DATA}, "content_hash=None: is required where held_out is not given as"),
+    "stream": (
+        {"train": Unnumbered(), "content_hash": "1"},
+        "the problem's train=Unnumbered: has no examples by number, which a trial draws; give a",
+    ),
+    "empty": ({"train": TensorDataset(INPUTS[:0]), "content_hash": "1"}, "train=0 examples: must"),
+    "uncounted": (
+        {"train": None, "batch": lambda indices, generator: (INPUTS,), "content_hash": "1"},
+        "the problem's n_train=None: without train the problem requires batch.... and n_train, a",
+    ),
+    "too_many": (
+        {**BATCHES, "batch": lambda indices, generator: (INPUTS, TARGETS)},
+        r"the problem's batch, part 0=\[8, 3\]: every part must be a tensor of the 2 examples that",
+    ),
+    "batch_text": (
+        {**BATCHES, "batch": lambda indices, generator: (INPUTS[indices], ["a", "b"])},
+        "the problem's batch, part 1.0=str: every part must be a tensor of the 2 examples that",
+    ),
+    "nested_text": (
+        {"train": ({"x": INPUTS, "y": ["a"] * 8}, TARGETS)},
+        r"train\[0\]\['y'\] is a list of str, str, str, str; train must be a tuple of tensors or",
+    ),
+    "nested_length": (
+        {"train": ((INPUTS, INPUTS[:4]), TARGETS)},
+        "=lengths 8, 4, 8: its parts",
+    ),
     "tensor": ({"train": INPUTS}, r"train is Tensor\[8, 3\]; it must be a tuple of tensors"),
     "array": ({"held_out": np.ones(4)}, r"held_out is ndarray\[4\]; it must be a tuple"),
     "texts": ({"train": (INPUTS, ["a"] * 8)}, r"train\[1\] is a list of str, str, str, str; train"),
