@@ -13,6 +13,7 @@ from scaling.rules import NO_RULE, half_life, lr_ratio, timescale
 DIGITS = 12  # 0.1 * 3 is the 0.3 that one writes: the same number, the same trial
 # Where a step shrinks the weights by lr * weight_decay (times a constant): see rules.timescale.
 DECAYS_BY_LR = ("sgd", "momentum", "nesterov", "sgdw", "momentumw", "rmspropw", "adamw")
+_SHAPES = {"exponent": ("power", "saturating"), "batch_scale": ("saturating",)}
 _SAME = 1e-9
 
 
@@ -31,7 +32,11 @@ def with_rule(config: TrialConfig) -> TrialConfig:
     if rule.reference:
         _check_applied(config, given)
         return config
-    return _with_values(replace(config, rule=replace(rule, reference=given)), values_at(config))
+    applied = replace(rule, reference=given)
+    for key, names in _SHAPES.items():  # a sweep of several rules gives each what one requires
+        if rule.name not in names:
+            applied = replace(applied, **{key: None})
+    return _with_values(replace(config, rule=applied), values_at(config))
 
 
 def values_at(config: TrialConfig) -> dict[str, float]:

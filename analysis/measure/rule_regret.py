@@ -115,7 +115,8 @@ def regret_rows(rule: LrRule, ruled: Tried, tuned: Tried) -> list[dict[str, Any]
         }  # fmt: skip
         low, high = _interval(rule, ruled, tuned, best, at)
         rows.append(row | {"regret_low": low, "regret_high": high})
-    return rows
+    elsewhere = any(row["batch_size"] != rule.batch_size for row in rows)
+    return rows if elsewhere else []
 
 
 def read_steps(cells: pd.DataFrame, lr: float) -> Reading:

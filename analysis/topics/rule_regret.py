@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
@@ -17,7 +18,9 @@ from analysis.figures.tooltips import tell
 from analysis.groups import prefixed, select
 from analysis.measure.model_sizes import MeasuredGroup
 from analysis.measure.rule_regret import (
+    OUTSIDE,
     REGRET_COLUMNS,
+    RUN,
     LrRule,
     Tried,
     default_reference,
@@ -37,11 +40,12 @@ from analysis.topics.topic import (
     group_head,
     hardest,
 )
-from analysis.words import rounded, size_words
+from analysis.words import bracketed, rounded, size_words
 from scaling.rules import EXPONENTS
 from scaling.schema import CENSORED, DIVERGED, target_label
 
-_NAMES = {"sqrt": "square root"}  # the others as they are
+_IDENTITY = ["rule", "exponent", "batch_scale", "reference_batch_size", "reference_lr"]
+_NAMES = {"sqrt": "square-root"}  # the others as they are
 
 
 def regret_frame(study: Study) -> pd.DataFrame:
@@ -115,7 +119,7 @@ def section(study: Study, frames: Frames) -> Section | None:
     sentences, rows = [], []
     for group in study.groups:
         of_group = hardest(select(regrets, group))
-        for _, of_rule in of_group.groupby(_identity(of_group), sort=False):
+        for _, of_rule in of_group.groupby(_IDENTITY, sort=False, dropna=False):
             if said := _sentence(of_rule):
                 sentences.append(prefixed(group, said))
             for row in of_rule.to_dict("records"):
@@ -146,37 +150,35 @@ def _sentence(rows: pd.DataFrame) -> str:
     text = f"With the {rule_name(row)} rule from batch size {start}, batch size {size} "
     if row["how"] == DIVERGED:
         return text + f"diverges (lr {row['lr']:.3g})."
-    interval = _interval(row)
     if 100 * row["regret"] < 0.5:
-        return text + f"takes as many steps as with its own best lr{interval}."
-    return text + f"takes {_percent(row['regret'])} more steps{interval} than with its own best lr."
+        high = row["regret_high"]
+        most = f" (at most {_number(high)} % more)" if np.isfinite(high) else ""
+        return text + f"takes as many steps as with its own best lr{most}."
+    text += f"takes {_number(row['regret'])} % more steps{bracketed(_interval(row))}"
+    return text + " than with its own best lr."
 
 
 def _interval(row: Mapping[Any, Any]) -> str:
+    """In percent: "9 to 30", "at least 9" or nothing."""
     low, high = row["regret_low"], row["regret_high"]
     if np.isnan(low):
         return ""
-    ends = f" to {_percent(high)}" if np.isfinite(high) else " or more"
-    return f" ({_percent(low)}{ends})"
+    return f"{_number(low)} to {_number(high)}" if np.isfinite(high) else f"at least {_number(low)}"
 
 
-def _percent(share: float) -> str:
-    return f"{rounded(round(100 * share, 1)) or 0}\N{NO-BREAK SPACE}%"
+def _number(share: float) -> str:
+    """In percent, without the sign."""
+    return rounded(round(100 * share, 1 if share < 0.1 else 0))
 
 
 def _cells(row: Mapping[Any, Any]) -> list[Cell]:
-    small = _interval(row).strip(" ()")
-    text = _percent(row["regret"]) if np.isfinite(row["regret"]) else str(row["how"])
+    text = f"{_number(row['regret'])} %" if np.isfinite(row["regret"]) else str(row["how"])
     if row["how"] == CENSORED:
-        text, small = "not reached", f"at least {_percent(row['regret_low'])}"
-    if row["how"] == "outside":
+        text = "not reached"
+    if row["how"] == OUTSIDE:
         text = "lr not tried"
-    return [Cell(size_words(row["batch_size"])), Cell(f"{row['lr']:.3g}"), Cell(text, small)]
-
-
-def _identity(rows: pd.DataFrame) -> list[pd.Series]:
-    names = ("rule", "exponent", "batch_scale", "reference_batch_size", "reference_lr")
-    return [rows[name].astype(str) for name in names]
+    cell = Cell(text, _interval(row))
+    return [Cell(size_words(row["batch_size"])), Cell(f"{row['lr']:.3g}"), cell]
 
 
 def drawings(part: Part) -> Iterator[Drawing]:
@@ -202,7 +204,7 @@ def plot_regret(regrets: pd.DataFrame) -> Figure:
     """Regret in % against batch size, a line a rule with its band; rows of one group and target."""
     with style.house_style():
         figure, ax = style.new_axes(4.6)
-        series = list(regrets.groupby(_identity(regrets), sort=False))
+        series = list(regrets.groupby(_IDENTITY, sort=False, dropna=False))
         for i, (_, rows) in enumerate(series):
             rows = rows.dropna(subset="regret").sort_values("batch_size")
             if rows.empty:
@@ -214,7 +216,7 @@ def plot_regret(regrets: pd.DataFrame) -> Figure:
             row = rows.to_dict("records")[0]
             name = f"{rule_name(row)}, from {size_words(row['reference_batch_size'])}"
             ax.plot(rows["batch_size"], values["regret"], **{**shown, "marker": ""})
-            run = (rows["how"] == "run").to_numpy()
+            run = (rows["how"] == RUN).to_numpy()
             for where, face in ((run, shown["color"]), (~run, "white")):
                 points = {**shown, "ls": "", "mfc": face}
                 ax.plot(rows["batch_size"][where], values["regret"][where], **points, zorder=3)
@@ -222,7 +224,11 @@ def plot_regret(regrets: pd.DataFrame) -> Figure:
             tell(ax, rows, "batch_size", values["regret"], name)
         ax.axhline(0, color=style.INK, lw=0.8, ls=(0, (2, 3)))
         style.batch_size_axis(ax, regrets["batch_size"])
+        most = float(100 * regrets[["regret", "regret_high"]].max(axis=None))
         ax.set_yscale("symlog", linthresh=10)
+        ax.set_ylim(-2, max(10.0, 1.3 * most))
+        ax.yaxis.set_major_locator(FixedLocator([0, 5, 10, 20, 50, *10.0 ** np.arange(2, 9)]))
+        ax.yaxis.set_major_formatter(lambda value, _: style.number(value))
         ax.set_ylabel("extra steps (%)")
         style.legend_below(figure, ax)
     return figure

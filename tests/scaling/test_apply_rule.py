@@ -81,6 +81,13 @@ def test_says_where_the_numbers_come_from() -> None:
     assert config.rule.reference == {"lr": 0.1, "optimizer.beta2": 0.999}
 
 
+def test_keeps_only_what_the_rule_has() -> None:
+    rules = [
+        with_rule(ruled(name, exponent=0.3, batch_scale=9.0)).rule for name in ("sqrt", "power")
+    ]
+    assert [(rule.exponent, rule.batch_scale) for rule in rules] == [(None, None), (0.3, None)]
+
+
 def test_rules_of_a_sweep_are_listed_once() -> None:
     trials = [ruled("sqrt", batch_size=size, lr=lr) for size in (16, 64) for lr in (0.1, 0.2)]
     trials += [ruled("linear", batch_size=size) for size in (16, 64)]
