@@ -95,15 +95,16 @@ def with_reference_values(trials: pd.DataFrame) -> pd.DataFrame:
 
 def _rule(entry: Mapping[str, Any]) -> RecordedRule:
     size, reference = entry.get("batch_size"), entry.get("reference")
-    further = [entry.get(key) for key in ("exponent", "batch_scale")]
+    exponent, batch_scale = entry.get("exponent"), entry.get("batch_scale")
+    values: dict[str, Any] = reference if isinstance(reference, dict) else {"lr": None}
     sound = entry.get("name") in LR_RULES and isinstance(size, int) and size > 0
-    sound &= all(value is None or is_number(value) for value in further)
-    sound &= entry.get("name") != "saturating" or (further[1] or 0) > 0
-    values = reference if isinstance(reference, dict) else {"lr": "?"}
-    if not sound or not all(is_number(value) and value >= 0 for value in values.values()):
+    sound &= all(value is None or is_number(value) for value in (exponent, batch_scale))
+    sound &= all(is_number(value) and value >= 0 for value in values.values())
+    if not sound or (entry["name"] == "saturating" and not (batch_scale or 0) > 0):
         raise wrong_tag(RULES, entry, "a list of sound rules")
     others = tuple((key, float(value)) for key, value in values.items() if key != "lr")
-    return RecordedRule(str(entry["name"]), int(str(size)), *further, values.get("lr"), others)
+    name = str(entry["name"])
+    return RecordedRule(name, int(str(size)), exponent, batch_scale, values.get("lr"), others)
 
 
 def _following(trials: pd.DataFrame, rule: RecordedRule) -> tuple[NDArray, NDArray]:

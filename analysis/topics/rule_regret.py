@@ -224,7 +224,7 @@ def plot_regret(regrets: pd.DataFrame) -> Figure:
             tell(ax, rows, "batch_size", values["regret"], name)
         ax.axhline(0, color=style.INK, lw=0.8, ls=(0, (2, 3)))
         style.batch_size_axis(ax, regrets["batch_size"])
-        most = float(100 * regrets[["regret", "regret_high"]].max(axis=None))
+        most = 100 * float(np.nanmax(regrets[["regret", "regret_high"]].to_numpy(float)))
         ax.set_yscale("symlog", linthresh=10)
         ax.set_ylim(-2, max(10.0, 1.3 * most))
         ax.yaxis.set_major_locator(FixedLocator([0, 5, 10, 20, 50, *10.0 ** np.arange(2, 9)]))

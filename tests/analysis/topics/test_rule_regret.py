@@ -35,9 +35,9 @@ def test_curves_of_somebody_else(tmp_path: Path) -> None:
     table = planted_lr_table(np.random.default_rng(0), 3, 0.0)
     table = table[table["steps"].notna() & table["batch_size"].isin((4, 16, 64))]
     rows = [
-        (row.batch_size, row.lr, row.seed, step, TARGET * row.steps / step)
-        for row in table.itertuples()
-        for step in np.unique(np.geomspace(row.steps / 8, row.steps * 4, 12).round())
+        (size, lr, seed, step, TARGET * steps / step)
+        for size, lr, seed, steps in table[["batch_size", "lr", "seed", "steps"]].to_numpy(float)
+        for step in np.unique(np.geomspace(steps / 8, steps * 4, 12).round())
     ]
     names = pd.Index(["bs", "eta", "seed", "step", "val_loss"])
     pd.DataFrame(rows, columns=names).to_csv(tmp_path / "theirs.csv", index=False)
