@@ -17,6 +17,7 @@ from analysis.groups import column_of, prefixed
 from analysis.measure.cells import Cell, read_cells
 from analysis.measure.step_time import probe_frame, trial_step_seconds
 from analysis.measure.targets import choose_targets, targets_sentence
+from analysis.read.recorded_rules import with_reference_values
 from analysis.read.selection import (
     finished_trials,
     floor_of,
@@ -70,6 +71,7 @@ def analyse(
             f"fit.objective={fit_objective}: must be one of {', '.join(OBJECTIVES)}"
         )
     notes: list[str] = []
+    trials = with_reference_values(trials)
     used, names, tuned = _compared_trials(trials, group_by, tuned, notes)
     curves = curves[curves["run_id"].isin(used["run_id"])]
     used = used.assign(step_seconds=trial_step_seconds(used, curves))

@@ -16,6 +16,7 @@ from scaling.data.config import DATASETS
 from scaling.limits import MISSING, ConfigError, limited
 from scaling.models.config import MODELS
 from scaling.optimizers.config import OPTIMIZERS, OptimizerConfig
+from scaling.rules import DECAY_RATES, LR_RULES, NO_RULE
 from scaling.schema import REPORTS, current_name
 from scaling.tasks.config import TASKS, TaskConfig
 
@@ -25,6 +26,7 @@ DEVICES = ("auto", "cpu", "cuda")
 MEASURES = ("none", "parts", "examples", "both")
 STACKING = ("auto", "true", "false")
 AVERAGES = ("none", "ema")
+RULES = (NO_RULE, *LR_RULES)
 CHOICES: dict[str, Mapping[str, type]] = {
     "task": TASKS,
     "optimizer": OPTIMIZERS,
@@ -69,6 +71,25 @@ class ScheduleConfig:
     decay_fraction: float | None = limited(None, least=0, most=1)
     total_examples: int | None = limited(None, least=0)
     total_fraction: float | None = limited(None, least=0, most=1)
+
+
+@dataclass
+class RuleConfig:
+    """Hyperparameters by batch size, from their values at batch_size; formulas: scaling.rules.
+
+    exponent: of power and saturating; batch_scale: B_* of saturating, in examples; half_life:
+    decay rates of the optimizer whose half-life in examples is kept; weight_decay: keep its value,
+    or its timescale. reference: what the values were at batch_size, filled in where a rule is
+    applied (scaling.apply_rule).
+    """
+
+    name: str = limited(NO_RULE, among=RULES)
+    batch_size: int | None = limited(None, least=1)
+    exponent: float | None = limited(None)
+    batch_scale: float | None = limited(None, above=0)
+    half_life: list[str] = limited([], among=DECAY_RATES)
+    weight_decay: str = limited("keep", among=("keep", "timescale"))
+    reference: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -160,6 +181,7 @@ class TrialConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     batch_size: int = limited(64, least=1)
     lr: float = limited(0.1, above=0)
+    rule: RuleConfig = field(default_factory=RuleConfig)
     clip_norm: float | None = limited(None, above=0)
     param_groups: list[Any] = field(default_factory=list)  # of scaling.param_groups.ParamGroup
     seed: int = limited(0, least=0)
@@ -187,6 +209,7 @@ class TrialConfig:
 NESTED = {
     "study": StudyConfig,
     "schedule": ScheduleConfig,
+    "rule": RuleConfig,
     "budget": BudgetConfig,
     "evaluation": EvaluationConfig,
     "noise_scale": NoiseScaleConfig,
@@ -214,7 +237,8 @@ def say_renamed(line: str) -> None:
 
 def trial_config(content: dict[str, Any]) -> TrialConfig:
     """Build the typed configuration from plain containers whose types have been checked."""
-    content = content | {group: {**content[group]} for group in ("task", "optimizer")}
+    content = {"rule": {}} | content  # records from before have none
+    content |= {group: {**content[group]} for group in ("task", "optimizer")}
     use_current_names(content)
     groups = {group: _chosen(group, content[group]) for group in CHOICES}
     nested = {name: node(**content[name]) for name, node in NESTED.items()}

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
+from scaling.apply_rule import with_rule
 from scaling.averaging import RAW
 from scaling.config import EvaluationConfig, TrialConfig
 from scaling.custom_code import first_line
@@ -81,6 +82,7 @@ def prepare(configs: Sequence[TrialConfig]) -> list[Trial]:
     trials = []
     for config in configs:
         validate(config)
+        config = with_rule(config)
         key = _digest({name: _plain(getattr(config, name)) for name in SHARED_BY_STARTS})
         if key not in starts:
             starts[key] = _start(config)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from analysis import __main__ as analysis
-from scaling.config import SCHEDULES
+from scaling.config import RULES, SCHEDULES
 from scaling.data.config import DATASETS
 from scaling.models.config import LAYOUTS
 from scaling.optimizers.config import OPTIMIZERS
@@ -34,6 +34,9 @@ GROUPS = {
     "optimizer_custom": [*LINES, "optimizer=custom", "optimizer.path=torch.optim.Adagrad"],
     "optimizer_soap": ["task=colourization", "optimizer=soap", "lr=0.01", "batch_size=4,8", *NET],
     "schedules": [*LINES, "schedule=" + ",".join(SCHEDULES)],
+    "rules": [*LINES, "optimizer=adamw", "rule=" + ",".join(RULES), "rule.batch_size=4",
+              "rule.exponent=0.3", "rule.batch_scale=10", "rule.half_life=[beta1,beta2]",
+              "rule.weight_decay=timescale"],
     "finite_regression": [*LINES, "task=finite_regression"],
     "custom": [*FEW, "task=custom", "task.path=custom_networks.Custom",
                "+task.options.kind=dropout"],
@@ -77,6 +80,7 @@ def test_nothing_of_conf_is_left_out() -> None:
         OPTIMIZERS
     )
     assert files_of("schedule") == set(SCHEDULES)
+    assert files_of("rule") == set(RULES)
     assert files_of("model") == set(LAYOUTS)
     assert files_of("task") == set(TASKS)
     assert files_of("data") == set(DATASETS) == {"photos", "npz", "cifar10", "image_folder"}

@@ -33,6 +33,7 @@ from analysis.fit.power_law import fit_power
 from analysis.fit.solve import golden_section
 from analysis.groups import listed
 from analysis.measure.bootstrap import percentile_interval
+from scaling.rules import lr_ratio
 
 Floats = NDArray[np.float64]
 
@@ -134,11 +135,12 @@ def predict_lr(rule: Mapping[Any, Any], batch_size: ArrayLike) -> Floats:
     """
     sizes = np.asarray(batch_size, float)
     if rule["rule"] == "saturating":
-        return rule["lr_max"] / (1 + rule["batch_scale"] / sizes) ** rule["exponent"]
+        ratio = lr_ratio("saturating", sizes, np.inf, rule["exponent"], rule["batch_scale"])
+        return rule["lr_max"] * ratio
     if rule["rule"] == "surge":
         ratio = np.sqrt(sizes / rule["batch_scale"])
         return 2 * rule["lr_max"] / (ratio + 1 / ratio)
-    return rule["coefficient"] * sizes ** rule["exponent"]
+    return rule["coefficient"] * lr_ratio("power", sizes, 1.0, rule["exponent"])
 
 
 def _fit_rules(

@@ -44,7 +44,8 @@ class FrontierDraws:
     budget's end and NaN where none reached; NaN and a bound where one met it at its first
     evaluation; NaN where not known, None where never known;
     lr [K, n_boot]: the best lr, refined between those tried; NaN where steps is;
-    lrs: those that `best` counts (None: the compared ones of the cells).
+    lrs: those that `best` counts (None: the compared ones of the cells);
+    of_lrs [K, n_boot, n_lrs]: the steps of each of them, NaN where not reached; None: not known.
     """
 
     steps: Floats
@@ -53,6 +54,7 @@ class FrontierDraws:
     steps_upper: Floats | None = None
     lr: Floats | None = None
     lrs: Floats | None = None
+    of_lrs: Floats | None = None
 
 
 class StepDraws(NamedTuple):
@@ -125,7 +127,8 @@ def least_of_lrs(crossings: Crossings, lrs: Floats) -> FrontierDraws:
     upper = np.where(out, np.nan, np.where(first, least, upper))
     best = np.where(out | first, -1, best)
     lr = refined_lr(lrs, value, best)
-    return FrontierDraws(np.where(best >= 0, least, np.nan), best, lower, upper, lr, lrs)
+    steps = np.where(best >= 0, least, np.nan)
+    return FrontierDraws(steps, best, lower, upper, lr, lrs, crossings.steps)
 
 
 def _resampled(

@@ -40,6 +40,7 @@ def summary(result: StudyResult) -> dict[str, Any]:
         else [fit.summary() | {"group": their_group(fit.group)} for fit in result.fits],
         "frontier": frontier,
         "laws": [] if about_losses else law_entries(result.frames["laws"], result.group_by),
+        "rule_regret": rule_regret_entries(result.frames["rule_regret"], result.group_by),
         "warnings": result.warnings,
     }
     return plain(content)
@@ -61,6 +62,19 @@ def law_entries(laws: pd.DataFrame, group_by: Sequence[str]) -> list[dict[str, A
         }
         for row in laws.to_dict("records")
     ]  # fmt: skip
+
+
+def rule_regret_entries(regrets: pd.DataFrame, group_by: Sequence[str]) -> list[dict[str, Any]]:
+    """The regret of rules, a record a group, target, rule and batch size."""
+    flat = [name for name in regrets if name not in (*group_by, "regret_low", "regret_high")]
+    return [
+        {
+            "group": their_group({key: row[key] for key in group_by}),
+            **{str(key): row[key] for key in flat},
+            "ci95_regret": [row["regret_low"], row["regret_high"]],
+        }
+        for row in regrets.to_dict("records")
+    ]
 
 
 def plain(value: Any) -> Any:

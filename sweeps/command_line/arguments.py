@@ -27,7 +27,7 @@ from sweeps.command_line.help import GROUPS, help_text
 from sweeps.command_line.known_keys import LISTS, OPTIONS, Refused, nearest, not_a_list
 
 _MAY_BE_NULL = ("study", "model", "data")
-_NEEDED = ("task", "optimizer", "study", "schedule", "hydra")  # cannot be left out with ~
+_NEEDED = ("task", "optimizer", "study", "schedule", "rule", "hydra")  # cannot be left out with ~
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ DEFAULTS = {
     "task": DEFAULT_TASK,
     "optimizer": "sgd",
     "schedule": "constant",
+    "rule": "none",
     "hydra/sweeper": "grid",
     "hydra/launcher": "stacked",
 }
-GROUPS = ("task", "optimizer", "schedule", "model", "data")
+GROUPS = ("task", "optimizer", "schedule", "rule", "model", "data")
 EXAMPLES = (
     ("batch_size=64", "lr=0.1"),
     ("-m", "study=linear_regression"),

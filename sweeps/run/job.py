@@ -10,6 +10,7 @@ from typing import Any
 
 from scaling import schema
 from scaling.addresses import without_password
+from scaling.apply_rule import rule_text
 from scaling.config import use_current_names
 from scaling.trial import Trial
 from sweeps.run.job_yaml import without_passwords, yaml_without_passwords
@@ -109,7 +110,7 @@ def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
     """The params of a trial: the leaves of its configuration by dotted path, and derived ones."""
     left_out = (
         *("study", "tracking", "targets", "sweep", "record_dir", "checkpoint", "picture_ratio"),
-        *("cache_dir", "save_models", "data_workers"),
+        *("cache_dir", "save_models", "data_workers", "rule"),
     )
     shown = {key: value for key, value in content.items() if key not in left_out}
     leaves = leaves_of(without_passwords(shown))
@@ -124,6 +125,8 @@ def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
         leaves.pop("param_groups", None)
     if trial.config.evaluation.average == "none":
         leaves = {k: v for k, v in leaves.items() if not k.startswith("evaluation.average")}
+    if text := rule_text(trial.config):
+        leaves[schema.RULE] = text
     content_of_task = {schema.TASK_CONTENT: trial.task_content} if trial.task_content else {}
     return (
         leaves

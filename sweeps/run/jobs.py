@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
     for content in shapes.values():
         refuse_other_keys(content)
     trials = prepare([trial_config(job.content) for job in jobs])
+    for job, trial in zip(jobs, trials, strict=True):
+        _take_over_rule(job.content, trial.config)
     caps = [None if job.search is None else job.search.cap for job in jobs]
     trials = [replace(trial, cap=cap) for trial, cap in zip(trials, caps, strict=True)]
     for content in shapes.values():
@@ -51,6 +53,13 @@ def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
             allowed = "must be the same for all trials; run a sweep for each"
             raise ConfigError(key, ",".join(sorted(values)), allowed)
     return trials
+
+
+def _take_over_rule(content: dict[str, Any], config: TrialConfig) -> None:
+    """The numbers that a rule made into the job's configuration, from which its record is."""
+    if config.rule.reference:
+        content["lr"], content["rule"] = config.lr, asdict(config.rule)
+        content["optimizer"] = asdict(config.optimizer)
 
 
 @dataclass(frozen=True)

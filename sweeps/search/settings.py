@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from hydra.core.config_loader import ConfigLoader
 
+from scaling.config import RuleConfig
 from scaling.limits import ConfigError
+from scaling.rules import NO_RULE
 from sweeps.command_line.grid import combinations, parse, typed_value
 from sweeps.search.observations import SearchOptions
 
@@ -126,3 +128,16 @@ def split_swept(given: Sequence[str], loader: ConfigLoader | None = None) -> Swe
             )
     unique = tuple(dict.fromkeys(int(one) for one in seeds))
     return Swept(combinations(list(overrides.values())), unique)
+
+
+def refuse_moved_lr(rule: RuleConfig) -> None:
+    """ConfigError for a rule that gives the lr which the search is to find."""
+    if rule.name not in (NO_RULE, "constant"):
+        allowed = (
+            "a search finds the lr of each batch size; leave the rule out, or give lr and "
+            "batch_size in a grid (hydra/sweeper=grid)"
+        )
+        raise ConfigError("rule", rule.name, allowed)
+    if rule.weight_decay != "keep" and rule.name != NO_RULE:
+        allowed = "requires an lr that follows from the batch size, and a search finds it; keep"
+        raise ConfigError("rule.weight_decay", rule.weight_decay, allowed)

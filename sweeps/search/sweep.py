@@ -35,7 +35,7 @@ from sweeps.run.session import kept_crew
 from sweeps.search.cells import ROW, Asked, Cell, CellCurves
 from sweeps.search.decide import decide
 from sweeps.search.observations import Observed
-from sweeps.search.settings import FrontierSettings, Lattice, Swept
+from sweeps.search.settings import FrontierSettings, Lattice, Swept, refuse_moved_lr
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ class FrontierSweep:
             raise ConfigError(
                 "targets", "[]", "a search requires a target: it compares the steps to it"
             )
+        for trial in trials:
+            refuse_moved_lr(trial.config.rule)
         base = self.settings.lr_base
         self.lattice = Lattice(
             trials[0].config.lr if base is None else base, self.settings.lr_ratio

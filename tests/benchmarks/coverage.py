@@ -1,6 +1,7 @@
 """Coverage and bias of the intervals, by simulation.
 
-    python -m tests.benchmarks.coverage [planted|outside|curves|stopped|rules|final_losses|time] [N]
+    python -m tests.benchmarks.coverage [planted|outside|curves|stopped|rules|regret] [N]
+    python -m tests.benchmarks.coverage [final_losses|time] [N]
     python -m tests.benchmarks.coverage chain [N] [seeds ...]
 
 planted  tables with known S_min and E_min (N simulations a row, 400): noise of 2 to 10 % in log S
@@ -11,6 +12,7 @@ curves   planted curves at evaluation ratios of 1.05 to 2, noise of 0.5 to 5 %, 
          seeds, lrs a factor 1.1 apart (N, 80).
 stopped  the same planted curves where each run stops at the target.
 rules    which rule of lr against batch size is called (N simulations a row, 100): rule_coverage.
+regret   of rules of lr against tuning (N simulations a row, 40): regret_coverage.
 final_losses
          planted tables of final losses (N a row, 40): see tests.benchmarks.final_loss_coverage.
 chain    the whole chain, search included, against the exact answer: see tests.benchmarks.chain.
@@ -36,6 +38,7 @@ from tests.benchmarks import chain
 from tests.benchmarks.evaluations import evaluations
 from tests.benchmarks.final_loss_coverage import final_losses
 from tests.benchmarks.regression_studies import exact_frontier, simulate
+from tests.benchmarks.regret_coverage import regret
 from tests.benchmarks.rule_coverage import rules
 
 TRUTH = {"min_steps": 40.0, "min_examples": 3360.0, "critical_batch_size": 84.0}
@@ -226,9 +229,9 @@ def main() -> None:
         chain.main(sys.argv[2:])
         return
     names = {"planted": 400, "outside": 200, "curves": 80, "stopped": 40, "rules": 100}
-    names |= {"final_losses": 40, "time": 1}
+    names |= {"regret": 40, "final_losses": 40, "time": 1}
     parts = {"planted": planted, "outside": outside, "curves": curves, "rules": rules}
-    parts |= {"stopped": stopped, "final_losses": final_losses, "time": timing}
+    parts |= {"stopped": stopped, "regret": regret, "final_losses": final_losses, "time": timing}
     chosen = sys.argv[1:2] or list(names)
     for name in chosen:
         n = int(sys.argv[2]) if len(sys.argv) > 2 else names[name]
