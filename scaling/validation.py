@@ -16,8 +16,8 @@ from scaling.limits import ConfigError, Limits, check_limits, check_value
 from scaling.optimizers.config import OPTIMIZERS
 from scaling.schedules import LENGTHS, UNITS, given_lengths, length_in_steps
 from scaling.tasks.config import (
+    NETWORK_GROUPS,
     TASKS,
-    ColourizationConfig,
     FiniteRegressionConfig,
     LinearRegressionConfig,
     TaskConfig,
@@ -204,11 +204,13 @@ def _validate_groups(config: TrialConfig) -> None:
     if regression and config.micro_batch_size is not None:
         allowed = f"{config.task.name} does not split its batches; leave it null"
         raise ConfigError("micro_batch_size", config.micro_batch_size, allowed)
-    if not isinstance(config.task, ColourizationConfig):
-        for key, given in (("model", config.model), ("data", config.data)):
-            if given is not None:
-                allowed = f"the task {config.task.name} has no {key}; leave it out"
-                raise ConfigError(key, given.name, allowed)
+    taken = NETWORK_GROUPS.get(type(config.task), {})
+    for key, given in (("model", config.model), ("data", config.data)):
+        if given is not None and given.name not in taken.get(key, {}):
+            allowed = f"the task {config.task.name} has no {key}; leave it out"
+            if taken:
+                allowed = f"the task {config.task.name} takes {', '.join(taken[key])}"
+            raise ConfigError(key, given.name, allowed)
 
 
 def _validate_task(task: TaskConfig) -> None:

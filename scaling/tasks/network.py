@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,13 +93,17 @@ class ProblemNetwork:
 
     def pictures(self, params: Params) -> list[np.ndarray] | None:
         draw = getattr(self.problem, "picture", None)
+        sample = getattr(self.problem, "sample", None)
         if draw is None:
             return None
         made = []
         for row in range(len(params[WEIGHTS])):
             with self.evaluating(params, row) as module:
                 inputs, *targets = self._examples(self._held_out, slice(0, 8))
-                outputs = self.forward(module, inputs)
+                if sample is None:
+                    outputs = self.forward(module, inputs)
+                else:
+                    outputs = sample(partial(self.forward, module), inputs)
                 made.append(draw(inputs, _to(outputs, torch.float32), *targets))
         return made
 

@@ -14,7 +14,8 @@ class Problem(Protocol):
     Optional: irreducible_loss (0), model_size (number of trained parameters), facts (a dict that is
     logged with every trial), files (name -> text, kept with every trial), metrics(outputs,
     *targets) -> {name: mean over the examples given}, picture(inputs, outputs, *targets) -> uint8
-    [H, W, 3] of some held-out examples.
+    [H, W, 3] of some held-out examples; sample(model, inputs) -> what a picture takes in place of
+    outputs.
 
     Model, loss and constructor may draw (dropout, augmentation) from the global generators of
     torch, numpy and Python: these are seeded for every step (scaling.draws), and for every
