@@ -56,7 +56,6 @@ class TransformerConfig:
     width: int = limited(64, least=1, most=MOST)
     heads: int = limited(4, least=1, most=MOST)
     tied_embeddings: bool = True
-    init_std: float = limited(0.02, above=0)
 
 
 MODELS: dict[str, type[ColourizationModelConfig] | type[TransformerConfig]] = {

@@ -16,7 +16,7 @@ from scaling.limits import ConfigError
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
-COLUMNS, ROWS = 72, 8  # characters of a sample: what is longer is cut
+COLUMNS, ROWS = 72, 6  # characters of a sample: what is longer is cut
 SIZE, MARGIN = 15, 12  # pixels: of the font, and around each sample
 PAPER, LINE = (255, 255, 255), (225, 225, 225)
 GIVEN, WRITTEN = (140, 140, 140), (20, 60, 160)
