@@ -96,7 +96,9 @@ class TrialOptimizer:
         self._lr = lr
         self._params = {key: nn.Parameter(_whole(leaf)) for key, leaf in leaves.items()}
         make = cast(Callable[..., torch.optim.Optimizer], optimizer_class(config))
-        self.optimizer = make(list(self._params.values()), lr=lr, **_plain(config.options))
+        named = getattr(make, "takes_names", False)
+        params = list(self._params.items()) if named else list(self._params.values())
+        self.optimizer = make(params, lr=lr, **_plain(config.options))
 
     def step(self, gradients: Leaves, lr_factor: float | None) -> Leaves:
         """New parameters; not a number for a gradient that is none, which no method is asked of."""
@@ -118,7 +120,8 @@ class TrialOptimizer:
             for key, param in self._params.items():
                 param.copy_(leaves[key])
         self.optimizer.load_state_dict(copy.deepcopy(saved))
-        for number, param in enumerate(self._params.values()):
+        groups = self.optimizer.param_groups  # state_dict numbers parameters in their order
+        for number, param in enumerate(param for group in groups for param in group["params"]):
             state = self.optimizer.state.get(param, {})
             for key, value in saved["state"].get(number, {}).items():
                 if isinstance(value, Tensor) and state[key].dtype != value.dtype:
@@ -183,14 +186,14 @@ def _arguments(kind: type) -> set[str]:
 
 
 def optimizer_content(config: CustomOptimizerConfig) -> str:
-    """Digest of its code, a part of its trials' identity; empty for torch's own.
+    """Digest of its code, a part of its trials' identity; empty for torch's and ours.
 
     The user's files and what they import from beside them; of an installed package the file alone
     in which the class stands.
     """
     kind = optimizer_class(config)
     module = sys.modules[kind.__module__]
-    if module.__name__.split(".")[0] == "torch":
+    if module.__name__.split(".")[0] in ("torch", "scaling"):
         return ""
     file = Path(inspect.getfile(kind))
     if "site-packages" in file.parts:
