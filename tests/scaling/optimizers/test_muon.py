@@ -48,11 +48,16 @@ def test_it_is_torchs_muon_on_hidden_matrices_and_adamw_on_the_rest() -> None:
     params = {name: torch.nn.Parameter(leaf) for name, leaf in leaves(0).items()}
     muon = torch.optim.Muon(
         [params[name] for name in SHAPES if name in HIDDEN],
-        **{"lr": 0.05, "momentum": 0.9, "weight_decay": 0.2, "adjust_lr_fn": "match_rms_adamw"},
+        lr=0.05,
+        momentum=0.9,
+        weight_decay=0.2,
+        adjust_lr_fn="match_rms_adamw",
     )
     adamw = torch.optim.AdamW(
         [params[name] for name in SHAPES if name not in HIDDEN],
-        **{"lr": 0.3 * 0.05, "betas": (0.8, 0.95), "weight_decay": 0.2},
+        lr=0.3 * 0.05,
+        betas=(0.8, 0.95),
+        weight_decay=0.2,
     )
     for step in range(1, 6):
         gradients = leaves(step)
