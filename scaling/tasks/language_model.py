@@ -89,9 +89,9 @@ class LanguageModel:
         tokens = inputs[:SAMPLES].long()
         for _ in range(WRITTEN):
             logits = model(tokens[:, -length:])[:, -1].double().cpu() / TEMPERATURE
-            logits[:, -1] = -torch.inf  # what is unknown cannot be written
-            if not torch.isfinite(logits[:, :-1]).all():  # diverged
+            if not torch.isfinite(logits).all():  # diverged
                 logits = torch.zeros_like(logits)
+            logits[:, -1] = -torch.inf  # what is unknown cannot be written
             drawn = torch.multinomial(logits.softmax(-1), 1, generator=generator)
             tokens = torch.cat([tokens, drawn.to(tokens.device)], 1)
         return tokens

@@ -74,10 +74,9 @@ def test_shorter_sequences_have_the_same_first_logits() -> None:
 
 def test_loss_at_the_start_is_that_of_guessing() -> None:
     """log V: the head's first logits are small."""
+    given, wanted = tokens(), tokens(2).flatten().long()
     losses = [
-        functional.cross_entropy(
-            network(seed=seed)(tokens()).flatten(0, 1), tokens(2).flatten().long()
-        )
+        functional.cross_entropy(network(seed=seed)(given).flatten(0, 1), wanted)
         for seed in range(5)
     ]
     assert torch.stack(losses).mean().item() == pytest.approx(math.log(VOCABULARY), rel=0.1)
@@ -127,7 +126,7 @@ def test_initial_weights_have_their_standard_deviations() -> None:
 
 
 def test_what_no_network_can_have_is_one_line() -> None:
-    with pytest.raises(ConfigError, match="model.heads=5: must divide model.width=12"):
+    with pytest.raises(ConfigError, match=r"model\.heads=5: must divide model\.width=12"):
         network(replace(CONFIG, heads=5))
     with pytest.raises(ConfigError, match="the network takes at most 9 tokens"):
         network()(torch.zeros(1, 10, dtype=torch.long))
