@@ -17,8 +17,8 @@ from scaling.optimizers.config import OPTIMIZERS
 from scaling.param_groups import param_groups
 from scaling.schedules import LENGTHS, UNITS, given_lengths, length_in_steps
 from scaling.tasks.config import (
+    NETWORK_GROUPS,
     TASKS,
-    ColourizationConfig,
     FiniteRegressionConfig,
     LinearRegressionConfig,
     TaskConfig,
@@ -217,11 +217,13 @@ def _validate_groups(config: TrialConfig) -> None:
     if regression and config.data_workers:
         allowed = f"{config.task.name} draws its data where it trains; leave it 0"
         raise ConfigError("data_workers", config.data_workers, allowed)
-    if not isinstance(config.task, ColourizationConfig):
-        for key, given in (("model", config.model), ("data", config.data)):
-            if given is not None:
-                allowed = f"the task {config.task.name} has no {key}; leave it out"
-                raise ConfigError(key, given.name, allowed)
+    taken = NETWORK_GROUPS.get(type(config.task), {})
+    for key, given in (("model", config.model), ("data", config.data)):
+        if given is not None and given.name not in taken.get(key, {}):
+            allowed = f"the task {config.task.name} has no {key}; leave it out"
+            if taken:
+                allowed = f"the task {config.task.name} takes {', '.join(taken[key])}"
+            raise ConfigError(key, given.name, allowed)
 
 
 def _validate_task(task: TaskConfig) -> None:

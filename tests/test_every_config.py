@@ -12,8 +12,8 @@ from PIL import Image
 
 from analysis import __main__ as analysis
 from scaling.config import RULES, SCHEDULES
-from scaling.data.config import DATASETS
-from scaling.models.config import LAYOUTS
+from scaling.data.config import DATASETS, IMAGE_SETS
+from scaling.models.config import LAYOUTS, MODELS
 from scaling.optimizers.config import OPTIMIZERS
 from scaling.tasks.config import TASKS
 from sweeps import __main__ as sweeps
@@ -28,11 +28,16 @@ NET = [*PHOTOS, "targets=[]", "relative_targets=[0.95]", "budget.max_steps=12"]
 SEARCH = ["hydra.sweeper.lr_ratio=2", "hydra.sweeper.stride=1", "hydra.sweeper.lr_range=[0.02,0.2]"]
 CIFAR = [*PIXELS, "data=cifar10", "data.path=batches", "data.classes=[horse]"]
 
+TEXT = ["data.sequence_length=8", "data.max_characters=20000", "data.held_out_sequences=20",
+        "model.width=8", "model.heads=2", "picture_ratio=null", "targets=[]",
+        "relative_targets=[0.95]", "budget.max_steps=12"]  # fmt: skip
+
 GROUPS = {
     "optimizers": [*LINES, "optimizer=" + ",".join(n for n in OPTIMIZERS if n != "custom")],
     "optimizer_files": [*LINES, "optimizer=preconditioned_root,rmsprop_textbook"],
     "optimizer_custom": [*LINES, "optimizer=custom", "optimizer.path=torch.optim.Adagrad"],
     "optimizer_soap": ["task=colourization", "optimizer=soap", "lr=0.01", "batch_size=4,8", *NET],
+    "optimizer_muon": ["task=language_model", "optimizer=muon", "lr=0.01", "batch_size=4,8", *TEXT],
     "schedules": [*LINES, "schedule=" + ",".join(SCHEDULES)],
     "rules": [*LINES, "optimizer=adamw", "rule=" + ",".join(RULES), "rule.batch_size=4",
               "rule.exponent=0.3", "rule.batch_scale=10", "rule.half_life=[beta1,beta2]",
@@ -51,6 +56,7 @@ GROUPS = {
 STUDIES = {
     "colourization": ["data=photos", "batch_size=4,8", "seed=0", *NET, *SEARCH],
     "colourization_small": ["batch_size=4,8", "seed=0", *NET, *SEARCH],
+    "language_model_small": ["batch_size=4,8", "seed=0", *TEXT, *SEARCH],
     "linear_regression": [*LINES[:1], "seed=0,1", *LINES[2:], *SEARCH],
     "linear_regression_grid": [*LINES, "seed=0,1"],
     "lr_versus_batch_size": ["batch_size=4,16,64", "seed=0", *LINES[2:], *SEARCH],
@@ -76,14 +82,14 @@ def files_of(group: str) -> set[str]:
 
 def test_nothing_of_conf_is_left_out() -> None:
     assert files_of("study") == set(STUDIES)
-    assert files_of("optimizer") - {"soap", "rmsprop_textbook", "preconditioned_root"} == set(
-        OPTIMIZERS
-    )
+    of_others = {"soap", "muon", "rmsprop_textbook", "preconditioned_root"}
+    assert files_of("optimizer") - of_others == set(OPTIMIZERS)
     assert files_of("schedule") == set(SCHEDULES)
     assert files_of("rule") == set(RULES)
-    assert files_of("model") == set(LAYOUTS)
+    assert files_of("model") == set(MODELS) == {*LAYOUTS, "transformer"}
     assert files_of("task") == set(TASKS)
-    assert files_of("data") == set(DATASETS) == {"photos", "npz", "cifar10", "image_folder"}
+    assert files_of("data") == set(DATASETS) == {*IMAGE_SETS, "text"}
+    assert set(IMAGE_SETS) == {"photos", "npz", "cifar10", "image_folder"}
 
 
 def prepare(folder: Path) -> None:

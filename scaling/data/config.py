@@ -72,18 +72,38 @@ class NpzConfig(DataConfig):
     seed: int = limited(0, least=0, most=MOST_SEED)
 
 
-DATASETS: dict[str, type[DataConfig]] = {
+@dataclass
+class TextConfig:
+    """Characters of text files, see scaling.data.text.
+
+    path: a file, a folder or a pattern; null: the standard library's own source. max_characters:
+    of the files in the order of their names. vocabulary_size: the most frequent characters of the
+    training text; all others are one more, unknown. held_out_sequences: at most so many, evenly
+    spread over the text that is held out.
+    """
+
+    name: str = "text"
+    path: str | None = limited(None)
+    sequence_length: int = limited(64, least=1, most=65536)
+    vocabulary_size: int = limited(96, least=1, most=255)  # tokens are stored in one byte
+    max_characters: int = limited(2_000_000, least=1, most=1_000_000_000)
+    held_out_fraction: float = limited(0.1, above=0, below=1)
+    held_out_sequences: int = limited(1000, least=1, most=10_000_000)
+
+
+IMAGE_SETS: dict[str, type[DataConfig]] = {
     "photos": PhotosConfig,
     "cifar10": Cifar10Config,
     "image_folder": ImageFolderConfig,
     "npz": NpzConfig,
 }
+DATASETS: dict[str, type[DataConfig] | type[TextConfig]] = {**IMAGE_SETS, "text": TextConfig}
 
 
 def validate_data(config: DataConfig) -> None:
     """Raise ConfigError for the first value that no data set can have; reads no file."""
-    if type(config) is not DATASETS.get(config.name):
-        raise ConfigError("data.name", config.name, f"must be one of {', '.join(DATASETS)}")
+    if type(config) is not IMAGE_SETS.get(config.name):
+        raise ConfigError("data.name", config.name, f"must be one of {', '.join(IMAGE_SETS)}")
     check_limits(config, "data.")
     if isinstance(config, Cifar10Config) and not config.classes:
         allowed = f"must be one or more of {', '.join(CIFAR10_CLASSES)}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scaling.data import cifar10, image_folder, npz, photos
 from scaling.data.config import (
-    DATASETS,
+    IMAGE_SETS,
     Cifar10Config,
     DataConfig,
     ImageFolderConfig,
@@ -32,7 +32,7 @@ def load_images(config: DataConfig, cache_folder: Path) -> Images:
             return image_folder.read_image_folder(config)
         case NpzConfig():
             return npz.read_npz(config)
-    raise ConfigError("data.name", config.name, f"must be one of {', '.join(DATASETS)}")
+    raise ConfigError("data.name", config.name, f"must be one of {', '.join(IMAGE_SETS)}")
 
 
 def source_signature(config: DataConfig) -> list[list[str | int]]:

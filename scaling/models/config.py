@@ -1,4 +1,4 @@
-"""Fields, defaults and limits of a colourization network's configuration; light to import."""
+"""Fields, defaults and limits of the configurations of networks; light to import."""
 
 from __future__ import annotations
 
@@ -46,7 +46,30 @@ class ColourizationModelConfig:
     norm_groups: int = limited(4, least=1, most=MOST)
 
 
-MODELS = dict.fromkeys(LAYOUTS, ColourizationModelConfig)
+@dataclass
+class TransformerConfig:
+    """A network of scaling.models.transformer. Model size is depth x width: the parameters without
+    embeddings and head."""
+
+    name: str = limited("transformer", among=("transformer",))
+    depth: int = limited(2, least=1, most=MOST)
+    width: int = limited(64, least=1, most=MOST)
+    heads: int = limited(4, least=1, most=MOST)
+    tied_embeddings: bool = True
+
+
+MODELS: dict[str, type[ColourizationModelConfig] | type[TransformerConfig]] = {
+    **dict.fromkeys(LAYOUTS, ColourizationModelConfig),
+    "transformer": TransformerConfig,
+}
+
+
+def validate_transformer(config: TransformerConfig) -> None:
+    """Raise ConfigError for the first value that no network can have."""
+    check_limits(config, "model.")
+    if config.width % config.heads:
+        allowed = f"must divide model.width={config.width}"
+        raise ConfigError("model.heads", config.heads, allowed)
 
 
 def validate_model(config: ColourizationModelConfig) -> None:

@@ -110,12 +110,16 @@ class TrialOptimizer:
             key: nn.Parameter(_whole(leaves[key])) for keys in names.values() for key in keys
         }
         make = cast(Callable[..., torch.optim.Optimizer], optimizer_class(config))
-        parts: list[Any] = list(self._params.values())
+        named = getattr(make, "takes_names", False)
+        parts: list[Any] = list(self._params.items()) if named else list(self._params.values())
         if groups is not None:
+            _check_groups(config, named)
             parts = [{"params": [self._params[key] for key in keys]} for keys in names.values()]
         self.optimizer = make(parts, lr=lr, **_plain(config.options))
-        self._lr_factors = [1.0 if group is None else group.lr_factor for group in names]
-        for group, given in zip(names, self.optimizer.param_groups, strict=True):
+        self._lr_factors = [1.0] * len(self.optimizer.param_groups)
+        if groups is not None:
+            self._lr_factors = [1.0 if group is None else group.lr_factor for group in names]
+        for group, given in zip(names, self.optimizer.param_groups, strict=False):
             if group is not None and group.weight_decay_factor != 1:
                 _check_decay(config, given)
                 given["weight_decay"] *= group.weight_decay_factor
@@ -140,13 +144,20 @@ class TrialOptimizer:
             for key, param in self._params.items():
                 param.copy_(leaves[key])
         self.optimizer.load_state_dict(copy.deepcopy(saved))
-        for number, param in enumerate(self._params.values()):
+        groups = self.optimizer.param_groups  # state_dict numbers parameters in their order
+        for number, param in enumerate(param for group in groups for param in group["params"]):
             state = self.optimizer.state.get(param, {})
             for key, value in saved["state"].get(number, {}).items():
                 if isinstance(value, Tensor) and state[key].dtype != value.dtype:
                     state[key] = value.clone().to(
                         state[key].device
                     )  # torch casts to the parameter's
+
+
+def _check_groups(config: CustomOptimizerConfig, named: bool) -> None:
+    if named:
+        allowed = f"{config.path} chooses its groups by the names of parameters; leave it out"
+        raise ConfigError("param_groups", "[..]", allowed)
 
 
 def _check_decay(config: CustomOptimizerConfig, group: dict[str, Any]) -> None:
@@ -211,14 +222,14 @@ def _arguments(kind: type) -> set[str]:
 
 
 def optimizer_content(config: CustomOptimizerConfig) -> str:
-    """Digest of its code, a part of its trials' identity; empty for torch's own.
+    """Digest of its code, a part of its trials' identity; empty for torch's and ours.
 
     The user's files and what they import from beside them; of an installed package the file alone
     in which the class stands.
     """
     kind = optimizer_class(config)
     module = sys.modules[kind.__module__]
-    if module.__name__.split(".")[0] == "torch":
+    if module.__name__.split(".")[0] in ("torch", "scaling"):
         return ""
     file = Path(inspect.getfile(kind))
     if "site-packages" in file.parts:

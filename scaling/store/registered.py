@@ -23,10 +23,10 @@ from torch import nn
 
 from scaling import schema
 from scaling.limits import ConfigError, short_reason
-from scaling.models.config import ColourizationModelConfig
+from scaling.models.config import ColourizationModelConfig, TransformerConfig
 from scaling.store.check import StoreError, store_message
 from scaling.store.read_back import ModelVersion, RunError, RunReader, StoredRun
-from scaling.tasks.config import ColourizationConfig, CustomTaskConfig
+from scaling.tasks.config import ColourizationConfig, CustomTaskConfig, LanguageModelConfig
 from scaling.tasks.custom import make_custom_problem
 from scaling.tasks.make import make_task
 from scaling.tasks.nests import as_dtype, call, parts_of
@@ -78,6 +78,10 @@ def _module(described: dict[str, Any]) -> nn.Module:
         from scaling.models.colourization import ColourizationNet
 
         return ColourizationNet(ColourizationModelConfig(**described["model"]))
+    if described["task"] == "language_model":
+        from scaling.models.transformer import Transformer
+
+        return Transformer(TransformerConfig(**described["model"]), **described["sizes"])
     return make_custom_problem(described["path"], described["options"]).model()
 
 
@@ -116,8 +120,10 @@ def _described(run: StoredRun, trial: Trial) -> tuple[dict[str, Any], Any]:
         raise RunError(f"run_id={run.run_id}: the task {config.task.name} has no network")
     dtype = "float64" if config.precision == "float64" else "float32"
     described: dict[str, Any] = {"task": config.task.name, "dtype": dtype}
-    if isinstance(config.task, ColourizationConfig):
+    if isinstance(config.task, ColourizationConfig | LanguageModelConfig):
         described["model"] = asdict(task.problem.config)  # pyright: ignore
+        if isinstance(config.task, LanguageModelConfig):
+            described["sizes"] = task.problem.sizes  # pyright: ignore
     elif isinstance(config.task, CustomTaskConfig):
         described |= {"path": config.task.path, "options": dict(config.task.options)}
     inputs = task.held_out_inputs(N_EXAMPLES)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scaling.config import TrialConfig
-from scaling.data.config import DATASETS, DataConfig
+from scaling.data.config import IMAGE_SETS, DataConfig
 from scaling.data.palette import palette_text
 from scaling.data.prepare import Prepared, prepare_data
 from scaling.limits import ConfigError
@@ -111,7 +111,7 @@ def cache_folder(config: TrialConfig) -> Path:
 def _prepared(data: str, folder: str) -> Prepared:
     """Once a process, however many trials use it."""
     content = json.loads(data)
-    config: DataConfig = DATASETS[content["name"]](**content)
+    config: DataConfig = IMAGE_SETS[content["name"]](**content)
     return prepare_data(config, Path(folder))
 
 

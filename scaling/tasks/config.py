@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from scaling.data.config import IMAGE_SETS, TextConfig
 from scaling.limits import MISSING, limited
+from scaling.models.config import LAYOUTS, ColourizationModelConfig, TransformerConfig
 
 SAMPLINGS = ("with_replacement", "without_replacement")
 NETWORK_SAMPLINGS = (*SAMPLINGS, "fixed_order")
@@ -66,9 +69,30 @@ class ColourizationConfig(TaskConfig):
     sampling: str = limited("with_replacement", among=NETWORK_SAMPLINGS)
 
 
+@dataclass
+class LanguageModelConfig(TaskConfig):
+    """The next character of a text, with the groups `model` and `data`; see
+    scaling.tasks.language_model."""
+
+    name: str = "language_model"
+    sampling: str = limited("with_replacement", among=NETWORK_SAMPLINGS)
+
+
+# The networks and data that a task takes: choice -> its fields.
+NETWORK_GROUPS: dict[type[TaskConfig], dict[str, Mapping[str, type]]] = {
+    ColourizationConfig: {
+        "model": dict.fromkeys(LAYOUTS, ColourizationModelConfig),
+        "data": IMAGE_SETS,
+    },
+    LanguageModelConfig: {
+        "model": {"transformer": TransformerConfig},
+        "data": {"text": TextConfig},
+    },
+}
 TASKS: dict[str, type[TaskConfig]] = {
     "linear_regression": LinearRegressionConfig,
     "finite_regression": FiniteRegressionConfig,
     "colourization": ColourizationConfig,
+    "language_model": LanguageModelConfig,
     "custom": CustomTaskConfig,
 }

@@ -9,6 +9,7 @@ from scaling.tasks.config import (
     ColourizationConfig,
     CustomTaskConfig,
     FiniteRegressionConfig,
+    LanguageModelConfig,
     LinearRegressionConfig,
 )
 from scaling.tasks.custom import make_custom_task
@@ -31,4 +32,9 @@ def make_task(config: TrialConfig) -> Task:
         from scaling.tasks.supervised import SupervisedTask
 
         return SupervisedTask(Colourization(config), config)
+    if isinstance(task, LanguageModelConfig):
+        from scaling.tasks.language_model import LanguageModel
+        from scaling.tasks.supervised import SupervisedTask
+
+        return SupervisedTask(LanguageModel(config), config)
     raise TypeError(f"no task for {type(task).__name__}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,13 +90,17 @@ class ProblemNetwork:
 
     def pictures(self, params: Params) -> list[np.ndarray] | None:
         draw = getattr(self.problem, "picture", None)
+        sample = getattr(self.problem, "sample", None)
         if draw is None:
             return None
         made = []
         for row in range(len(params[WEIGHTS])):
             with self.evaluating(params, row) as module:
                 inputs, *targets = self._held_out_part(0, N_DRAWN)
-                outputs = self.forward(module, inputs)
+                if sample is None:
+                    outputs = self.forward(module, inputs)
+                else:
+                    outputs = sample(partial(self.forward, module), inputs)
                 made.append(draw(inputs, as_dtype(outputs, torch.float32), *targets))
         return made
 

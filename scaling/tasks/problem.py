@@ -28,8 +28,9 @@ class Problem(Protocol):
     Optional: irreducible_loss (0), model_size (number of trained parameters), facts (a dict that is
     logged with every trial), files (name -> text, kept with every trial), metrics(outputs,
     *targets) -> {name: mean over the examples given}, picture(inputs, outputs, *targets) -> uint8
-    [H, W, 3] of some held-out examples; example ("sequence": what one example is called), unit
-    ("tokens") and units_per_example (64), in which reports give their answers, too.
+    [H, W, 3] of some held-out examples; sample(model, inputs) -> what a picture takes in place of
+    outputs; example ("sequence": what one example is called), unit ("tokens") and units_per_example
+    (64), in which reports give their answers, too.
 
     Also optional is eval_loss(outputs, *targets), the mean over the examples given: the held-out
     loss, where training minimises another one (label smoothing, auxiliary losses). It is given what

@@ -13,12 +13,12 @@ import yaml
 from scaling.commands import command
 from scaling.limits import ConfigError
 from scaling.schema import current_name
-from scaling.tasks.config import TASKS, ColourizationConfig
+from scaling.tasks.config import NETWORK_GROUPS, TASKS
 from sweeps.command_line.known_keys import nearest
 
 DEFAULT_TASK = "linear_regression"
 MOST_VALUES = 100_000  # of a file
-_OF_NETWORKS = ("model", "data")  # groups that only the networks of colourization have
+_OF_NETWORKS = ("model", "data")  # groups that only tasks with networks of ours have
 
 
 def study_files(config_dir: str | None = None) -> dict[str, Path]:
@@ -136,10 +136,13 @@ def _lacking(content: dict[str, Any], task: str) -> str:
     keys = [f"task.{key}" for key in content.get("task") or {}]
     keys += [f"{group}.{key}" for group in _OF_NETWORKS for key in content.get(group) or {}]
     keys += list(swept)
-    has = {field.name for field in fields(TASKS[task])}
+    has = {"task": {field.name for field in fields(TASKS[task])}}
+    for group in _OF_NETWORKS:
+        choices = NETWORK_GROUPS.get(TASKS[task], {}).get(group, {})
+        has[group] = {field.name for choice in choices.values() for field in fields(choice)}
     for key in keys:
         group, _, name = key.partition(".")
-        of_networks = group in _OF_NETWORKS and TASKS[task] is not ColourizationConfig
-        if of_networks or (group == "task" and name and name.split(".")[0] not in has):
+        lacks = name.split(".")[0] not in has[group] if group in has and name else False
+        if lacks or (group in _OF_NETWORKS and not has[group]):
             return key
     return ""

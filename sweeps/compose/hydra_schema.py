@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from scaling.config import StudyConfig, TrialConfig
 from scaling.data.config import DATASETS
-from scaling.models.config import ColourizationModelConfig
+from scaling.models.config import ColourizationModelConfig, TransformerConfig
 from scaling.optimizers.config import OPTIMIZERS
 from scaling.schema import RENAMED
 from scaling.tasks.config import TASKS
@@ -41,3 +41,4 @@ def register() -> None:
     for name, node in DATASETS.items():
         store.store(group="schema/data", name=name, node=node)
     store.store(group="schema/model", name="colourization", node=ColourizationModelConfig)
+    store.store(group="schema/model", name="transformer", node=TransformerConfig)
