@@ -15,6 +15,7 @@ from analysis.read.final_losses import read_final_losses_csv
 from analysis.read.names import their_columns
 from analysis.read.steps import read_steps_csv
 from analysis.read.stores import NoExperiment
+from scaling.schema import FINAL_LOSSES
 
 if TYPE_CHECKING:
     from analysis.read.folder.found import Folder
@@ -93,8 +94,12 @@ def read_source(choice: Choice) -> Read:
 
 def analyse_source(read: Read, choice: Choice, **options: Any) -> StudyResult:
     """What the frames say. options: of the statistics, as of analysis.analyse (n_bootstrap, ..)."""
-    from analysis.curve_study import analyse
-    from analysis.final_loss_study import analyse_final_losses
+    from analysis.curve_study import about_of, analyse
+    from analysis.final_loss_study import (
+        analyse_final_losses,
+        analyse_final_runs,
+        check_tuned,
+    )
     from analysis.step_study import analyse_steps
 
     if read.table is not None:
@@ -109,6 +114,11 @@ def analyse_source(read: Read, choice: Choice, **options: Any) -> StudyResult:
         )  # fmt: skip
     assert read.trials is not None
     assert read.curves is not None
+    if about_of(read.trials) == FINAL_LOSSES:
+        check_tuned(choice.tuned)
+        return analyse_final_runs(
+            read.trials, read.curves, targets=choice.targets, group_by=choice.group_by, **options
+        )
     return analyse(
         read.trials, read.curves, targets=choice.targets, group_by=choice.group_by,
         tuned=choice.tuned, **options,
