@@ -36,11 +36,10 @@ from analysis.result import StudyResult, study_result
 from analysis.study import Group, Statistics
 from scaling.schema import DIVERGED, FINAL_LOSSES, TARGETS
 
-
 _ONE_LOSS = (
-    "Each run has one loss, at the end of its own schedule: steps to a target are those after which "
-    "a run made for that length ends at it. A longer run has a higher loss at those steps, for its "
-    "learning rate has not decayed there."
+    "Each run has one loss, at the end of its own schedule: steps to a target are those after which"
+    " a run made for that length ends at it. A longer run has a higher loss at those steps, for its"
+    " learning rate has not decayed there."
 )
 
 

@@ -178,8 +178,8 @@ QUANTITIES = {
 }
 
 # About how large a batch is worth it; about what was left of the loss (batch sizes may vary, but no
-# critical one is asked for); or about both, where each trial counts by its loss at its budget's end,
-# to which its schedule decays.
+# critical one is asked for); or about both, where only the loss at the end of a trial's budget
+# counts, to which its schedule decays.
 REPORTS = (BATCH_SIZES, LOSSES, FINAL_LOSSES) = ("batch_sizes", "losses", "final_losses")
 
 REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"

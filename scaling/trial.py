@@ -66,7 +66,7 @@ class Trial:
 
     @property
     def ends_at_target(self) -> bool:
-        """A tail after its hardest target ends it; not where its loss at the budget's end counts."""
+        """Reaching its hardest target ends it, after a tail; not where its final loss counts."""
         return self.config.study.report != FINAL_LOSSES
 
     @property

@@ -13,6 +13,7 @@ from scaling.curves import isotonic_crossing, seed_mean
 from scaling.schedules import next_evaluation
 from scaling.schema import CENSORED, REACHED
 from scaling.trial import Trial
+from sweeps.search.decide import decide
 from sweeps.search.observations import (
     ALL_DIVERGED,
     LOCAL,
@@ -21,6 +22,7 @@ from sweeps.search.observations import (
     CellObservations,
     Observed,
     Reading,
+    SearchOptions,
     TargetState,
 )
 from sweeps.search.settings import Lattice
@@ -32,9 +34,6 @@ ADVICE = {
     "hydra.sweeper.give_up_after",
     RANGE_END: "widen hydra.sweeper.lr_range",
 }
-
-
-ROW = ("steps", "best lr", "lrs", "")  # the heads of Cell.as_row, but for the first
 
 
 @dataclass
@@ -50,9 +49,26 @@ class Cell:
     curves: CellCurves
     states: tuple[TargetState, ...] = ()
 
+    heads = ("steps", "best lr", "lrs", "")  # of as_row, but for the first
+
+    @property
+    def goal(self) -> str:
+        """What it is searched for; of several targets the hardest."""
+        return f"target {schema.target_label(self.curves.targets[-1])}"
+
     @property
     def done(self) -> bool:
         return bool(self.states) and all(state.reason for state in self.states)
+
+    @property
+    def is_tuned(self) -> bool:
+        return all(state.index is not None for state in self.states)
+
+    def decide(self, options: SearchOptions) -> dict[tuple[int, int], int]:
+        """What to train next, (index, seed) up to a cap in steps; none where the cell is done."""
+        decision = decide(self.curves.observations, options)
+        self.states = decision.states
+        return decision.trials
 
     def up_to_evaluation(self, cap: int) -> int:
         """The first evaluation at or after `cap`: curves then end at common steps."""
@@ -91,6 +107,17 @@ class Cell:
         return [self.name, steps, lr, str(state.n_tried), state.reason or "open"]
 
     def as_json(self, lattice: Lattice) -> dict[str, Any]:
+        trials = self.curves.trials
+        return {
+            "cell": self.name,
+            "overrides": self.overrides,
+            "n_lrs": len({index for index, _ in trials}),
+            "n_trials": len(trials),
+            "trained_steps": sum(observed.last_step for observed in trials.values()),
+            **self._found(lattice),
+        }
+
+    def _found(self, lattice: Lattice) -> dict[str, Any]:
         targets = [
             {
                 "target_loss": target,
@@ -100,15 +127,7 @@ class Cell:
             }
             for target, state in zip(self.curves.targets, self.states, strict=True)
         ]
-        trials = self.curves.trials
-        return {
-            "cell": self.name,
-            "overrides": self.overrides,
-            "n_lrs": len({index for index, _ in trials}),
-            "n_trials": len(trials),
-            "trained_steps": sum(observed.last_step for observed in trials.values()),
-            "targets": targets,
-        }
+        return {"targets": targets}
 
 
 @dataclass(frozen=True)
