@@ -8,8 +8,8 @@ base * ratio^index, and the search
               an end at which the loss still falls
     bracket   the middles of the gaps on both sides of the two lowest minima, until they have
               neighbours one lattice step away
-    settle    all seeds at these minima, and at both neighbours of the best mean, until none of them
-              is better by more than its noise
+    settle    all seeds at these minima, and at both neighbours of the best mean, until both are
+              worse
 
 A diverged trial is infinitely bad. Nothing is remembered but the observations, so the same
 observations give the same trials. Pure functions: no training, no files, no Hydra.
@@ -34,7 +34,6 @@ from sweeps.search.observations import (
 )
 
 N_MINIMA, NEAR = 2, 1.5  # minima that are refined: the lowest, and one within so many times of it
-CLEAR = 2.0  # standard errors of the paired difference by which a neighbour is better, not lucky
 
 FinalLosses = Mapping[tuple[int, int], float]  # excess by (index, seed); infinite: it diverged
 
@@ -91,8 +90,8 @@ class _Search:
             return self._go_on(missing, known)
         whole = self._means(self.options.seeds)
         best = _least(whole)
-        missing = self._missing(self._neighbours(best), self.options.seeds)
-        if missing and not any(self._is_no_better(best, side, whole) for side in (-1, 1)):
+        missing = self._missing([best - 1, best + 1], self.options.seeds)
+        if missing:
             return self._go_on(missing, whole)
         return self._end(best, whole, self._reason(best))
 
@@ -135,22 +134,6 @@ class _Search:
                     width = min(self.options.stride, abs(end - index))
                     wanted.append(index + side * width)
         return [index for index in wanted if index not in known]
-
-    def _neighbours(self, index: int) -> list[int]:
-        return [index - 1, index + 1]
-
-    def _is_no_better(self, best: int, side: int, whole: Mapping[int, float]) -> bool:
-        """Whether the neighbour on this side is settled, and the best one better only by noise."""
-        beside = best + side
-        others = [i for i in self._neighbours(beside) if self._missing([i], self.options.seeds)]
-        if beside not in whole or others or math.isinf(whole[beside]):
-            return False
-        seeds = self.options.seeds
-        if len(seeds) < 2:
-            return whole[beside] <= whole[best]
-        gains = np.array([self.losses[beside, s] - self.losses[best, s] for s in seeds])
-        error = float(gains.std(ddof=1)) / math.sqrt(len(seeds))
-        return float(gains.mean()) <= CLEAR * error
 
     def _reason(self, best: int) -> str:
         if best in (self.options.lowest, self.options.highest):
