@@ -126,6 +126,12 @@ def test_one_lucky_seed_does_not_win() -> None:
     assert state.index == 0
 
 
+def test_the_mean_over_the_seeds_decides_not_the_first_one() -> None:
+    shifts = (5, -2, -1, -2)
+    state, _ = searched(lambda i, s: math.exp(0.002 * (i - shifts[s]) ** 2), FOUR_SEEDS)
+    assert (state.index, state.reason) == (0, INTERIOR)
+
+
 def test_noise_costs_few_trials_and_little_loss() -> None:
     """On a flat valley the mean of a neighbour is often lower by luck: 5 % of noise a seed."""
     true = lambda i: math.exp(0.002 * i**2)  # noqa: E731
