@@ -88,4 +88,4 @@ def test_the_last_lr_is_a_step_from_the_end_of_the_decay() -> None:
     lrs = [row[3] for row in memory.curves[0][1:]]
     assert lrs[0] == 0.2
     assert lrs[-1] == pytest.approx(0.2 / 200, rel=1e-12)
-    assert np.all(np.diff(lrs) < 0)
+    assert np.all(np.diff(np.array(lrs, float)) < 0)
