@@ -38,7 +38,7 @@ def test_against_plain_numpy(batch_size: int) -> None:
     """Monte Carlo of the update w <- w - (2 lr/B) sum (w.x - t) x, 4000 times."""
     random = np.random.default_rng(0)
     error = np.tile(PROBLEM.initial_error, (4000, 1))  # w - w*
-    peak = 0.05 if batch_size == 1 else 0.3
+    peak = 0.12 if batch_size == 1 else 0.5
     for factor in FACTORS:
         pull = np.zeros_like(error)
         for _ in range(batch_size):
@@ -49,7 +49,7 @@ def test_against_plain_numpy(batch_size: int) -> None:
     risks = error**2 @ PROBLEM.eigenvalues
     standard_error = risks.std() / np.sqrt(len(risks))
     exact = exact_final_risks(PROBLEM, batch_size, [peak], FACTORS)[0]
-    assert standard_error < 0.02 * exact
+    assert standard_error < 0.03 * exact
     assert abs(risks.mean() - exact) < 4 * standard_error
 
 
