@@ -98,14 +98,19 @@ def analyse_final_runs(
     fit_objective: str = LIKELIHOOD,
     jointly: bool = False,
 ) -> StudyResult:
-    """The same of trials with curves, as analysis.read_study gives them: the last evaluation of
-    each, which was trained to its budget's end. targets: default those recorded with the trials
-    that some batch size reaches, else chosen. Raises AnalysisError if nothing can be said.
+    """The same of runs with curves, of which each counts by its last evaluation alone.
 
-    >>> trials, curves = read_study("lengths", tracking_uri)
-    >>> result = analyse_final_runs(trials, curves, n_bootstrap=10)
-    >>> result.frames["best_batch_size"]["examples"].tolist()
-    [64.0, 256.0]
+    trials, curves: as analysis.read_study reads them (a trial that ended before its budget does not
+    count), or read_mlflow, tidy_curves, read_folder. targets: default those recorded with the
+    trials that some batch size reaches, else chosen. Raises AnalysisError if nothing can be said.
+
+    >>> rows = [(f"{size}x{step}", size, step, 1 + (64 + size) / (size * step) * 10)
+    ...         for size in (8, 32, 128, 512) for step in (10, 20, 40, 80, 160, 320)]
+    >>> frame = pd.DataFrame(rows, columns=["run_id", "batch_size", "step", "loss"]).assign(lr=0.1)
+    >>> from analysis.read.curves import tidy_curves
+    >>> result = analyse_final_runs(*tidy_curves(frame), targets=[1.5], n_bootstrap=10)
+    >>> round(result.fits[0].critical_batch_size)
+    64
     """
     notes: list[str] = []
     used = finished_trials(trials, notes)
@@ -114,7 +119,7 @@ def analyse_final_runs(
     else:
         names = [column_of(used, name) for name in group_by]
     used = final_losses_of_runs(used, curves, notes)
-    used = one_trial_per_seed(used, names, notes, ("lr", "steps"))
+    used = one_trial_per_seed(_numbered_seeds(used, names), names, notes, ("lr", "steps"))
     used.attrs = {}
     if used.groupby([*names, "batch_size"])["steps"].nunique().max() < 2:
         raise AnalysisError(
@@ -128,6 +133,15 @@ def analyse_final_runs(
     )
     result.trials.attrs |= trials.attrs
     return result
+
+
+def _numbered_seeds(trials: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Where no two lengths share a seed, the numbers were made up: anew for each length."""
+    keys = [name for name in names if name in trials] + ["batch_size", "lr"]
+    if trials.duplicated([*keys, "seed"]).any():
+        return trials
+    numbers = trials.groupby([*keys, "steps"], dropna=False, sort=False).cumcount()
+    return trials.assign(seed=numbers)
 
 
 def _analysed(

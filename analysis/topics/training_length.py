@@ -35,7 +35,15 @@ from analysis.topics.topic import (
     group_cells,
     group_head,
 )
-from analysis.words import between, law_interval, percent, rounded, short_number, size_words
+from analysis.words import (
+    between,
+    bracketed,
+    law_interval,
+    percent,
+    rounded,
+    short_number,
+    size_words,
+)
 
 _SYMBOLS = {"batch_size": "B", "examples": "D", "model_size": "N"}
 _LENGTH = "training length D (examples)"
@@ -199,6 +207,24 @@ def section(study: Study, frames: Frames) -> Section | None:
         list_head="Power laws (95 % intervals from the scatter about the law):",
         listed=sentences,
     )
+
+
+_MOST_LINES = 6
+
+
+def length_lines(frames: Frames) -> list[str]:
+    """Of one group a line a length, the longest last: which batch size and lr end lowest."""
+    best = frames.get("best_batch_size", pd.DataFrame())
+    if best.empty or best["examples"].duplicated().any():  # several groups: the table has them
+        return []
+    return [
+        f"after {short_number(row['examples'])} examples: batch size "
+        f"{size_words(row['batch_size_refined'])}"
+        f"{bracketed(between(row['batch_size_low'], row['batch_size_high']))} ends lowest, with a "
+        f"loss of {row['loss']:.4g} at lr {rounded(row['lr_refined'])}"
+        f"{' (the smallest or largest batch size tried)' if row['batch_size_at_edge'] else ''}"
+        for row in best.sort_values("examples").tail(_MOST_LINES).to_dict("records")
+    ]
 
 
 def _cells(row: Mapping[Any, Any]) -> list[Cell]:
