@@ -46,6 +46,9 @@ GROUPS = {
 STUDIES = {
     "colourization": ["data=photos", "batch_size=4,8", "seed=0", *NET, *SEARCH],
     "colourization_small": ["batch_size=4,8", "seed=0", *NET, *SEARCH],
+    "final_losses": ["batch_size=4,16", "seed=0,1", "budget.max_examples=64,256",
+                     "hydra.sweeper.lr_ratio=2", "hydra.sweeper.stride=1",
+                     "relative_targets=[0.5]", *LINES[4:]],
     "linear_regression": [*LINES[:1], "seed=0,1", *LINES[2:], *SEARCH],
     "linear_regression_grid": [*LINES, "seed=0,1"],
     "lr_versus_batch_size": ["batch_size=4,16,64", "seed=0", *LINES[2:], *SEARCH],

@@ -74,4 +74,4 @@ def _spaced(levels: NDArray[np.float64], good: NDArray[np.bool_]) -> list[float]
 
 def _rounded(level: float) -> float:
     digits = _DIGITS - 1 - math.floor(math.log10(abs(level))) if level else 0
-    return round(level, digits)
+    return float(round(level, digits))

@@ -201,15 +201,28 @@ def section(study: Study, frames: Frames) -> Section | None:
             "costs on the way to one loss."
         ],
         Table([*group_head(study), *head, "loss"], rows) if rows else None,
-        notes=["(edge): the smallest or largest that was tried."]
-        if (best["batch_size_at_edge"] | best["lr_at_edge"]).any()
-        else [],
+        notes=_notes(frames["loss_by_length"], best),
         list_head="Power laws (95 % intervals from the scatter about the law):",
         listed=sentences,
     )
 
 
+def _notes(lengths: pd.DataFrame, best: pd.DataFrame) -> list[str]:
+    notes = []
+    if (best["batch_size_at_edge"] | best["lr_at_edge"]).any():
+        notes.append("(edge): the smallest or largest that was tried.")
+    error = float(((lengths["loss_high"] - lengths["loss_low"]) / (2 * lengths["loss"])).median())
+    if error > _RESOLVED:  # not of NaN, where there are too few seeds to know
+        notes.append(
+            f"The seeds leave losses uncertain by {100 * error:.2g} % (95 %), so that batch sizes "
+            "within 0.5 % and 1 % are not told from others; the interval of the best one allows "
+            "for it."
+        )
+    return notes
+
+
 _MOST_LINES = 6
+_RESOLVED = 0.01  # the wider of the two ranges about the least loss
 
 
 def length_lines(frames: Frames) -> list[str]:
