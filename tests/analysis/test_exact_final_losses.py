@@ -16,7 +16,7 @@ from tests.scaling.trials import trained
 
 PROBLEM = RegressionProblem.power_law(16)
 SIZES, LENGTHS, SEEDS = (2, 4, 8, 16, 32, 64, 128), (128, 256, 512, 1024, 2048), 24
-LRS = [float(lr) for lr in 0.1 * 2 ** (np.arange(-7.0, 8.0) / 2)]
+LRS = [float(lr) for lr in 0.1 * 2 ** (np.arange(-7.0, 10.0) / 2)]
 TARGETS = [share * PROBLEM.initial_risk for share in (0.06, 0.03)]
 
 
@@ -47,7 +47,7 @@ def measured() -> StudyResult:
 
 @pytest.fixture(scope="module")
 def exact() -> StudyResult:
-    fine = [float(lr) for lr in 0.1 * 1.09 ** np.arange(-28.0, 29.0)]
+    fine = [float(lr) for lr in 0.1 * 1.09 ** np.arange(-28.0, 37.0)]
     table = exact_final_losses(PROBLEM, SIZES, LENGTHS, fine)
     return analyse_final_losses(table, targets=TARGETS, n_bootstrap=2)
 

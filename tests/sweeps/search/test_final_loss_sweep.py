@@ -85,9 +85,9 @@ def test_the_search_finds_the_exact_best_lr(here: Path, capsys: pytest.CaptureFi
 def test_what_contradicts_itself_is_one_line(
     override: str, says: str, here: Path, capsys: pytest.CaptureFixture
 ) -> None:
+    key = override.partition("=")[0]
+    kept = [one for one in STUDY if one.partition("=")[0] != key]
     with pytest.raises(SystemExit):
-        key = override.partition("=")[0]
-        kept = [one for one in STUDY if one.partition("=")[0] != key]
         frontier(override, study=kept, swept=SWEPT)
     assert capsys.readouterr().err.startswith(f"error: {says}")
     assert not (here / "runs").exists()
