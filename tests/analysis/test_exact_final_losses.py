@@ -15,9 +15,9 @@ from tests.scaling.test_final_losses import final_trial
 from tests.scaling.trials import trained
 
 PROBLEM = RegressionProblem.power_law(16)
-SIZES, LENGTHS, SEEDS = (2, 4, 8, 16, 32, 64, 128), (128, 256, 512, 1024, 2048), 24
+SIZES, LENGTHS, SEEDS = (2, 4, 8, 16, 32, 64, 128), (256, 512, 1024, 2048, 4096), 24
 LRS = [float(lr) for lr in 0.1 * 2 ** (np.arange(-7.0, 10.0) / 2)]
-TARGETS = [share * PROBLEM.initial_risk for share in (0.06, 0.03)]
+TARGETS = [share * PROBLEM.initial_risk for share in (0.02, 0.01)]
 
 
 def train_all() -> pd.DataFrame:

@@ -29,13 +29,16 @@ def table() -> pd.DataFrame:
     return hyperbolas(np.random.default_rng(0), sizes=SIZES, n_lrs=5, n_seeds=3)
 
 
-def test_runs_say_what_their_table_says(table: pd.DataFrame) -> None:
+def with_their_way(table: pd.DataFrame) -> pd.DataFrame:
     """Each run with a worse loss on its way, which must not count."""
     last = table.assign(run_id=[f"{i:04}" for i in range(len(table))], step=table["steps"])
     way = last.assign(step=(last["step"] / 2).round(), loss=last["loss"] * 1.5)
-    curves = pd.concat([way, last]).drop(columns="steps")
+    return pd.concat([way, last], ignore_index=True).drop(columns="steps")
+
+
+def test_runs_say_what_their_table_says(table: pd.DataFrame) -> None:
     given = {"targets": [TARGET], "n_bootstrap": 20}
-    of_runs = analyse_final_runs(*tidy_curves(curves), **given)
+    of_runs = analyse_final_runs(*tidy_curves(with_their_way(table)), **given)
     of_table = analyse_final_losses(table, **given)
     pd.testing.assert_frame_equal(of_runs.frontier, of_table.frontier)
     assert of_runs.about == FINAL_LOSSES
@@ -123,14 +126,14 @@ def test_the_command_reports_it(recorded_study: str, tmp_path: Path) -> None:
 
 
 def test_one_length_is_one_line(table: pd.DataFrame) -> None:
-    curves = table.assign(step=table["steps"], run_id=range(len(table)))
-    same = curves[curves["batch_size"] * curves["steps"] == curves["steps"].max() * 8]
+    one = table[table["steps"] == table.groupby("batch_size")["steps"].transform("max")]
     with pytest.raises(AnalysisError, match="every batch size was trained to one length only"):
-        analyse_final_runs(*tidy_curves(same.drop(columns="steps")), n_bootstrap=2)
+        analyse_final_runs(*tidy_curves(with_their_way(one)), n_bootstrap=2)
 
 
 def test_the_planted_answer_is_found_in_runs(table: pd.DataFrame) -> None:
-    curves = table.assign(step=table["steps"], run_id=range(len(table))).drop(columns="steps")
-    result = analyse_final_runs(*tidy_curves(curves), targets=[TARGET], n_bootstrap=20)
+    result = analyse_final_runs(
+        *tidy_curves(with_their_way(table)), targets=[TARGET], n_bootstrap=20
+    )
     found = result.fits[0].critical_batch_size
     assert found == pytest.approx(critical_batch_size(TARGET), rel=0.05)
