@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from analysis.curve_study import analyse as analyse
     from analysis.errors import AnalysisError as AnalysisError
     from analysis.final_loss_study import analyse_final_losses as analyse_final_losses
+    from analysis.final_loss_study import analyse_final_runs as analyse_final_runs
     from analysis.fit.step_fits import fit_critical_batch_size as fit_critical_batch_size
     from analysis.fit.step_fits import fit_critical_batch_sizes as fit_critical_batch_sizes
     from analysis.frame_study import analyse_frame as analyse_frame
@@ -40,6 +41,7 @@ _PUBLIC = {
     "StudyResult": "analysis.result",
     "analyse": "analysis.curve_study",
     "analyse_final_losses": "analysis.final_loss_study",
+    "analyse_final_runs": "analysis.final_loss_study",
     "analyse_frame": "analysis.frame_study",
     "analyse_steps": "analysis.step_study",
     "fit_critical_batch_size": "analysis.fit.step_fits",

@@ -106,6 +106,13 @@ def name_study(config: AnalysisConfig) -> None:
             )
         config.study = config.study if named else str(source.experiment)
         return
+    if source.kind == "final_losses" and source.experiment is not None:
+        if source.path is not None:
+            raise AnalysisError(
+                f"source.path={source.path}: source.experiment is given, too; give one of them"
+            )
+        config.study = config.study if named else str(source.experiment)
+        return
     if OmegaConf.is_missing(source, "path") or source.path is None:
         what = "a folder of runs" if source.kind == "folder" else "a CSV or parquet file"
         raise AnalysisError(f"source.path: missing; source={source.kind} reads {what}")

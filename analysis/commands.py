@@ -158,7 +158,8 @@ def _provenance(
     """Where the numbers come from; trials: as they were read."""
     from analysis.report.report import Provenance
 
-    origin = public_uri(uri) if config.source.kind == "mlflow" else str(config.source.path)
+    path = config.source.path
+    origin = public_uri(uri) if path is None else str(path)
     drawn = "task.name" in trials and not set(trials["task.name"]) <= WITHOUT_PICTURES
     pictures = []
     if drawn:

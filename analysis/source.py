@@ -15,6 +15,7 @@ from analysis.read.final_losses import read_final_losses_csv
 from analysis.read.names import their_columns
 from analysis.read.steps import read_steps_csv
 from analysis.read.stores import NoExperiment
+from scaling.schema import FINAL_LOSSES
 
 if TYPE_CHECKING:
     from analysis.read.folder.found import Folder
@@ -46,12 +47,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Read:
-    """Curves (trials, curves), or a table of steps or final losses."""
+    """Curves (trials, curves), or a table of steps or final losses. last_only: of the curves only
+    the last evaluations are asked for."""
 
     trials: pd.DataFrame | None = None
     curves: pd.DataFrame | None = None
     table: pd.DataFrame | None = None
     final_losses: pd.DataFrame | None = None
+    last_only: bool = False
 
     @property
     def size(self) -> str:
@@ -73,6 +76,8 @@ def read_source(choice: Choice) -> Read:
         from analysis.final_loss_study import check_tuned
 
         check_tuned(choice.tuned)
+        if choice.experiment is not None:
+            return _of_experiment(choice, last_only=True)
         return Read(final_losses=read_final_losses_csv(*of_file, group_by=choice.group_by))
     if choice.kind == "curves_csv":
         frames = read_curves_csv(
@@ -83,8 +88,12 @@ def read_source(choice: Choice) -> Read:
         from analysis.read.folder.found import find_runs
 
         return _read_folder(choice, find_runs(choice.path or "", choice.format))
+    return _of_experiment(choice)
+
+
+def _of_experiment(choice: Choice, last_only: bool = False) -> Read:
     try:
-        return Read(*_read_experiment(choice))
+        return Read(*_read_experiment(choice), last_only=last_only)
     except NoExperiment as error:
         if choice.experiment is None:
             raise
@@ -93,8 +102,12 @@ def read_source(choice: Choice) -> Read:
 
 def analyse_source(read: Read, choice: Choice, **options: Any) -> StudyResult:
     """What the frames say. options: of the statistics, as of analysis.analyse (n_bootstrap, ..)."""
-    from analysis.curve_study import analyse
-    from analysis.final_loss_study import analyse_final_losses
+    from analysis.curve_study import about_of, analyse
+    from analysis.final_loss_study import (
+        analyse_final_losses,
+        analyse_final_runs,
+        check_tuned,
+    )
     from analysis.step_study import analyse_steps
 
     if read.table is not None:
@@ -109,6 +122,11 @@ def analyse_source(read: Read, choice: Choice, **options: Any) -> StudyResult:
         )  # fmt: skip
     assert read.trials is not None
     assert read.curves is not None
+    if read.last_only or about_of(read.trials) == FINAL_LOSSES:
+        check_tuned(choice.tuned)
+        return analyse_final_runs(
+            read.trials, read.curves, targets=choice.targets, group_by=choice.group_by, **options
+        )
     return analyse(
         read.trials, read.curves, targets=choice.targets, group_by=choice.group_by,
         tuned=choice.tuned, **options,

@@ -29,7 +29,9 @@ class Watch:
         self._targets = np.full((n_trials, n_targets), -np.inf)
         for targets, trial in zip(self._targets, trials, strict=True):
             targets[: len(trial.targets)] = trial.targets
-        self._hardest = np.array([len(trial.targets) - 1 for trial in trials])
+        self._ending = np.array(  # the target after which it ends; -1: none
+            [len(trial.targets) - 1 if trial.ends_at_target else -1 for trial in trials]
+        )
         self._explosion = np.array([t.config.divergence_factor * t.initial_loss for t in trials])
         self._tail_factor = np.array([trial.config.tail_factor for trial in trials])
         self._crossing = np.full((n_trials, n_targets), np.nan)
@@ -91,7 +93,7 @@ class Watch:
             loss,
             self._targets[number, target],
         )
-        if target == self._hardest[number]:
+        if target == self._ending[number]:
             self._end[number] = self._tail_factor[number] * step
 
     def diverge(self, step: int, number: int, not_finite: str | None) -> TrialResult:
@@ -109,8 +111,9 @@ class Watch:
         crossings = dict(zip(targets, self._crossing[number].tolist(), strict=False))
         missed = DIVERGED if diverged else CENSORED
         outcomes = {t: missed if np.isnan(c) else REACHED for t, c in crossings.items()}
+        is_lost = diverged and not self._trials[number].ends_at_target
         return TrialResult(
-            outcome=outcomes[targets[-1]] if targets else missed,
+            outcome=outcomes[targets[-1]] if targets and not is_lost else missed,
             outcomes=outcomes,
             steps_to_target={t: c for t, c in crossings.items() if not np.isnan(c)},
             last_step=int(self._last_step[number]),

@@ -12,12 +12,12 @@ BY_TARGET = ("outcomes", "steps_to_target")  # fields of a result that are looke
 class TrialResult:
     """How one trial ended.
 
-    outcome: of its hardest target. steps_to_target: its own first touch of each target that it
-    reached, interpolated. last_step, last_loss: of its last finite evaluation. diverged_step: the
-    step at which it diverged, also where that came after the hardest target, in the tail.
-    not_finite: what was not finite then, None where the held-out loss grew too large.
-    seconds: its share of the stack's. step_seconds: median of a step, evaluation apart, where it
-    trained alone.
+    outcome: of its hardest target; if its final loss counts, diverged wherever that was.
+    steps_to_target: its own first touch of each target that it reached, interpolated. last_step,
+    last_loss: of its last finite evaluation. diverged_step: the step at which it diverged, also
+    where that came after the hardest target, in the tail. not_finite: what was not finite then,
+    None where the held-out loss grew too large. seconds: its share of the stack's. step_seconds:
+    median of a step, evaluation apart, where it trained alone.
     """
 
     outcome: str

@@ -187,9 +187,10 @@ QUANTITIES = {
     ),
 }
 
-# About how large a batch is worth it, or about what was left of the loss: batch sizes may vary, but
-# no critical one is asked for.
-REPORTS = (BATCH_SIZES, LOSSES) = ("batch_sizes", "losses")
+# About how large a batch is worth it; about what was left of the loss (batch sizes may vary, but no
+# critical one is asked for); or about both, where only the loss at the end of a trial's budget
+# counts, to which its schedule decays.
+REPORTS = (BATCH_SIZES, LOSSES, FINAL_LOSSES) = ("batch_sizes", "losses", "final_losses")
 
 REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
 LEFT_CENSORED = "left_censored"  # of a cell: met at or before its first evaluation

@@ -21,7 +21,7 @@ from scaling.optimizers.custom import optimizer_content
 from scaling.optimizers.stack import check_optimizer
 from scaling.param_groups import param_groups
 from scaling.schedules import LENGTHS, follows_budget, length_in_steps
-from scaling.schema import recorded_name
+from scaling.schema import FINAL_LOSSES, recorded_name
 from scaling.tasks.config import CustomTaskConfig
 from scaling.tasks.custom import content_hash
 from scaling.tasks.linear_regression import LinearRegression
@@ -66,6 +66,11 @@ class Trial:
     def max_steps(self) -> int:
         """The most steps that are asked for: those of the budget, or the cap if that is less."""
         return self.budget_steps if self.cap is None else min(self.cap, self.budget_steps)
+
+    @property
+    def ends_at_target(self) -> bool:
+        """Reaching its hardest target ends it, after a tail; not where its final loss counts."""
+        return self.config.study.report != FINAL_LOSSES
 
     @property
     def budget_steps(self) -> int:

@@ -8,6 +8,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ from tests.command_line import console
 from tests.scaling.data.archives import batches, write_folder
 from tests.scaling.ranks import printed_by_ranks
 from tests.sweeps.in_process import command as in_process
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 ROOT = Path(__file__).parent.parent
 READMES = [
@@ -44,6 +48,8 @@ SMALLER = {
     " budget.max_steps=20 targets=[1.4]",
     "sweep -m study=pool_vs_transpose": "data.path=batches data.palette=palette.csv"
     " model=unet budget.max_steps=8 model.num_filters=2",
+    "sweep -m hydra/sweeper=frontier hydra.sweeper.tune_for=final_loss": "seed=range(0,2)"
+    " hydra.sweeper.lr_ratio=1.41 hydra.sweeper.stride=2",
     "sweep -m study=linear_regression_grid": "batch_size=1,4,16,64,256,1024 seed=range(0,2)",
     "sweep -m study=linear_regression sweep.probe": "batch_size=1,64",
     "sweep -m study=linear_regression hydra.launcher.executor=slurm": "sweep.dry_run=true",
@@ -53,7 +59,8 @@ SMALLER = {
     "report source=mlperf": "n_bootstrap=100",
     "register study=colours": "batch_size=16",
 }
-UNANSWERED = ("linear_regression", "colours", "pool_vs_transpose")  # made smaller: no critical one
+# Made smaller: no critical batch size.
+UNANSWERED = ("linear_regression", "colours", "pool_vs_transpose", "lengths")
 SMALL = "batch_size=1,4,16,64 seed=range(0,2) hydra.sweeper.stride=2 hydra.sweeper.lr_ratio=1.5"
 BEFORE = {  # what a README takes for done
     "sweeps/README.md": [
@@ -145,6 +152,7 @@ def log_theirs(folder: Path) -> None:
     from mlflow.entities import Metric, Param
 
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    log_ablations(client)
     experiment = client.create_experiment("theirs")
     runs: dict[tuple[float, ...], list[list[float]]] = {}
     for size, lr, seed, step, loss in curves():
@@ -154,6 +162,21 @@ def log_theirs(folder: Path) -> None:
         run_id = client.create_run(experiment).info.run_id
         params = [Param("train.bs", f"{size:g}"), Param("lr", str(lr))]
         metrics = [Metric("eval/loss", loss, 0, int(step)) for step, loss in points]
+        client.log_batch(run_id, metrics, params)
+        client.set_terminated(run_id)
+
+
+def log_ablations(client: MlflowClient) -> None:
+    """Final losses, each after the loss on the way there."""
+    from mlflow.entities import Metric, Param
+
+    experiment = client.create_experiment("ablations")
+    table = hyperbolas(np.random.default_rng(1), n_seeds=1, n_lrs=3, sizes=(8, 32, 128, 512))
+    for row in table.to_dict("records"):
+        run_id = client.create_run(experiment).info.run_id
+        params = [Param("train.bs", f"{row['batch_size']:g}"), Param("lr", str(row["lr"]))]
+        metrics = [Metric("eval/loss", 2 * row["loss"], 0, 1)]
+        metrics += [Metric("eval/loss", row["loss"], 1, int(row["steps"]))]
         client.log_batch(run_id, metrics, params)
         client.set_terminated(run_id)
 

@@ -107,13 +107,13 @@ def _best(at: _AtLength) -> dict[str, Any]:
     least, refined = least_by_parabola(sizes, every[:, None], _WIDTH)
     position = int(loss.argmin())
     best = at.sizes[position]
-    low, high = _interval(refined[1:], at.of("n_seeds")[[position]], logarithmic=True)
+    low, high = _size_interval(at, refined[:, 0], position)
     row = {
         "examples": at.examples,
         "batch_size": int(sizes[position]),
         "batch_size_refined": refined[0, 0],
-        "batch_size_low": min(low[0], refined[0, 0]),
-        "batch_size_high": max(high[0], refined[0, 0]),
+        "batch_size_low": low,
+        "batch_size_high": high,
         "batch_size_at_edge": position in (0, len(sizes) - 1),
         "loss": loss[position],
         "lr": best.lrs[best.best[at.place[position]]],
@@ -125,6 +125,43 @@ def _best(at: _AtLength) -> dict[str, Any]:
         ends = _within(sizes, loss, position, (1 + share) * min(least[0, 0], loss[position]))
         row |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
     return row
+
+
+def _size_interval(at: _AtLength, refined: Floats, position: int) -> tuple[float, float]:
+    """95 % of the best batch size; refined: it and its draws [1 + n_boot]; NaN below 3 seeds.
+
+    The percentiles of the draws, and the batch sizes that may be the best one. Where there is no
+    vertex between those tried, it reaches half a spacing at least.
+    """
+    sizes, n_seeds = at.batch_sizes, at.of("n_seeds")[[position]]
+    (low,), (high,) = _interval(refined[1:, None], n_seeds, logarithmic=True)
+    if np.isnan(low):
+        return np.nan, np.nan
+    has_vertex = refined[0] != sizes[position]
+    apart = np.abs(np.arange(len(sizes)) - position)
+    may = sizes[_may_be_best(at, float(n_seeds[0])) & (apart > (1 if has_vertex else 0))]
+    ends = [refined[0], *may]
+    if not has_vertex:
+        ends += [float(np.sqrt(size * sizes[position])) for size in sizes[apart == 1]]
+    return min(low, *ends), max(high, *ends)
+
+
+def _may_be_best(at: _AtLength, n_seeds: float) -> NDArray[np.bool_]:
+    """[B]: which are the best one at 95 %, all of them together, by the bootstrap: those whose loss
+    is above each other's by no more than chance makes it of one that is not above.
+
+    With errors e of the losses, L_B - L_j <= e_B - e_j for the best B and every j; the right side's
+    greatest over j has a 95 % quantile. Source: Hsu 1981, Annals of Statistics 9, 1026 (multiple
+    comparisons with the best).
+    """
+    loss, errors = at.of("loss"), at.of("loss_draws") - at.of("loss")
+    factor = float(widening(n_seeds, n_seeds - 1))
+    may = np.zeros(len(loss), bool)
+    for i in range(len(loss)):
+        others = np.arange(len(loss)) != i
+        chance = (errors[:, [i]] - errors[:, others]).max(axis=1)
+        may[i] = loss[i] - loss[others].min() <= factor * np.quantile(chance, 0.95)
+    return may
 
 
 def _lr_at(batch_size: float, sizes: Floats, lrs: Floats) -> float:

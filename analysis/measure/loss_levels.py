@@ -48,7 +48,12 @@ def levels_sentence(targets: Sequence[Sequence[float]]) -> str:
 
 
 def _read_at(sizes: Sequence[SizeLosses], level: float) -> int:
-    return sum(bool(losses.loss[0] > level >= losses.loss[-1]) for losses in sizes)
+    return sum(read_at(losses, level) for losses in sizes)
+
+
+def read_at(losses: SizeLosses, level: float) -> bool:
+    """Whether the shortest runs end above the level and the longest at or below it."""
+    return bool(losses.loss[0] > level >= losses.loss[-1])
 
 
 def _good(count: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -69,4 +74,4 @@ def _spaced(levels: NDArray[np.float64], good: NDArray[np.bool_]) -> list[float]
 
 def _rounded(level: float) -> float:
     digits = _DIGITS - 1 - math.floor(math.log10(abs(level))) if level else 0
-    return round(level, digits)
+    return float(round(level, digits))

@@ -18,7 +18,7 @@ NONE = "none"  # the value of a param in groups whose trials do not have it
 _NOT_A_GROUP = {
     "run_id", "trial_id", "study", "sweep", "status", "outcome", "last_step", "batch_size", "lr",
     "seed", "irreducible_loss", "initial_loss", "targets", "seconds", "tail_factor", "device",
-    "step_seconds", "flops_per_example", "round", "rule",
+    "step_seconds", "flops_per_example", "round", "steps", "examples", "loss", "rule",
 }  # fmt: skip
 _NOT_A_GROUP_PREFIX = (
     "study", "budget", "tracking", "evaluation", "noise_scale", "relative_targets",

@@ -16,6 +16,7 @@ from analysis.result import StudyResult
 from analysis.topics.critical_batch_size import critical_words
 from analysis.topics.final_loss import outcome_lead
 from analysis.topics.recommendations import FAST, FEWEST_STEPS
+from analysis.topics.training_length import length_lines
 from analysis.topics.twice_the_compute import twice_lines
 from analysis.words import USUAL, Units, between, bracketed, rounded, size_words, span_words
 
@@ -207,9 +208,10 @@ def answer_lines(result: StudyResult) -> list[str]:
     critical = f"critical batch size for {first.goal}: {first.critical}"
     harder = harder_words(entries)
     critical += f" ({harder})" if harder else ""
+    lengths = length_lines(result.frames)
     if not first.options:
-        return [critical, not_identified(first.fit)]
-    return [critical] + [
+        return [*lengths, critical, not_identified(first.fit)]
+    return [*lengths, critical] + [
         f"{option.title + ':':<14}batch size {option.batch_size:>6}"
         f"{bracketed(option.batch_units)}, lr {option.lr}: "
         f"{option.steps} steps{bracketed(option.steps_range)}, "

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from analysis.report.answers import Answer, answers, not_identified
 from analysis.result import StudyResult
 from analysis.topics.final_loss import outcome_lead, outcome_rows
+from analysis.topics.training_length import length_lines
 from analysis.words import bracketed, rounded
 from scaling import schema
 
@@ -28,6 +29,8 @@ def markdown(
     if result.is_about_losses:
         lines += _outcome_lines(result)
     else:
+        lines += [f"- {line}" for line in length_lines(result.frames)]
+        lines += [""] if lines[-1] else []
         for answer in answers(result):
             lines += _answer_markdown(answer, result.units.examples)
     lines += [

@@ -29,9 +29,10 @@ from analysis.result import StudyResult
 from analysis.topics import TOPICS
 from analysis.topics.final_loss import outcome_lead, outcome_rows
 from analysis.topics.topic import Section
+from analysis.topics.training_length import length_lines
 from analysis.topics.twice_the_compute import twice_lines
 from analysis.words import span_words
-from scaling.schema import LOSSES, QUESTION
+from scaling.schema import FINAL_LOSSES, LOSSES, QUESTION
 
 _HIDDEN_TAGS = ("mlflow.", "run_id", "status", "kind", "study", "host", "published", "predictions")
 
@@ -172,13 +173,14 @@ class Report:
                 lead=outcome_lead(result) if about_losses else answers.overview_lead(result),
                 outcomes=outcome_rows(result) if about_losses else [],
                 about_losses=about_losses,
-                question=self.question if result.about == LOSSES else "",
+                question=self.question if result.about in (LOSSES, FINAL_LOSSES) else "",
                 not_identified=answers.not_identified,
                 harder_words=answers.harder_words,
                 trust=self._trust(norms),
                 caveats=[text for text in self.caveats if text not in norms],
                 topics=self.sections,
                 twice=twice_lines(result, result.frames),
+                lengths=length_lines(result.frames),
                 predictions=blocks(plain(self.predictions.to_dict("records"))),
                 verdict=self.verdict,
                 tuning=table_html(result.frames["tuning_budget"]),

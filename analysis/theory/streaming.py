@@ -137,6 +137,31 @@ def exact_risks(
     return risks.T
 
 
+def exact_final_risks(
+    problem: RegressionProblem, batch_size: int, lrs: ArrayLike, factors: ArrayLike
+) -> Floats:
+    """Expected excess risk [C] after the last of S updates of plain SGD, whose lr at update s is
+    lrs [C] times factors [S]: the recursion with the lr of each step. inf where it diverges.
+
+    >>> problem = RegressionProblem.power_law(4)
+    >>> constant = exact_final_risks(problem, 8, [0.1], [1.0, 1.0, 1.0])
+    >>> bool(np.isclose(constant[0], exact_risk(problem, 8, 0.1, 3)[-1], rtol=1e-14))
+    True
+    """
+    peaks, inverse = np.asarray(lrs, float), 1.0 / batch_size
+    eigenvalues, noise = problem.eigenvalues, problem.label_noise**2
+    moments = np.tile(problem.initial_error**2, (len(peaks), 1))
+    risk = np.full(len(peaks), problem.initial_risk)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for factor in np.asarray(factors, float):
+            lr = factor * peaks[:, None]
+            scaled = lr * eigenvalues
+            moments *= 1 - 4 * scaled + 4 * scaled**2 * (1 + inverse)
+            moments += 4 * lr * scaled * inverse * (risk + noise)[:, None]
+            risk = moments @ eigenvalues
+    return np.where(np.isfinite(risk), risk, np.inf)
+
+
 def stationary_risk(
     problem: RegressionProblem, batch_size: float, lr: float, momentum: float = 0.0
 ) -> float:

@@ -35,7 +35,15 @@ from analysis.topics.topic import (
     group_cells,
     group_head,
 )
-from analysis.words import between, law_interval, percent, rounded, short_number, size_words
+from analysis.words import (
+    between,
+    bracketed,
+    law_interval,
+    percent,
+    rounded,
+    short_number,
+    size_words,
+)
 
 _SYMBOLS = {"batch_size": "B", "examples": "D", "model_size": "N"}
 _LENGTH = "training length D (examples)"
@@ -193,12 +201,43 @@ def section(study: Study, frames: Frames) -> Section | None:
             "costs on the way to one loss."
         ],
         Table([*group_head(study), *head, "loss"], rows) if rows else None,
-        notes=["(edge): the smallest or largest that was tried."]
-        if (best["batch_size_at_edge"] | best["lr_at_edge"]).any()
-        else [],
+        notes=_notes(frames["loss_by_length"], best),
         list_head="Power laws (95 % intervals from the scatter about the law):",
         listed=sentences,
     )
+
+
+def _notes(lengths: pd.DataFrame, best: pd.DataFrame) -> list[str]:
+    notes = []
+    if (best["batch_size_at_edge"] | best["lr_at_edge"]).any():
+        notes.append("(edge): the smallest or largest that was tried.")
+    error = float(((lengths["loss_high"] - lengths["loss_low"]) / (2 * lengths["loss"])).median())
+    if error > _RESOLVED:  # not of NaN, where there are too few seeds to know
+        notes.append(
+            f"The seeds leave losses uncertain by {100 * error:.2g} % (95 %), so that batch sizes "
+            "within 0.5 % and 1 % are not told from others; the interval of the best one allows "
+            "for it."
+        )
+    return notes
+
+
+_MOST_LINES = 6
+_RESOLVED = 0.01  # the wider of the two ranges about the least loss
+
+
+def length_lines(frames: Frames) -> list[str]:
+    """Of one group a line a length, the longest last: which batch size and lr end lowest."""
+    best = frames.get("best_batch_size", pd.DataFrame())
+    if best.empty or best["examples"].duplicated().any():  # several groups: the table has them
+        return []
+    return [
+        f"after {short_number(row['examples'])} examples: batch size "
+        f"{size_words(row['batch_size_refined'])}"
+        f"{bracketed(between(row['batch_size_low'], row['batch_size_high']))} ends lowest, with a "
+        f"loss of {row['loss']:.4g} at lr {rounded(row['lr_refined'])}"
+        f"{' (the smallest or largest batch size tried)' if row['batch_size_at_edge'] else ''}"
+        for row in best.sort_values("examples").tail(_MOST_LINES).to_dict("records")
+    ]
 
 
 def _cells(row: Mapping[Any, Any]) -> list[Cell]:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from scaling.commands import command
 from scaling.result import TrialResult
 from scaling.schema import CENSORED, DIVERGED, REACHED
+from scaling.trial import Trial
 from sweeps.run.job import Job
 from sweeps.run.jobs import SweepResult
 from sweeps.run.training import Failure
@@ -57,14 +58,20 @@ def say_report(study: str) -> None:
     log.info("report: %s", command("report", f"study={study}"))
 
 
-def say_what_came_out(done: SweepResult, n_trials: int) -> None:
+def say_what_came_out(done: SweepResult, trials: Sequence[Trial]) -> None:
+    n_trials, of_targets = len(trials), trials[0].ends_at_target
     counts = Counter(result.outcome for result in done.results.values())
-    ended = [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES]
+    if of_targets:
+        ended = [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES]
+    else:
+        whole = sum(counts.values()) - counts[DIVERGED]
+        ended = [f"{whole} trained to the end", f"{counts[DIVERGED]} diverged"]
     n_failed = sum(len(failure.numbers) for failure in done.failures)
     ended += [f"{n_failed} failed"] if n_failed else []
     left = n_trials - len(done.results) - n_failed
     ended += [f"{left} not trained"] if left else []
-    log.info("%d trials: %s (their hardest target)", n_trials, ", ".join(ended))
+    at = " (their hardest target)" if of_targets else ""
+    log.info("%d trials: %s%s", n_trials, ", ".join(ended), at)
     if done.failures:
         say_failures(done.failures)
 

@@ -118,7 +118,7 @@ def launch_jobs(
         if not of_search:
             log.info("%s: %d trials in %s", study.name, len(trials), directory)
         done = run_trials(jobs, trials, sweep, options, journals, make_directory)
-    say_what_came_out(done, len(trials))
+    say_what_came_out(done, trials)
     if not of_search:
         refuse_stillborn(list(done.results.values()), len(trials))
         say_report(study.name)

@@ -21,6 +21,7 @@ from scaling.trial import Trial, prepare
 from scaling.validation import validate_names
 from sweeps.command_line.known_keys import refuse_other_keys
 from sweeps.run.executors.slurm_queue import end_left_over
+from sweeps.run.final_losses import check_final_losses
 from sweeps.run.job import Job, leaves_of, trial_params
 from sweeps.run.made_folders import keep_folders
 from sweeps.run.options import LauncherOptions
@@ -52,6 +53,7 @@ def prepare_jobs(jobs: Sequence[Job]) -> list[Trial]:
         if len(values) > 1:
             allowed = "must be the same for all trials; run a sweep for each"
             raise ConfigError(key, ",".join(sorted(values)), allowed)
+    check_final_losses(trials)
     return trials
 
 

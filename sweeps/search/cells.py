@@ -14,6 +14,7 @@ from scaling.curves import isotonic_crossing, seed_mean
 from scaling.schedules import next_evaluation
 from scaling.schema import CENSORED, REACHED
 from scaling.trial import Trial
+from sweeps.search.decide import decide
 from sweeps.search.observations import (
     ALL_DIVERGED,
     LOCAL,
@@ -22,6 +23,7 @@ from sweeps.search.observations import (
     CellObservations,
     Observed,
     Reading,
+    SearchOptions,
     TargetState,
 )
 from sweeps.search.settings import Lattice
@@ -36,7 +38,6 @@ ADVICE = {
 
 
 MOST_EXPECTED = 10.0  # log of how many times as far a trend is followed
-ROW = ("steps", "best lr", "lrs", "")  # the heads of Cell.as_row, but for the first
 
 
 @dataclass
@@ -52,9 +53,26 @@ class Cell:
     curves: CellCurves
     states: tuple[TargetState, ...] = ()
 
+    heads = ("steps", "best lr", "lrs", "")  # of as_row, but for the first
+
+    @property
+    def goal(self) -> str:
+        """What it is searched for; of several targets the hardest."""
+        return f"target {schema.target_label(self.curves.targets[-1])}"
+
     @property
     def done(self) -> bool:
         return bool(self.states) and all(state.reason for state in self.states)
+
+    @property
+    def is_tuned(self) -> bool:
+        return all(state.index is not None for state in self.states)
+
+    def decide(self, options: SearchOptions) -> dict[tuple[int, int], int]:
+        """What to train next, (index, seed) up to a cap in steps; none where the cell is done."""
+        decision = decide(self.curves.observations, options)
+        self.states = decision.states
+        return decision.trials
 
     def up_to_evaluation(self, cap: int) -> int:
         """The first evaluation at or after `cap`: curves then end at common steps."""
@@ -93,6 +111,17 @@ class Cell:
         return [self.name, steps, lr, str(state.n_tried), state.reason or "open"]
 
     def as_json(self, lattice: Lattice) -> dict[str, Any]:
+        trials = self.curves.trials
+        return {
+            "cell": self.name,
+            "overrides": self.overrides,
+            "n_lrs": len({index for index, _ in trials}),
+            "n_trials": len(trials),
+            "trained_steps": sum(observed.last_step for observed in trials.values()),
+            **self._found(lattice),
+        }
+
+    def _found(self, lattice: Lattice) -> dict[str, Any]:
         targets = [
             {
                 "target_loss": target,
@@ -102,15 +131,7 @@ class Cell:
             }
             for target, state in zip(self.curves.targets, self.states, strict=True)
         ]
-        trials = self.curves.trials
-        return {
-            "cell": self.name,
-            "overrides": self.overrides,
-            "n_lrs": len({index for index, _ in trials}),
-            "n_trials": len(trials),
-            "trained_steps": sum(observed.last_step for observed in trials.values()),
-            "targets": targets,
-        }
+        return {"targets": targets}
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from hydra.core.config_loader import ConfigLoader
 from scaling.config import RuleConfig
 from scaling.limits import ConfigError
 from scaling.rules import NO_RULE
+from scaling.trial import Trial
 from sweeps.command_line.grid import combinations, parse, typed_value
 from sweeps.search.observations import SearchOptions
 
 DIGITS = 6  # of a learning rate
+TUNE_FOR = (ALL, HARDEST, FINAL_LOSS) = ("all", "hardest", "final_loss")
 WIDEST = 1e4  # the range of lr to either side of its base, where none is given
 
 
@@ -58,13 +60,28 @@ class FrontierSettings:
              " are read from curves that continue beyond it"),
             ("search_seeds", self.search_seeds >= 1, "must be at least 1"),
             ("give_up_after", self.give_up_after >= 1, "must be at least 1"),
-            ("tune_for", self.tune_for in ("all", "hardest"), "must be all or hardest (target)"),
+            ("tune_for", self.tune_for in TUNE_FOR, "must be all or hardest (target), or"
+             " final_loss"),
         ]  # fmt: skip
         for name, is_right, allowed in rules:
             if not is_right:
                 raise ConfigError(key + name, getattr(self, name), allowed)
         if self.lr_range is not None:
             self._check_range(list(self.lr_range))
+
+    def check_trials(self, trials: Sequence[Trial]) -> None:
+        """ConfigError where they do not have what the search is for."""
+        final = self.tune_for == FINAL_LOSS
+        for trial in trials:
+            if final and trial.ends_at_target:
+                allowed = "requires study.report=final_losses: trials run to their budgets' ends"
+                raise ConfigError("hydra.sweeper.tune_for", FINAL_LOSS, allowed)
+            if not final and not trial.ends_at_target:
+                allowed = f"a study of final losses is tuned for them, tune_for={FINAL_LOSS}"
+                raise ConfigError("hydra.sweeper.tune_for", self.tune_for, allowed)
+            if not final and not trial.targets:
+                allowed = "a search requires a target: it compares the steps to it"
+                raise ConfigError("targets", "[]", allowed)
 
     def _check_range(self, given: list[float]) -> None:
         key, shown = "hydra.sweeper.lr_range", str(given).replace(" ", "")

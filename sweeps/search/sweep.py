@@ -16,7 +16,6 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
 from scaling import schema
-from scaling.limits import ConfigError
 from scaling.record.checkpoint import drop_checkpoints, read_headers
 from scaling.record.plan import describe, finished, plan
 from scaling.record.study import RecordReader, StudyRecord
@@ -32,10 +31,16 @@ from sweeps.run.job import Job, Search
 from sweeps.run.jobs import prepare_jobs, write_last_word
 from sweeps.run.progress import Display, progress_display
 from sweeps.run.session import kept_crew
-from sweeps.search.cells import ROW, Asked, Cell, CellCurves
-from sweeps.search.decide import decide
+from sweeps.search.cells import Asked, Cell, CellCurves
+from sweeps.search.final_loss_cells import FinalLossCell, FinalLosses
 from sweeps.search.observations import Observed
-from sweeps.search.settings import FrontierSettings, Lattice, Swept, refuse_moved_lr
+from sweeps.search.settings import (
+    FINAL_LOSS,
+    FrontierSettings,
+    Lattice,
+    Swept,
+    refuse_moved_lr,
+)
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +61,9 @@ class FrontierSweep:
         """ConfigError for what cannot be searched; nothing is written yet."""
         self.settings.check()
         trials = prepare_jobs(compose_jobs(Composer(self.loader, self.config), self.swept.cells, 0))
-        if not all(trial.targets for trial in trials):
-            raise ConfigError(
-                "targets", "[]", "a search requires a target: it compares the steps to it"
-            )
         for trial in trials:
             refuse_moved_lr(trial.config.rule)
+        self.settings.check_trials(trials)
         base = self.settings.lr_base
         self.lattice = Lattice(
             trials[0].config.lr if base is None else base, self.settings.lr_ratio
@@ -69,14 +71,17 @@ class FrontierSweep:
         self.options = self.settings.search(self.lattice, self.swept.seeds)
         shared = set.intersection(*map(set, self.swept.cells))
         self.cells = [
-            Cell(_name(given, shared), given, trial, self._curves(trial))
+            self._cell(_name(given, shared), given, trial)
             for given, trial in zip(self.swept.cells, trials, strict=True)
         ]
         self.folder = Path(trials[0].config.record_dir).absolute()
 
-    def _curves(self, trial: Trial) -> CellCurves:
+    def _cell(self, name: str, given: list[str], trial: Trial) -> Cell:
+        floor, budget = trial.irreducible_loss, trial.max_steps
+        if self.settings.tune_for == FINAL_LOSS:
+            return FinalLossCell(name, given, trial, FinalLosses((), floor, budget))
         targets = trial.targets if self.settings.tune_for == "all" else trial.targets[-1:]
-        return CellCurves(targets, trial.irreducible_loss, trial.max_steps)
+        return Cell(name, given, trial, CellCurves(targets, floor, budget))
 
     def run(self, launch: LaunchJobs) -> list[Sequence[JobReturn]]:
         """Rounds until every cell is done, or a trial fails."""
@@ -138,9 +143,7 @@ class FrontierSweep:
         asked = []
         for cell in self.cells:
             before = cell.done
-            decision = decide(cell.curves.observations, self.options)
-            cell.states = decision.states
-            for (index, seed), cap in decision.trials.items():
+            for (index, seed), cap in cell.decide(self.options).items():
                 cap = cell.up_to_evaluation(cap)
                 asked.append(cell.asked(self.lattice, index, seed, cap))
             if cell.done and not before:
@@ -200,19 +203,15 @@ class FrontierSweep:
             self._show(f"round {number}", display)
         elif number > 1:
             so_far = "; ".join(cell.so_far(self.lattice) for cell in self.cells)
-            log.info("so far, at %s: %s", self._hardest_target, so_far)
-
-    @property
-    def _hardest_target(self) -> str:
-        return f"target {schema.target_label(self.cells[0].curves.targets[-1])}"
+            log.info("so far, at %s: %s", self.cells[0].goal, so_far)
 
     def _show(self, what: str, display: Display) -> None:
         rows = [cell.as_row(self.lattice) for cell in self.cells]
-        display.show_table([f"{what}, {self._hardest_target}", *ROW], rows)
+        display.show_table([f"{what}, {self.cells[0].goal}", *self.cells[0].heads], rows)
 
     def _write_end(self, rounds: int) -> None:
         """The frontier and what it took, on the sweep's own run."""
-        whole = [cell for cell in self.cells if all(s.index is not None for s in cell.states)]
+        whole = [cell for cell in self.cells if cell.is_tuned]
         frontier = {
             "format": 1,
             "lr_base": self.lattice.base,

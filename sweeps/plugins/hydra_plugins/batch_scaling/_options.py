@@ -60,7 +60,9 @@ class FrontierOptions:
     give_up_after: int = option(
         16, "lrs of the first pass, the nearest to the base; so many in vain end a search", least=1
     )
-    tune_for: str = option("all", "targets that the search is for: all, or the hardest only")
+    tune_for: str = option(
+        "all", "targets that the search is for: all, or the hardest only; or final_loss"
+    )
     max_batch_size: int | None = option(None, "not used: a round of the search is one launch")
     params: dict[str, str] | None = option(None, "what a study sweeps; {batch_size: '1,4,16'}")
 
