@@ -11,6 +11,7 @@ from hydra.core.config_loader import ConfigLoader
 from scaling.limits import ConfigError
 from sweeps.command_line.grid import combinations, parse, typed_value
 from sweeps.search.observations import SearchOptions
+from sweeps.search.tuned_keys import TunedKey, tuned_keys
 
 DIGITS = 6  # of a learning rate
 WIDEST = 1e4  # the range of lr to either side of its base, where none is given
@@ -44,6 +45,7 @@ class FrontierSettings:
     search_seeds: int
     give_up_after: int
     tune_for: str
+    tuned: Sequence[str] = ("lr",)
 
     def check(self) -> None:
         """ConfigError for a value that no search can have."""
@@ -98,14 +100,17 @@ def _positive(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Swept:
-    """cells: overrides of each. seeds: all of them."""
+    """cells: overrides of each. seeds: all of them. tuned: what the search tunes beside lr."""
 
     cells: list[list[str]]
     seeds: tuple[int, ...]
+    tuned: tuple[TunedKey, ...] = ()
 
 
-def split_swept(given: Sequence[str], loader: ConfigLoader | None = None) -> Swept:
-    """What is swept, without lr and seed; ConfigError for an lr that is swept."""
+def split_swept(
+    given: Sequence[str], loader: ConfigLoader | None = None, tuned: Sequence[str] = ()
+) -> Swept:
+    """What is swept, without lr, seed and what is tuned; ConfigError for an lr that is swept."""
     overrides = {}
     for override in parse(given, loader):
         overrides[override.key_or_group] = override  # the command line's after the study's
@@ -125,4 +130,5 @@ def split_swept(given: Sequence[str], loader: ConfigLoader | None = None) -> Swe
                 "seed", typed_value(seed), "give whole numbers, such as seed=range(0,8)"
             )
     unique = tuple(dict.fromkeys(int(one) for one in seeds))
-    return Swept(combinations(list(overrides.values())), unique)
+    keys = tuned_keys(tuned, overrides)
+    return Swept(combinations(list(overrides.values())), unique, keys)
