@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -164,7 +165,7 @@ class CellCurves:
         levels = [target - floor for target in self.targets]
         crossings = isotonic_crossing(steps, mean[None, :], levels)[0]
         return [
-            Reading(CENSORED, last_step=last_step, shortfall=float(mean.min()) - level)
+            _censored(steps, mean, level)
             if np.isnan(crossing)
             else Reading(REACHED, float(crossing), last_step)
             for crossing, level in zip(crossings, levels, strict=True)
@@ -173,3 +174,16 @@ class CellCurves:
     @property
     def observations(self) -> CellObservations:
         return CellObservations(self.budget, len(self.targets), self.trials, self.read)
+
+
+def _censored(steps: np.ndarray, excess: np.ndarray, level: float) -> Reading:
+    """Of a curve [T] that does not reach this level: expected by a power law through the least
+    excess of its first half and of all of it."""
+    last_step, least = steps[-1], excess.min()
+    half = int(np.searchsorted(steps, last_step / 2))
+    before = excess[: half + 1].min()
+    expected = np.inf
+    if 0 < max(level, 0) < least < before:
+        slope = np.log(before / least) / np.log(last_step / steps[half])
+        expected = last_step * (least / level) ** (1 / slope)
+    return Reading(CENSORED, math.inf, int(last_step), float(least) - level, float(expected))

@@ -42,9 +42,11 @@ from sweeps.search.observations import (
 )
 
 FIRST_CAP_STEPS = 64  # of a scan's first trials, or FIRST_CAP of the budget where that is more
-FIRST_CAP, CAP_GROWTH = 1 / 64, 2
+FIRST_CAP, CAP_GROWTH, LEAST_GROWTH, BEYOND = 1 / 64, 2, 1.2, 1.1
 ALIKE = 1.04  # means within so many times the best may have a better neighbour
-CLEAR = 1.5  # a curve this many times as long as the fewest steps is long enough to be compared
+# Windows, in fewest steps: what is asked of a trial that is compared, and what it must have; at the
+# end what it must have, where cap_factor is asked. A shorter one shows no more steps, if any.
+ASKED, COMPARED, CLEAR = 1.5, 1.25, 1.5
 
 
 def decide(cell: CellObservations, options: SearchOptions) -> Decision:
@@ -108,7 +110,7 @@ class _TargetSearch:
             for index, reading in whole.items()
             if reading.outcome == CENSORED
             and known[index].outcome == REACHED
-            and not self._too_short(index, reading, self.options.seeds, math.inf)
+            and not self._is_short(index, reading, self.options.seeds, math.inf)
         }
 
     def _diverged(self, index: int) -> bool:
@@ -136,7 +138,7 @@ class _TargetSearch:
             return ""
         alive = [index for index in grid if known[index].outcome != DIVERGED]
         short = [known[index].last_step for index in alive if not self._ended(index, seeds)]
-        cap = CAP_GROWTH * min(short) if short else budget
+        cap = self._longer(min(short), [known[index] for index in alive]) if short else budget
         self._ask(alive, seeds, cap)
         scanned = {i: known[i] for i in known if self._is_scanned(i) or i in grid}
         left = max(0, self.options.give_up_after - self._n_scanned(known, seeds))
@@ -147,6 +149,12 @@ class _TargetSearch:
         if self.trials:
             return ""
         return NOT_REACHED if alive else ALL_DIVERGED
+
+    def _longer(self, window: int, alive: Iterable[Reading]) -> float:
+        """The next cap of a scan: a little beyond where the first is expected to reach the target,
+        by not more than CAP_GROWTH."""
+        expected = min(reading.expected_steps for reading in alive)
+        return min(max(BEYOND * expected, LEAST_GROWTH * window), CAP_GROWTH * window)
 
     def _ended(self, index: int, seeds: Iterable[int]) -> bool:
         return all(self.cell.trials[index, seed].ended for seed in seeds)
@@ -193,15 +201,15 @@ class _TargetSearch:
         steps = {
             index: reading.steps if reading.outcome == REACHED else math.inf
             for index, reading in known.items()
-            if reading.outcome == REACHED or not self._too_short(index, reading, seeds, fewest)
+            if reading.outcome == REACHED or not self._is_short(index, reading, seeds, COMPARED * fewest)
         }
-        self._ask(promising(steps, self.options), seeds, self.options.cap_factor * fewest)
+        self._ask(promising(steps, self.options), seeds, ASKED * fewest)
 
-    def _too_short(
-        self, index: int, reading: Reading, seeds: tuple[int, ...], fewest: float
+    def _is_short(
+        self, index: int, reading: Reading, seeds: tuple[int, ...], window: float
     ) -> bool:
-        """Its window ends before CLEAR times the fewest steps, and can still be made longer."""
-        if reading.outcome == DIVERGED or reading.last_step >= CLEAR * fewest:
+        """It ends before this window does, and can still be made longer."""
+        if reading.outcome == DIVERGED or reading.last_step >= window:
             return False
         observed = [self.cell.trials[index, seed] for seed in seeds]
         return not min(observed, key=lambda one: one.last_step).ended
@@ -218,8 +226,8 @@ class _TargetSearch:
             if index not in known:
                 self._ask([index], seeds, cap_factor * fewest)
                 continue
-            matters = index == best or known[index].outcome == CENSORED
-            if matters and self._too_short(index, known[index], seeds, fewest):
+            matters = known[index].outcome == CENSORED or known[index].steps <= ALIKE * fewest
+            if matters and self._is_short(index, known[index], seeds, CLEAR * fewest):
                 longest = max(fewest, known[index].last_step / CLEAR)
                 self._ask([index], seeds, cap_factor * longest)
         n_tried = len({index for index, _ in self.cell.trials})

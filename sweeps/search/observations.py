@@ -56,13 +56,15 @@ class Observed:
 class Reading:
     """The mean of some seeds at one target: outcome, where it crosses, where their window ends.
 
-    shortfall: how far its least loss stays above the target, in any unit.
+    shortfall: how far its least loss stays above the target, in any unit. expected_steps: where a
+    censored one may cross, by its trend.
     """
 
     outcome: str
     steps: float = math.inf
     last_step: int = 0
     shortfall: float = math.inf
+    expected_steps: float = math.inf
 
 
 @dataclass(frozen=True)
