@@ -32,10 +32,12 @@ from sweeps.run.job import Job, Search
 from sweeps.run.jobs import prepare_jobs, write_last_word
 from sweeps.run.progress import Display, progress_display
 from sweeps.run.session import kept_crew
-from sweeps.search.cells import ROW, Asked, Cell, CellCurves
-from sweeps.search.decide import decide
+from sweeps.search.cells import Asked, Cell, CellCurves
+from sweeps.search.coordinates import Point
 from sweeps.search.observations import Observed
 from sweeps.search.settings import FrontierSettings, Lattice, Swept
+from sweeps.search.tuned_cells import TunedCell, TunedCurves, TunedSettings
+from sweeps.search.tuned_keys import SETTING, along_each_key, overrides_at, start_point
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,8 @@ class FrontierSweep:
     def __post_init__(self) -> None:
         """ConfigError for what cannot be searched; nothing is written yet."""
         self.settings.check()
-        trials = prepare_jobs(compose_jobs(Composer(self.loader, self.config), self.swept.cells, 0))
+        start = start_point(self.swept.tuned, self.config)
+        trials = self._trials_at(self.swept.cells, start)
         if not all(trial.targets for trial in trials):
             raise ConfigError(
                 "targets", "[]", "a search requires a target: it compares the steps to it"
@@ -67,14 +70,33 @@ class FrontierSweep:
         self.options = self.settings.search(self.lattice, self.swept.seeds)
         shared = set.intersection(*map(set, self.swept.cells))
         self.cells = [
-            Cell(_name(given, shared), given, trial, self._curves(trial))
+            self._cell(_name(given, shared), given, trial, start)
             for given, trial in zip(self.swept.cells, trials, strict=True)
         ]
         self.folder = Path(trials[0].config.record_dir).absolute()
+        self._check_tuned(self.swept.cells[0], trials[0], start)
 
-    def _curves(self, trial: Trial) -> CellCurves:
+    def _trials_at(self, cells: Sequence[Sequence[str]], point: Point) -> list[Trial]:
+        """One of each cell."""
+        overrides = [[*cell, *overrides_at(self.swept.tuned, point)] for cell in cells]
+        return prepare_jobs(compose_jobs(Composer(self.loader, self.config), overrides, 0))
+
+    def _cell(self, name: str, given: list[str], trial: Trial, start: Point) -> Cell:
+        floor, budget = trial.irreducible_loss, trial.max_steps
         targets = trial.targets if self.settings.tune_for == "all" else trial.targets[-1:]
-        return CellCurves(targets, trial.irreducible_loss, trial.max_steps)
+        if not self.swept.tuned:
+            return Cell(name, given, trial, CellCurves(targets, floor, budget))
+        settings = TunedSettings(self.swept.tuned, self.options.lowest, self.options.highest)
+        curves = TunedCurves(targets, floor, budget, settings=settings, start=start)
+        return TunedCell(name, given, trial, curves)
+
+    def _check_tuned(self, cell: Sequence[str], trial: Trial, start: Point) -> None:
+        """ConfigError for a value that no trial can have, or that changes what it must reach."""
+        for key, point in along_each_key(self.swept.tuned, start):
+            [other] = self._trials_at([cell], point)
+            if (other.targets, other.max_steps) != (trial.targets, trial.max_steps):
+                allowed = "cannot be tuned: with its values, trials have other targets or budgets"
+                raise ConfigError(SETTING, f"[{key.key}]", allowed)
 
     def run(self, launch: LaunchJobs) -> list[Sequence[JobReturn]]:
         """Rounds until every cell is done, or a trial fails."""
@@ -136,9 +158,7 @@ class FrontierSweep:
         asked = []
         for cell in self.cells:
             before = cell.done
-            decision = decide(cell.curves.observations, self.options)
-            cell.states = decision.states
-            for (index, seed), cap in decision.trials.items():
+            for (index, seed), cap in cell.decide(self.options).items():
                 cap = cell.up_to_evaluation(cap)
                 asked.append(cell.asked(self.lattice, index, seed, cap))
             if cell.done and not before:
@@ -157,7 +177,7 @@ class FrontierSweep:
         overrides = [one.overrides for one in asked]
         composed = compose_jobs(self._composer, overrides, first_job)
         jobs = [
-            replace(job, search=Search(number, one.cell.name, one.cap))
+            replace(job, search=Search(number, one.setting, one.cap))
             for one, job in zip(asked, composed, strict=True)
         ]
         return jobs, prepare_jobs(jobs)
@@ -198,19 +218,15 @@ class FrontierSweep:
             self._show(f"round {number}", display)
         elif number > 1:
             so_far = "; ".join(cell.so_far(self.lattice) for cell in self.cells)
-            log.info("so far, at %s: %s", self._hardest_target, so_far)
-
-    @property
-    def _hardest_target(self) -> str:
-        return f"target {schema.target_label(self.cells[0].curves.targets[-1])}"
+            log.info("so far, at %s: %s", self.cells[0].goal, so_far)
 
     def _show(self, what: str, display: Display) -> None:
         rows = [cell.as_row(self.lattice) for cell in self.cells]
-        display.show_table([f"{what}, {self._hardest_target}", *ROW], rows)
+        display.show_table([f"{what}, {self.cells[0].goal}", *self.cells[0].heads], rows)
 
     def _write_end(self, rounds: int) -> None:
         """The frontier and what it took, on the sweep's own run."""
-        whole = [cell for cell in self.cells if all(s.index is not None for s in cell.states)]
+        whole = [cell for cell in self.cells if cell.is_tuned]
         frontier = {
             "format": 1,
             "lr_base": self.lattice.base,

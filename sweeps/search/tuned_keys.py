@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hydra.core.override_parser.types import Override
@@ -36,6 +36,20 @@ def start_point(keys: Sequence[TunedKey], config: DictConfig) -> tuple[int, ...]
         middle = (len(key.values) - 1) // 2
         places.append(key.values.index(own) if own in key.values else middle)
     return tuple(places)
+
+
+def overrides_at(keys: Sequence[TunedKey], point: Sequence[int]) -> list[str]:
+    return [key.overrides[place] for key, place in zip(keys, point, strict=True)]
+
+
+def along_each_key(
+    keys: Sequence[TunedKey], start: tuple[int, ...]
+) -> Iterator[tuple[TunedKey, tuple[int, ...]]]:
+    """Every other value of each key, with those of the others at the start."""
+    for number, key in enumerate(keys):
+        for place in range(len(key.values)):
+            if place != start[number]:
+                yield key, (*start[:number], place, *start[number + 1 :])
 
 
 def tuned_keys(names: Sequence[str], overrides: dict[str, Override]) -> tuple[TunedKey, ...]:
