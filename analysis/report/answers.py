@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from analysis.fit.fit_result import FitResult
-from analysis.groups import group_label, listed, select
+from analysis.groups import group_label, listed, select, their_name
 from analysis.measure.frontier import usable
 from analysis.read.steps import NO_TARGET
 from analysis.result import StudyResult
@@ -36,7 +36,8 @@ TITLES = {FEWEST_STEPS: "fewest steps"}
 
 @dataclass
 class Option:
-    """One named batch size, its numbers as text; name: as in tables, title: as it is read."""
+    """One named batch size, its numbers as text; name: as in tables, title: as it is read; tuned:
+    values of what is tuned beside lr."""
 
     name: str
     title: str
@@ -47,6 +48,7 @@ class Option:
     examples_range: str
     lr: str
     lr_range: str
+    tuned: dict[str, str]
     extrapolated: bool
     meaning: str
     warning: str
@@ -86,7 +88,10 @@ def answers(result: StudyResult) -> list[Answer]:
                     share=_share(fit.target_loss, trials),
                     critical=critical_words(fit),
                     fit=fit,
-                    options=[option_of(row, fit, sizes, clock) for row in rows.to_dict("records")],
+                    options=[
+                        option_of(row, fit, sizes, clock, result.tuned[1:])
+                        for row in rows.to_dict("records")
+                    ],
                 )
             )
     return entries
@@ -203,15 +208,23 @@ def answer_lines(result: StudyResult) -> list[str]:
     if not first.options:
         return [critical, not_identified(first.fit)]
     return [critical] + [
-        f"{option.title + ':':<14}batch size {option.batch_size:>6}, lr {option.lr}: "
+        f"{option.title + ':':<14}batch size {option.batch_size:>6}, lr {option.lr}"
+        f"{''.join(f', {name} {value}' for name, value in option.tuned.items())}: "
         f"{option.steps} steps{bracketed(option.steps_range)}, {option.examples} examples"
         f"{bracketed(option.examples_range)}{' (extrapolated)' if option.extrapolated else ''}"
         for option in first.options
     ]
 
 
-def option_of(row: dict[Any, Any], fit: FitResult, tried: pd.Series, clock: pd.DataFrame) -> Option:
-    """tried: the batch sizes of the group; clock: its rows of batch_size_choices."""
+def option_of(
+    row: dict[Any, Any],
+    fit: FitResult,
+    tried: pd.Series,
+    clock: pd.DataFrame,
+    tuned: Sequence[str] = (),
+) -> Option:
+    """tried: the batch sizes of the group; clock: its rows of batch_size_choices; tuned: columns of
+    what is tuned beside lr."""
     name = row["name"]
     fastest = clock[clock["name"] == "fastest"] if name == FAST else clock.iloc[:0]
     meaning, warning = MEANING[name], ""
@@ -234,10 +247,15 @@ def option_of(row: dict[Any, Any], fit: FitResult, tried: pd.Series, clock: pd.D
         examples_range=between(row["examples_low"], row["examples_high"]),
         lr=rounded(row["lr"]) or "not known",
         lr_range=between(row["lr_low"], row["lr_high"]),
+        tuned={their_name(name): _value(row[name]) for name in tuned},
         extrapolated=bool(row["extrapolated"]),
         meaning=meaning,
         warning=warning,
     )
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _outside(batch_size: float, fit: FitResult, tried: pd.Series) -> str:

@@ -176,8 +176,9 @@ class FrontierSweep:
     ) -> tuple[list[Job], list[Trial]]:
         overrides = [one.overrides for one in asked]
         composed = compose_jobs(self._composer, overrides, first_job)
+        tuned = " ".join(key.key for key in self.swept.tuned)
         jobs = [
-            replace(job, search=Search(number, one.setting, one.cap))
+            replace(job, search=Search(number, one.setting, one.cap, tuned))
             for one, job in zip(asked, composed, strict=True)
         ]
         return jobs, prepare_jobs(jobs)
