@@ -49,11 +49,11 @@ def analyse(
     held-out losses, default those recorded with the trials, else chosen from the curves
     (analysis.measure.targets). group_by: params that tell groups apart, default every param that
     varies besides batch_size, the tuned ones and seed. tuned: what the frontier is minimised over,
-    lr and other columns of trials, by default lr and what the study's search tuned. The same seed gives the same bootstrap. fit_objective: one of
-    fitting.OBJECTIVES. jointly: resample the seeds together for all batch sizes, where they share
-    initialisation or targets. Raises AnalysisError if nothing can be said: no finished trials, all
-    diverged, a target outside (irreducible loss, initial loss), trials that differ in a param not
-    grouped by.
+    lr and other columns of trials, by default lr and what the study's search tuned. The same seed
+    gives the same bootstrap. fit_objective: one of fitting.OBJECTIVES. jointly: resample the seeds
+    together for all batch sizes, where they share initialisation or targets. Raises AnalysisError
+    if nothing can be said: no finished trials, all diverged, a target outside (irreducible loss,
+    initial loss), trials that differ in a param not grouped by.
 
     >>> steps = [1, 2, 4, 8, 16, 32, 64, 128]
     >>> frame = pd.DataFrame([

@@ -151,10 +151,9 @@ def tuned_sentence(name: str, rows: pd.DataFrame) -> str:
         verb = "rises" if steps.sum() > 0 else "falls"
         text = f"{verb} from {_words(values[0])} at batch size {ends.format(_words(values[-1]))}"
     else:
-        of = ", ".join(
-            f"{_words(v)} at {size_words(s)}" for v, s in zip(values, sizes, strict=True)
-        )
-        text = f"moves with the batch size without a direction: {of}"
+        pairs = zip(values, sizes, strict=True)
+        of = ", ".join(f"{_words(value)} at batch size {size_words(size)}" for value, size in pairs)
+        text = f"moves in no one direction: {of}"
     target = rounded(rows["target_loss"].iloc[0])
     at_edge = rows.loc[rows["at_edge"].astype(bool), "batch_size"]
     where = ", ".join(size_words(size) for size in at_edge)

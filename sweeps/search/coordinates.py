@@ -155,8 +155,10 @@ class _TargetDescent:
         """The lrs of a point begin around the best one of the best point beside it."""
         if point == self.cell.start:
             return options
-        beside = [self._least(one, self.first) for one in self._neighbours(point)]
-        index, _ = min(beside, key=lambda one: one[1] or math.inf)
+        index = self._nearest_end(point)
+        if index is None:
+            beside = [self._least(one, self.first) for one in self._neighbours(point)]
+            index, _ = min(beside, key=lambda one: one[1] or math.inf)
         if index is None:
             return options
         stride = options.stride
@@ -168,6 +170,16 @@ class _TargetDescent:
         if not options.lowest <= start <= options.highest:
             return options
         return replace(options, start=start, give_up_after=min(WINDOW, options.give_up_after))
+
+    def _nearest_end(self, point: Point) -> int | None:
+        """The end of the lrs tried at a point, where that comes nearest to a target that none of
+        them reaches: the best may lie beyond."""
+        readings = dict(self._readings(point, self.first))
+        if not readings or any(one.outcome == REACHED for one in readings.values()):
+            return None
+        nearest = min(readings, key=lambda index: (readings[index].shortfall, index))
+        tried = [index for index, _ in self._observed(point).trials]
+        return nearest if nearest in (min(tried), max(tried)) else None
 
     def _least(self, point: Point, options: SearchOptions) -> tuple[int | None, float | None]:
         """Best index and its steps of a point, where all these seeds are trained."""
