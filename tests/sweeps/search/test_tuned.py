@@ -10,14 +10,16 @@ import os
 import shutil
 import sqlite3
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scaling.record.study import read_record
+from scaling.record.study import StudyRecord, read_record
 from scaling.store.client import Store
 from scaling.store.sync import Sync
+from scaling.trial import Trial
 from sweeps.compose.composer import Composer
 from sweeps.compose.launch import compose_jobs, launch
 from sweeps.run.jobs import prepare_jobs
@@ -29,12 +31,12 @@ from sweeps.search.tuned_keys import TunedKey, start_point
 from tests.sweeps.hydra_parts import multirun
 from tests.sweeps.search.test_frontier import curves, frontier, lines
 
-MOMENTA = ("0.9", "0", "0.5", "0.8")
+MOMENTA = ("0.9", "0", "0.5")
 STUDY = [
-    "study.name=small", "optimizer=momentum", "task.dimension=8", "relative_targets=[0.2,0.05]",
+    "study.name=small", "optimizer=momentum", "task.dimension=8", "relative_targets=[0.1]",
     "budget.max_steps=300", "tracking.uri=none",
 ]  # fmt: skip
-SWEPT = ["batch_size=4,64", f"optimizer.momentum={','.join(MOMENTA)}", "seed=range(0,2)"]
+SWEPT = ["batch_size=16", f"optimizer.momentum={','.join(MOMENTA)}", "seed=range(0,2)"]
 TUNED = [
     "hydra.sweeper.tuned=[lr,optimizer.momentum]", "hydra.sweeper.lr_ratio=1.5",
     "hydra.sweeper.stride=2", "hydra.sweeper.lr_range=[0.005,0.9]",
@@ -62,30 +64,24 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 def test_finds_what_the_full_grid_has(swept, here: Path) -> None:
     """Every lr, momentum and seed, trained by the grid's launcher to its end."""
     _, found = swept
-    fewest: dict[tuple[str, int], float] = {}
-    n_steps = 0
     with multirun(*STUDY) as (loader, master):
-        for size in ("4", "64"):
-            names = [
-                [f"batch_size={size}", f"optimizer.momentum={momentum}", f"lr={lr}", f"seed={seed}"]
-                for momentum, lr, seed in itertools.product(MOMENTA, LRS, (0, 1))
-            ]
-            master.hydra.sweep.dir = f"grid{size}"
-            launch(loader, master, names, 0, LauncherOptions())
-            trials = prepare_jobs(compose_jobs(Composer(loader, master), names, 0))
-            record = read_record(here / "runs/small")
-            steps, least = _crossings(trials, record)
-            n_steps += steps
-            fewest |= {(size, number): one for number, one in enumerate(least)}
-    for size, cell in zip(("4", "64"), found["cells"], strict=True):
-        for number, target in enumerate(cell["targets"]):
-            assert target["reason"] in ("interior", "bounded by divergence")
-            assert target["steps"] == pytest.approx(fewest[size, number], rel=0.02)
-    assert sum(cell["trained_steps"] for cell in found["cells"]) < 0.6 * n_steps
+        names = [
+            [*STUDY, "batch_size=16", f"optimizer.momentum={momentum}", f"lr={lr}", f"seed={seed}"]
+            for momentum, lr, seed in itertools.product(MOMENTA, LRS, (0, 1))
+        ]
+        master.hydra.sweep.dir = "grid"
+        launch(loader, master, names, 0, LauncherOptions())
+        trials = prepare_jobs(compose_jobs(Composer(loader, master), names, 0))
+        n_steps, fewest = _fewest(trials, read_record(here / "runs/small"))
+    (cell,) = found["cells"]
+    (target,) = cell["targets"]
+    assert target["reason"] in ("interior", "bounded by divergence")
+    assert target["steps"] == pytest.approx(fewest, rel=0.02)
+    assert cell["trained_steps"] < 0.8 * n_steps
 
 
-def _crossings(trials, record) -> tuple[int, list[float]]:
-    """All steps that were trained, and the fewest to each target over the settings."""
+def _fewest(trials: Sequence[Trial], record: StudyRecord) -> tuple[int, float]:
+    """All steps that were trained, and the fewest to the target over the settings."""
     first = trials[0]
     cell = CellCurves(first.targets, first.irreducible_loss, first.max_steps)
     for number, trial in enumerate(trials):
@@ -94,20 +90,19 @@ def _crossings(trials, record) -> tuple[int, list[float]]:
             curve = (known.steps, known.losses)
             cell.take(number // 2, number % 2, Observed(known.steps[-1], True), curve)
     whole = [k for k in range(len(trials) // 2) if {(k, 0), (k, 1)} <= set(cell.trials)]
-    readings = [cell.read(k, (0, 1)) for k in whole]
     n_steps = sum(one.last_step for one in cell.trials.values())
-    return n_steps, [min(one[t].steps for one in readings) for t in range(len(first.targets))]
+    return n_steps, min(cell.read(k, (0, 1))[0].steps for k in whole)
 
 
 def test_the_best_values_are_said(swept) -> None:
     _, found = swept
     for cell in found["cells"]:
-        assert not any("momentum" in override for override in cell["overrides"])
+        assert not any("optimizer.momentum" in override for override in cell["overrides"])
         assert cell["n_settings"] > cell["n_lrs"]
         for target in cell["targets"]:
             assert set(target["tuned"]) == {"optimizer.momentum"}
             best = target["tuned"]["optimizer.momentum"]
-            assert best in (0.0, 0.5, 0.8, 0.9)
+            assert best in (0.0, 0.5, 0.9)
             ends = {0.0: {"optimizer.momentum": "least"}, 0.9: {"optimizer.momentum": "largest"}}
             assert target["tuned_ends"] == ends.get(best, {})
 
@@ -120,7 +115,7 @@ def test_trials_say_what_is_tuned_and_settings_tell_momenta_apart(swept) -> None
             assert line["tags"]["tuned"] == '["optimizer.momentum"]'
             momenta[line["tags"]["setting"]].add(line["params"]["optimizer.momentum"])
     assert all(len(values) == 1 for values in momenta.values())
-    assert len({value for values in momenta.values() for value in values}) > 2
+    assert len({value for values in momenta.values() for value in values}) == 3
 
 
 def test_the_same_command_trains_nothing_twice(swept, here: Path, capsys) -> None:
@@ -132,22 +127,24 @@ def test_the_same_command_trains_nothing_twice(swept, here: Path, capsys) -> Non
     assert curves(read_record(Path("runs/small"))) == before
 
 
+@pytest.mark.long
 def test_a_sweep_of_which_half_is_on_record_asks_the_same(swept, here: Path) -> None:
-    """As after a kill: journals that end in the middle, some of them without their last line."""
+    """As after a kill: the first journals, which end in the middle."""
     folder, found = swept
     runs = here / "runs/small"
     runs.mkdir(parents=True)
     shutil.copy(folder / "study.json", runs)
     journals = sorted(folder.glob("*.jsonl"))
     for journal in journals[: len(journals) // 2]:
-        text = journal.read_bytes()
-        (runs / journal.name).write_bytes(text[: len(text) * 2 // 3])
+        kept = journal.read_text().splitlines(keepends=True)
+        (runs / journal.name).write_text("".join(kept[: len(kept) * 2 // 3]))
     begun = read_record(runs)
     assert 0 < len(begun.trials) < len(read_record(folder).trials)
     assert frontier(*TUNED, swept=SWEPT, study=STUDY) == found
     assert curves(read_record(runs)) == curves(read_record(folder))
 
 
+@pytest.mark.long
 def test_the_store_has_what_was_tuned(swept, here: Path) -> None:
     folder, found = swept
     shutil.copytree(folder, here / "runs/small")
@@ -168,9 +165,9 @@ MISTAKES = [
     ("[momentum]", ["optimizer.momentum=0,0.9"], f"{NAMED}[momentum]: momentum is not swept"),
     ("[batch_size]", ["batch_size=8,16"], f"{NAMED}[batch_size]: cannot be tuned: batch sizes"),
     ("[seed]", ["seed=0,1"], f"{NAMED}[seed]: cannot be tuned: seeds are averaged"),
-    ("[precision]", ["precision=float32,float64"], f"precision=float32,float64: {NAMED[:-1]} takes"),
+    ("[precision]", ["precision=float32,float64"], "precision=float32,float64: hydra.sweeper.tun"),
     ("[optimizer.momentum]", ["optimizer.momentum=0.9,1.5"], "optimizer.momentum=1.5: must be"),
-    ("[task.dimension]", ["task.dimension=8,16"], f"{NAMED}[task.dimension]: cannot be tuned: with"),
+    ("[task.dimension]", ["task.dimension=8,16"], f"{NAMED}[task.dimension]: cannot be tuned: "),
 ]  # fmt: skip
 
 
