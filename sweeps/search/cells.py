@@ -37,6 +37,9 @@ ADVICE = {
 }
 
 
+MOST_EXPECTED = 10.0  # log of how many times as far a trend is followed
+
+
 @dataclass
 class Cell:
     """Everything swept but lr and seed, at one value each. name: what tells it from the others.
@@ -212,8 +215,9 @@ def _censored(steps: np.ndarray, excess: np.ndarray, level: float) -> Reading:
     last_step, least = steps[-1], excess.min()
     half = int(np.searchsorted(steps, last_step / 2))
     before = excess[: half + 1].min()
-    expected = np.inf
-    if 0 < max(level, 0) < least < before:
+    expected = math.inf
+    if 0 < level < least < before:
         slope = np.log(before / least) / np.log(last_step / steps[half])
-        expected = last_step * (least / level) ** (1 / slope)
+        log_factor = np.log(least / level) / slope
+        expected = last_step * np.exp(min(log_factor, MOST_EXPECTED))
     return Reading(CENSORED, math.inf, int(last_step), float(least) - level, float(expected))

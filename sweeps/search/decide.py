@@ -46,7 +46,7 @@ FIRST_CAP, CAP_GROWTH, LEAST_GROWTH, BEYOND = 1 / 64, 2, 1.2, 1.1
 ALIKE = 1.04  # means within so many times the best may have a better neighbour
 # Windows, in fewest steps: what is asked of a trial that is compared, and what it must have; at the
 # end what it must have, where cap_factor is asked. A shorter one shows no more steps, if any.
-ASKED, COMPARED, CLEAR = 1.5, 1.25, 1.5
+ASKED, COMPARED, CLEAR = 1.25, 1.1, 1.5
 
 
 def decide(cell: CellObservations, options: SearchOptions) -> Decision:
@@ -201,7 +201,8 @@ class _TargetSearch:
         steps = {
             index: reading.steps if reading.outcome == REACHED else math.inf
             for index, reading in known.items()
-            if reading.outcome == REACHED or not self._is_short(index, reading, seeds, COMPARED * fewest)
+            if reading.outcome == REACHED
+            or not self._is_short(index, reading, seeds, COMPARED * fewest)
         }
         self._ask(promising(steps, self.options), seeds, ASKED * fewest)
 

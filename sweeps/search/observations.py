@@ -28,8 +28,9 @@ ALL_DIVERGED = "everything diverges"
 class SearchOptions:
     """lowest, highest: indices allowed; start: index at which the scan begins.
 
-    seeds: all of them; the first n_search_seeds search. give_up_after: learning rates that a
-    cell tries without reaching a target, but for those beside the one that comes nearest.
+    seeds: all of them; the first n_search_seeds search. give_up_after: learning rates of
+    the first pass, and how many a cell tries without reaching a target, but for those beside the
+    one that comes nearest.
     """
 
     lowest: int

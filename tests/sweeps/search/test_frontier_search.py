@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -269,11 +270,42 @@ def test_always_ends_with_a_reason(steps, cliff, stride, start, budget) -> None:
 
 
 def test_trials_stop_at_the_cap() -> None:
-    """Once the target is reached nothing runs longer than cap_factor times the fewest steps."""
+    """Once the target is reached nothing runs longer than cap_factor times the fewest steps, and
+    what the first seed only compares not longer than 1.25 times."""
     found = Landscape(valley(0, 0.2, 0.2, 500.0, 60))
     found.search(FOUR_SEEDS)
     scan = {math.ceil(BUDGET / 64), math.ceil(BUDGET / 64) * 2}
-    assert {cap for _, cap in found.asked} == {*scan, 1000}
+    assert {cap for _, cap in found.asked} == {*scan, 625, 1000}
+    assert {index for (index, _), cap in found.asked if cap == 1000} == {-1, 0, 1}
+
+
+def test_the_next_cap_of_a_scan_follows_the_trend() -> None:
+    class Foretold(Landscape):
+        def read(self, index: int, seeds: tuple[int, ...]) -> list[Reading]:
+            expected = self.steps[0](index)
+            return [replace(one, expected_steps=expected) for one in super().read(index, seeds)]
+
+    steps = valley(0, 0.2, 0.2, 1300.0, 60)
+    foretold, doubled = Foretold(steps), Landscape(steps)
+    assert foretold.search(ONE_SEED) == doubled.search(ONE_SEED)
+    caps = [[cap for (index, _), cap in one.asked if index == 8] for one in (foretold, doubled)]
+    assert caps == [[313, 626, 1252, math.ceil(1.2 * 1252)], [313, 626, 1252, 2504]]
+
+
+def test_a_best_seen_in_too_short_a_window_is_looked_at_again() -> None:
+    """Where no scan looks, the loss touches the target and comes back to it only later."""
+
+    class Rebound(Landscape):
+        def read(self, index: int, seeds: tuple[int, ...]) -> list[Reading]:
+            (reading,) = super().read(index, seeds)
+            if index == 3 and self.trials[3, 0].last_step < 1.5 * BUDGET / 20:
+                return [Reading(REACHED, 0.95 * BUDGET / 20, reading.last_step)]
+            return [reading]
+
+    steps = valley(0, 0.02, 0.02, BUDGET / 20, 60)
+    found = Rebound(lambda i: 1.2 * BUDGET / 20 if i == 3 else steps(i))
+    (state,) = found.search(ONE_SEED)
+    assert (state.index, state.steps) == (0, BUDGET / 20)
 
 
 def test_first_cap_is_raised_until_the_target_is_reached() -> None:

@@ -51,7 +51,7 @@ class FrontierOptions:
     lr_range: list[float] | None = option(
         None, "[lowest, highest]; null: 10,000 times to either side of the base"
     )
-    stride: int = option(8, "of the first scan, in steps of the ratio; then halved", least=1)
+    stride: int = option(8, "of the first pass over the range, in steps of the ratio", least=1)
     cap_factor: float = option(
         2.0, "trials stop at this many times the fewest steps known in their cell"
     )
@@ -59,7 +59,7 @@ class FrontierOptions:
         1, "how many seeds search; all are trained at the best lr and beside it", least=1
     )
     give_up_after: int = option(
-        16, "learning rates that a cell tries without reaching a target", least=1
+        16, "lrs of the first pass, the nearest to the base; so many in vain end a search", least=1
     )
     tune_for: str = option("all", "targets that the search is for: all, or the hardest only")
     tuned: list[str] = option(
