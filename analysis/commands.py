@@ -143,7 +143,7 @@ def choice_of(config: AnalysisConfig, study: str, uri: str) -> Choice:
         columns=flat_names(source.columns),
         targets=None if config.targets is None else list(config.targets),
         group_by=None if config.group_by is None else list(config.group_by),
-        tuned=tuple(config.tuned),
+        tuned=None if config.tuned is None else list(config.tuned),
     )
 
 

@@ -41,7 +41,7 @@ def analyse(
     seed: int = 0,
     with_theory: bool = True,
     fit_objective: str = LIKELIHOOD,
-    tuned: Sequence[str] = ("lr",),
+    tuned: Sequence[str] | None = None,
     jointly: bool = False,
 ) -> StudyResult:
     """Frames of trials and evaluations in, the study's statistics out.
@@ -50,11 +50,11 @@ def analyse(
     held-out losses, default those recorded with the trials, else chosen from the curves
     (analysis.measure.targets). group_by: params that tell groups apart, default every param that
     varies besides batch_size, the tuned ones and seed. tuned: what the frontier is minimised over,
-    lr and other columns of trials. The same seed gives the same bootstrap. fit_objective: one of
-    fitting.OBJECTIVES. jointly: resample the seeds together for all batch sizes, where they share
-    initialisation or targets. Raises AnalysisError if nothing can be said: no finished trials, all
-    diverged, a target outside (irreducible loss, initial loss), trials that differ in a param not
-    grouped by.
+    lr and other columns of trials, by default lr and what the study's search tuned. The same seed
+    gives the same bootstrap. fit_objective: one of fitting.OBJECTIVES. jointly: resample the seeds
+    together for all batch sizes, where they share initialisation or targets. Raises AnalysisError
+    if nothing can be said: no finished trials, all diverged, a target outside (irreducible loss,
+    initial loss), trials that differ in a param not grouped by.
 
     >>> steps = [1, 2, 4, 8, 16, 32, 64, 128]
     >>> frame = pd.DataFrame([
@@ -110,11 +110,13 @@ def analyse(
 def _compared_trials(
     trials: pd.DataFrame,
     group_by: Sequence[str] | None,
-    tuned: Sequence[str],
+    tuned: Sequence[str] | None,
     notes: list[str],
 ) -> tuple[pd.DataFrame, list[str], list[str]]:
     """The trials that count, and the columns of group_by and tuned as trials call them."""
     used = finished_trials(trials, notes)
+    if tuned is None:
+        tuned = ["lr", *(name for name in trials.attrs.get("tuned", ()) if name in trials)]
     tuned = [column_of(used, name) for name in tuned]
     if group_by is None:
         names = group_columns_of(trials, used, tuned)

@@ -60,7 +60,7 @@ class AnalysisConfig:
     tracking_uri: str | None = None
     output_dir: str | None = None
     targets: list[float] | None = None
-    tuned: list[str] = field(default_factory=lambda: ["lr"])
+    tuned: list[str] | None = None
     group_by: list[str] | None = None
     n_bootstrap: int = 1000
     jointly: bool = False

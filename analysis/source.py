@@ -42,7 +42,12 @@ class Choice:
     world_size: int | None = None
     targets: Sequence[float] | None = None
     group_by: Sequence[str] | None = None
-    tuned: Sequence[str] = ("lr",)
+    tuned: Sequence[str] | None = None
+
+    @property
+    def minimised(self) -> Sequence[str]:
+        """What the steps of runs are minimised over that do not say it themselves."""
+        return self.tuned or ("lr",)
 
 
 @dataclass(frozen=True)
@@ -70,18 +75,18 @@ def read_source(choice: Choice) -> Read:
     """The frames of the chosen source. Raises AnalysisError, one line."""
     of_file = (choice.path or "", choice.columns)
     if choice.kind == "steps_csv":
-        table = read_steps_csv(*of_file, group_by=choice.group_by, tuned=choice.tuned)
+        table = read_steps_csv(*of_file, group_by=choice.group_by, tuned=choice.minimised)
         return Read(table=table)
     if choice.kind == "final_losses":
         from analysis.final_loss_study import check_tuned
 
-        check_tuned(choice.tuned)
+        check_tuned(choice.minimised)
         if choice.experiment is not None:
             return _of_experiment(choice, last_only=True)
         return Read(final_losses=read_final_losses_csv(*of_file, group_by=choice.group_by))
     if choice.kind == "curves_csv":
         frames = read_curves_csv(
-            *of_file, group_by=choice.group_by, tuned=choice.tuned, study=choice.study
+            *of_file, group_by=choice.group_by, tuned=choice.minimised, study=choice.study
         )
         return Read(*frames)
     if choice.kind == "folder":
@@ -112,7 +117,7 @@ def analyse_source(read: Read, choice: Choice, **options: Any) -> StudyResult:
 
     if read.table is not None:
         return analyse_steps(
-            read.table, targets=choice.targets, group_by=choice.group_by, tuned=choice.tuned,
+            read.table, targets=choice.targets, group_by=choice.group_by, tuned=choice.minimised,
             study=choice.study, **options,
         )  # fmt: skip
     if read.final_losses is not None:
@@ -139,7 +144,7 @@ def _read_folder(choice: Choice, folder: Folder) -> Read:
     return Read(*read_found(
         folder, choice.columns, name_pattern=choice.name_pattern,
         examples_per_epoch=choice.examples_per_epoch, world_size=choice.world_size,
-        group_by=choice.group_by, tuned=choice.tuned, study=choice.study,
+        group_by=choice.group_by, tuned=choice.minimised, study=choice.study,
     ))  # fmt: skip
 
 
@@ -195,6 +200,6 @@ def _read_experiment(choice: Choice) -> tuple[pd.DataFrame, pd.DataFrame]:
         return read_study(name, choice.tracking_uri, choice.filter)
     trials, curves = read_mlflow(
         name, choice.tracking_uri, choice.columns,
-        filter=choice.filter, group_by=choice.group_by, tuned=choice.tuned,
+        filter=choice.filter, group_by=choice.group_by, tuned=choice.minimised,
     )  # fmt: skip
     return trials.assign(study=choice.study), curves

@@ -90,6 +90,7 @@ NOT_FINITE = "not_finite"  # of a diverged trial: the tensor that was not
 GIT_COMMITS = "git_commits"  # all of them, where a trial was resumed at another commit
 LAST_STEP = "last_step"
 ROUND = "round"  # of the search that first asked for the trial; absent in a grid
+TUNED = "tuned"  # of a search over more than lr: the other params that it tuned, a JSON list
 SEARCH_ROUNDS = "search_rounds"  # of a sweep that searched: how many
 TUNED_CELLS = "tuned_cells"  # of such a sweep: cells that ended with a best lr at every target
 FRONTIER_FILE = "frontier.json"  # of such a sweep: best lrs, why they are, and the tuning budget

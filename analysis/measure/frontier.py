@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -156,14 +157,18 @@ def _mark_censored(frame: pd.DataFrame, of_target: pd.DataFrame, cells: pd.DataF
         frame.loc[index, "lr_at_edge"] = not lrs.min() < lr < lrs.max()  # type: ignore[operator]
 
 
-def _at_edge_with(tried: pd.DataFrame, position: int, others: Sequence[str]) -> bool:
-    """Whether the best lr ends the lrs that were tried with the best values of the others."""
-    settings = tried[list(others)].astype(str)
-    same = (settings == settings.iloc[position]).all(axis=1).to_numpy()
-    if same.sum() < 2:  # drawn at random: no two settings agree
-        same = np.ones(len(tried), bool)
-    lrs = tried["lr"].to_numpy(float)
-    return bool(lrs[position] in (lrs[same].min(), lrs[same].max()))
+def _lrs_with(tried: pd.DataFrame, chosen: pd.Series, others: Sequence[str]) -> pd.Series:
+    """The lrs that were tried with the best values of the others."""
+    same = at_best_values(tried, chosen, others)
+    return (tried if len(same) < 2 else same)["lr"]  # drawn at random: no two settings agree
+
+
+def at_best_values(
+    cells: pd.DataFrame, best: Mapping[Any, Any] | pd.Series, others: Sequence[str]
+) -> pd.DataFrame:
+    """The cells that have the best values of what is tuned beside lr."""
+    same = [cells[name].astype(str) == str(best[name]) for name in others]
+    return cells[np.logical_and.reduce(same)] if same else cells
 
 
 def _value_at_edge(values: pd.Series, best: object) -> bool:
@@ -192,12 +197,16 @@ def _frontier_row(
         return row | {"outcome": CENSORED if out.any() else DIVERGED}
     chosen = tried.iloc[position]
     if at_edge:
-        row["better_lrs"] = "below" if chosen["lr"] == everything["lr"].min() else "above"
-    alone = given or bool(others) or len(lrs) < 2  # no lrs of the same settings on either side
-    between = NOTHING_BETWEEN if alone else between_lrs(lrs, steps, position)
+        least = _lrs_with(everything, chosen, others).min()
+        row["better_lrs"] = "below" if chosen["lr"] == least else "above"
+    same = at_best_values(tried, chosen, others)  # lrs on either side are of the same settings
+    beside, at = same["lr"].to_numpy(float), int(same.index.get_loc(chosen.name))
+    steps = same["steps"].to_numpy(float)
+    between = NOTHING_BETWEEN if given or len(same) < 2 else between_lrs(beside, steps, at)
     for name in others:
-        row |= {name: chosen[name], f"{name}_at_edge": _value_at_edge(tried[name], chosen[name])}
-    refined = lrs[position] if others else refined_lr(lrs, steps, np.array(position))
+        at_edge = _value_at_edge(everything[name], chosen[name])
+        row |= {name: chosen[name], f"{name}_at_edge": at_edge}
+    refined = refined_lr(beside, steps, np.array(at))
     return row | {
         "outcome": REACHED,
         "steps": chosen["steps"],
@@ -221,7 +230,9 @@ def _best(
     if given or everything["lr"].nunique() == 1:  # chosen before: no grid ends there
         return best._replace(at_edge=False)
     if others and best.position >= 0:
-        return best._replace(at_edge=_at_edge_with(tried, best.position, others))
+        around = _lrs_with(everything, tried.iloc[best.position], others)
+        ends = around.min(), around.max()
+        return best._replace(at_edge=bool(lrs[best.position] in ends))
     if best.at_edge:  # of those compared; others may lie around it
         ends = everything["lr"].min(), everything["lr"].max()
         return best._replace(at_edge=bool(lrs[best.position] in ends))

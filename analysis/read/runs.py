@@ -46,7 +46,8 @@ def read_study(
     does not count,
     `trials.attrs["probes"]` has records of steps that were timed alone (params that vary and
     step_seconds), the newest of a shape, `trials.attrs["sweeps"]` the tags of the study's parent
-    runs, newest first (with their run_id and status).
+    runs, newest first (with their run_id and status), `trials.attrs["tuned"]` the params that a
+    search tuned beside lr.
     curves: run_id, step, loss, train_loss, examples, and accuracy and the parts of the noise scale
     (stores.NOISE_METRICS) where there are any, sorted by trial and step; finite values only.
 
@@ -86,6 +87,7 @@ def tidy(stored: StoredRuns, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     parents = runs[runs[schema.KIND] == "sweep"].sort_values("end_time", na_position="first")[::-1]
     frame.attrs["left_out"] = left_out
     frame.attrs["probes"] = _probes(stored, runs, frame)
+    frame.attrs["tuned"] = _tuned(finished)
     frame.attrs["sweeps"] = [
         {k: v for k, v in row.items() if isinstance(v, str)}
         for row in parents.drop(columns="end_time").reset_index().to_dict("records")
@@ -186,6 +188,14 @@ def _trials(
     order = [*LEADING, *REQUIRED_PARAMS]
     frame = frame[order + sorted(set(frame.columns) - set(order))]
     return frame.sort_values(["batch_size", "lr", "seed", "trial_id"], ignore_index=True)
+
+
+def _tuned(finished: pd.DataFrame) -> list[str]:
+    """The params beside lr that a search tuned."""
+    if schema.TUNED not in finished:
+        return []
+    texts = sorted(finished[schema.TUNED].dropna().unique())
+    return list(dict.fromkeys(name for text in texts for name in json.loads(text)))
 
 
 def _in_order(curves: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:

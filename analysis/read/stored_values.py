@@ -33,6 +33,12 @@ def _positive(text: str) -> None:
         raise ValueError
 
 
+def _names(text: str) -> None:
+    names = json.loads(text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError
+
+
 def _losses(text: str) -> None:
     for value in json.loads(text):
         _positive(value)
@@ -59,6 +65,7 @@ _RULES: dict[str, tuple[Callable[[str], Any], str]] = {
 
 _TAG_RULES: dict[str, tuple[Callable[[str], Any], str]] = {
     schema.ROUND: (lambda text: _whole(text, 0), "a whole number"),
+    schema.TUNED: (_names, "a JSON list of params"),
     schema.SECONDS: (_number, "a number"),
 }
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from analysis.fit.fit_result import FitResult
-from analysis.groups import group_label, listed, select
+from analysis.groups import group_label, listed, select, their_name
 from analysis.measure.frontier import usable
 from analysis.read.steps import NO_TARGET
 from analysis.result import StudyResult
@@ -38,7 +38,8 @@ TITLES = {FEWEST_STEPS: "fewest steps"}
 @dataclass
 class Option:
     """One named batch size, its numbers as text; name: as in tables, title: as it is read;
-    batch_units, units: the batch size and the examples in units, "" without."""
+    batch_units, units: the batch size and the examples in units, "" without; tuned: values of what
+    is tuned beside lr."""
 
     name: str
     title: str
@@ -49,6 +50,7 @@ class Option:
     examples_range: str
     lr: str
     lr_range: str
+    tuned: dict[str, str]
     extrapolated: bool
     meaning: str
     warning: str
@@ -91,7 +93,7 @@ def answers(result: StudyResult) -> list[Answer]:
                     critical=critical_words(fit, result.units),
                     fit=fit,
                     options=[
-                        option_of(row, fit, sizes, clock, result.units)
+                        option_of(row, fit, sizes, clock, result.units, result.tuned[1:])
                         for row in rows.to_dict("records")
                     ],
                 )
@@ -213,7 +215,8 @@ def answer_lines(result: StudyResult) -> list[str]:
         return [*lengths, critical, not_identified(first.fit)]
     return [*lengths, critical] + [
         f"{option.title + ':':<14}batch size {option.batch_size:>6}"
-        f"{bracketed(option.batch_units)}, lr {option.lr}: "
+        f"{bracketed(option.batch_units)}, lr {option.lr}"
+        f"{''.join(f', {name} {value}' for name, value in option.tuned.items())}: "
         f"{option.steps} steps{bracketed(option.steps_range)}, "
         f"{option.examples} {units.examples}{bracketed(option.examples_range)}"
         f"{f', {option.units}' if option.units else ''}"
@@ -228,8 +231,10 @@ def option_of(
     tried: pd.Series,
     clock: pd.DataFrame,
     units: Units = USUAL,
+    tuned: Sequence[str] = (),
 ) -> Option:
-    """tried: the batch sizes of the group; clock: its rows of batch_size_choices."""
+    """tried: the batch sizes of the group; clock: its rows of batch_size_choices; tuned: columns of
+    what is tuned beside lr."""
     name = row["name"]
     fastest = clock[clock["name"] == "fastest"] if name == FAST else clock.iloc[:0]
     meaning, warning = MEANING[name], ""
@@ -252,12 +257,17 @@ def option_of(
         examples_range=between(row["examples_low"], row["examples_high"]),
         lr=rounded(row["lr"]) or "not known",
         lr_range=between(row["lr_low"], row["lr_high"]),
+        tuned={their_name(name): _value(row[name]) for name in tuned},
         extrapolated=bool(row["extrapolated"]),
         meaning=meaning,
         warning=warning,
         batch_units=units.in_units(row["batch_size"]),
         units=f"{rounded(row['examples'] * units.units_per_example)} {units.unit}".strip(),
     )
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _outside(batch_size: float, fit: FitResult, tried: pd.Series) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.groups import their_group
+from analysis.groups import their_group, their_name
 from analysis.result import StudyResult
 from scaling.schema import LOSSES
 
@@ -25,6 +25,7 @@ def summary(result: StudyResult) -> dict[str, Any]:
             **{key: row[key] for key in ("outcome", "lr_at_edge")},
             "ci95_steps": [row["steps_low"], row["steps_high"]],
             **{key: row[key] for key in ("n_seeds", "n_lrs")},
+            **_tuned(row, result.tuned[1:]),
         }
         for row in result.frontier.to_dict("records")
     ]
@@ -44,6 +45,14 @@ def summary(result: StudyResult) -> dict[str, Any]:
         "warnings": result.warnings,
     }
     return plain(content)
+
+
+def _tuned(row: Mapping[Any, Any], others: Sequence[str]) -> dict[str, Any]:
+    """The best values of what is tuned beside lr, and which are at an end of those tried."""
+    if not others:
+        return {}
+    at_edge = [their_name(name) for name in others if row[f"{name}_at_edge"] is True]
+    return {"tuned": {their_name(name): row[name] for name in others}, "tuned_at_edge": at_edge}
 
 
 def law_entries(laws: pd.DataFrame, group_by: Sequence[str]) -> list[dict[str, Any]]:

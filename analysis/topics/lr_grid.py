@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,8 @@ from matplotlib.patheffects import withStroke
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.tooltips import HOLLOW, tell
+from analysis.groups import listed, their_name
+from analysis.measure.frontier import at_best_values
 from analysis.topics.topic import Part, Topic
 from scaling.schema import CENSORED, DIVERGED, LEFT_CENSORED, REACHED, target_label
 
@@ -35,14 +37,22 @@ _STABILITY = (
 
 
 def drawings(part: Part) -> Iterator[Drawing]:
-    cells = part.frames["steps_by_lr"].dropna(subset="lr")
+    cells = at_best_values_of_sizes(
+        part.frames["steps_by_lr"].dropna(subset="lr"),
+        part.frames["steps_by_batch_size"],
+        part.study.tuned[1:],
+    )
     known = len(part.frames["stability"]) > 0
+    others = listed([their_name(name) for name in part.study.tuned[1:]])
+    best_values = f" At each batch size with the best {others}." if others else ""
     for i, target in enumerate(part.targets if cells["lr"].notna().any() else []):
         yield Drawing(
             "steps_by_lr_and_batch_size" + (f"_{target_label(target)}" if i else ""),
             f"Steps to target {target:.3g} by learning rate and batch size",
             "Bright is fast. Hatched cells never got there: their training diverged, or its budget "
-            "ran out first; blank ones were not tried." + (_STABILITY if known else ""),
+            "ran out first; blank ones were not tried."
+            + best_values
+            + (_STABILITY if known else ""),
             partial(
                 plot_lr_heat_map,
                 cells[cells["target_loss"] == target],
@@ -53,6 +63,22 @@ def drawings(part: Part) -> Iterator[Drawing]:
             cells[cells["target_loss"] == target].reset_index(drop=True),
             folded=i > 0,
         )
+
+
+def at_best_values_of_sizes(
+    cells: pd.DataFrame, frontier: pd.DataFrame, others: Sequence[str]
+) -> pd.DataFrame:
+    """The cells of each target and batch size with its best values of what is tuned beside lr, all
+    of them where no setting reached the target."""
+    if not others:
+        return cells
+    keys = ["target_loss", "batch_size"]
+    best = frontier[frontier["outcome"] == REACHED].set_index(keys)
+    parts = [
+        at_best_values(rows, best.loc[key], others) if key in best.index else rows
+        for key, rows in cells.groupby(keys)
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def plot_lr_heat_map(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.caveats import Caveat
@@ -23,14 +24,17 @@ RECOMMENDATION_COLUMNS = [
 ]  # fmt: skip
 
 
-def recommend(fit: FitResult, frontier: pd.DataFrame) -> list[dict[str, Any]]:
+def recommend(
+    fit: FitResult, frontier: pd.DataFrame, tuned: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Economical (B_crit/5), balanced (B_crit) and fast (5 B_crit) batch sizes of a fit.
 
     By the hyperbola they cost 20 % more examples than E_min, twice both minima, and 20 % more steps
     than S_min. Batch sizes are rounded to whole examples; steps and examples with 95 % intervals at
     that batch size are read from the points (FitResult.log_steps_at), not from the hyperbola, which
-    is too high at the knee; lr from the frontier (lr_at), clamped where `extrapolated`. No rows for
-    a fit that is not identified.
+    is too high at the knee; lr from the frontier (lr_at), clamped where `extrapolated`; what else
+    is tuned (columns of the frontier) at the nearest batch size. No rows for a fit that is not
+    identified.
     """
     if fit.critical_batch_size is None:
         return []
@@ -46,12 +50,17 @@ def recommend(fit: FitResult, frontier: pd.DataFrame) -> list[dict[str, Any]]:
         row |= {key.replace("steps", "examples"): size * row[key] for key in steps}
         lr = lr_at(points, size)
         row |= {"lr": lr.lr, "lr_low": lr.lr_low, "lr_high": lr.lr_high, "extrapolated": lr.clamped}
+        nearest = (np.log(points["batch_size"]) - np.log(size)).abs().idxmin()
+        row |= {name: points.loc[nearest, name] for name in tuned}
         rows.append(row)
     return rows
 
 
 def timed_advice(
-    advice: Sequence[Mapping[str, Any]], frontier: pd.DataFrame, choices: pd.DataFrame
+    advice: Sequence[Mapping[str, Any]],
+    frontier: pd.DataFrame,
+    choices: pd.DataFrame,
+    tuned: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Recommendations of one group with the fast batch size by the clock.
 
@@ -68,16 +77,17 @@ def timed_advice(
             if target in size_of:
                 of_target = frontier[frontier["target_loss"] == target]
                 points = of_target.set_index("batch_size", drop=False)
-                row = {**row, **_as_measured(points.loc[size_of[target]])}
+                row = {**row, **_as_measured(points.loc[size_of[target]], tuned)}
             else:
                 row = {**row, "name": FEWEST_STEPS}
         rows.append(dict(row))
     return rows
 
 
-def _as_measured(point: pd.Series) -> dict[str, Any]:
+def _as_measured(point: pd.Series, tuned: Sequence[str]) -> dict[str, Any]:
     size = int(point["batch_size"])
     row: dict[str, Any] = {"batch_size": size, "extrapolated": False}
+    row |= {name: point[name] for name in tuned}
     for end in ("", "_low", "_high"):
         row |= {f"steps{end}": float(point[f"steps{end}"]), f"lr{end}": float(point[f"lr{end}"])}
         row[f"examples{end}"] = size * row[f"steps{end}"]
@@ -116,14 +126,15 @@ def caveats(study: Study, frames: Frames) -> list[tuple[Group | None, Caveat | s
 
 
 def _frames(study: Study, earlier: Frames) -> dict[str, pd.DataFrame]:
-    rows = []
+    rows, tuned = [], study.tuned[1:]
     for group in study.groups:
         frontier = select(study.frontier, group)
         advice = []
         for fit in study.fits_of(group):
-            advice += recommend(fit, study.frontier_of(fit))
-        rows += timed_advice(advice, frontier, select(earlier["batch_size_choices"], group))
-    columns = pd.Index([*study.group_by, *RECOMMENDATION_COLUMNS])
+            advice += recommend(fit, study.frontier_of(fit), tuned)
+        choices = select(earlier["batch_size_choices"], group)
+        rows += timed_advice(advice, frontier, choices, tuned)
+    columns = pd.Index([*study.group_by, *RECOMMENDATION_COLUMNS, *tuned])
     return {"recommendations": pd.DataFrame(rows, columns=columns)}
 
 

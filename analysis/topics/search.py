@@ -25,19 +25,21 @@ SEARCH_COLUMNS = ["batch_size", "lr", ROUND, "n_seeds", "n_diverged", "last_step
 
 
 def search_frame(study: Study) -> pd.DataFrame:
-    """A row a group, batch size and lr: the round that asked for it first, and what it got.
+    """A row a group, batch size and setting: the round that asked for it first, and what it got.
 
-    Columns: group.., SEARCH_COLUMNS (last_step: of its longest trial). No rows where no trial has a
-    round: the grid was given.
+    Columns: group.., SEARCH_COLUMNS (last_step: of its longest trial), after lr what else is tuned.
+    No rows where no trial has a round: the grid was given.
     """
-    trials, keys = study.trials, [*study.group_by, "batch_size", "lr"]
+    others, trials = study.tuned[1:], study.trials
+    keys = [*study.group_by, "batch_size", "lr", *others]
+    columns = [*study.group_by, *SEARCH_COLUMNS[:2], *others, *SEARCH_COLUMNS[2:]]
     if ROUND not in trials or trials[ROUND].isna().all():
-        return pd.DataFrame(columns=pd.Index([*study.group_by, *SEARCH_COLUMNS]))
+        return pd.DataFrame(columns=pd.Index(columns))
     frame = trials.groupby(keys, dropna=False, as_index=False).agg(
         round=(ROUND, "min"), n_seeds=("seed", "nunique"), last_step=("last_step", "max"),
         n_diverged=("outcome", lambda of: int((of == DIVERGED).sum())),
     )  # fmt: skip
-    return frame.astype({ROUND: "Int64"})[[*study.group_by, *SEARCH_COLUMNS]]
+    return frame.astype({ROUND: "Int64"})[columns]
 
 
 def drawings(part: Part) -> Iterator[Drawing]:

@@ -147,6 +147,8 @@ def _added(job: Job) -> list[str]:
     assert job.search is not None
     cell = QuotedString(job.search.cell, Quote.single).with_quotes()
     values = {"round": job.search.round, "cell": cell, "cap": job.search.cap}
+    if job.search.tuned:
+        values["tuned"] = QuotedString(job.search.tuned, Quote.single).with_quotes()
     return [f"+{OF_A_SEARCH}.{key}={value}" for key, value in values.items()]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +23,13 @@ MOST_DATA_CHARACTERS = 500
 @dataclass(frozen=True)
 class Search:
     """What a search says of a trial that it asks for: its round, the cell (what tells its trials
-    from those of the other cells, as overrides), and the cap in steps."""
+    from those of other settings, as overrides), the cap in steps, and the keys that are tuned
+    beside lr, separated by spaces."""
 
     round: int
     cell: str
     cap: int
+    tuned: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,16 @@ def trial_header(trial: Trial, job: Job, setting: str) -> dict[str, Any]:
             "overrides": " ".join(without_password(one, whole=True) for one in job.overrides),
             "job_directory": str(job.directory),
             schema.SETTING: setting,
-            **({} if job.search is None else {schema.ROUND: str(job.search.round)}),
+            **({} if job.search is None else _search_tags(job.search)),
         },
         "config": job.yaml,
         **({"files": trial.files} if trial.files else {}),
     }
+
+
+def _search_tags(search: Search) -> dict[str, str]:
+    tags = {schema.ROUND: str(search.round)}
+    return tags | ({schema.TUNED: json.dumps(search.tuned.split())} if search.tuned else {})
 
 
 def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:

@@ -83,23 +83,39 @@ class Cell:
 
     def asked(self, lattice: Lattice, index: int, seed: int, cap: int) -> Asked:
         values = [f"lr={lattice.lr(index)}", f"seed={seed}"]
-        return Asked(self, index, seed, cap, [*self.overrides, *values])
+        return Asked(self, index, seed, cap, self.name, [*self.overrides, *values])
 
     def describe(self, lattice: Lattice) -> list[str]:
         """A line for each target: best lr, steps, why the search ended."""
         lines = []
-        for target, state in zip(self.curves.targets, self.states, strict=True):
-            tried = f"{state.reason} after {state.n_tried} lrs"
+        for k, (target, state) in enumerate(zip(self.curves.targets, self.states, strict=True)):
+            tried = f"{state.reason} after {state.n_tried} {self.heads[2]}"
             advice = f": {ADVICE[state.reason]}" if state.reason in ADVICE else ""
             label = schema.target_label(target)
-            best = best_so_far(state, lattice)
-            lines.append(f"{self.name}, target {label}: {best} ({tried}{advice})")
+            best = f"{self._best_so_far(k, lattice)} ({tried}{advice}{self._ends(k)})"
+            lines.append(f"{self.name}, target {label}: {best}")
         return lines
 
     def so_far(self, lattice: Lattice) -> str:
         """What is known at its hardest target."""
-        state = self.states[-1]
-        return f"{self.name} {best_so_far(state, lattice)}{'' if state.reason else ' (open)'}"
+        best = self._best_so_far(-1, lattice)
+        return f"{self.name} {best}{'' if self.states[-1].reason else ' (open)'}"
+
+    def _best_so_far(self, k: int, lattice: Lattice) -> str:
+        state = self.states[k]
+        if state.index is None:
+            return "no lr"
+        steps = "" if state.steps is None else f"{state.steps:.1f} steps at "
+        return f"{steps}lr {self._best(k, lattice)}"
+
+    def _best(self, k: int, lattice: Lattice) -> str:
+        """The best lr of target k, as it is shown."""
+        index = self.states[k].index
+        return "" if index is None else f"{lattice.lr(index):.4g}"
+
+    def _ends(self, k: int) -> str:
+        """What else the best of target k is at the end of."""
+        return ""
 
     def as_row(self, lattice: Lattice) -> list[str]:
         """The cell at its hardest target, for a table."""
@@ -107,8 +123,8 @@ class Cell:
             return [self.name, "", "", "", "open"]
         state = self.states[-1]
         steps = "" if state.steps is None else f"{state.steps:.1f}"
-        lr = "" if state.index is None else f"{lattice.lr(state.index):.4g}"
-        return [self.name, steps, lr, str(state.n_tried), state.reason or "open"]
+        best = self._best(-1, lattice)
+        return [self.name, steps, best, str(state.n_tried), state.reason or "open"]
 
     def as_json(self, lattice: Lattice) -> dict[str, Any]:
         trials = self.curves.trials
@@ -136,20 +152,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Asked:
-    """A trial that a round asks for. cap: steps at which it stops."""
+    """A trial that a round asks for. cap: steps at which it stops; setting: what tells it from
+    trials of other lrs and seeds, as overrides."""
 
     cell: Cell
     index: int
     seed: int
     cap: int
+    setting: str
     overrides: list[str]
-
-
-def best_so_far(state: TargetState, lattice: Lattice) -> str:
-    if state.index is None:
-        return "no lr"
-    steps = "" if state.steps is None else f"{state.steps:.1f} steps at "
-    return f"{steps}lr {lattice.lr(state.index):.4g}"
 
 
 Curve = tuple[Sequence[int], Sequence[float]]  # steps and held-out losses

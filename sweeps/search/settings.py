@@ -14,6 +14,7 @@ from scaling.rules import NO_RULE
 from scaling.trial import Trial
 from sweeps.command_line.grid import combinations, parse, typed_value
 from sweeps.search.observations import SearchOptions
+from sweeps.search.tuned_keys import TunedKey, tuned_keys
 
 DIGITS = 6  # of a learning rate
 TUNE_FOR = (ALL, HARDEST, FINAL_LOSS) = ("all", "hardest", "final_loss")
@@ -48,6 +49,7 @@ class FrontierSettings:
     search_seeds: int
     give_up_after: int
     tune_for: str
+    tuned: Sequence[str] = ("lr",)
 
     def check(self) -> None:
         """ConfigError for a value that no search can have."""
@@ -117,14 +119,17 @@ def _positive(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Swept:
-    """cells: overrides of each. seeds: all of them."""
+    """cells: overrides of each. seeds: all of them. tuned: what the search tunes beside lr."""
 
     cells: list[list[str]]
     seeds: tuple[int, ...]
+    tuned: tuple[TunedKey, ...] = ()
 
 
-def split_swept(given: Sequence[str], loader: ConfigLoader | None = None) -> Swept:
-    """What is swept, without lr and seed; ConfigError for an lr that is swept."""
+def split_swept(
+    given: Sequence[str], loader: ConfigLoader | None = None, tuned: Sequence[str] = ()
+) -> Swept:
+    """What is swept, without lr, seed and what is tuned; ConfigError for an lr that is swept."""
     overrides = {}
     for override in parse(given, loader):
         overrides[override.key_or_group] = override  # the command line's after the study's
@@ -144,7 +149,8 @@ def split_swept(given: Sequence[str], loader: ConfigLoader | None = None) -> Swe
                 "seed", typed_value(seed), "give whole numbers, such as seed=range(0,8)"
             )
     unique = tuple(dict.fromkeys(int(one) for one in seeds))
-    return Swept(combinations(list(overrides.values())), unique)
+    keys = tuned_keys(tuned, overrides)
+    return Swept(combinations(list(overrides.values())), unique, keys)
 
 
 def refuse_moved_lr(rule: RuleConfig) -> None:

@@ -32,6 +32,7 @@ from sweeps.run.jobs import prepare_jobs, write_last_word
 from sweeps.run.progress import Display, progress_display
 from sweeps.run.session import kept_crew
 from sweeps.search.cells import Asked, Cell, CellCurves
+from sweeps.search.coordinates import Point
 from sweeps.search.final_loss_cells import FinalLossCell, FinalLosses
 from sweeps.search.observations import Observed
 from sweeps.search.settings import (
@@ -41,6 +42,8 @@ from sweeps.search.settings import (
     Swept,
     refuse_moved_lr,
 )
+from sweeps.search.tuned_cells import TunedCell, TunedCurves, TunedSettings
+from sweeps.search.tuned_keys import SETTING, along_each_key, overrides_at, start_point
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +63,12 @@ class FrontierSweep:
     def __post_init__(self) -> None:
         """ConfigError for what cannot be searched; nothing is written yet."""
         self.settings.check()
-        trials = prepare_jobs(compose_jobs(Composer(self.loader, self.config), self.swept.cells, 0))
+        start = start_point(self.swept.tuned, self.config)
+        trials = self._trials_at(self.swept.cells, start)
         for trial in trials:
             refuse_moved_lr(trial.config.rule)
         self.settings.check_trials(trials)
+        self._check_final_loss()
         base = self.settings.lr_base
         self.lattice = Lattice(
             trials[0].config.lr if base is None else base, self.settings.lr_ratio
@@ -71,17 +76,41 @@ class FrontierSweep:
         self.options = self.settings.search(self.lattice, self.swept.seeds)
         shared = set.intersection(*map(set, self.swept.cells))
         self.cells = [
-            self._cell(_name(given, shared), given, trial)
+            self._cell(_name(given, shared), given, trial, start)
             for given, trial in zip(self.swept.cells, trials, strict=True)
         ]
         self.folder = Path(trials[0].config.record_dir).absolute()
+        self._check_tuned(self.swept.cells[0], trials[0], start)
 
-    def _cell(self, name: str, given: list[str], trial: Trial) -> Cell:
+    def _trials_at(self, cells: Sequence[Sequence[str]], point: Point) -> list[Trial]:
+        """One of each cell."""
+        overrides = [[*cell, *overrides_at(self.swept.tuned, point)] for cell in cells]
+        return prepare_jobs(compose_jobs(Composer(self.loader, self.config), overrides, 0))
+
+    def _cell(self, name: str, given: list[str], trial: Trial, start: Point) -> Cell:
         floor, budget = trial.irreducible_loss, trial.max_steps
         if self.settings.tune_for == FINAL_LOSS:
             return FinalLossCell(name, given, trial, FinalLosses((), floor, budget))
         targets = trial.targets if self.settings.tune_for == "all" else trial.targets[-1:]
-        return Cell(name, given, trial, CellCurves(targets, floor, budget))
+        if not self.swept.tuned:
+            return Cell(name, given, trial, CellCurves(targets, floor, budget))
+        settings = TunedSettings(self.swept.tuned, self.options.lowest, self.options.highest)
+        curves = TunedCurves(targets, floor, budget, settings=settings, start=start)
+        return TunedCell(name, given, trial, curves)
+
+    def _check_final_loss(self) -> None:
+        if self.settings.tune_for == FINAL_LOSS and self.swept.tuned:
+            keys = ", ".join(key.key for key in self.swept.tuned)
+            allowed = f"tune_for={FINAL_LOSS} tunes lr alone; give [lr], and sweep {keys}"
+            raise ConfigError(SETTING, f"[{keys}]", allowed)
+
+    def _check_tuned(self, cell: Sequence[str], trial: Trial, start: Point) -> None:
+        """ConfigError for a value that no trial can have, or that changes what it must reach."""
+        for key, point in along_each_key(self.swept.tuned, start):
+            [other] = self._trials_at([cell], point)
+            if (other.targets, other.max_steps) != (trial.targets, trial.max_steps):
+                allowed = "cannot be tuned: with its values, trials have other targets or budgets"
+                raise ConfigError(SETTING, f"[{key.key}]", allowed)
 
     def run(self, launch: LaunchJobs) -> list[Sequence[JobReturn]]:
         """Rounds until every cell is done, or a trial fails."""
@@ -161,8 +190,9 @@ class FrontierSweep:
     ) -> tuple[list[Job], list[Trial]]:
         overrides = [one.overrides for one in asked]
         composed = compose_jobs(self._composer, overrides, first_job)
+        tuned = " ".join(key.key for key in self.swept.tuned)
         jobs = [
-            replace(job, search=Search(number, one.cell.name, one.cap))
+            replace(job, search=Search(number, one.setting, one.cap, tuned))
             for one, job in zip(asked, composed, strict=True)
         ]
         return jobs, prepare_jobs(jobs)

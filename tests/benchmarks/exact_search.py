@@ -56,9 +56,10 @@ class Frontier:
             yield from (((k, seed), one) for k, one in zip(self.indices, curves, strict=True))
 
 
-def exact_frontier(exponent: float, momentum: float) -> Frontier:
+def exact_frontier(exponent: float, momentum: float, indices: range | None = None) -> Frontier:
     problem = RegressionProblem.power_law(64, exponent)
-    indices = LATTICE.within(SMALLEST_LR * (1 - momentum), STABLE_LR * (1 + momentum))
+    if indices is None:
+        indices = LATTICE.within(SMALLEST_LR * (1 - momentum), STABLE_LR * (1 + momentum))
     lrs = np.array([LATTICE.lr(index) for index in indices])
     steps, risks = {}, {}
     for size in BATCH_SIZES:

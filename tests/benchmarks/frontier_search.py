@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.frontier_search
     python -m tests.benchmarks.frontier_search trained [batch_size ...]
+    python -m tests.benchmarks.frontier_search tuned
     python -m tests.benchmarks.frontier_search colourization [record_dir]
 
 The first searches exact frontiers (tests.benchmarks.exact_search), with and without noise.
@@ -33,6 +34,7 @@ from sweeps.search.observations import SearchOptions
 from sweeps.search.settings import Lattice
 from tests.analysis.simulated import sgd_curves
 from tests.benchmarks.exact_search import compare_exact, evaluation_steps
+from tests.benchmarks.tuned_search import compare_tuned
 from tests.sweeps.simulated_cells import SimulatedCell, fewest_of, search
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -160,6 +162,9 @@ def main() -> None:
     if sys.argv[1:2] == ["colourization"]:
         with tempfile.TemporaryDirectory() as folder:
             compare_colours(Path(sys.argv[2] if sys.argv[2:] else folder).absolute())
+        return
+    if sys.argv[1:2] == ["tuned"]:
+        compare_tuned()
         return
     if sys.argv[1:2] != ["trained"]:
         compare_exact()

@@ -57,7 +57,7 @@ def frontier(
         sweep_frontier(
             loader,
             master,
-            lambda: split_swept(arguments),
+            lambda: split_swept(arguments, tuned=options["tuned"]),
             options,
             lambda jobs, trials, n, journals: launch_jobs(
                 master, jobs, trials, n, LauncherOptions(), None, journals

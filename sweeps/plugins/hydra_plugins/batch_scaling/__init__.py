@@ -93,7 +93,7 @@ class FrontierSweeper(BasicSweeper):
         return sweep_frontier(
             loader,
             self.config,
-            lambda: split_swept(given, loader),
+            lambda: split_swept(given, loader, self.settings["tuned"]),
             self.settings,
             launch,
         )

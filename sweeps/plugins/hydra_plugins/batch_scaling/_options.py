@@ -40,7 +40,8 @@ class GridOptions:
 
 @dataclass
 class FrontierOptions:
-    """Searches the best lr of every cell. Everything swept but lr and seed makes the cells."""
+    """Searches the best lr of every cell. Everything swept but lr, seed and what is tuned makes the
+    cells."""
 
     _target_: str = f"{PLUGIN}.FrontierSweeper"
     lr_base: float | None = option(
@@ -62,6 +63,9 @@ class FrontierOptions:
     )
     tune_for: str = option(
         "all", "targets that the search is for: all, or the hardest only; or final_loss"
+    )
+    tuned: list[str] = option(
+        ["lr"], "what is tuned; of the others the values that are swept are tried"
     )
     max_batch_size: int | None = option(None, "not used: a round of the search is one launch")
     params: dict[str, str] | None = option(None, "what a study sweeps; {batch_size: '1,4,16'}")
