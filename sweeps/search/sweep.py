@@ -16,6 +16,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
 from scaling import schema
+from scaling.limits import ConfigError
 from scaling.record.checkpoint import drop_checkpoints, read_headers
 from scaling.record.plan import describe, finished, plan
 from scaling.record.study import RecordReader, StudyRecord
