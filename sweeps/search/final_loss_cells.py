@@ -56,10 +56,10 @@ class FinalLossCell(Cell):
         reason = self.final.reason
         advice = f": {ADVICE[reason]}" if reason in ADVICE else ""
         tried = f"{reason} after {self.final.n_tried} lrs{advice}"
-        return [f"{self.name}: {self._best(lattice)} ({tried})"]
+        return [f"{self.name}: {self._shown_best(lattice)} ({tried})"]
 
     def so_far(self, lattice: Lattice) -> str:
-        return f"{self.name} {self._best(lattice)}{'' if self.done else ' (open)'}"
+        return f"{self.name} {self._shown_best(lattice)}{'' if self.done else ' (open)'}"
 
     def as_row(self, lattice: Lattice) -> list[str]:
         state = self.final
@@ -75,7 +75,7 @@ class FinalLossCell(Cell):
         loss = None if self.final.loss is None else self.final.loss + self.curves.irreducible_loss
         return {"final_loss": best | {"loss": loss}}
 
-    def _best(self, lattice: Lattice) -> str:
+    def _shown_best(self, lattice: Lattice) -> str:
         if self.final is None or self.final.index is None:
             return "no lr"
         return f"final loss {self._loss} at lr {lattice.lr(self.final.index):.4g}"
