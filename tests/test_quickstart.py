@@ -88,7 +88,7 @@ def test_the_small_colourization_study_answers(tmp_path: Path) -> None:
     assert fit["identified"]
     assert fit["min_steps"] >= 15
     low, high = fit["ci95"]["critical_batch_size"]
-    assert 20 < low < fit["critical_batch_size"] < high < 45
+    assert 15 < low < fit["critical_batch_size"] < high < 45
     assert [row["batch_size"] for row in summary["frontier"]] == [4, 8, 16, 32, 64, 128, 256]
     assert not any(row["lr_at_edge"] for row in summary["frontier"])
     steps = [row["steps"] for row in summary["frontier"]]

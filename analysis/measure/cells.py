@@ -118,11 +118,12 @@ def read_one_by_one(cells: Sequence[Cell], level: float) -> bool:
     """Whether the runs stop at this level, so that each is read alone: see mean_of_crossings.
 
     True if, of the cells in which every seed touched the level, most have a seed that ends before
-    SHORTEST_TAIL times the seeds' (geometric mean) first touch.
+    SHORTEST_TAIL times the seeds' (geometric mean) first touch. A single run is read alone anyway,
+    and where others have more seeds it is one that a search only compared: it may end early.
     """
     short = []
     for cell in cells:
-        if cell.n_diverged or not cell.runs:
+        if cell.n_diverged or len(cell.runs) < 2:
             continue
         touch = [steps[np.flatnonzero(excess <= level)[:1]] for steps, excess in cell.runs]
         if not all(len(steps) and steps[0] > 0 for steps in touch):

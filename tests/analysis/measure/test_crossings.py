@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from analysis.measure.cell_frame import cell_frame
-from analysis.measure.cells import read_cells
+from analysis.measure.cells import read_cells, read_one_by_one
 from scaling.curves import isotonic_crossing, read_crossings
 from tests.analysis.crossed import crossing_by_scipy
 
@@ -120,6 +120,22 @@ def test_runs_that_stop_at_the_target_are_read_one_by_one():
     assert row["outcome"] == "reached"
     assert row["steps"] == pytest.approx(np.exp(np.log(own).mean()), rel=0.05)
     assert row["steps_lower"] <= row["steps"] <= row["steps_upper"]
+
+
+BOTH = [[8, 4, 1, 1.2, 0.8, 0.5, 0.4, 0.3], [8, 4, 2, 0.9, 0.7, 0.5, 0.4, 0.3]]
+
+
+def test_what_a_search_compares_with_one_seed_may_end_early():
+    """Most cells have one seed and end soon after it; those with all seeds went on."""
+    trials, frame = _frames(BOTH)
+    for number, lr in enumerate((0.2, 0.3, 0.4)):
+        one = trials.head(1).assign(lr=lr, run_id=f"s{number}")
+        of_one = frame[(frame["run_id"] == "r0") & (frame["step"] <= 2)]
+        trials = pd.concat([trials, one], ignore_index=True)
+        frame = pd.concat([frame, of_one.assign(run_id=f"s{number}")])
+    cells = read_cells(trials, frame, [])
+    assert not read_one_by_one(cells, 1.0)
+    assert cell_frame(cells, [1.0], 0.0)["steps"][0] == _steps(_frames(BOTH), 1.0)["steps"]
 
 
 def test_one_seed_that_never_touches_leaves_a_lower_bound():
