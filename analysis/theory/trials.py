@@ -94,9 +94,9 @@ class Finite:
 def theory_of(trials: pd.DataFrame) -> Theory | None:
     """The theory that is exact for all trials of one group; None if no theory is.
 
-    Exact: constant schedule, no weight decay, clipping, averages or groups, one value of every param
-    of the task, and either linear_regression under sgd, momentum or preconditioned (one value of
-    its numbers), or finite_regression under sgd, with the recorded initial loss that the problem
+    Exact: constant schedule, no weight decay, clipping, averages or groups, one value of every
+    param of the task, and either linear_regression under sgd, momentum or preconditioned (one value
+    of its numbers), or finite_regression under sgd, with the recorded initial loss that the problem
     has.
     """
     fixed = _fixed(trials, ("task.name", "optimizer.name", "schedule.name"))
