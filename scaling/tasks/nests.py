@@ -20,35 +20,43 @@ def mapped(function: Callable[[Tensor], Tensor], nest: Nest) -> Nest:
 
     Keys are gone through in alphabetical order, whatever their order in a dict.
     """
-    if isinstance(nest, Tensor | np.ndarray):
+    if isinstance(nest, Tensor):
+        return function(nest)
+    if isinstance(nest, np.ndarray):
         return function(torch.as_tensor(nest))
-    if is_dataclass(nest) and not isinstance(nest, type):
-        values = {one.name: getattr(nest, one.name) for one in fields(nest) if one.init}
-        return replace(nest, **{name: mapped(function, value) for name, value in values.items()})
+    named = _named(nest)
+    changed = {name: mapped(function, value) for name, value in named}
+    if all(changed[name] is value for name, value in named):
+        return nest
+    if _is_dataclass(nest):
+        return replace(nest, **changed)
     if isinstance(nest, Mapping):
-        values = {key: mapped(function, nest[key]) for key in sorted(nest, key=str)}
         made: Any = copy.copy(nest) if isinstance(nest, MutableMapping) else {}
-        for key, value in values.items():
-            made[key] = value
+        for name, value in changed.items():
+            made[name] = value
         return made
-    if isinstance(nest, tuple | list):
-        parts = [mapped(function, one) for one in nest]
-        return type(nest)(*parts) if hasattr(nest, "_fields") else type(nest)(parts)
-    return nest
+    parts = list(changed.values())
+    return type(nest)(*parts) if hasattr(nest, "_fields") else type(nest)(parts)
+
+
+def _named(nest: Nest) -> list[tuple[Any, Any]]:
+    """What a container holds, by name or number; nothing of what is none."""
+    if _is_dataclass(nest):
+        return [(one.name, getattr(nest, one.name)) for one in fields(nest) if one.init]
+    if isinstance(nest, Mapping):
+        return [(key, nest[key]) for key in sorted(nest, key=str)]
+    return list(enumerate(nest)) if isinstance(nest, tuple | list) else []
+
+
+def _is_dataclass(nest: Nest) -> bool:
+    return is_dataclass(nest) and not isinstance(nest, type)
 
 
 def parts_of(nest: Nest, name: str = "") -> Iterator[tuple[str, Any]]:
     """What is no container in it, with its place: ("0.input_ids", tensor)."""
-    if isinstance(nest, Mapping):
-        named = [(key, nest[key]) for key in sorted(nest, key=str)]
-    elif is_dataclass(nest) and not isinstance(nest, type):
-        named = [(one.name, getattr(nest, one.name)) for one in fields(nest) if one.init]
-    elif isinstance(nest, tuple | list):
-        named = list(enumerate(nest))
-    else:
+    if not (_is_dataclass(nest) or isinstance(nest, Mapping | tuple | list)):
         yield name, nest
-        return
-    for key, value in named:
+    for key, value in _named(nest):
         yield from parts_of(value, f"{name}.{key}" if name else str(key))
 
 

@@ -120,8 +120,7 @@ class SupervisedTask(ProblemNetwork):
         elements: int,
         draw: Callable[[torch.Generator, int, int], Batch],
     ) -> Streams:
-        """Of examples that are read when their turn comes, on the device unless micro batches are
-        to save memory there."""
+        """Of examples that are read when their turn comes, once for all trials of a seed."""
         take = self._train.take
         assert take is not None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, UserDict, namedtuple
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -124,7 +124,19 @@ def test_in_bf16_losses_get_outputs_in_float32() -> None:
     )
 
 
+@dataclass
+class ModelOutput(OrderedDict[str, Any]):
+    """A dict and a dataclass in one, as transformers has it: fields that are None are no keys."""
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self.update({k: v for k, v in vars(self).items() if v is not None})
+
+
 NESTS = [
+    ModelOutput(logits=T([1.0])),
     {"b": T([1.0]), "a": (T([2.0]), [T([3]), "text", None])},
     OrderedDict(b=T([1.0]), a=T([2.0])),
     UserDict(b=T([1.0]), a=T([2.0])),
@@ -146,6 +158,17 @@ def test_nests_keep_their_kind_and_their_order(nest: Any) -> None:
         torch.float64,
         torch.int64,
     }
+
+
+def test_a_dict_that_is_a_dataclass_changes_as_both() -> None:
+    changed = as_dtype(ModelOutput(logits=T([1.0])), torch.float64)
+    assert changed["logits"].dtype == changed.logits.dtype == torch.float64
+    assert list(changed) == ["logits"]
+
+
+@pytest.mark.parametrize("nest", NESTS, ids=lambda nest: type(nest).__name__)
+def test_what_does_not_change_is_not_rebuilt(nest: Any) -> None:
+    assert as_dtype(nest, torch.float32) is nest
 
 
 def test_the_order_of_keys_does_not_matter() -> None:
