@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields, replace
-from typing import Any
+import json
+from dataclasses import replace
 
 from scaling.config import RuleConfig, TrialConfig
 from scaling.limits import ConfigError, check_limits
@@ -57,37 +56,14 @@ def values_at(config: TrialConfig) -> dict[str, float]:
     return values
 
 
-def rule_text(config: TrialConfig) -> str:
-    """Which rule made the trial's numbers, and from what; "" where it changed none."""
+def rule_record(config: TrialConfig) -> str:
+    """Which rule made the trial's numbers, and from what: JSON of what its RuleConfig holds; ""
+    where it changed none."""
     rule = config.rule
     if rule.name == NO_RULE or values_at(config) == rule.reference:
         return ""
-    shape = {"exponent": rule.exponent, "batch_scale": rule.batch_scale}
-    parts = [f"{key} {value:g}" for key, value in shape.items() if value is not None]
-    parts += [f"{key.rpartition('.')[2]} {value:g}" for key, value in rule.reference.items()]
-    return f"{rule.name} from batch size {rule.batch_size}: {', '.join(parts)}"
-
-
-def rules_of(configs: Sequence[TrialConfig]) -> list[dict[str, Any]]:
-    """The rules of a sweep's trials, each once, in plain values: what a RuleConfig holds.
-
-    Of trials that differ in their lr at the reference batch size it has no lr.
-    """
-    lrs: dict[tuple[Any, ...], set[float]] = {}
-    records: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for config in configs:
-        if config.rule.name == NO_RULE:
-            continue
-        others = {k: v for k, v in sorted(config.rule.reference.items()) if k != "lr"}
-        record = {one.name: getattr(config.rule, one.name) for one in fields(config.rule)}
-        key = (*map(str, record.values()), *others.items())
-        key = tuple(part for part in key if part != str(record["reference"]))
-        records.setdefault(key, record | {"reference": others})
-        lrs.setdefault(key, set()).add(config.rule.reference["lr"])
-    for key, record in records.items():
-        if len(lrs[key]) == 1:
-            record["reference"] = {"lr": lrs[key].pop(), **record["reference"]}
-    return list(records.values())
+    parts = ("name", "batch_size", "exponent", "batch_scale", "reference")
+    return json.dumps({key: value for key in parts if (value := getattr(rule, key)) is not None})
 
 
 def _check(rule: RuleConfig) -> None:

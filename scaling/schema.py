@@ -32,7 +32,7 @@ REQUESTED = (
     *(TARGETS, "relative_targets", "budget.max_steps", "budget.max_examples", "tail_factor"),
     *("divergence_factor", "device", "stack_networks", "rule"),
 )
-RULE = "rule"  # which rule made the trial's numbers at its batch size, and from what
+RULE = "rule"  # tag: the rules that made its numbers, of all requests; a JSON list of RuleConfigs
 NOT_ASKED = "null"  # value of such a tag where the newest request leaves it out
 
 # Metrics. `step` is always the number of optimizer updates done, an int.
@@ -76,9 +76,6 @@ STEPS_TO_TARGET = "steps_to_target/"  # + target_label: this trial's own first t
 KIND = "kind"
 STUDY = "study"
 PREDICTIONS = "predictions"  # of a sweep: its study's, a JSON list; see PREDICTION_KEYS
-RULES = (
-    "rules"  # of a sweep: those of its trials, a JSON list of what scaling.config.RuleConfig holds
-)
 REPORT = "report"  # of a sweep, one of REPORTS if it is not the first: what its report is about
 SWEEP = "sweep"  # name of the sweep: its directory's name
 SETTING = "setting"  # of a trial: its name without the seed, by which seeds are grouped

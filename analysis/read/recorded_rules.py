@@ -1,4 +1,4 @@
-"""The rules that the sweeps of a study recorded, and the trials whose optimizer follows one.
+"""The rules that made trials of a study, and the trials whose optimizer follows one.
 
 Under a rule, beta2 or weight_decay of a trial may be a function of its batch size (scaling.rules).
 Told apart by these values, every batch size would be a group of its own. So such trials hold the
@@ -8,8 +8,8 @@ Which trials do is told by their numbers: it does not matter who asked for them 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from analysis.read.stored_values import is_number, listed, wrong_tag
 from scaling.rules import LR_RULES, half_life, lr_ratio, timescale
-from scaling.schema import RULES
+from scaling.schema import RULE
 
 FOLLOWS = "follows_batch_size"  # column of trials: "none", or what a rule moves besides lr
 NOTHING = "none"
@@ -28,7 +28,7 @@ _SAME = 1e-9  # values by formula have 12 digits
 
 @dataclass(frozen=True)
 class RecordedRule:
-    """One rule of a sweep: scaling.config.RuleConfig. lr: at batch_size, where the sweep had one;
+    """What scaling.config.RuleConfig says. lr: at batch_size, where all its trials have one;
     values: of the optimizer there, by param, those that the rule moves."""
 
     name: str
@@ -56,25 +56,33 @@ class RecordedRule:
         return timescale(value, batch_sizes, self.batch_size, ratio)
 
 
-def recorded_rules(sweeps: Sequence[Mapping[str, str]]) -> list[RecordedRule]:
-    """Of all sweeps of a study, oldest first, each once. AnalysisError for a tag that is not sound.
+def recorded_rules(trials: pd.DataFrame) -> list[RecordedRule]:
+    """Those that stand with the trials, each once; AnalysisError for a record that is not sound.
+
+    A rule whose lr at the reference batch size differs between trials has none: the best is taken.
 
     >>> text = '[{"name": "sqrt", "batch_size": 16, "reference": {"lr": 0.1}}]'
-    >>> recorded_rules([{"rules": text}, {"rules": text}])[0].lr
+    >>> recorded_rules(pd.DataFrame({"rule": [text, None, text]}))[0].lr
     0.1
     """
-    rules = [_rule(entry) for tags in reversed(sweeps) for entry in listed([tags], RULES)]
-    return list(dict.fromkeys(rules))
+    if RULE not in trials:
+        return []
+    texts = sorted(trials[RULE].dropna().astype(str).unique())
+    rules = [_rule(entry) for text in texts for entry in listed([{RULE: text}], RULE)]
+    lrs: dict[RecordedRule, set[float | None]] = {}
+    for rule in rules:
+        lrs.setdefault(replace(rule, lr=None), set()).add(rule.lr)
+    return [replace(rule, lr=of.pop() if len(of) == 1 else None) for rule, of in lrs.items()]
 
 
 def with_reference_values(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials, those that follow a rule of their sweeps with its values at the reference and
+    """The trials, those that follow a recorded rule with its values at the reference and
     FOLLOWS.
 
     A trial at the reference batch size follows every rule from there. It is there once for each,
     and once more if there are trials at other batch sizes with the same values.
     """
-    rules = [rule for rule in recorded_rules(trials.attrs.get("sweeps") or ()) if rule.values]
+    rules = [rule for rule in recorded_rules(trials) if rule.values]
     parts: list[pd.DataFrame] = []
     stays, at_reference = np.ones(len(trials), bool), np.zeros(len(trials), bool)
     for rule in {rule.follows: rule for rule in rules}.values():
@@ -101,7 +109,7 @@ def _rule(entry: Mapping[str, Any]) -> RecordedRule:
     sound &= all(value is None or is_number(value) for value in (exponent, batch_scale))
     sound &= all(is_number(value) and value >= 0 for value in values.values())
     if not sound or (entry["name"] == "saturating" and not (batch_scale or 0) > 0):
-        raise wrong_tag(RULES, entry, "a list of sound rules")
+        raise wrong_tag(RULE, entry, "a list of sound rules")
     others = tuple((key, float(value)) for key, value in values.items() if key != "lr")
     name = str(entry["name"])
     return RecordedRule(name, int(str(size)), exponent, batch_scale, values.get("lr"), others)

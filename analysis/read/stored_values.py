@@ -105,7 +105,7 @@ def listed(sweeps: Sequence[Mapping[str, str]], key: str) -> list[dict[str, Any]
 
 def wrong_tag(key: str, value: object, allowed: str) -> AnalysisError:
     return AnalysisError(
-        f"the sweep's tag {key} is not {allowed} ({shown(value)}): restore it, or delete the tag"
+        f"the tag {key} is not {allowed} ({shown(value)}): restore it, or delete the tag"
     )
 
 

@@ -51,11 +51,11 @@ _NAMES = {"sqrt": "square-root"}  # the others as they are
 def regret_frame(study: Study) -> pd.DataFrame:
     """The regret of rules at every batch size whose lr was tuned; see measure.rule_regret.
 
-    Rules that the study's sweeps recorded, and constant, sqrt and linear from their batch size,
+    Rules that made trials of the study, and constant, sqrt and linear from their batch size,
     otherwise from the smallest with a best lr inside of those tried. Columns: group..,
     REGRET_COLUMNS. No rows where more than the lr was tuned, or runs have one loss each.
     """
-    recorded = recorded_rules(study.trials.attrs.get("sweeps") or ())
+    recorded = recorded_rules(study.trials)
     rows: list[dict[str, Any]] = []
     for group in study.measured if len(study.tuned) == 1 else ():
         if group.final_losses or select(study.cells, group.group)["lr"].isna().all():

@@ -22,7 +22,8 @@ Evaluated = tuple[Turn, dict[str, Any], int]  # the turn, the line, the trial's 
 class PendingTrial:
     """evaluations: what is to be written, by step; since: when the oldest of them came.
 
-    asked: every key of schema.REQUESTED that the trial was ever asked with; commits: of its sweeps;
+    asked: every key of schema.REQUESTED that the trial was ever asked with; rules: that ever asked
+    for it (scaling.apply_rule.rule_record); commits: of its sweeps;
     pictures: path and time, by step.
     """
 
@@ -30,6 +31,7 @@ class PendingTrial:
     evaluations: dict[int, Evaluated] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
     asked: dict[str, None] = field(default_factory=dict)
+    rules: set[str] = field(default_factory=set)
     commits: dict[str, None] = field(default_factory=dict)
     pictures: dict[int, tuple[str, float]] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
@@ -70,6 +72,8 @@ class PendingTrial:
                 if line.get("trains", True):
                     self.commits[opened["sweep"]["tags"].get("git_commit", "none")] = None
                 self.asked |= {key: None for key in schema.REQUESTED if key in line["params"]}
+                if schema.RULE in line["params"]:
+                    self.rules.add(line["params"][schema.RULE])
             case "model":
                 self.models[line["kind"]] = line["path"]
             case "picture":
@@ -109,6 +113,8 @@ class PendingTrial:
     def _request_tags(self) -> dict[str, str]:
         """What the newest request asks for; the tag `device` is where it ran."""
         asked = {key: self.params.get(key, schema.NOT_ASKED) for key in self.asked}
+        if self.rules:  # those of all requests: another rule may have made the same numbers
+            asked[schema.RULE] = f"[{', '.join(sorted(self.rules))}]"
         return {k: as_text(v)[:TAG_CHARACTERS] for k, v in asked.items() if k != "device"}
 
 

@@ -15,7 +15,6 @@ from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from scaling.apply_rule import rules_of
 from scaling.record.study import RecordReader
 from scaling.trial import Trial
 from sweeps.command_line.known_keys import refuse_other_keys
@@ -112,8 +111,7 @@ def launch_jobs(
                 make_directory(job)
             callbacks.started(jobs, first_number)
         study = trials[0].config.study
-        grid, rules = [job.overrides for job in jobs], rules_of([trial.config for trial in trials])
-        sweep = sweep_record(study, directory, sys.argv[1:], grid, rules)
+        sweep = sweep_record(study, directory, sys.argv[1:], [job.overrides for job in jobs])
         of_search = trials[0].cap is not None  # which says how many rounds it takes
         if not of_search:
             log.info("%s: %d trials in %s", study.name, len(trials), directory)
@@ -193,9 +191,7 @@ def run_single(config: DictConfig) -> float:
         )
         trials = prepare_jobs([job])
         study = trials[0].config.study
-        grid = [] if in_multirun else [job.overrides]
-        rules = rules_of([trials[0].config])
-        sweep = sweep_record(study, whole, sys.argv[1:], grid, rules)
+        sweep = sweep_record(study, whole, sys.argv[1:], [] if in_multirun else [job.overrides])
         done = run_trials([job], trials, sweep, LauncherOptions())
     if done.failures:
         say_failures(done.failures)

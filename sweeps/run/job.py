@@ -11,7 +11,7 @@ from typing import Any
 
 from scaling import schema
 from scaling.addresses import without_password
-from scaling.apply_rule import rule_text
+from scaling.apply_rule import rule_record
 from scaling.config import use_current_names
 from scaling.trial import Trial
 from sweeps.run.job_yaml import without_passwords, yaml_without_passwords
@@ -133,8 +133,8 @@ def trial_params(trial: Trial, content: dict[str, Any]) -> dict[str, Any]:
         leaves.pop("param_groups", None)
     if trial.config.evaluation.average == "none":
         leaves = {k: v for k, v in leaves.items() if not k.startswith("evaluation.average")}
-    if text := rule_text(trial.config):
-        leaves[schema.RULE] = text
+    if record := rule_record(trial.config):
+        leaves[schema.RULE] = record
     content_of_task = {schema.TASK_CONTENT: trial.task_content} if trial.task_content else {}
     return (
         leaves

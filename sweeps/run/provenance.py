@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import distributions, version
 from pathlib import Path
@@ -30,22 +30,19 @@ def sweep_record(
     directory: Path,
     arguments: Sequence[str],
     grid: Sequence[Sequence[str]] = (),
-    rules: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """What the journals of the sweep in `directory` say of it: study, name, title, note and tags.
 
-    arguments: of the command. grid: the overrides of each of its jobs. rules: of its trials
-    (scaling.apply_rule.rules_of).
+    arguments: of the command. grid: the overrides of each of its jobs.
     """
     words = [without_password(word, whole=True) for word in arguments]
     line = command("sweep", *words)
-    of_rules = {schema.RULES: json.dumps(rules)} if rules else {}
     return {
         "study": study.name,
         "name": directory.name,
         "title": f"sweep of {len(grid)} trials" if len(grid) > 1 else "one trial",
         "note": _note(study, line, grid),
-        "tags": _tags(study, directory, line, grid) | of_rules,
+        "tags": _tags(study, directory, line, grid),
     }
 
 

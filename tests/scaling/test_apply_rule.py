@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
-from scaling.apply_rule import rule_text, rules_of, with_rule
+from scaling.apply_rule import rule_record, with_rule
 from scaling.config import RuleConfig, TrialConfig, trial_config
 from scaling.limits import ConfigError
 from scaling.optimizers.config import AdamwConfig
@@ -65,7 +66,7 @@ def test_at_the_reference_it_is_the_same_trial() -> None:
     config = ruled("sqrt", "adamw", batch_size=16, half_life=["beta2"], weight_decay="timescale")
     [trial], [plain] = prepare([config]), prepare([replace(config, rule=RuleConfig())])
     assert trial.trial_id == plain.trial_id
-    assert rule_text(trial.config) == ""
+    assert rule_record(trial.config) == ""
 
 
 def test_is_applied_once() -> None:
@@ -77,8 +78,10 @@ def test_is_applied_once() -> None:
 
 def test_says_where_the_numbers_come_from() -> None:
     config = with_rule(ruled("sqrt", "adamw", half_life=["beta2"]))
-    assert rule_text(config) == "sqrt from batch size 16: lr 0.1, beta2 0.999"
-    assert config.rule.reference == {"lr": 0.1, "optimizer.beta2": 0.999}
+    reference = {"lr": 0.1, "optimizer.beta2": 0.999}
+    assert config.rule.reference == reference
+    record = {"name": "sqrt", "batch_size": 16, "reference": reference}
+    assert json.loads(rule_record(config)) == record
 
 
 def test_keeps_only_what_the_rule_has() -> None:
@@ -86,15 +89,6 @@ def test_keeps_only_what_the_rule_has() -> None:
         with_rule(ruled(name, exponent=0.3, batch_scale=9.0)).rule for name in ("sqrt", "power")
     ]
     assert [(rule.exponent, rule.batch_scale) for rule in rules] == [(None, None), (0.3, None)]
-
-
-def test_rules_of_a_sweep_are_listed_once() -> None:
-    trials = [ruled("sqrt", batch_size=size, lr=lr) for size in (16, 64) for lr in (0.1, 0.2)]
-    trials += [ruled("linear", batch_size=size) for size in (16, 64)]
-    trials += [regression_trial(batch_size=4)]
-    listed = rules_of([with_rule(config) for config in trials])
-    assert [one["name"] for one in listed] == ["sqrt", "linear"]
-    assert [one["reference"] for one in listed] == [{}, {"lr": 0.1}]  # two lrs were tuned at 16
 
 
 def test_records_from_before_have_no_rule() -> None:

@@ -10,11 +10,9 @@ import pytest
 
 from analysis.errors import AnalysisError
 from analysis.read.recorded_rules import FOLLOWS, NOTHING, recorded_rules, with_reference_values
-from scaling.schema import RULES
 
 HALF_LIFE = {
     "name": "sqrt", "batch_size": 16, "exponent": None, "batch_scale": None,
-    "half_life": ["beta2"], "weight_decay": "keep",
     "reference": {"lr": 0.1, "optimizer.beta2": 0.999},
 }  # fmt: skip
 TIMESCALE = HALF_LIFE | {"name": "linear", "reference": {"optimizer.weight_decay": 0.1}}
@@ -25,7 +23,7 @@ def trials(*given: tuple[int, float, float], rule: dict | None = None) -> pd.Dat
     columns = ["batch_size", "optimizer.beta2", "optimizer.weight_decay"]
     frame = pd.DataFrame(given, columns=pd.Index(columns))
     frame["run_id"] = [f"run{i}" for i in range(len(frame))]
-    frame.attrs["sweeps"] = [{RULES: json.dumps([HALF_LIFE if rule is None else rule])}]
+    frame["rule"] = [None] * (len(frame) - 1) + [json.dumps([HALF_LIFE if rule is None else rule])]
     return frame
 
 
@@ -42,7 +40,6 @@ def test_trials_under_a_rule_alone_are_one_group() -> None:
     moved = with_reference_values(frame)
     assert runs_of(moved) == {"half-life of beta2 from 16": ["run0", "run1", "run2"]}
     assert set(moved["optimizer.beta2"]) == {0.999}
-    assert moved.attrs == frame.attrs
 
 
 def test_beside_tuned_trials_the_reference_is_in_both() -> None:
@@ -72,15 +69,19 @@ def test_timescale_of_weight_decay() -> None:
 
 
 def test_without_records_nothing_changes() -> None:
-    frame = trials((16, 0.999, 0.0), (64, beta2(64), 0.0))
-    for sweeps in ([], [{}], [{RULES: json.dumps([HALF_LIFE | {"reference": {"lr": 0.1}}])}]):
-        frame.attrs["sweeps"] = sweeps
-        assert with_reference_values(frame) is frame
+    frame = trials((16, 0.999, 0.0), (64, beta2(64), 0.0), rule=HALF_LIFE | {"reference": {}})
+    assert with_reference_values(frame) is frame
+    plain = frame.drop(columns="rule")
+    assert with_reference_values(plain) is plain
 
 
-def test_rules_of_all_sweeps_count_once_oldest_first() -> None:
-    sweeps = [{RULES: json.dumps([HALF_LIFE, TIMESCALE])}, {}, {RULES: json.dumps([TIMESCALE])}]
-    assert [rule.name for rule in recorded_rules(sweeps)] == ["linear", "sqrt"]
+def test_each_rule_counts_once_and_several_lrs_are_none() -> None:
+    other = HALF_LIFE | {"reference": {"lr": 0.2, "optimizer.beta2": 0.999}}
+    texts = [json.dumps(rules) for rules in ([HALF_LIFE, TIMESCALE], [TIMESCALE], [other])]
+    rules = recorded_rules(pd.DataFrame({"rule": [*texts, None]}))
+    assert sorted((rule.name, rule.lr) for rule in rules) == [("linear", None), ("sqrt", None)]
+    [alone] = recorded_rules(pd.DataFrame({"rule": [json.dumps([other])]}))
+    assert alone.lr == 0.2
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,6 @@ def test_rules_of_all_sweeps_count_once_oldest_first() -> None:
     ],
 )  # fmt: skip
 def test_a_damaged_tag_is_one_line(change: dict) -> None:
-    with pytest.raises(AnalysisError, match="the sweep's tag rules is not") as caught:
-        recorded_rules([{RULES: json.dumps([HALF_LIFE | change])}])
+    with pytest.raises(AnalysisError, match="tag rule is not") as caught:
+        recorded_rules(pd.DataFrame({"rule": [json.dumps([HALF_LIFE | change])]}))
     assert "\n" not in str(caught.value)

@@ -14,7 +14,6 @@ from analysis.measure.rule_regret import REGRET_COLUMNS
 from analysis.report.summary import summary
 from analysis.result import StudyResult
 from analysis.topics.rule_regret import regret_frame, section
-from scaling.schema import RULES
 from tests.analysis.conftest import Frames
 from tests.benchmarks.regret_coverage import planted_lr_table
 
@@ -81,7 +80,7 @@ def test_a_recorded_rule_starts_from_its_own_lr(small_study: Frames) -> None:
     trials = trials.copy()
     lr, size = float(sorted(trials["lr"].unique())[1]), int(trials["batch_size"].max())
     rule = {"name": "power", "exponent": -0.5, "batch_size": size, "reference": {"lr": lr}}
-    trials.attrs = {**trials.attrs, "sweeps": [{RULES: json.dumps([rule])}]}
+    trials["rule"] = json.dumps([rule])
     regrets = analyse(trials, curves, n_bootstrap=10).frames["rule_regret"]
     rows = regrets[regrets["rule"] == "power"]
     assert set(rows["reference_lr"]) == {lr}
@@ -112,7 +111,7 @@ def test_averages_that_follow_the_batch_size_are_compared_with_tuned_ones(
     both = pd.concat([tuned, moved], ignore_index=True)
     rule = {"name": "constant", "batch_size": start, "half_life": ["beta2"],
             "reference": {"lr": lr, "optimizer.beta2": 0.9}}  # fmt: skip
-    both.attrs = {**trials.attrs, "sweeps": [{RULES: json.dumps([rule])}]}
+    both["rule"] = json.dumps([rule])
     again = curves.assign(run_id=curves["run_id"] + "_moved")
     again = again[again["run_id"].isin(moved["run_id"])]
     result = analyse(both, pd.concat([curves, again], ignore_index=True), n_bootstrap=10)
