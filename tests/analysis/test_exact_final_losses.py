@@ -17,7 +17,7 @@ from tests.scaling.trials import trained
 PROBLEM = RegressionProblem.power_law(16)
 SIZES, LENGTHS, SEEDS = (2, 4, 8, 16, 32, 64, 128), (256, 512, 1024, 2048, 4096), 24
 LRS = [float(lr) for lr in 0.1 * 2 ** (np.arange(-7.0, 10.0) / 2)]
-TARGETS = [share * PROBLEM.initial_risk for share in (0.02, 0.01)]
+TARGETS = [share * PROBLEM.initial_risk for share in (0.01, 0.005)]
 
 
 def train_all() -> pd.DataFrame:
