@@ -79,7 +79,7 @@ def test_losses_and_best_lrs(measured: StudyResult, exact: StudyResult) -> None:
     assert inside.mean() > 0.8
     assert np.abs(np.log(at["loss"] / at["loss_exact"])).max() < 0.35
     off = np.log(at["lr_refined"] / at["lr_refined_exact"])[~at["lr_at_edge"].astype(bool)]
-    assert np.abs(off).median() < np.log(2**0.5)
+    assert float(np.median(np.abs(off))) < np.log(2**0.5)
     assert np.abs(off).max() < np.log(2.9)
 
 
