@@ -105,8 +105,9 @@ def analyse_final_runs(
     count), or read_mlflow, tidy_curves, read_folder. targets: default those recorded with the
     trials that some batch size reaches, else chosen. Raises AnalysisError if nothing can be said.
 
-    >>> rows = [(f"{size}x{step}", size, step, 1 + (64 + size) / (size * step) * 10)
-    ...         for size in (8, 32, 128, 512) for step in (10, 20, 40, 80, 160, 320)]
+    >>> rows = [(f"{size}x{n}", size, step, 1 + (64 + size) / (size * n) * (10 * n / step))
+    ...         for size in (8, 32, 128, 512) for n in (10, 20, 40, 80, 160, 320)
+    ...         for step in (n / 2, n)]
     >>> frame = pd.DataFrame(rows, columns=["run_id", "batch_size", "step", "loss"]).assign(lr=0.1)
     >>> from analysis.read.curves import tidy_curves
     >>> result = analyse_final_runs(*tidy_curves(frame), targets=[1.5], n_bootstrap=10)

@@ -17,7 +17,7 @@ from tests.scaling.trials import trained
 PROBLEM = RegressionProblem.power_law(16)
 SIZES, LENGTHS, SEEDS = (2, 4, 8, 16, 32, 64, 128), (256, 512, 1024, 2048, 4096), 24
 LRS = [float(lr) for lr in 0.1 * 2 ** (np.arange(-7.0, 10.0) / 2)]
-TARGETS = [share * PROBLEM.initial_risk for share in (0.02, 0.01)]
+TARGETS = [share * PROBLEM.initial_risk for share in (0.01, 0.005)]
 
 
 def train_all() -> pd.DataFrame:
@@ -79,22 +79,15 @@ def test_losses_and_best_lrs(measured: StudyResult, exact: StudyResult) -> None:
     assert inside.mean() > 0.8
     assert np.abs(np.log(at["loss"] / at["loss_exact"])).max() < 0.35
     off = np.log(at["lr_refined"] / at["lr_refined_exact"])[~at["lr_at_edge"].astype(bool)]
-    assert np.abs(off).median() < np.log(2**0.5)
+    assert float(np.median(np.abs(off))) < np.log(2**0.5)
     assert np.abs(off).max() < np.log(2.9)
 
 
 @pytest.mark.long
 def test_steps_to_final_losses(measured: StudyResult, exact: StudyResult) -> None:
-    """S(B) of runs that end at the target, and the critical batch size of them."""
+    """S(B) of runs that end at the target."""
     at = both(measured, exact, "frontier", ["target_loss", "batch_size"])
     at = at.dropna(subset=["steps", "steps_exact"])
     assert len(at) >= 10
     assert at["steps_exact"].between(at["steps_low"], at["steps_high"]).mean() > 0.8
     assert np.abs(np.log(at["steps"] / at["steps_exact"])).max() < 0.25
-    for fit, true in zip(measured.fits, exact.fits, strict=True):
-        assert fit.identified
-        low, high = fit.ci95["critical_batch_size"]
-        assert low is not None
-        assert high is not None
-        assert true.critical_batch_size is not None
-        assert low < true.critical_batch_size < high

@@ -79,9 +79,9 @@ def small_study(**fields: object) -> list[TrialConfig]:
             budget=BudgetConfig(None, examples), relative_targets=[0.05],
             evaluation=EvaluationConfig(1, 2.0), **fields,
         )
-        for size in (4, 8, 16, 32)
+        for size in (4, 8, 16)
         for examples in (128, 256, 512)
-        for lr in (0.1, 0.2, 0.4, 0.8, 64.0)
+        for lr in (0.2, 0.4, 0.8, 64.0)
     ]  # fmt: skip
 
 
