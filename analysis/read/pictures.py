@@ -16,12 +16,23 @@ from analysis.groups import prefixed
 FOLDER = "images"  # where MLflow keeps the pictures of a run's slider
 
 
+TEXT = (
+    "Held-out text that the best trial was given, in grey, and what its network wrote after it, in "
+    "blue."
+)
+COLUMNS = (
+    "Held-out examples as the best trial saw, drew and should have drawn them: a column each, its "
+    "input, its output, the truth."
+)
+
+
 @dataclass(frozen=True)
 class Picture:
-    """A PNG and what it shows."""
+    """A PNG, of which trial it is, and what such pictures show."""
 
     caption: str
     png: bytes
+    shows: str = COLUMNS
 
 
 def best_trials(
@@ -63,7 +74,8 @@ def read_pictures(
             f"batch size {row['batch_size']}, lr {row['lr']:.3g}, "
             f"after {step} steps (in the end its held-out loss is {row['last_loss']:.4g})",
         )
-        pictures.append(Picture(caption, png))
+        shows = TEXT if row.get("task.name") == "language_model" else COLUMNS
+        pictures.append(Picture(caption, png, shows))
     return pictures
 
 

@@ -49,14 +49,14 @@ class MuonAdamW(torch.optim.Optimizer):
         self._adamw = None
         if others:
             self._adamw = torch.optim.AdamW(
-                others, lr=lr, betas=tuple(adamw_betas), weight_decay=weight_decay
+                others, lr=lr, betas=(adamw_betas[0], adamw_betas[1]), weight_decay=weight_decay
             )
         self._lr_ratio = adamw_lr_ratio
         inner = [self._muon, *([self._adamw] if self._adamw else [])]
         super().__init__([group for one in inner for group in one.param_groups], {"lr": lr})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step of both; their state and groups are this optimizer's own, as state_dict has
         them. No closure."""
         first, *others = self.param_groups

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,6 @@ def test_mistakes_are_one_line(
 def test_limits_are_one_line(tmp_path: Path) -> None:
     path = str(write(tmp_path, a="x" * 400))
     for field, value in (("sequence_length", 0), ("vocabulary_size", 256)):
-        config = TextConfig(path=path, **{field: value})
+        config = replace(TextConfig(path=path), **{field: value})
         with pytest.raises(ConfigError, match=f"data.{field}={value}: must be"):
             read_text(config)

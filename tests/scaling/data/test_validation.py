@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from scaling.data.config import (
-    DATASETS,
+    IMAGE_SETS,
     Cifar10Config,
     DataConfig,
     ImageFolderConfig,
@@ -53,7 +53,7 @@ def test_bad_values_name_their_key(key: str, config: DataConfig) -> None:
 @pytest.mark.parametrize(
     "config",
     [PhotosConfig(), Cifar10Config(), ImageFolderConfig(folder="x"), NpzConfig(path="x")],
-    ids=DATASETS,
+    ids=IMAGE_SETS,
 )
 def test_defaults_are_allowed(config: DataConfig) -> None:
     assert validate_data(config) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -34,8 +35,9 @@ def torchs_logits(mine: Transformer, given: Tensor) -> Tensor:
         12, 3, 48, 0.0, functional.gelu, batch_first=True, norm_first=True, bias=False
     )
     theirs = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).double()
+    blocks, layers = cast(Any, mine.blocks), cast(Any, theirs.layers)
     with torch.no_grad():
-        for block, one in zip(mine.blocks, theirs.layers, strict=True):
+        for block, one in zip(blocks, layers, strict=True):
             one.self_attn.in_proj_weight.copy_(block.attention.qkv.weight)
             one.self_attn.out_proj.weight.copy_(block.attention.out.weight)
             one.linear1.weight.copy_(block.mlp.up.weight)
@@ -84,7 +86,7 @@ def test_loss_at_the_start_is_that_of_guessing() -> None:
 
 def test_gradients_of_single_examples_average_to_that_of_the_batch() -> None:
     mine, given, wanted = network(), tokens(), tokens(2).long()
-    params = dict(mine.named_parameters())
+    params: dict[str, Any] = dict(mine.named_parameters())
 
     def loss(params: dict[str, Tensor], row: Tensor, target: Tensor) -> Tensor:
         logits = torch.func.functional_call(mine, params, (row[None],))
@@ -116,11 +118,11 @@ def test_multiply_adds_are_half_of_what_torch_counts() -> None:
 
 def test_initial_weights_have_their_standard_deviations() -> None:
     mine = network(TransformerConfig(depth=2, width=96, heads=4))
-    first = mine.blocks[0]
+    first = cast(Any, mine.blocks[0])
     for weight, variance in (
         (mine.token_embedding.weight, 1 / 288),
-        (first.attention.qkv.weight, 1 / 288),  # pyright: ignore
-        (first.mlp.out.weight, 1 / 288 / 4),  # pyright: ignore
+        (first.attention.qkv.weight, 1 / 288),
+        (first.mlp.out.weight, 1 / 288 / 4),
     ):
         assert weight.std().item() == pytest.approx(math.sqrt(variance), rel=0.06)
 

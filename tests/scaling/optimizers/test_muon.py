@@ -59,6 +59,7 @@ def test_it_is_torchs_muon_on_hidden_matrices_and_adamw_on_the_rest() -> None:
         betas=(0.8, 0.95),
         weight_decay=0.2,
     )
+    stepped: dict[str, Tensor] = {}
     for step in range(1, 6):
         gradients = leaves(step)
         factor = 1 / step  # a schedule
@@ -89,6 +90,7 @@ def test_hidden_updates_are_nearly_orthogonal_whatever_the_gradients_size() -> N
 def test_resumed_bit_for_bit_and_cut_off_where_it_is_not() -> None:
     check_custom_optimizer(config(), 0.01, leaves(0))  # saves, resumes and compares
     uncut, cut = (TrialOptimizer(config(), 0.01, leaves(0)) for _ in range(2))
+    after = leaves(0)
     for step in range(4):
         uncut.step(leaves(step), None)
         after = cut.step(leaves(step), None)
