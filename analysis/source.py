@@ -128,7 +128,7 @@ def analyse_source(read: Read, choice: Choice, **options: Any) -> StudyResult:
     assert read.trials is not None
     assert read.curves is not None
     if read.last_only or about_of(read.trials) == FINAL_LOSSES:
-        check_tuned(choice.tuned)
+        check_tuned(choice.minimised)
         return analyse_final_runs(
             read.trials, read.curves, targets=choice.targets, group_by=choice.group_by, **options
         )

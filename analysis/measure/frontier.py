@@ -200,7 +200,8 @@ def _frontier_row(
         least = _lrs_with(everything, chosen, others).min()
         row["better_lrs"] = "below" if chosen["lr"] == least else "above"
     same = at_best_values(tried, chosen, others)  # lrs on either side are of the same settings
-    beside, at = same["lr"].to_numpy(float), int(same.index.get_loc(chosen.name))
+    beside = same["lr"].to_numpy(float)
+    at = int(np.flatnonzero(same.index == chosen.name)[0])
     steps = same["steps"].to_numpy(float)
     between = NOTHING_BETWEEN if given or len(same) < 2 else between_lrs(beside, steps, at)
     for name in others:

@@ -74,8 +74,9 @@ def at_best_values_of_sizes(
         return cells
     keys = ["target_loss", "batch_size"]
     best = frontier[frontier["outcome"] == REACHED].set_index(keys)
+    found = dict(best.iterrows())
     parts = [
-        at_best_values(rows, best.loc[key], others) if key in best.index else rows
+        at_best_values(rows, found[key], others) if key in found else rows
         for key, rows in cells.groupby(keys)
     ]
     return pd.concat(parts, ignore_index=True)

@@ -101,8 +101,10 @@ def plot_best_tuned(best: pd.DataFrame, tried: Sequence[Any], name: str) -> Figu
                 )  # fmt: skip
             tell(ax, rows, "batch_size", at, f"target {target:.3g}", also={"value": name})
         if best["at_edge"].any():
-            hollow = {"ls": "", "marker": "o", "mec": style.INK, "mfc": "white"}
-            ax.plot([], [], label="hollow: at an end of the values", **hollow)
+            ax.plot(
+                [], [], ls="", marker="o", mec=style.INK, mfc="white",
+                label="hollow: at an end of the values",
+            )  # fmt: skip
         ax.set_yticks(range(len(tried)), [_words(value) for value in tried])
         ax.set_ylim(-0.5, len(tried) - 0.5)
         ax.set_ylabel(style.plain_text(name))

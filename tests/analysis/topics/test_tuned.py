@@ -88,7 +88,7 @@ def test_a_table_and_a_sentence_say_how_it_moves(found: StudyResult) -> None:
 def test_the_figure_has_the_values_as_rows(found: StudyResult) -> None:
     axes = plot_best_tuned(best_tuned(found), MOMENTA, "momentum").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "0.5", "0.9"]
-    (line,) = (line for line in axes.lines if len(line.get_xdata()) == len(SIZES))
+    (line,) = (line for line in axes.lines if np.size(line.get_xdata()) == len(SIZES))
     assert [MOMENTA[int(y)] for y in np.asarray(line.get_ydata())] == list(BEST.values())
     names = [name for name in found.figures if "momentum" in name]
     assert names == ["best_momentum_against_batch_size"]

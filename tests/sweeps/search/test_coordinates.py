@@ -199,14 +199,15 @@ def test_the_order_of_trials_changes_nothing() -> None:
 def test_one_point_is_the_search_for_lr() -> None:
     steps = valley(7, 0.05, 0.2, 100.0, 12)
     alone, found = Landscape(steps), along(lambda place: steps, 1, 0)
+    expected = decide(alone.observations(), FOUR_SEEDS)
     for _ in range(100):
-        expected = decide(alone.observations(), FOUR_SEEDS)
         decision = decide_tuned(found.observations(), FOUR_SEEDS)
         assert {key[1:]: cap for key, cap in decision.trials.items()} == expected.trials
         assert decision.states == expected.states
         for trial, cap in expected.trials.items():
             alone.train(trial, cap)
             found.at[(0,)].train(trial, cap)
+        expected = decide(alone.observations(), FOUR_SEEDS)
     assert not expected.trials
 
 
