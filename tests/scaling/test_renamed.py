@@ -89,5 +89,5 @@ def test_the_command_line_and_files_may_say_own(folder: Path) -> None:
     assert (by_word.returncode, by_word.stderr.splitlines()) == (0, lines[:1])
     unknown = sweeps("task=ownn", cwd=folder)
     assert unknown.stderr.endswith(
-        "there are colourization, custom, finite_regression, linear_regression\n"
+        "there are colourization, custom, finite_regression, language_model, linear_regression\n"
     )

@@ -65,7 +65,9 @@ def _check(entry: dict, contract: dict[str, type]) -> None:
 def test_summary_keeps_the_contract(which: str, request: pytest.FixtureRequest) -> None:
     result: StudyResult = request.getfixturevalue(which)
     summary = _strict(result)
-    assert list(summary) == ["format", "study", "fits", "frontier", "laws", "warnings"]
+    units = ["example", "unit", "units_per_example"]
+    answers = ["fits", "frontier", "laws", "rule_regret", "warnings"]
+    assert list(summary) == ["format", "study", *units, *answers]
     assert summary["format"] == 1
     assert summary["study"] == "simulated"
     assert len(summary["fits"]) == len(result.fits)
