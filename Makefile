@@ -12,7 +12,7 @@ quickstart: .venv/installed
 	done
 
 test: .venv/installed
-	$(BIN)/python -m pytest -m "not long" -n auto --dist loadfile
+	$(BIN)/python -m pytest -m "not long" -n auto --dist loadfile --durations=40
 
 test-long: .venv/installed
 	$(BIN)/python -m pytest -m long -n auto --dist loadfile --durations=30

@@ -34,7 +34,7 @@ TEXT = ["data.sequence_length=8", "data.max_characters=20000", "data.held_out_se
 
 GROUPS = {
     "optimizers": [*LINES, "optimizer=" + ",".join(n for n in OPTIMIZERS if n != "custom")],
-    "optimizer_files": [*LINES, "optimizer=preconditioned_root,rmsprop_textbook"],
+    "optimizer_files": [*LINES, "optimizer=adamw_language,preconditioned_root,rmsprop_textbook"],
     "optimizer_custom": [*LINES, "optimizer=custom", "optimizer.path=torch.optim.Adagrad"],
     "optimizer_soap": ["task=colourization", "optimizer=soap", "lr=0.01", "batch_size=4,8", *NET],
     "optimizer_muon": ["task=language_model", "optimizer=muon", "lr=0.01", "batch_size=4,8", *TEXT],
@@ -57,6 +57,7 @@ STUDIES = {
     "colourization": ["data=photos", "batch_size=4,8", "seed=0", *NET, *SEARCH],
     "colourization_small": ["batch_size=4,8", "seed=0", *NET, *SEARCH],
     "language_model_small": ["batch_size=4,8", "seed=0", *TEXT, *SEARCH],
+    "optimizers_language_model": ["batch_size=4,8", "seed=0", *TEXT, *SEARCH],
     "final_losses": ["batch_size=4,16", "seed=0,1", "budget.max_examples=64,256",
                      "hydra.sweeper.lr_ratio=2", "hydra.sweeper.stride=1",
                      "relative_targets=[0.5]", *LINES[4:]],
@@ -85,7 +86,7 @@ def files_of(group: str) -> set[str]:
 
 def test_nothing_of_conf_is_left_out() -> None:
     assert files_of("study") == set(STUDIES)
-    of_others = {"soap", "muon", "rmsprop_textbook", "preconditioned_root"}
+    of_others = {"soap", "muon", "rmsprop_textbook", "preconditioned_root", "adamw_language"}
     assert files_of("optimizer") - of_others == set(OPTIMIZERS)
     assert files_of("schedule") == set(SCHEDULES)
     assert files_of("rule") == set(RULES)

@@ -39,9 +39,9 @@ class Drawing:
 
     @cached_property
     def figure(self) -> Figure:
-        return self._plotted()
+        return self.new_figure()
 
-    def _plotted(self) -> Figure:
+    def new_figure(self) -> Figure:
         figure = self.plot()
         for ax in figure.axes if self.units != USUAL else ():
             ax.set(xlabel=self.units.axis(ax.get_xlabel()), ylabel=self.units.axis(ax.get_ylabel()))
@@ -53,7 +53,7 @@ class Drawing:
         The size of its tick labels is a number: as "medium" it would follow the caller's font.size,
         and with it how many ticks fit.
         """
-        figure = self._plotted()
+        figure = self.new_figure()
         for ax in figure.axes:
             for axis in (ax.xaxis, ax.yaxis):
                 [tick] = axis.get_major_ticks(1)

@@ -24,7 +24,7 @@ def begin_rendering(drawings: Sequence[Drawing]) -> Callable[[], list[Images]]:
         images = {}
         while number := os.read(queue, _WORD):
             i = int.from_bytes(number)
-            images[i] = render_all(drawings[i].plot())  # not kept: hundreds may come
+            images[i] = render_all(drawings[i].new_figure())  # not kept: hundreds may come
         return images
 
     others = beside(share)
@@ -35,6 +35,6 @@ def begin_rendering(drawings: Sequence[Drawing]) -> Callable[[], list[Images]]:
         images |= others()
         os.close(queue)
         # one that a copy took and did not bring back is missing
-        return [images.get(i) or render_all(one.plot()) for i, one in enumerate(drawings)]
+        return [images.get(i) or render_all(one.new_figure()) for i, one in enumerate(drawings)]
 
     return finish

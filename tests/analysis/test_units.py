@@ -48,6 +48,8 @@ def test_the_page_says_what_a_sequence_is(small_study: Frames, tmp_path: Path) -
     page = write_report(result(small_study, **SEQUENCES), tmp_path).read_text()
     assert "A sequence is 64 tokens." in page
     assert "<small>sequences a batch, " in page
+    figure = next(tmp_path.rglob("steps_against_batch_size.svg")).read_text()
+    assert "batch size B (sequences of 64 tokens)" in figure
 
 
 def test_without_units_nothing_is_said_of_them(small_study: Frames) -> None:
