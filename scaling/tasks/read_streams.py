@@ -18,7 +18,6 @@ from scaling.tasks.nests import mapped
 from scaling.tasks.streams import Batch, Streams
 
 AHEAD = 2  # batches that each worker reads ahead
-LEAST_BLOCK = 16  # steps, however large a batch: reading ahead begins anew with each block
 
 
 def batch_key(generator: torch.Generator, step: int) -> int:
