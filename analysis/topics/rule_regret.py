@@ -112,20 +112,23 @@ def rule_name(row: Mapping[Any, Any]) -> str:
 
 
 def section(study: Study, frames: Frames) -> Section | None:
-    """At each group's hardest target: a sentence a rule, and a table of all batch sizes."""
+    """At each group's hardest target: a sentence and a row a rule, a column a batch size."""
     regrets = frames["rule_regret"]
     if study.is_about_losses or regrets.empty:
         return None
     sentences, rows = [], []
+    sizes = sorted(regrets["batch_size"].unique())
     for group in study.groups:
         of_group = hardest(select(regrets, group))
         for _, of_rule in of_group.groupby(_IDENTITY, sort=False, dropna=False):
             if said := _sentence(of_rule):
                 sentences.append(prefixed(group, said))
-            for row in of_rule.to_dict("records"):
-                name = f"{rule_name(row)} from {size_words(row['reference_batch_size'])}"
-                rows.append([*group_cells(study, group), Cell(name, is_text=True), *_cells(row)])
-    head = [*group_head(study), "rule", "batch size", "lr by the rule", "extra steps"]
+            of_size = {row["batch_size"]: row for row in of_rule.to_dict("records")}
+            first = next(iter(of_size.values()))
+            name = f"{rule_name(first)} from {size_words(first['reference_batch_size'])}"
+            cells = [_cell(of_size[size]) if size in of_size else Cell("") for size in sizes]
+            rows.append([*group_cells(study, group), Cell(name, is_text=True), *cells])
+    head = [*group_head(study), "rule", *map(size_words, sizes)]
     return Section(
         "rule-regret", "Rules instead of tuning", [_INTRO], Table(head, rows),
         list_head="At the largest batch size at which it is known:", listed=sentences,
@@ -135,7 +138,7 @@ def section(study: Study, frames: Frames) -> Section | None:
 _INTRO = (
     "A rule takes the best learning rate of one batch size and moves it by a formula. The extra "
     "steps are those to the hardest target, over the fewest of all learning rates tried at that "
-    "batch size (95 % interval)."
+    "batch size (95 % interval): a column for each."
 )
 
 
@@ -171,14 +174,13 @@ def _number(share: float) -> str:
     return rounded(round(100 * share, 1 if share < 0.1 else 0))
 
 
-def _cells(row: Mapping[Any, Any]) -> list[Cell]:
+def _cell(row: Mapping[Any, Any]) -> Cell:
     text = f"{_number(row['regret'])} %" if np.isfinite(row["regret"]) else str(row["how"])
     if row["how"] == CENSORED:
         text = "not reached"
     if row["how"] == OUTSIDE:
         text = "lr not tried"
-    cell = Cell(text, _interval(row))
-    return [Cell(size_words(row["batch_size"])), Cell(f"{row['lr']:.3g}"), cell]
+    return Cell(text, _interval(row))
 
 
 def drawings(part: Part) -> Iterator[Drawing]:

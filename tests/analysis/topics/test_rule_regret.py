@@ -57,6 +57,12 @@ def test_sentences(planted: StudyResult) -> None:
     assert constant.endswith(") than with its own best lr.")
     assert "square-root rule from batch size 4, batch size 1,024 takes as many steps" in root
     assert "batch size 1,024 diverges (lr 5.12)" in linear
+    sizes = [f"{size:,}" for size in sorted(planted.frontier["batch_size"].unique())]
+    assert said.table is not None
+    assert said.table.head == ["rule", *sizes]
+    assert [(row[0].text, row[-1].text) for row in said.table.rows][::2] == [
+        ("constant from 4", "lr not tried"), ("linear from 4", "diverged"),
+    ]  # fmt: skip
 
 
 def test_figure_has_a_line_a_rule(planted: StudyResult) -> None:
