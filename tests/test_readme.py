@@ -50,6 +50,12 @@ SMALLER = {
     " model=unet budget.max_steps=8 model.num_filters=2",
     "sweep -m hydra/sweeper=frontier hydra.sweeper.tune_for=final_loss": "seed=range(0,2)"
     " hydra.sweeper.lr_ratio=1.41 hydra.sweeper.stride=2",
+    "sweep -m task=colourization optimizer=adamw": "data.train_images=64 data.held_out_images=30"
+    " data.num_colours=4 budget.max_steps=8",
+    "sweep -m study=language_model_small": "seed=0 batch_size=8,32 hydra.sweeper.lr_ratio=2"
+    " hydra.sweeper.stride=1 data.sequence_length=8 model.width=8 targets=[3.5]",
+    "sweep task=language_model data.path": "data.sequence_length=8 model.depth=1 model.width=8"
+    " targets=[4] budget.max_steps=20",
     "sweep -m study=linear_regression_grid": "batch_size=1,4,16,64,256,1024 seed=range(0,2)",
     "sweep -m study=linear_regression sweep.probe": "batch_size=1,64",
     "sweep -m study=linear_regression hydra.launcher.executor=slurm": "sweep.dry_run=true",
@@ -125,6 +131,11 @@ def folder(tmp_path: Path) -> Path:
     with (tmp_path / "mine.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["bs", "lr", "seed", "step", "val_loss"], *curves()])
     tensorboard(tmp_path / "logs")
+    (tmp_path / "books").mkdir()
+    for readme in READMES:
+        (tmp_path / "books" / readme.replace("/", "_").replace(".md", ".txt")).write_text(
+            text_of(readme)
+        )
     runs = hyperbolas(np.random.default_rng(1), n_seeds=1, sizes=(8, 32, 128, 512))
     runs.rename(columns={"loss": "val_loss"}).to_csv(tmp_path / "runs.csv", index=False)
     return tmp_path
