@@ -302,8 +302,8 @@ def test_what_sbatch_refuses_is_one_line(
 def test_the_frontier_sweeper_asks_the_same_on_slurm(slurm: Cluster, tmp_path: Path) -> None:
     search = [
         *("-m", "hydra/sweeper=frontier", "study.name=small", "batch_size=16", "seed=0"),
-        *("relative_targets=[0.1]", "hydra.sweeper.lr_ratio=3", "hydra.sweeper.stride=1"),
-        "hydra.sweeper.lr_base=0.003",
+        *("relative_targets=[0.1]", "hydra.sweeper.lr_ratio=2", "hydra.sweeper.stride=4"),
+        *("hydra.sweeper.lr_base=0.003", "hydra.sweeper.lr_range=[0.003,3]"),
         *("budget.max_steps=300", "task.dimension=8"),
     ]
     for name, options in (("here", ["hydra.launcher.workers=0"]), ("slurm", SLURM)):
