@@ -182,7 +182,9 @@ def log_ablations(client: MlflowClient) -> None:
     from mlflow.entities import Metric, Param
 
     experiment = client.create_experiment("ablations")
-    table = hyperbolas(np.random.default_rng(1), n_seeds=1, n_lrs=3, sizes=(8, 32, 128, 512))
+    table = hyperbolas(
+        np.random.default_rng(1), n_seeds=1, n_lrs=5, spacing=2, sizes=(8, 32, 128, 512)
+    )
     for row in table.to_dict("records"):
         run_id = client.create_run(experiment).info.run_id
         params = [Param("train.bs", f"{row['batch_size']:g}"), Param("lr", str(row["lr"]))]
