@@ -68,6 +68,10 @@ class FrontierSettings:
         for name, is_right, allowed in rules:
             if not is_right:
                 raise ConfigError(key + name, getattr(self, name), allowed)
+        further = [name for name in self.tuned if name != "lr"]
+        if self.tune_for == FINAL_LOSS and further:
+            allowed = f"tune_for={FINAL_LOSS} tunes lr alone; give [lr] and sweep the others"
+            raise ConfigError(key + "tuned", f"[{','.join(self.tuned)}]", allowed)
         if self.lr_range is not None:
             self._check_range(list(self.lr_range))
 
@@ -75,6 +79,7 @@ class FrontierSettings:
         """ConfigError where they do not have what the search is for."""
         final = self.tune_for == FINAL_LOSS
         for trial in trials:
+            refuse_moved_lr(trial.config.rule)
             if final and trial.ends_at_target:
                 allowed = "requires study.report=final_losses: trials run to their budgets' ends"
                 raise ConfigError("hydra.sweeper.tune_for", FINAL_LOSS, allowed)

@@ -36,13 +36,7 @@ from sweeps.search.cells import Asked, Cell, CellCurves
 from sweeps.search.coordinates import Point
 from sweeps.search.final_loss_cells import FinalLossCell, FinalLosses
 from sweeps.search.observations import Observed
-from sweeps.search.settings import (
-    FINAL_LOSS,
-    FrontierSettings,
-    Lattice,
-    Swept,
-    refuse_moved_lr,
-)
+from sweeps.search.settings import ALL, FINAL_LOSS, FrontierSettings, Lattice, Swept
 from sweeps.search.tuned_cells import TunedCell, TunedCurves, TunedSettings
 from sweeps.search.tuned_keys import SETTING, along_each_key, overrides_at, start_point
 
@@ -66,10 +60,7 @@ class FrontierSweep:
         self.settings.check()
         start = start_point(self.swept.tuned, self.config)
         trials = self._trials_at(self.swept.cells, start)
-        for trial in trials:
-            refuse_moved_lr(trial.config.rule)
         self.settings.check_trials(trials)
-        self._check_final_loss()
         base = self.settings.lr_base
         self.lattice = Lattice(
             trials[0].config.lr if base is None else base, self.settings.lr_ratio
@@ -92,18 +83,12 @@ class FrontierSweep:
         floor, budget = trial.irreducible_loss, trial.max_steps
         if self.settings.tune_for == FINAL_LOSS:
             return FinalLossCell(name, given, trial, FinalLosses((), floor, budget))
-        targets = trial.targets if self.settings.tune_for == "all" else trial.targets[-1:]
+        targets = trial.targets if self.settings.tune_for == ALL else trial.targets[-1:]
         if not self.swept.tuned:
             return Cell(name, given, trial, CellCurves(targets, floor, budget))
         settings = TunedSettings(self.swept.tuned, self.options.lowest, self.options.highest)
         curves = TunedCurves(targets, floor, budget, settings=settings, start=start)
         return TunedCell(name, given, trial, curves)
-
-    def _check_final_loss(self) -> None:
-        if self.settings.tune_for == FINAL_LOSS and self.swept.tuned:
-            keys = ", ".join(key.key for key in self.swept.tuned)
-            allowed = f"tune_for={FINAL_LOSS} tunes lr alone; give [lr], and sweep {keys}"
-            raise ConfigError(SETTING, f"[{keys}]", allowed)
 
     def _check_tuned(self, cell: Sequence[str], trial: Trial, start: Point) -> None:
         """ConfigError for a value that no trial can have, or that changes what it must reach."""

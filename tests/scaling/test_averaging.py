@@ -21,6 +21,7 @@ from scaling.tasks.make import make_task
 from scaling.tasks.supervised import SupervisedTask
 from scaling.trial import prepare
 from tests.scaling.custom_networks import Custom
+from tests.scaling.plain_loop import plain_start
 from tests.scaling.record.test_checkpoint import assert_same
 from tests.scaling.tasks.test_supervised import Blobs, blobs
 from tests.scaling.trials import custom, finite_task, optimizer_config, regression_trial, trained
@@ -92,19 +93,13 @@ def test_networks_equal_torch(kind: str, stacking: str) -> None:
     config = custom(kind, "momentum", lr=0.1, precision="float64", evaluation=EMA)
     config = replace(config, save_models=True, stack_networks=stacking)
     memory, _ = trained(*([config] if stacking == "false" else [config, replace(config, lr=0.3)]))
-    problem = Custom(kind)
-    torch.manual_seed(0)
-    model = problem.model()
-    for tensor in (*model.parameters(), *model.buffers()):
-        tensor.data = tensor.data.to(torch.complex128 if tensor.is_complex() else torch.float64)
-    inputs, labels = torch.from_numpy(problem.train[0]).double(), torch.from_numpy(problem.train[1])
-    stream = SupervisedTask(problem, config).streams([0], config.batch_size)
+    problem, model, batches = plain_start(kind, config)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     average = averaged_model(model, config.batch_size)
     for _ in range(30):
-        rows = stream.next()[0][0]
+        inputs, labels = next(batches)
         optimizer.zero_grad()
-        problem.loss(model(inputs[rows]), labels[rows]).backward()
+        problem.loss(model(inputs), labels).backward()
         optimizer.step()
         average.update_parameters(model)
     for key, value in average.module.state_dict().items():

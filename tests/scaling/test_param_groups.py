@@ -16,9 +16,8 @@ from scaling.config import BudgetConfig, EvaluationConfig, ScheduleConfig, Trial
 from scaling.limits import ConfigError
 from scaling.optimizers.config import CustomOptimizerConfig, OptimizerConfig
 from scaling.schedules import in_steps, lr_factor
-from scaling.tasks.supervised import SupervisedTask
 from scaling.trial import prepare
-from tests.scaling.custom_networks import Custom
+from tests.scaling.plain_loop import plain_start
 from tests.scaling.record.test_checkpoint import assert_same
 from tests.scaling.trials import custom, optimizer_config, regression_trial, trained
 
@@ -77,13 +76,7 @@ def torch_groups(model: nn.Module, groups: list[dict[str, Any]], lr: float) -> l
 
 def torch_state(config: TrialConfig, kind: str, make: Make) -> dict[str, torch.Tensor]:
     """The network after the loop that everybody writes, with the schedule in every group."""
-    problem = Custom(kind)
-    torch.manual_seed(0)
-    model = problem.model()
-    for tensor in (*model.parameters(), *model.buffers()):
-        tensor.data = tensor.data.to(torch.complex128 if tensor.is_complex() else torch.float64)
-    inputs, labels = torch.from_numpy(problem.train[0]).double(), torch.from_numpy(problem.train[1])
-    stream = SupervisedTask(problem, config).streams([0], config.batch_size)
+    problem, model, batches = plain_start(kind, config)
     groups = torch_groups(model, config.param_groups, config.lr)
     made = make(groups, lr=config.lr, weight_decay=DECAY)
     schedule = in_steps(config)
@@ -91,9 +84,9 @@ def torch_state(config: TrialConfig, kind: str, make: Make) -> dict[str, torch.T
     for step in range(1, 31):
         for group, lr in zip(made.param_groups, lrs, strict=True):
             group["lr"] = lr * lr_factor(schedule, step)
-        rows = stream.next()[0][0]
+        inputs, labels = next(batches)
         made.zero_grad()
-        problem.loss(model(inputs[rows]), labels[rows]).backward()
+        problem.loss(model(inputs), labels).backward()
         made.step()
     return model.state_dict()
 

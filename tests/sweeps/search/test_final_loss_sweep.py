@@ -80,6 +80,10 @@ def test_the_search_finds_the_exact_best_lr(here: Path, capsys: pytest.CaptureFi
         ("hydra.sweeper.tune_for=all", "hydra.sweeper.tune_for=all: a study of final losses is"),
         ("study.report=batch_sizes", "hydra.sweeper.tune_for=final_loss: requires study.report=fi"),
         ("schedule=constant", "schedule.name=constant: does not end with the budget"),
+        (
+            "hydra.sweeper.tuned=[lr,task.dimension]",
+            "hydra.sweeper.tuned=[lr,task.dimension]: tune_for=final_loss tunes lr alone",
+        ),
     ],
 )
 def test_what_contradicts_itself_is_one_line(
@@ -87,8 +91,9 @@ def test_what_contradicts_itself_is_one_line(
 ) -> None:
     key = override.partition("=")[0]
     kept = [one for one in STUDY if one.partition("=")[0] != key]
+    dimensions = ["task.dimension=8,16"] if "dimension" in override else []
     with pytest.raises(SystemExit):
-        frontier(override, study=kept, swept=SWEPT)
+        frontier(override, study=kept, swept=[*SWEPT, *dimensions])
     assert capsys.readouterr().err.startswith(f"error: {says}")
     assert not (here / "runs").exists()
 
